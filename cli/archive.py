@@ -1,0 +1,140 @@
+"""``db archive_deleted_rows``: from the options to the exit code."""
+
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from cli import configuration
+from cli.backlog import put_backlog
+from cli.cell_runs import Runner, api_database, mapped_cells, own_cell, targets
+from cli.output import NAMED, cell_as_data, labels, put, put_json, say, say_failures, table
+from cli.progress import Dots
+from cli.purge import purged_as_data, put_purged
+from cli.signals import graceful_stop
+from jobs import dates
+from jobs.action import ApiDatabaseProblem, CellResult, Target
+from jobs.db import backlog
+from jobs.db import purge as purge_job
+from jobs.db.archive_deleted_rows import ACTION, MAX_ROWS_LIMIT, Archived, Exit, Params
+from jobs.db.archive_deleted_rows import NAMED as NAMED_IN_JSON
+from jobs.db.purge import Purged
+
+
+def archive(
+    max_rows: int,
+    before: str | None,
+    verbose: bool,
+    until_complete: bool,
+    purge: bool,
+    all_cells: bool,
+    task_log: bool,
+    sleep: float,
+    repair: bool,
+    dry_run: bool,
+    concurrency: int | None,
+    no_wait: bool,
+    format: str,  # noqa: A002 - the option's name
+) -> int:
+    """Check the options in the order of the stock tool, run, print."""
+    conf = configuration.load()
+    if not 0 <= max_rows <= MAX_ROWS_LIMIT:
+        say(f"Invalid value for --max_rows: {max_rows}; it must lie between 0 and {MAX_ROWS_LIMIT}")
+        return Exit.INVALID_MAX_ROWS
+    try:
+        api = api_database(conf)
+        mapped = mapped_cells(conf, api)
+    except ApiDatabaseProblem as problem:
+        say(str(problem))
+        return Exit.NO_API_DATABASE
+    try:
+        limit = dates.parse(before) if before is not None else None
+    except ValueError as error:
+        say(f"Invalid value for --before: {error}")
+        return Exit.INVALID_BEFORE
+    chosen = targets(conf, mapped if all_cells else [own_cell(conf, api, mapped)], api)
+    params = Params(max_rows, limit, until_complete, task_log, sleep, repair)
+    with graceful_stop() as stop:
+        runner = Runner(conf, concurrency, not no_wait, stop)
+        if dry_run:
+            waiting = runner.run(backlog.ARCHIVE, params, chosen, alone=False)
+            put_backlog(waiting, all_cells, format)
+            return backlog.ARCHIVE.collapse(waiting, params)
+        results = _archive(runner, params, chosen, dots=verbose and format == "table")
+        if verbose and format == "table":
+            _put_archived(results, all_cells)
+        purged = None
+        if purge and any(result.outcome.rows for result in results) and not stop.is_set():
+            if verbose and format == "table":
+                put("Rows were archived, running purge...")
+            purged = runner.run(purge_job.ACTION, purge_job.Params(limit), chosen)
+    code: int = ACTION.collapse(results, params)
+    if purged is not None and any(result.failure for result in purged):
+        code = Exit.ERROR
+    if format == "json":
+        put_json(_as_data(results, purged, code))
+    elif purged is not None and verbose:
+        put_purged(purged)
+    _say_blocked(results)
+    say_failures(results, "archived")
+    say_failures(purged or [], "purged")
+    return code
+
+
+def _archive(runner: Runner, params: Params, chosen: Sequence[Target], dots: bool) -> list[CellResult[Archived]]:
+    """Run the action; ``dots``: print the stock tool's line of progress while it runs until complete."""
+    if not (dots and params.until_complete):
+        return runner.run(ACTION, params, chosen)
+    listener = Dots(params.max_rows, at_once=not sys.stderr.isatty())
+    put("Archiving..", newline=False)
+    results = runner.run(ACTION, params, chosen, [listener])
+    listener.flush()
+    put(".stopped" if runner.stop.is_set() else ".complete")
+    return results
+
+
+def _put_archived(results: Sequence[CellResult[Archived]], all_cells: bool) -> None:
+    rows: Counter[tuple[str, str]] = Counter()
+    for label, result in zip(labels(results), results, strict=True):
+        for name, number in result.outcome.moved.items():
+            rows[label if all_cells else "", name] += number
+        for name, number in result.outcome.api.items():
+            rows["API_DB", name] += number
+    if rows:
+        named = ((f"{cell}.{name}" if cell else name, number) for (cell, name), number in rows.items())
+        put(table(("Table", "Number of Rows Archived"), sorted(named)))
+    else:
+        put("Nothing was archived.")
+
+
+def _as_data(
+    results: Sequence[CellResult[Archived]], purged: Sequence[CellResult[Purged]] | None, code: int
+) -> dict[str, Any]:
+    cells = [
+        cell_as_data(result)
+        | {
+            "archived": result.outcome.moved,
+            "api_rows_deleted": result.outcome.api,
+            "repaired": result.outcome.repaired,
+            "blocked": [vars(blocked) for blocked in result.outcome.blocked],
+            "blocked_count": result.outcome.blocked_count,
+        }
+        for result in results
+    ]
+    document: dict[str, Any] = {"exit_code": int(code), "cells": cells}
+    if purged is not None:
+        document["purged"] = purged_as_data(purged)
+    return document
+
+
+def _say_blocked(results: Sequence[CellResult[Archived]]) -> None:
+    """Name what was left, and what was repaired."""
+    for label, result in zip(labels(results), results, strict=True):
+        outcome = result.outcome
+        for blocked in outcome.blocked[:NAMED]:
+            say(f"{label}: left in {blocked.table}: id {blocked.id}: {blocked.reason}")
+        if outcome.blocked_count > NAMED:
+            say(f"{label}: {outcome.blocked_count} were left in all; -f json names up to {NAMED_IN_JSON}")
+        if any(outcome.repaired.values()):
+            removed = ", ".join(f"{number} of {name}" for name, number in sorted(outcome.repaired.items()))
+            say(f"{label}: repaired by removing rows that were double or left over: {removed}")

@@ -1,0 +1,33 @@
+"""What ``--dry-run`` prints."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from cli.output import cell_as_data, labels, put, put_json, say_failures, table
+from jobs.action import CellResult
+from jobs.db.backlog import Backlog
+
+HEADER = ("Table", "Rows", "Oldest deletion", "Newest deletion")
+
+
+def put_backlog(results: Sequence[CellResult[Backlog]], all_cells: bool, form: str) -> None:
+    """Print what waits, by cell and table; the cells that could not be looked at on standard error."""
+    if form == "json":
+        put_json({"dry_run": True, "cells": [_as_data(result) for result in results]})
+    else:
+        rows = [
+            (f"{label}.{name}" if all_cells else name, waiting.rows, _day(waiting.oldest), _day(waiting.newest))
+            for label, result in zip(labels(results), results, strict=True)
+            for name, waiting in result.outcome.tables.items()
+        ]
+        put(table(HEADER, sorted(rows)) if rows else "There is nothing to do.")
+    say_failures(results, "counted")
+
+
+def _as_data(result: CellResult[Backlog]) -> dict[str, Any]:
+    return cell_as_data(result) | {"waiting": {name: vars(rows) for name, rows in result.outcome.tables.items()}}
+
+
+def _day(moment: datetime | None) -> str:
+    return moment.strftime("%Y-%m-%d %H:%M:%S") if moment else ""

@@ -1,0 +1,132 @@
+"""The category ``db``.
+
+What a command needs to work is imported when it runs: ``--help`` must be quick.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar, cast
+
+import click
+
+from cli.grammar import Category, Command, Option
+
+db = Category(
+    "db", help="Commands for managing the databases of the cells.", aliases={"archive": "archive_deleted_rows"}
+)
+
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Decorator(Protocol):
+    """What adds an option to any command."""
+
+    def __call__(self, command: F) -> F: ...
+
+
+def option(*names: str, **kwargs: Any) -> Decorator:
+    """An option of the stock tool."""
+    return cast(Decorator, click.option(*names, cls=Option, **kwargs))
+
+
+def new_option(*names: str, **kwargs: Any) -> Decorator:
+    """An option beyond the stock tool."""
+    return cast(Decorator, click.option(*names, cls=Option, new=True, **kwargs))
+
+
+ALL_CELLS: Decorator = option("--all-cells", is_flag=True, help="Run the command in all cells, cell0 included.")
+DRY_RUN: Decorator = new_option("--dry-run", is_flag=True, help="Count what there is to do, by table; write nothing.")
+CONCURRENCY: Decorator = new_option(
+    "--concurrency", type=click.IntRange(min=1), metavar="N", help="Work at most N cells at the same time."
+)
+NO_WAIT: Decorator = new_option(
+    "--no-wait", is_flag=True, help="End at once if the same command already works on one of the databases."
+)
+FORMAT: Decorator = new_option(
+    "-f", "--format", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How to print."
+)
+
+
+@db.command("archive_deleted_rows", cls=Command)
+@option(
+    "--max_rows",
+    type=int,
+    default=1000,
+    show_default=True,
+    metavar="ROWS",
+    help="Maximum number of rows to archive. It does not include the rows that are removed from the API database.",
+)
+@option(
+    "--before",
+    metavar="DATE",
+    help="Archive rows deleted before this date: YYYY-MM-DD, 'YYYY-MM-DD HH:MM', what date prints, or an age: 90d.",
+)
+@option("--verbose", is_flag=True, help="Print how many rows were archived per table.")
+@option("--until-complete", is_flag=True, help="Run until all deleted rows are archived, --max_rows at a time.")
+@option("--purge", is_flag=True, help="Purge the shadow tables afterwards; with --before, by the same date.")
+@ALL_CELLS
+@option("--task-log", is_flag=True, help="Also archive task_log, by the time of the last update.")
+@option(
+    "--sleep",
+    type=click.FloatRange(min=0),
+    default=0,
+    metavar="SECONDS",
+    help="Pause between two transactions of a cell, with --until-complete.",
+)
+@new_option(
+    "--repair",
+    is_flag=True,
+    help="Resolve what blocks: identical rows in shadow tables, leftover API rows of archived instances.",
+)
+@DRY_RUN
+@CONCURRENCY
+@NO_WAIT
+@FORMAT
+def archive_deleted_rows(**options: Any) -> int:
+    """Move deleted rows from production tables to shadow tables.
+
+    The rows of archived instances in instance_mappings, request_specs and instance_group_member of the API database
+    are deleted. If automating, run it while it returns 1 and stop at 0, or use --until-complete.
+
+    \b
+    Return codes:
+      0    Nothing was archived.
+      1    Some number of rows were archived.
+      2    Invalid value for --max_rows.
+      3    No connection to the API database could be established.
+      4    Invalid value for --before.
+      255  An unexpected error occurred.
+    """
+    from cli.archive import archive
+
+    return archive(**options)
+
+
+@db.command("purge", cls=Command)
+@option("--all", "everything", is_flag=True, help="Purge all rows in the shadow tables.")
+@option(
+    "--before",
+    metavar="DATE",
+    help="Delete rows archived before this date: YYYY-MM-DD, 'YYYY-MM-DD HH:MM', what date prints, or an age: 90d.",
+)
+@option("--verbose", is_flag=True, help="Print what was purged.")
+@ALL_CELLS
+@DRY_RUN
+@CONCURRENCY
+@NO_WAIT
+@FORMAT
+def purge(**options: Any) -> int:
+    """Delete rows from shadow tables.
+
+    \b
+    Return codes:
+      0    Rows were deleted.
+      1    Required arguments were not provided.
+      2    Invalid value for --before.
+      3    Nothing was purged.
+      4    No connection to the API database could be established.
+      255  An unexpected error occurred.
+    """
+    from cli.purge import purge as run_purge
+
+    return run_purge(**options)

@@ -1,0 +1,23 @@
+"""Errors in words for the operator."""
+
+from oslo_config import cfg
+from sqlalchemy.exc import DBAPIError
+
+from novadb.engine import reason
+from novadb.errors import DatabaseProblem
+from runs.exclusion import Busy
+
+
+def one_line(error: Exception) -> str:
+    """An error that ended a command, in one line without secrets."""
+    if isinstance(error, DatabaseProblem):
+        return str(error)
+    if isinstance(error, Busy):
+        return f"Another run is at work on one of the databases: {error}"
+    if isinstance(error, DBAPIError):
+        return f"A database refused a statement: {reason(error)}"
+    if isinstance(error, cfg.Error):
+        return f"The configuration cannot be used: {error}"
+    if isinstance(error, OSError):
+        return f"{error.filename or 'The system'}: {error.strerror or error}"
+    return f"Unexpected error ({type(error).__name__}); --debug shows where it comes from"

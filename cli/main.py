@@ -1,0 +1,93 @@
+"""The program ``cellkeeper``: the table of its categories, and what becomes of errors."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+import click
+
+from cli.db import db
+from cli.grammar import Category
+from cli.output import say
+from cli.version import version
+
+UNEXPECTED: Final = 255
+INTERRUPTED: Final = 130
+
+HELP: Final = """Keep the databases of an OpenStack Nova deployment in order: as nova-manage does, on all cells at once.
+
+The options below apply to all commands, before or after the command.
+"""
+
+cellkeeper = Category("cellkeeper", help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+cellkeeper.add_command(db)
+
+
+@cellkeeper.command("version", help="Print the version.")
+def print_version() -> None:
+    click.echo(version())
+
+
+@cellkeeper.command("bash-completion", help="Print the categories, or the commands of one, on a line.")
+@click.argument("category", required=False)
+def bash_completion(category: str | None) -> None:
+    chosen = cellkeeper.commands.get(category) if category else cellkeeper
+    listed = chosen.commands.values() if isinstance(chosen, Category) else ()
+    click.echo(" ".join(command.name or "" for command in listed if category or isinstance(command, Category)))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the program and end the process with the command's exit code."""
+    code = run(list(sys.argv[1:] if arguments is None else arguments))
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        say(f"The output could not be written: {error.strerror}")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = UNEXPECTED
+    sys.exit(code)
+
+
+def run(arguments: list[str]) -> int:
+    """Run a command line.
+
+    :returns: the exit code. Every error is one line on standard error; its traceback only with ``--debug``
+    """
+    given: dict[str, list[str]] = {}
+    try:
+        return int(cellkeeper.main(arguments, "cellkeeper", standalone_mode=False, obj=given) or 0)
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "cellkeeper"
+        say(f"{command}: {error.format_message()} Try: {command} --help")
+        return error.exit_code
+    except click.exceptions.Exit as end:
+        return end.exit_code
+    except click.ClickException as error:
+        say(error.format_message())
+        return error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        say("Interrupted.")
+        return INTERRUPTED
+    except BrokenPipeError:
+        return 0
+    except Exception as error:
+        return report(error, given.get("words", []))
+
+
+def report(error: Exception, options: Sequence[str]) -> int:
+    """Say in one line what went wrong; more where the global options ask for it."""
+    from cli.errors import one_line
+
+    say(one_line(error))
+    if "--post-mortem" in options:
+        import pdb  # noqa: T100 - what the option is for
+
+        pdb.post_mortem(error.__traceback__)
+    elif "--debug" in options:
+        import traceback
+
+        traceback.print_exception(error)
+    return UNEXPECTED

@@ -1,0 +1,78 @@
+"""What the commands print: results on standard output, the rest on standard error."""
+
+import contextlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+if TYPE_CHECKING:
+    from jobs.action import CellResult
+
+# How many trees that were left are named on standard error, per cell.
+NAMED: Final = 10
+
+
+def say(line: str) -> None:
+    """Print a line on standard error, if anybody listens."""
+    with contextlib.suppress(OSError):
+        click.echo(" ".join(line.split("\n")), err=True)
+
+
+def put(line: str, newline: bool = True) -> None:
+    """Print a result on standard output."""
+    click.echo(line, nl=newline)
+
+
+def put_json(document: Any) -> None:
+    """Print a document on standard output."""
+    put(json.dumps(document, indent=2, default=_in_json))
+
+
+def _in_json(value: Any) -> str:
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%dT%H:%M:%SZ")
+    raise TypeError(f"{type(value).__name__} has no place in JSON")
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A table in the form of the stock tool, its cells to the left."""
+    from prettytable import PrettyTable
+
+    drawn = PrettyTable(list(header))
+    drawn.align = "l"
+    drawn.add_rows([list(row) for row in rows])
+    return drawn.get_string()
+
+
+def labels(results: "Sequence[CellResult[Any]]") -> list[str]:
+    """A name per cell that no other cell has: cells may share a name, or have none."""
+    names = Counter(result.cell.label for result in results)
+    return [result.cell.label if names[result.cell.label] == 1 else result.cell.identity for result in results]
+
+
+def say_failures(results: "Sequence[CellResult[Any]]", done: str) -> None:
+    """Name each cell that failed, with what was done there before.
+
+    :param done: the past participle of what the command does
+    """
+    for label, result in zip(labels(results), results, strict=True):
+        if result.failure:
+            before = f" ({result.outcome.rows} rows were {done} before)" if result.outcome.rows else ""
+            reason = result.failure.reason
+            say((reason if reason.startswith(label) else f"{label}: {reason}") + before)
+
+
+def cell_as_data(result: "CellResult[Any]") -> dict[str, Any]:
+    """What every command's JSON says of a cell."""
+    state = "failed" if result.failure else "complete" if result.complete else "incomplete"
+    return {
+        "cell": result.cell.name,
+        "uuid": result.cell.uuid,
+        "state": state,
+        "failure": result.failure.reason if result.failure else None,
+        "seconds": round(result.seconds, 3),
+    }

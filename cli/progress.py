@@ -1,0 +1,137 @@
+"""Progress per cell: a live table on standard error where that is a terminal; dots on standard output."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from cli.output import put
+from jobs.action import CellResult
+from novadb.cells import Cell
+from runs.inline import Listener
+
+# Lines of the live table; cells beyond are summed up in the last one.
+SHOWN: Final = 20
+
+
+@dataclass
+class _Line:
+    cell: Cell
+    begin: float
+    rows: int = 0
+    state: str = "working"
+    seconds: float = 0.0
+
+    def rate(self) -> str:
+        seconds = self.seconds or time.monotonic() - self.begin
+        return f"{self.rows / seconds:,.0f}" if self.rows and seconds > 0 else ""
+
+
+class Progress:
+    """What each cell does right now."""
+
+    def __init__(self, cells: int) -> None:
+        self._cells = cells
+        self._lines: dict[str, _Line] = {}
+        self._lock = threading.Lock()
+
+    def started(self, cell: Cell) -> None:
+        with self._lock:
+            self._lines[cell.identity] = _Line(cell, time.monotonic())
+
+    def stepped(self, cell: Cell, outcome: Any) -> None:
+        with self._lock:
+            self._lines[cell.identity].rows += outcome.rows
+
+    def finished(self, result: CellResult[Any]) -> None:
+        with self._lock:
+            line = self._lines.setdefault(result.cell.identity, _Line(result.cell, time.monotonic()))
+            line.state = "failed" if result.failure else "done" if result.complete else "stopped"
+            line.seconds = result.seconds
+
+    def __rich__(self) -> Table:
+        with self._lock:
+            lines = sorted(self._lines.values(), key=lambda line: (line.state != "working", line.begin))
+            table = Table(box=None, pad_edge=False)
+            for name, side in (("cell", "left"), ("state", "left"), ("rows", "right"), ("rows/s", "right")):
+                table.add_column(name, justify=side)  # type: ignore[arg-type]
+            for line in lines[:SHOWN]:
+                table.add_row(line.cell.label, line.state, f"{line.rows:,}", line.rate())
+            finished = sum(line.state != "working" for line in lines)
+            table.add_row("", f"{finished} of {self._cells} cells", f"{sum(line.rows for line in lines):,}", "")
+            return table
+
+
+class Dots:
+    """A dot on standard output for every batch: so many rows of a cell, or what was left of them at its end."""
+
+    def __init__(self, batch: int, at_once: bool) -> None:
+        """:param batch: rows
+        :param at_once: print them as they come; otherwise they wait for ``flush``
+        """
+        self._batch = max(batch, 1)
+        self._at_once = at_once
+        self._rows: Counter[str] = Counter()
+        self._waiting = ""
+        self._lock = threading.Lock()
+
+    def started(self, cell: Cell) -> None: ...
+
+    def stepped(self, cell: Cell, outcome: Any) -> None:
+        with self._lock:
+            self._rows[cell.identity] += outcome.rows
+            full, self._rows[cell.identity] = divmod(self._rows[cell.identity], self._batch)
+            self._print(full)
+
+    def finished(self, result: CellResult[Any]) -> None:
+        with self._lock:
+            self._print(int(self._rows.pop(result.cell.identity, 0) > 0))
+
+    def _print(self, dots: int) -> None:
+        self._waiting += "." * dots
+        if self._at_once:
+            self.flush()
+
+    def flush(self) -> None:
+        """Print the dots that wait."""
+        if self._waiting:
+            put(self._waiting, newline=False)
+        self._waiting = ""
+
+
+class Several:
+    """Tells several listeners."""
+
+    def __init__(self, listeners: Sequence[Listener]) -> None:
+        self._listeners = listeners
+
+    def started(self, cell: Cell) -> None:
+        for listener in self._listeners:
+            listener.started(cell)
+
+    def stepped(self, cell: Cell, outcome: Any) -> None:
+        for listener in self._listeners:
+            listener.stepped(cell, outcome)
+
+    def finished(self, result: CellResult[Any]) -> None:
+        for listener in self._listeners:
+            listener.finished(result)
+
+
+@contextmanager
+def shown(cells: int, more: Sequence[Listener] = ()) -> Iterator[Listener]:
+    """A listener that shows progress while the context lasts; nothing where standard error is no terminal."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield Several(more)
+        return
+    progress = Progress(cells)
+    with Live(progress, console=console, refresh_per_second=4):
+        yield Several([progress, *more])

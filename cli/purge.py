@@ -1,0 +1,79 @@
+"""``db purge``: from the options to the exit code."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from cli import configuration
+from cli.backlog import put_backlog
+from cli.cell_runs import Runner, api_database, mapped_cells, own_database, targets
+from cli.output import cell_as_data, put, put_json, say, say_failures
+from cli.signals import graceful_stop
+from jobs import dates
+from jobs.action import ApiDatabaseProblem, CellResult
+from jobs.db import backlog
+from jobs.db.purge import ACTION, Exit, Params, Purged
+from novadb.cells import Cell
+
+
+def purge(
+    everything: bool,
+    before: str | None,
+    verbose: bool,
+    all_cells: bool,
+    dry_run: bool,
+    concurrency: int | None,
+    no_wait: bool,
+    format: str,  # noqa: A002 - the option's name
+) -> int:
+    """Check the options in the order of the stock tool, run, print."""
+    if before is None and not everything:
+        say("Either --all or --before is needed: without a date, --all says that everything goes")
+        return Exit.MISSING_ARGUMENTS
+    try:
+        limit = dates.parse(before) if before is not None else None
+    except ValueError as error:
+        say(f"Invalid value for --before: {error}")
+        return Exit.INVALID_BEFORE
+    conf = configuration.load()
+    try:
+        cells = mapped_cells(conf, api_database(conf)) if all_cells else [Cell.unmapped(own_database(conf))]
+    except ApiDatabaseProblem as problem:
+        say(str(problem))
+        return Exit.NO_API_DATABASE
+    chosen = targets(conf, cells, None)
+    params = Params(limit)
+    with graceful_stop() as stop:
+        runner = Runner(conf, concurrency, not no_wait, stop)
+        if dry_run:
+            waiting = runner.run(backlog.PURGE, params, chosen, alone=False)
+            put_backlog(waiting, all_cells, format)
+            return backlog.PURGE.collapse(waiting, params)
+        results = runner.run(ACTION, params, chosen)
+    code = ACTION.collapse(results, params)
+    if format == "json":
+        put_json({"exit_code": int(code), "cells": purged_as_data(results)})
+    elif verbose:
+        put_purged(results)
+    say_failures(results, "purged")
+    return code
+
+
+def put_purged(results: Sequence[CellResult[Purged]]) -> None:
+    """Print a line per table, as the stock tool does."""
+    for result in results:
+        outcome = result.outcome
+        prefix = f"Cell {result.cell.identity}" if result.cell.uuid else "DB"
+        for name in sorted({*outcome.deleted, *outcome.ageless}):
+            if name in outcome.ageless:
+                put(f"{prefix}: Unable to purge table {name} because it has no timestamp column")
+            else:
+                by = outcome.aged_by.get(name, "(n/a)")
+                put(f"{prefix}: Deleted {outcome.deleted[name]} rows from {name} based on timestamp column {by}")
+
+
+def purged_as_data(results: Sequence[CellResult[Purged]]) -> list[dict[str, Any]]:
+    """The same as data."""
+    return [
+        cell_as_data(result) | {"purged": result.outcome.deleted, "without_timestamp": result.outcome.ageless}
+        for result in results
+    ]

@@ -1,0 +1,35 @@
+"""Ctrl-C: once to stop after the current batches, twice to leave at once."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final
+
+SHOW_CURSOR: Final = "\x1b[?25h"
+
+
+@contextmanager
+def graceful_stop() -> Iterator[threading.Event]:
+    """An event that SIGINT or SIGTERM sets. A second signal ends the process at once.
+
+    The databases then roll back what was not committed: nothing is lost.
+    """
+    stop = threading.Event()
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            os.write(2, (SHOW_CURSOR if sys.stderr.isatty() else "").encode() + b"Left at once.\n")
+            os._exit(128 + number)
+        stop.set()
+        os.write(2, b"Stopping after the current batches; once more to leave at once.\n")
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

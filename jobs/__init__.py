@@ -1,0 +1,1 @@
+"""What each action does to one cell, and how the cells' outcomes collapse into the exit code."""

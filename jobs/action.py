@@ -1,0 +1,159 @@
+"""The words that all cell actions share: target, step, result, action."""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from enum import Enum, IntEnum
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+from sqlalchemy.exc import DBAPIError
+
+from novadb.cells import Cell
+from novadb.engine import Database, reason
+from novadb.errors import DatabaseProblem
+
+Cursor = dict[str, Any]
+"""Where the work in a cell goes on; a JSON object, so that it can travel."""
+
+
+class Outcome(Protocol):
+    """What happened in a cell. Outcomes of the parts of a work add up."""
+
+    def __add__(self, other: Self) -> Self: ...
+
+    @property
+    def rows(self) -> int:
+        """Rows written so far, for progress."""
+        ...
+
+
+P = TypeVar("P")
+O = TypeVar("O", bound=Outcome)  # noqa: E741
+
+
+@dataclass(frozen=True)
+class Step(Generic[O]):
+    """One transaction or so of work.
+
+    :ivar outcome: what it did
+    :ivar cursor: where to go on after it
+    """
+
+    outcome: O
+    cursor: Cursor
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What the configuration lets a work do.
+
+    :ivar tree_ceiling: rows of the largest tree that is moved
+    :ivar purge_chunk: rows deleted in one transaction of a purge
+    """
+
+    tree_ceiling: int = 100_000
+    purge_chunk: int = 5_000
+
+
+@dataclass(frozen=True)
+class Target:
+    """A cell to work on, and what the work may reach beside it.
+
+    :ivar api: the API database, or None where the action does without
+    """
+
+    cell: Cell
+    api: Database | None
+    limits: Limits = Limits()
+
+    @property
+    def database(self) -> Database:
+        """The cell's database.
+
+        :raises DatabaseProblem: its URL cannot be used
+        """
+        if isinstance(self.cell.database, DatabaseProblem):
+            raise self.cell.database
+        return self.cell.database
+
+    def need_api(self) -> Database:
+        """The API database of an action that cannot do without.
+
+        :raises ApiDatabaseProblem: there is none
+        """
+        if self.api is None:
+            raise ApiDatabaseProblem("The API database is not configured")
+        return self.api
+
+
+class ApiDatabaseProblem(DatabaseProblem):
+    """The API database, not the cell's, is what failed: it has exit codes of its own."""
+
+
+class FailureKind(Enum):
+    """Why the work in a cell ended early."""
+
+    CELL = "the cell's database cannot be used"
+    API_DATABASE = "the API database cannot be used"
+    UNEXPECTED = "an error nobody thought of"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The work in a cell ended early; what was done before stands.
+
+    :ivar reason: one line without secrets
+    """
+
+    kind: FailureKind
+    reason: str
+
+
+def failure_of(error: Exception, target: Target) -> Failure:
+    """Put an error that ended the work in a cell into words without secrets."""
+    if isinstance(error, ApiDatabaseProblem):
+        return Failure(FailureKind.API_DATABASE, str(error))
+    if isinstance(error, DatabaseProblem):
+        return Failure(FailureKind.CELL, str(error))
+    if isinstance(error, DBAPIError):
+        return Failure(FailureKind.CELL, f"{target.database}: {reason(error)}")
+    return Failure(FailureKind.UNEXPECTED, f"unexpected {type(error).__name__}; --debug logs where it comes from")
+
+
+@dataclass(frozen=True)
+class CellResult(Generic[O]):
+    """What became of one cell.
+
+    :ivar complete: False when the work was stopped, failed, or ran out of its budget
+    :ivar seconds: that the work took
+    """
+
+    cell: Cell
+    outcome: O
+    failure: Failure | None = None
+    complete: bool = True
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Action(Generic[P, O]):
+    """A cell action: one entry of the table of what a run can do.
+
+    :ivar name: category and command, as in ``db.purge``
+    :ivar work: does the work in one cell and yields after each transaction; may be given the cursor of an
+        earlier step. Closing it ends the work; a transaction is never left half done
+    :ivar nothing: the outcome of no work
+    :ivar collapse: the exit code from all cells' results
+    :ivar in_turn: whether the cells share one budget and are therefore worked one after another
+    :ivar next_params: the parameters for the next cell in turn after so much was done; None: the budget is gone
+    :ivar has_work: a cheap look whether a cell has anything to do; asked of all cells at once before a turn
+    :ivar pause: seconds to wait after each step
+    """
+
+    name: str
+    work: Callable[[Target, P, Cursor | None], Generator[Step[O]]]
+    nothing: O
+    collapse: Callable[[Sequence[CellResult[O]], P], IntEnum]
+    in_turn: Callable[[P], bool] = lambda _: False
+    next_params: Callable[[P, O], P | None] = lambda params, _: params
+    has_work: Callable[[Target, P], bool] = lambda _target, _params: True
+    pause: Callable[[P], float] = lambda _: 0.0

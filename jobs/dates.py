@@ -1,0 +1,94 @@
+"""The dates of ``--before``."""
+
+import re
+import time
+import warnings
+from datetime import UTC, datetime, timedelta, tzinfo
+from typing import Final
+
+from dateutil import parser, tz
+from dateutil.relativedelta import relativedelta
+
+_AGE: Final = re.compile(r"(\d+)\s*(h|hours?|d|days?|w|weeks?|months?|y|years?)", re.IGNORECASE)
+_UNITS: Final = {"h": "hours", "d": "days", "w": "weeks", "m": "months", "y": "years"}
+_WEEKDAY: Final = re.compile(r"\b(mon|tue|wed|thu|fri|sat|sun)", re.IGNORECASE)
+_SIGNED_NAME: Final = re.compile(r"\b(UTC|GMT)\s*[+-]\d")  # POSIX and people disagree about the sign
+_ISO: Final = re.compile(r"\d{4}[-/]?\d\d[-/]?\d\d")
+_GLUED_TIME: Final = re.compile(r"^(\d{4}-\d\d-\d\d)(?=\d\d:)")
+_HINT: Final = "use YYYY-MM-DD, 'YYYY-MM-DD HH:MM', the output of date, or an age such as 90d"
+
+
+def parse(text: str, now: datetime | None = None) -> datetime:
+    """Read a date as an operator wrote it, or refuse it.
+
+    :param text: ``2015-10-21``, ``2015-10-21 12:00``, ``Oct 21 2015``, what the command ``date`` prints, or
+        an age (``90d``, ``90 days``) that counts back from now. A date without zone is UTC; numeric offsets
+        and the machine's own zone abbreviations are converted
+    :param now: what ages count back from; naive, in UTC
+    :returns: naive, in UTC, as Nova's columns hold time
+    :raises ValueError: the text is no date, lacks a part, could mean two dates, or names an unknown zone; the
+        message says so and what to write instead
+    :source: the manual, ``db archive_deleted_rows --before``
+    """
+    words = text.strip()
+    age = _AGE.fullmatch(words)
+    try:
+        if age:
+            count, unit = int(age[1]), _UNITS[age[2][0].lower()]
+            moment = (now or datetime.now(UTC).replace(tzinfo=None)) - relativedelta(**{unit: count})  # type: ignore[arg-type]
+            return moment.replace(microsecond=0)
+        return _to_utc(_one_meaning(_GLUED_TIME.sub(r"\1 ", words)))
+    except (ValueError, OverflowError) as error:
+        shown = text if len(text) <= 60 else text[:60] + "..."
+        raise ValueError(f"{shown!r} cannot be understood for sure ({error}); {_HINT}") from None
+
+
+def _one_meaning(words: str) -> datetime:
+    """Parse ``words`` in every way that dateutil knows; all must agree."""
+    if not words or _SIGNED_NAME.search(words):
+        raise ValueError("an offset behind a zone's name has two meanings" if words else "no date")
+    # Year, month, day is the one order of a date that begins with its year; dateutil would still swap them.
+    orders = [(False, False)] if _ISO.match(words) else [(False, False), (True, False), (False, True)]
+    fillers = (datetime(2001, 1, 1), datetime(2002, 2, 2))
+    meanings = set()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", parser.UnknownTimezoneWarning)
+        for filler in fillers:
+            for day_first, year_first in orders:
+                try:
+                    meaning = parser.parse(
+                        words, default=filler, dayfirst=day_first, yearfirst=year_first, tzinfos=_own_zone
+                    )
+                except parser.UnknownTimezoneWarning:
+                    raise ValueError("unknown time zone") from None
+                except parser.ParserError:
+                    raise ValueError("no date") from None
+                meanings.add(meaning)
+    if len(meanings) > 1:
+        raise ValueError("day, month or year is missing or ambiguous")
+    meaning = meanings.pop()
+    weekday = _WEEKDAY.search(words)
+    if weekday and weekday[1].lower() != meaning.strftime("%a").lower():
+        raise ValueError("it is not on that day of the week")
+    return meaning
+
+
+def _own_zone(name: str | None, offset: int | None) -> tzinfo | None:
+    """The zone of an abbreviation: the machine's own ones; dateutil knows UTC and numeric offsets itself."""
+    if offset is not None:
+        return tz.tzoffset(name, offset)
+    if name in ("UTC", "GMT", "Z"):
+        return tz.UTC
+    if name is not None and name == time.tzname[0]:
+        return tz.tzoffset(name, timedelta(seconds=-time.timezone))
+    if name is not None and time.daylight and name == time.tzname[1]:
+        return tz.tzoffset(name, timedelta(seconds=-time.altzone))
+    if name is not None:
+        raise ValueError(f"unknown time zone {name}")
+    return None
+
+
+def _to_utc(moment: datetime) -> datetime:
+    if moment.tzinfo is None:
+        return moment
+    return moment.astimezone(UTC).replace(tzinfo=None)

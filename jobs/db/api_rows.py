@@ -1,0 +1,110 @@
+"""The rows of the API database that belong to instances, and go with them."""
+
+from collections import Counter
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Final, Self
+
+from sqlalchemy import Connection, TableClause, column, delete, or_, select, table
+from sqlalchemy.exc import DBAPIError
+
+from jobs.action import ApiDatabaseProblem
+from jobs.retry import TryAgain, rollback
+from novadb.engine import Database, is_transient, reason
+from novadb.errors import Unreachable
+
+# An IN list of 1,000 uuids makes MariaDB scan instance_group_member; this many use its index.
+UUIDS_PER_STATEMENT: Final = 100
+
+MAPPINGS: Final = table(
+    "instance_mappings", column("id"), column("instance_uuid"), column("cell_id"), column("queued_for_delete")
+)
+REQUEST_SPECS: Final = table("request_specs", column("instance_uuid"))
+GROUP_MEMBERS: Final = table("instance_group_member", column("instance_uuid"))
+TABLES: Final = (MAPPINGS, REQUEST_SPECS, GROUP_MEMBERS)
+
+
+class ApiRows:
+    """Deletes API rows of archived instances, over a connection that is opened when it is first needed."""
+
+    def __init__(self, database: Database, mapping_ids: frozenset[int]) -> None:
+        """:param mapping_ids: ``cell_mappings.id`` of the cell whose instances are archived"""
+        self._database = database
+        self._ours = MAPPINGS.c.cell_id.in_(sorted(mapping_ids))
+        self._stack = ExitStack()
+        self._connection: Connection | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def delete(self, uuids: Collection[str]) -> Counter[str]:
+        """Delete and commit the API rows of instances that this cell archives.
+
+        An instance that is mapped to another cell lives there: a cross-cell move leaves a deleted copy behind.
+        Its rows stay. Safe to do again.
+
+        :returns: rows by table, also those with none
+        :raises TryAgain: a passing error; some of the rows may be gone already
+        :raises ApiDatabaseProblem: any other error
+        """
+        deleted: Counter[str] = Counter({rows.name: 0 for rows in TABLES})
+        ordered = sorted(uuids)
+        for start in range(0, len(ordered), UUIDS_PER_STATEMENT):
+            with self._transaction() as api:
+                chunk = ordered[start : start + UUIDS_PER_STATEMENT]
+                deleted.update(self._delete_chunk(api, chunk))
+        return deleted
+
+    def _delete_chunk(self, api: Connection, uuids: list[str]) -> dict[str, int]:
+        elsewhere = select(MAPPINGS.c.instance_uuid).where(
+            MAPPINGS.c.instance_uuid.in_(uuids), MAPPINGS.c.cell_id.is_not(None), ~self._ours
+        )
+        moved_away = set(api.execute(elsewhere.with_for_update()).scalars())
+        gone = [uuid for uuid in uuids if uuid not in moved_away]
+        if not gone:
+            return {}
+        here = or_(self._ours, MAPPINGS.c.cell_id.is_(None))
+        return {
+            MAPPINGS.name: api.execute(delete(MAPPINGS).where(MAPPINGS.c.instance_uuid.in_(gone), here)).rowcount,
+            REQUEST_SPECS.name: _delete(api, REQUEST_SPECS, gone),
+            GROUP_MEMBERS.name: _delete(api, GROUP_MEMBERS, gone),
+        }
+
+    def candidates(self, after: int) -> list[tuple[int, str]]:
+        """Mappings of this cell whose instance was deleted, in order of id: some of them may be leftovers.
+
+        :param after: the mapping id to go on behind
+        :returns: (mapping id, instance uuid), at most ``UUIDS_PER_STATEMENT``
+        """
+        queued = (
+            select(MAPPINGS.c.id, MAPPINGS.c.instance_uuid)
+            .where(self._ours, MAPPINGS.c.queued_for_delete == 1, MAPPINGS.c.id > after)
+            .order_by(MAPPINGS.c.id)
+            .limit(UUIDS_PER_STATEMENT)
+        )
+        with self._transaction() as api:
+            return [(number, uuid) for number, uuid in api.execute(queued)]
+
+    @contextmanager
+    def _transaction(self) -> Iterator[Connection]:
+        try:
+            if self._connection is None:
+                self._connection = self._stack.enter_context(self._database.connect())
+            try:
+                yield self._connection
+                self._connection.commit()
+            except BaseException:
+                rollback(self._connection)
+                raise
+        except Unreachable as error:
+            raise TryAgain(ApiDatabaseProblem(str(error))) from error
+        except DBAPIError as error:
+            problem = ApiDatabaseProblem(f"{self._database}: {reason(error)}")
+            raise (TryAgain(problem) if is_transient(error) else problem) from error
+
+
+def _delete(api: Connection, rows: TableClause, uuids: list[str]) -> int:
+    return api.execute(delete(rows).where(rows.c.instance_uuid.in_(uuids))).rowcount

@@ -1,0 +1,265 @@
+"""``db archive_deleted_rows``: move deleted rows to the shadow tables, and drop the API rows of archived instances."""
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import IntEnum
+from functools import partial
+from typing import Final, Self
+
+from sqlalchemy import ColumnElement, Connection, and_, column, select, table, true
+
+from jobs.action import Action, CellResult, Cursor, FailureKind, Step, Target
+from jobs.conditions import older_than
+from jobs.db.api_rows import ApiRows
+from jobs.db.mover import Batch, Moved, TableMover, TreeQueue
+from jobs.db.trees import INSTANCES, Forest, Node
+from jobs.retry import rollback, transactionally
+from jobs.sums import add
+from novadb import catalogue
+from novadb.catalogue import SHADOW
+from novadb.engine import Database
+
+MAX_ROWS_LIMIT: Final = 0x7FFFFFFF
+TASK_LOG: Final = "task_log"
+# How many blocked trees of one cell are named one by one; the rest is counted.
+NAMED: Final = 100
+
+
+class Exit(IntEnum):
+    """The manual's return codes."""
+
+    NOTHING_ARCHIVED = 0
+    ARCHIVED = 1
+    INVALID_MAX_ROWS = 2
+    NO_API_DATABASE = 3
+    INVALID_BEFORE = 4
+    ERROR = 255
+
+
+@dataclass(frozen=True)
+class Params:
+    """The options of the command.
+
+    :ivar max_rows: rows in one transaction; without ``until_complete`` also the total over all cells. A tree of
+        rows is never split, so the first one of a run may be larger
+    :ivar before: move only what was deleted before; naive, in UTC
+    :ivar until_complete: go on until nothing is left
+    :ivar task_log: also move ``task_log``, whose rows are never deleted
+    :ivar sleep: seconds between transactions, with ``until_complete``
+    :ivar repair: resolve what is known to block: identical twins in the shadow tables, leftover API rows
+    :ivar begun: an earlier cell of this run has moved rows, so that even the first tree must fit
+    """
+
+    max_rows: int = 1000
+    before: datetime | None = None
+    until_complete: bool = False
+    task_log: bool = False
+    sleep: float = 0.0
+    repair: bool = False
+    begun: bool = False
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """A tree of rows that could not be moved, and was left as it is.
+
+    :ivar reason: why, and what to do about it
+    """
+
+    table: str
+    id: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Archived:
+    """What was done in a cell.
+
+    :ivar moved: rows by table
+    :ivar api: rows deleted in the API database by table, present once an instance was moved
+    :ivar blocked: the first ``NAMED`` trees that stayed
+    :ivar blocked_count: all of them
+    :ivar full: the total of ``max_rows`` has no room for the next tree
+    :ivar repaired: what ``repair`` removed: shadow twins by shadow table, leftover API rows by table
+    """
+
+    moved: Mapping[str, int] = field(default_factory=dict)
+    api: Mapping[str, int] = field(default_factory=dict)
+    blocked: tuple[Blocked, ...] = ()
+    blocked_count: int = 0
+    full: bool = False
+    repaired: Mapping[str, int] = field(default_factory=dict)
+
+    def __add__(self, other: Self) -> Self:
+        return replace(
+            self,
+            moved=add(self.moved, other.moved),
+            api=add(self.api, other.api),
+            blocked=(self.blocked + other.blocked)[:NAMED],
+            blocked_count=self.blocked_count + other.blocked_count,
+            full=self.full or other.full,
+            repaired=add(self.repaired, other.repaired),
+        )
+
+    @property
+    def rows(self) -> int:
+        """Rows that are in the shadow tables now and were not before."""
+        return sum(self.moved.values())
+
+
+def _blocked(table: str, reasons: Mapping[int, str]) -> Archived:
+    named = tuple(Blocked(table, number, why) for number, why in list(reasons.items())[:NAMED])
+    return Archived(blocked=named, blocked_count=len(reasons))
+
+
+def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Step[Archived]]:
+    """Move the deleted rows of one cell, table by table, each batch in one transaction.
+
+    :param cursor: ``table`` and ``after``: go on in this table behind this id; ``moved``: rows so far;
+        ``mapping``: look for leftovers behind this instance mapping
+    :raises DatabaseProblem: the cell's database cannot be used
+    :raises ApiDatabaseProblem: the API database cannot be used
+    """
+    at = cursor or {"table": None, "after": 0, "moved": 0}
+    moved = at["moved"]
+    with target.database.connect() as cell, ApiRows(target.need_api(), target.cell.mapping_ids) as api:
+        forest = _forest(cell)
+        for name in forest.roots[forest.roots.index(at["table"]) if at["table"] else 0 :]:
+            root = forest.tree(name)
+            after = at["after"] if name == at["table"] else 0
+            condition = to_be_moved(root, params)
+            queue = TreeQueue(cell, root, condition, after, target.limits.tree_ceiling)
+            mover = TableMover(cell, api, root, condition, repair=params.repair, name=str(target.database))
+            while params.until_complete or moved < params.max_rows:
+                room = params.max_rows if params.until_complete else params.max_rows - moved
+                whole = params.until_complete or not (moved or params.begun)
+                batch = transactionally(partial(queue.take, room, whole), cell, name=str(target.database))
+                if batch.last is None and batch.full:
+                    yield Step(Archived(full=True), {"table": name, "after": after, "moved": moved})
+                    return
+                if batch.last is None:
+                    break
+                # What was moved is gone from the table: only when the whole batch is through may the cursor pass it.
+                for done in mover.move(batch.ids):
+                    moved += done.rows.total()
+                    yield Step(_outcome(name, done), {"table": name, "after": after, "moved": moved})
+                after = batch.last
+                yield Step(_too_large(name, batch), {"table": name, "after": after, "moved": moved})
+        if params.repair:
+            at = {"table": name, "after": after, "moved": moved, "mapping": at.get("mapping", 0)}
+            yield from _remove_leftovers(cell, api, target.database, at)
+
+
+def has_work(target: Target, params: Params) -> bool:
+    """Whether a cell has any row to move."""
+    if params.max_rows == 0:
+        return False
+    if params.repair:
+        return True
+    with target.database.connect() as cell:
+        forest = _forest(cell)
+        for name in forest.roots:
+            root = forest.tree(name)
+            if cell.execute(select(root.live.c.id).where(to_be_moved(root, params)).limit(1)).first():
+                return True
+    return False
+
+
+def to_be_moved(root: Node, params: Params) -> ColumnElement[bool]:
+    """The condition that makes a row a root. Children go with their root, whatever they say of themselves.
+
+    Rows of ``task_log`` are never deleted in practice: the option ``--task-log`` takes them all, and the date then
+    means ``updated_at``. Those that are deleted move without a look at the date, as with the stock tool.
+    """
+    is_deleted = root.live.c.deleted != 0
+    if root.name == TASK_LOG:
+        if not params.task_log:
+            return is_deleted
+        return older_than("updated_at", params.before) if params.before else true()
+    if params.before is None:
+        return is_deleted
+    return and_(is_deleted, older_than("deleted_at", params.before))
+
+
+def _forest(cell: Connection) -> Forest:
+    forest = Forest(catalogue.read(cell))
+    rollback(cell)
+    return forest
+
+
+def _outcome(table: str, done: Moved) -> Archived:
+    blocked = _blocked(table, done.blocked)
+    return replace(
+        blocked,
+        moved=dict(done.rows),
+        api=dict(done.api),
+        repaired=dict(done.twins),
+    )
+
+
+def _too_large(table: str, batch: Batch) -> Archived:
+    return _blocked(
+        table,
+        {
+            number: f"it brings along {rows} rows, more than one transaction may have; raise tree_ceiling in section "
+            "[cellkeeper] to move it"
+            for number, rows in batch.too_large.items()
+        },
+    )
+
+
+def _remove_leftovers(cell: Connection, api: ApiRows, database: Database, at: Cursor) -> Generator[Step[Archived]]:
+    """Delete API rows of instances that were archived without them: the stock tool was killed in between.
+
+    Such an instance is mapped to this cell and queued for deletion, absent from ``instances`` and present in
+    ``shadow_instances``. Absence alone proves nothing: an instance that is being created is absent, too.
+    """
+    live, shadow = (table(name, column("uuid")).c.uuid for name in (INSTANCES, SHADOW + INSTANCES))
+    after = at["mapping"]
+    while candidates := transactionally(partial(api.candidates, after), name="the API database"):
+        after = candidates[-1][0]
+
+        def look() -> set[str]:
+            absent = {uuid for _, uuid in candidates}
+            absent -= set(cell.execute(select(live).where(live.in_(absent))).scalars())
+            return set(cell.execute(select(shadow).where(shadow.in_(absent))).scalars()) if absent else set()
+
+        leftovers = transactionally(look, cell, name=str(database))
+        removed = transactionally(partial(api.delete, leftovers), name="the API database") if leftovers else {}
+        yield Step(
+            Archived(repaired={f"API_DB.{name}": rows for name, rows in removed.items() if rows}),
+            at | {"mapping": after},
+        )
+
+
+def collapse(results: Sequence[CellResult[Archived]], _params: Params) -> Exit:
+    """The exit code of the whole.
+
+    From worst to best: a cell failed (255); the API database failed (3); rows were archived (1); there were none (0).
+    Blocked rows do not count: a script that runs the command while it says 1 must come to an end.
+    """
+    kinds = {result.failure.kind for result in results if result.failure}
+    if kinds - {FailureKind.API_DATABASE}:
+        return Exit.ERROR
+    if kinds:
+        return Exit.NO_API_DATABASE
+    return Exit.ARCHIVED if any(result.outcome.rows for result in results) else Exit.NOTHING_ARCHIVED
+
+
+def next_params(params: Params, done: Archived) -> Params | None:
+    """What is left of the total for the next cell; None when it is used up."""
+    left = 0 if done.full else params.max_rows - done.rows
+    return replace(params, max_rows=left, begun=params.begun or bool(done.rows)) if left > 0 else None
+
+
+ACTION: Final = Action(
+    name="db.archive_deleted_rows",
+    work=work,
+    nothing=Archived(),
+    collapse=collapse,
+    in_turn=lambda params: not params.until_complete,
+    next_params=next_params,
+    has_work=has_work,
+    pause=lambda params: params.sleep if params.until_complete else 0.0,
+)

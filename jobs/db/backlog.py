@@ -1,0 +1,127 @@
+"""What an archive or a purge would find: rows by table, with the oldest and the newest. Nothing is written."""
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import IntEnum
+from typing import Final, Self
+
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    DateTime,
+    TableClause,
+    column,
+    func,
+    null,
+    or_,
+    select,
+    table,
+    true,
+)
+
+from jobs.action import Action, CellResult, Cursor, Step, Target
+from jobs.conditions import older_than
+from jobs.db import archive_deleted_rows, purge
+from jobs.db.trees import Forest
+from jobs.retry import rollback
+from novadb import catalogue
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """Rows of one table that would be moved or deleted.
+
+    :ivar oldest: their oldest time of deletion, naive and in UTC; None where they have none
+    :ivar newest: their newest
+    """
+
+    rows: int
+    oldest: datetime | None
+    newest: datetime | None
+
+
+@dataclass(frozen=True)
+class Backlog:
+    """What waits in a cell, by table."""
+
+    tables: Mapping[str, Waiting] = field(default_factory=dict)
+
+    def __add__(self, other: Self) -> Self:
+        return replace(self, tables={**self.tables, **other.tables})
+
+    @property
+    def rows(self) -> int:
+        """Rows that wait."""
+        return sum(waiting.rows for waiting in self.tables.values())
+
+
+def to_archive(target: Target, params: archive_deleted_rows.Params, cursor: Cursor | None) -> Generator[Step[Backlog]]:
+    """Count what an archive that runs until it is complete would move; what may block it is not looked for."""
+    with target.database.connect() as cell:
+        forest = Forest(catalogue.read(cell))
+
+        def moves(name: str, path: frozenset[str] = frozenset()) -> ColumnElement[bool]:
+            node = forest.tree(name)
+            ways = [archive_deleted_rows.to_be_moved(node, params)]
+            for key in forest.parents(name):
+                if key.parent not in path:
+                    parent = forest.tree(key.parent).live
+                    named = select(parent.c[key.parent_column]).where(moves(key.parent, path | {name}))
+                    ways.append(node.live.c[key.column].in_(named))
+            return or_(*ways)
+
+        yield from _count(
+            cell, cursor, {name: (forest.tree(name).live, "deleted_at", moves(name)) for name in forest.roots}
+        )
+
+
+def to_purge(target: Target, params: purge.Params, cursor: Cursor | None) -> Generator[Step[Backlog]]:
+    """Count what a purge would delete."""
+    with target.database.connect() as cell:
+        tables = catalogue.read(cell)
+        wanted: dict[str, tuple[TableClause, str | None, ColumnElement[bool]]] = {}
+        for name in tables.shadow_tables():
+            aged_by = purge.timestamp_column(name, tables.columns[name])
+            if aged_by or not params.before:
+                old = older_than(aged_by, params.before) if aged_by and params.before else true()
+                wanted[name] = (table(name, *map(column, tables.columns[name])), aged_by, old)
+        yield from _count(cell, cursor, wanted)
+
+
+def _count(
+    cell: Connection,
+    cursor: Cursor | None,
+    wanted: Mapping[str, tuple[TableClause, str | None, ColumnElement[bool]]],
+) -> Generator[Step[Backlog]]:
+    rollback(cell)
+    names = list(wanted)
+    for name in names[names.index(cursor["table"]) + 1 if cursor else 0 :]:
+        counted, aged_by, condition = wanted[name]
+        age = column(aged_by, DateTime) if aged_by else null()
+        rows, oldest, newest = cell.execute(
+            select(func.count(), func.min(age), func.max(age)).select_from(counted).where(condition)
+        ).one()
+        rollback(cell)
+        yield Step(Backlog({name: Waiting(rows, oldest, newest)} if rows else {}), {"table": name})
+
+
+def _collapse(worst: IntEnum, nothing: IntEnum, results: Sequence[CellResult[Backlog]]) -> IntEnum:
+    """Nothing was archived or purged, or a cell failed."""
+    return worst if any(result.failure for result in results) else nothing
+
+
+ARCHIVE: Final = Action(
+    name="db.archive_deleted_rows.dry_run",
+    work=to_archive,
+    nothing=Backlog(),
+    collapse=lambda results, _: _collapse(
+        archive_deleted_rows.Exit.ERROR, archive_deleted_rows.Exit.NOTHING_ARCHIVED, results
+    ),
+)
+PURGE: Final = Action(
+    name="db.purge.dry_run",
+    work=to_purge,
+    nothing=Backlog(),
+    collapse=lambda results, _: _collapse(purge.Exit.ERROR, purge.Exit.NOTHING_PURGED, results),
+)

@@ -1,0 +1,276 @@
+"""Moving the deleted rows of one table: cut into batches by rows, and around every tree that cannot move."""
+
+from collections import Counter, defaultdict, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, Connection, RowMapping, column, delete, select, table
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+
+from jobs.db.api_rows import ApiRows
+from jobs.db.trees import INSTANCES, KEYS_PER_STATEMENT, Move, Node, Owned, chunks, count_rows, rows_below
+from jobs.retry import rollback, transactionally
+from novadb.engine import is_transient, reason
+
+# How many roots without children are read at once; with children it is what one statement takes.
+PAGE: Final = 10_000
+# How many ids of rows that are in the way are named in one message.
+NAMED_IDS: Final = 5
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Trees that fit into one transaction.
+
+    :ivar ids: of the root rows
+    :ivar too_large: rows of the trees that exceed the ceiling, by id of the root; they stay
+    :ivar last: the id of the last root looked at; None: there was none
+    :ivar full: there is a next tree, and it does not fit
+    """
+
+    ids: list[int] = field(default_factory=list)
+    too_large: dict[int, int] = field(default_factory=dict)
+    last: int | None = None
+    full: bool = False
+
+
+class TreeQueue:
+    """The trees of one table that are to be moved, in order of id, read page by page."""
+
+    def __init__(self, cell: Connection, root: Node, still: ColumnElement[bool], after: int, ceiling: int) -> None:
+        """:param after: the id to go on behind"""
+        self._cell = cell
+        self._root = root
+        self._still = still
+        self._after = after
+        self._ceiling = ceiling
+        self._waiting: deque[tuple[int, int]] = deque()
+
+    def take(self, room: int, at_least_one: bool) -> Batch:
+        """The next batch.
+
+        :param room: rows that it may have
+        :param at_least_one: whether its first tree may have more: a tree is never split
+        :returns: a batch without ``last`` when the table has no more trees, or the next one does not fit
+        """
+        ids: list[int] = []
+        too_large: dict[int, int] = {}
+        last, left, full = None, room, False
+        while self._waiting or self._read_page(room):
+            number, rows = self._waiting[0]
+            if rows > self._ceiling:
+                too_large[number] = rows
+            elif rows <= left or (at_least_one and not ids):
+                ids.append(number)
+                left -= rows
+            else:
+                full = True
+                break
+            last, _ = self._waiting.popleft()
+            if left <= 0 or len(too_large) >= PAGE:
+                break
+        return Batch(ids, too_large, last, full)
+
+    def _read_page(self, room: int) -> bool:
+        size = min(room, KEYS_PER_STATEMENT if self._root.branches else PAGE)
+        live = self._root.live
+        roots = (
+            select(*(live.c[name] for name in self._root.keys))
+            .where(live.c.id > self._after, self._still)
+            .order_by(live.c.id)
+            .limit(size)
+        )
+        rows = self._cell.execute(roots).mappings().all()
+        if rows:
+            self._after = rows[-1]["id"]
+            sizes = count_rows(self._cell, self._root, rows)
+            self._waiting.extend((row["id"], sizes[row["id"]]) for row in rows)
+        rollback(self._cell)
+        return bool(rows)
+
+
+@dataclass
+class Moved:
+    """What one or more transactions did.
+
+    :ivar rows: moved, by table
+    :ivar api: API rows deleted, by table
+    :ivar blocked: why trees stayed, by id of the root
+    :ivar twins: rows removed from shadow tables, because an identical one was moved there
+    """
+
+    rows: Counter[str] = field(default_factory=Counter)
+    api: Counter[str] = field(default_factory=Counter)
+    blocked: dict[int, str] = field(default_factory=dict)
+    twins: Counter[str] = field(default_factory=Counter)
+
+
+Twins = Mapping[Node, Sequence[int]]
+"""Ids of rows that stand identically in a table and in its shadow table."""
+
+
+@dataclass
+class Diagnosis:
+    """Why trees cannot move, by id of the root; and what repair can do about it."""
+
+    blocked: dict[int, str] = field(default_factory=dict)
+    twins: dict[Node, list[int]] = field(default_factory=lambda: defaultdict(list))
+
+
+class TableMover:
+    """Moves trees of one table; those that cannot be moved are found out, left, and told why."""
+
+    def __init__(
+        self,
+        cell: Connection,
+        api: ApiRows,
+        root: Node,
+        still: ColumnElement[bool],
+        *,
+        repair: bool,
+        name: str,
+    ) -> None:
+        """:param still: the condition that makes a row a root
+        :param repair: whether an identical row in a shadow table gives way
+        :param name: the database, for messages
+        """
+        self._cell = cell
+        self._api = api
+        self._root = root
+        self._still = still
+        self._repair = repair
+        self._name = name
+        self._wary = False
+
+    def move(self, ids: Sequence[int]) -> Iterator[Moved]:
+        """Move the trees of these roots, in one transaction if all goes well.
+
+        After a batch with blocked trees the next one is looked through before it is tried.
+
+        :raises DatabaseProblem: the cell's or the API database cannot be used
+        """
+        if not self._wary:
+            try:
+                yield self._transaction(ids, {})
+                return
+            except (IntegrityError, DataError):
+                self._wary = True
+        diagnosis = self._diagnose(ids)
+        self._wary = bool(diagnosis.blocked or any(diagnosis.twins.values()))
+        if diagnosis.blocked:
+            yield Moved(blocked=diagnosis.blocked)
+        yield from self._isolate([number for number in ids if number not in diagnosis.blocked], diagnosis.twins)
+
+    def _isolate(self, ids: Sequence[int], twins: Twins) -> Iterator[Moved]:
+        """Move trees, halving the batch around one that the database refuses for a reason not foreseen."""
+        if not ids:
+            return
+        try:
+            yield self._transaction(ids, twins)
+        except (IntegrityError, DataError) as error:
+            if len(ids) == 1:
+                yield Moved(blocked={ids[0]: f"the database refuses to move it: {reason(error)}"})
+                return
+            middle = len(ids) // 2
+            yield from self._isolate(ids[:middle], twins)
+            yield from self._isolate(ids[middle:], twins)
+
+    def _transaction(self, ids: Sequence[int], twins: Twins) -> Moved:
+        return transactionally(lambda: self._move_once(ids, twins), self._cell, name=self._name)
+
+    def _move_once(self, ids: Sequence[int], twins: Twins) -> Moved:
+        """The cell's statements, then the API database's and their commit, then the cell's commit.
+
+        A crash in between leaves a deleted instance without API rows; the next run moves it.
+        """
+        done = Moved()
+        for node, numbers in twins.items():
+            done.twins[node.shadow.name] += self._remove_twins(node, numbers)
+        move = Move(self._cell, done.rows)
+        roots = move.trees(self._root, ids, self._still)
+        if self._root.name == INSTANCES and roots:
+            done.api = self._api.delete([root["uuid"] for root in roots])
+        self._commit(roots)
+        return done
+
+    def _commit(self, roots: Sequence[RowMapping]) -> None:
+        """Commit. Where the connection breaks over it, look whether it came through."""
+        try:
+            self._cell.commit()
+        except DBAPIError as error:
+            if not roots or not is_transient(error):
+                raise
+            rollback(self._cell)
+            live = self._root.live
+            if self._cell.execute(select(live.c.id).where(live.c.id == roots[0]["id"])).first():
+                raise
+
+    def _remove_twins(self, node: Node, ids: Iterable[int]) -> int:
+        """Delete shadow rows that equal their live row in every column."""
+        removed = 0
+        for values in chunks(ids):
+            equal = self._identical(node, values)
+            if equal:
+                removed += self._cell.execute(delete(node.shadow).where(node.shadow.c.id.in_(equal))).rowcount
+        return removed
+
+    def _identical(self, node: Node, ids: list[int]) -> set[int]:
+        """Those of at most one statement's ids whose row is the same in the table and in its shadow table."""
+        live, shadow = (
+            {row["id"]: row for row in self._cell.execute(rows.with_for_update()).mappings()}
+            for rows in (
+                select(*node.live.c).where(node.live.c.id.in_(ids)),
+                select(*node.shadow.c).where(node.shadow.c.id.in_(ids)),
+            )
+        )
+        return {number for number, row in shadow.items() if live.get(number) == row}
+
+    def _diagnose(self, ids: Sequence[int]) -> Diagnosis:
+        """Look what is in the way of each tree."""
+        return transactionally(lambda: self._diagnose_once(ids), self._cell, name=self._name)
+
+    def _diagnose_once(self, ids: Sequence[int]) -> Diagnosis:
+        found = Diagnosis()
+        root = self._root
+        for values in chunks(ids):
+            keys = select(*(root.live.c[name] for name in root.keys)).where(root.live.c.id.in_(values))
+            owned: list[Owned] = [(row, row["id"]) for row in self._cell.execute(keys).mappings()]
+            for node, rows in ((root, owned), *rows_below(self._cell, root, owned)):
+                self._find_referrers(node, rows, found)
+                self._find_shadows(node, rows, found)
+        return found
+
+    def _find_referrers(self, node: Node, rows: Sequence[Owned], found: Diagnosis) -> None:
+        for key in node.blockers:
+            owners: dict[Any, int] = {row[key.parent_column]: owner for row, owner in rows}
+            referrers: Counter[Any] = Counter()
+            for values in chunks(owners):
+                by = table(key.table, column(key.column)).c[key.column]
+                referrers.update(self._cell.execute(select(by).where(by.in_(values))).scalars())
+            for value, number in referrers.items():
+                found.blocked.setdefault(
+                    owners[value],
+                    f"{number} row{'s' * (number > 1)} of {key.table} with {key.column} {value} would lose what they "
+                    "name, and that table is not archived: delete them once they are of no use, then run this again",
+                )
+
+    def _find_shadows(self, node: Node, rows: Sequence[Owned], found: Diagnosis) -> None:
+        owners = {row["id"]: owner for row, owner in rows}
+        in_the_way: dict[int, list[int]] = defaultdict(list)
+        for values in chunks(owners):
+            present = select(node.shadow.c.id).where(node.shadow.c.id.in_(values)).order_by(node.shadow.c.id)
+            numbers = list(self._cell.execute(present).scalars())
+            identical = self._identical(node, numbers) if self._repair and numbers else set()
+            found.twins[node] += identical
+            for number in numbers:
+                if number not in identical:
+                    in_the_way[owners[number]].append(number)
+        advice = (
+            "it differs from the live one: compare the two and delete the wrong one"
+            if self._repair
+            else "run the command with --repair, which removes it where both are identical"
+        )
+        for owner, numbers in in_the_way.items():
+            named = ", ".join(map(str, numbers[:NAMED_IDS])) + (", ..." if len(numbers) > NAMED_IDS else "")
+            found.blocked.setdefault(owner, f"{node.shadow.name} already has a row with id {named}; {advice}")

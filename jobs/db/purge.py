@@ -1,0 +1,152 @@
+"""``db purge``: delete rows from the shadow tables."""
+
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import IntEnum
+from functools import partial
+from typing import Any, Final, Self
+
+from sqlalchemy import ColumnElement, Connection, TableClause, column, delete, select, table, true
+
+from jobs.action import Action, CellResult, Cursor, Step, Target
+from jobs.conditions import older_than
+from jobs.retry import rollback, transactionally
+from jobs.sums import add
+from novadb import catalogue
+
+# The column that tells how old a shadow row is; all others by the first of TIMESTAMPS that they have.
+AGED_BY: Final = {
+    "shadow_instance_actions": "created_at",
+    "shadow_instance_actions_events": "created_at",
+    "shadow_task_log": "updated_at",
+}
+TIMESTAMPS: Final = ("deleted_at", "updated_at", "created_at")
+
+
+class Exit(IntEnum):
+    """The manual's return codes."""
+
+    PURGED = 0
+    MISSING_ARGUMENTS = 1
+    INVALID_BEFORE = 2
+    NOTHING_PURGED = 3
+    NO_API_DATABASE = 4
+    ERROR = 255
+
+
+@dataclass(frozen=True)
+class Params:
+    """The options of the command.
+
+    :ivar before: delete only what is older; naive, in UTC. None: everything
+    """
+
+    before: datetime | None = None
+
+
+@dataclass(frozen=True)
+class Purged:
+    """What was done in a cell.
+
+    :ivar deleted: rows by shadow table
+    :ivar aged_by: the column that ``before`` was compared with, by shadow table; empty without a date
+    :ivar ageless: shadow tables that were passed over, because they have no such column
+    """
+
+    deleted: Mapping[str, int] = field(default_factory=dict)
+    aged_by: Mapping[str, str] = field(default_factory=dict)
+    ageless: tuple[str, ...] = ()
+
+    def __add__(self, other: Self) -> Self:
+        return replace(
+            self,
+            deleted=add(self.deleted, other.deleted),
+            aged_by={**self.aged_by, **other.aged_by},
+            ageless=self.ageless + other.ageless,
+        )
+
+    @property
+    def rows(self) -> int:
+        """Rows that are gone."""
+        return sum(self.deleted.values())
+
+
+def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Step[Purged]]:
+    """Delete the rows of one cell's shadow tables, in chunks of their primary key.
+
+    :param cursor: ``table`` and ``after``: go on in this table behind this key
+    :raises DatabaseProblem: the cell's database cannot be used
+    """
+    at = cursor or {"table": "", "after": None}
+    with target.database.connect() as cell:
+        tables = catalogue.read(cell)
+        rollback(cell)
+        for name in tables.shadow_tables():
+            if name < at["table"]:
+                continue
+            after = at["after"] if name == at["table"] else None
+            aged_by = timestamp_column(name, tables.columns[name]) if params.before else None
+            if params.before and aged_by is None:
+                yield Step(Purged(ageless=(name,)), {"table": name + " ", "after": None})
+                continue
+            shadow = table(name, *map(column, tables.columns[name]))
+            condition = older_than(aged_by, params.before) if aged_by and params.before else true()
+            key = tables.primary_keys[name]
+            more = True
+            while more:
+                chunk = partial(_delete_chunk, cell, shadow, key, condition, after, target.limits.purge_chunk)
+                rows, after = transactionally(chunk, cell, name=str(target.database))
+                more = after is not None
+                if rows:
+                    outcome = Purged({name: rows}, {name: aged_by} if aged_by else {})
+                    yield Step(
+                        outcome,
+                        {"table": name, "after": after} if more else {"table": name + " ", "after": None},
+                    )
+
+
+def _delete_chunk(
+    cell: Connection,
+    shadow: TableClause,
+    key: Sequence[str],
+    condition: ColumnElement[bool],
+    after: Any,
+    size: int,
+) -> tuple[int, Any]:
+    """Delete the rows of the next chunk.
+
+    :returns: how many, and the last key of the chunk; None when the table is through
+    """
+    last = None
+    bounds = [condition]
+    if len(key) == 1:  # every table of Nova's; another one is deleted from in one statement
+        by = shadow.c[key[0]]
+        if after is not None:
+            bounds.append(by > after)
+        last = cell.execute(select(by).where(*bounds).order_by(by).offset(size - 1).limit(1)).scalar()
+        if last is not None:
+            bounds.append(by <= last)
+    rows = cell.execute(delete(shadow).where(*bounds)).rowcount
+    cell.commit()
+    return rows, last
+
+
+def timestamp_column(name: str, columns: Sequence[str]) -> str | None:
+    """The column that tells the age of a shadow table's rows, or None."""
+    if name in AGED_BY:
+        return AGED_BY[name]
+    return next((stamp for stamp in TIMESTAMPS if stamp in columns), None)
+
+
+def collapse(results: Sequence[CellResult[Purged]], _params: Params) -> Exit:
+    """The exit code of the whole.
+
+    From worst to best: a cell failed (255); rows were deleted (0); there were none (3).
+    """
+    if any(result.failure for result in results):
+        return Exit.ERROR
+    return Exit.PURGED if any(result.outcome.rows for result in results) else Exit.NOTHING_PURGED
+
+
+ACTION: Final = Action(name="db.purge", work=work, nothing=Purged(), collapse=collapse)

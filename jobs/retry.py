@@ -1,0 +1,69 @@
+"""Doing a transaction again when what went wrong goes away by itself."""
+
+import logging
+import random
+import time
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from novadb.engine import is_transient, reason
+from novadb.errors import DatabaseProblem, Unreachable
+
+LOG = logging.getLogger("cellkeeper.retry")
+T = TypeVar("T")
+
+TRIES: Final = 6
+FIRST_PAUSE: Final = 0.1  # seconds; doubled each time, with as much jitter again
+
+
+class TryAgain(Exception):
+    """Raised by the work in a transaction that may succeed when done again.
+
+    :ivar problem: what to report when it does not
+    """
+
+    def __init__(self, problem: DatabaseProblem) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+
+
+def transactionally(work: Callable[[], T], *connections: Connection, name: str) -> T:
+    """Run ``work`` until it succeeds, rolling all connections back after each failure.
+
+    :param work: one or more transactions that may be done again from the start; it commits them itself
+    :param connections: the connections it works on; they are outside any transaction afterwards
+    :param name: the database that is named when nothing helps
+    :returns: what ``work`` returns
+    :raises DatabaseProblem: it failed ``TRIES`` times in a way that could have passed: deadlock, lock wait, lost
+        certification, lost connection
+    :raises DBAPIError: any other error of a database, at once
+    """
+    for attempt in range(1, TRIES + 1):
+        try:
+            return work()
+        except DBAPIError as error:
+            if not is_transient(error):
+                raise
+            problem: DatabaseProblem = Unreachable(f"{name}: {reason(error)}")
+        except TryAgain as error:
+            problem = error.problem
+        finally:
+            for connection in connections:
+                rollback(connection)
+        if attempt < TRIES:
+            LOG.info("%s; trying again", problem)
+            pause = FIRST_PAUSE * 2 ** (attempt - 1)
+            time.sleep(pause + random.uniform(0, pause))  # noqa: S311 - jitter, no secret
+    raise problem
+
+
+def rollback(connection: Connection) -> None:
+    """End whatever transaction the connection is in; a lost connection is forgotten and made anew on its next use."""
+    try:
+        connection.rollback()
+    except DBAPIError:
+        connection.invalidate()
+        connection.rollback()

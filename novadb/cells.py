@@ -1,0 +1,101 @@
+"""The registry of cells: the rows of ``cell_mappings`` in the API database."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Final, Self
+
+from sqlalchemy import Connection, bindparam, text
+from sqlalchemy.exc import DBAPIError
+
+from novadb.engine import Database, reason
+from novadb.errors import DatabaseProblem, UnsuitableSchema
+from novadb.settings import Timeouts
+from novadb.urls import expand
+
+CELL0: Final = "00000000-0000-0000-0000-000000000000"
+# How many instances of an unmapped database are asked for their mapping; see own_cell.
+SAMPLE: Final = 100
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell database to work on.
+
+    :ivar uuid: of the cell mapping; None for ``[database]/connection`` where it is no cell's
+    :ivar name: of the cell mapping; optional there, and not unique
+    :ivar mapping_ids: ``cell_mappings.id`` of every mapping that names this database: mostly one
+    :ivar database: where it is, or why that cannot be told
+    """
+
+    uuid: str | None
+    name: str | None
+    mapping_ids: frozenset[int]
+    database: Database | DatabaseProblem
+
+    @classmethod
+    def unmapped(cls, database: Database, mapping_ids: frozenset[int] = frozenset()) -> Self:
+        """The configured database, which the stock tool calls by no name."""
+        return cls(None, None, mapping_ids, database)
+
+    @property
+    def identity(self) -> str:
+        """``uuid(name)`` or ``uuid``, as Nova prints cells; ``DB`` for the configured database."""
+        if self.uuid is None:
+            return "DB"
+        return f"{self.uuid}({self.name})" if self.name else self.uuid
+
+    @property
+    def label(self) -> str:
+        """The short name for people."""
+        return self.name or self.uuid or "DB"
+
+
+def read(api: Connection, template_base: str | None, timeouts: Timeouts) -> list[Cell]:
+    """All cells, in ascending order of their id: cell0 and disabled ones included.
+
+    :param api: a connection to the API database
+    :param template_base: ``[database]/connection``, which fills templated URLs
+    :returns: one cell per database; a second mapping of the same database adds its id to the first
+    :raises UnsuitableSchema: the database is no API database
+    :source: BEHAVIOUR of nova-manage: maintenance commands walk all mappings in order of id
+    """
+    try:
+        rows = api.execute(text("SELECT id, uuid, name, database_connection FROM cell_mappings ORDER BY id")).all()
+    except DBAPIError as error:
+        raise UnsuitableSchema(f"The API database has no readable table cell_mappings: {reason(error)}") from error
+    cells: dict[str, Cell] = {}
+    for number, uuid, name, url in rows:
+        label = name or uuid
+        try:
+            database: Database | DatabaseProblem = Database(expand(url, template_base), label, timeouts)
+        except DatabaseProblem as problem:
+            database = problem
+        key = database.fingerprint if isinstance(database, Database) else uuid
+        twin = cells.get(key)
+        cells[key] = (
+            replace(twin, mapping_ids=twin.mapping_ids | {number})
+            if twin
+            else Cell(uuid, name, frozenset({number}), database)
+        )
+    return list(cells.values())
+
+
+def own_cell(cells: Iterable[Cell], database: Database, api: Connection, own: Connection) -> Cell:
+    """``[database]/connection`` as a cell, with the mapping ids that stand for it.
+
+    Two names of one server (a virtual address, ``localhost``) hide which mapping is meant. Then the
+    instances of the database tell: most of those mapped are mapped to it.
+
+    :param cells: the registry
+    :param database: ``[database]/connection``
+    :param api: a connection to the API database
+    :param own: a connection to ``database``
+    """
+    for cell in cells:
+        if isinstance(cell.database, Database) and cell.database.fingerprint == database.fingerprint:
+            return Cell.unmapped(database, cell.mapping_ids)
+    uuids = own.execute(text("SELECT uuid FROM instances ORDER BY id DESC LIMIT :n"), {"n": SAMPLE}).scalars().all()
+    mapped = text("SELECT cell_id FROM instance_mappings WHERE instance_uuid IN :uuids AND cell_id IS NOT NULL")
+    votes = Counter(api.execute(mapped.bindparams(bindparam("uuids", uuids, expanding=True))).scalars())
+    return Cell.unmapped(database, frozenset(number for number, _ in votes.most_common(1)))

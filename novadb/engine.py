@@ -1,0 +1,169 @@
+"""Connections to one database: with limits on every wait, always to its writer, and no secret in any error."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+import sqlalchemy
+from sqlalchemy import Connection, Engine, event
+from sqlalchemy.engine import URL, Dialect
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.pool import NullPool
+
+from novadb import urls
+from novadb.errors import Unreachable
+from novadb.settings import Timeouts
+
+# Errors that go away by themselves: deadlock, lock wait, lost Galera certification, a node that is not
+# ready, too many connections, a row changed under a snapshot, a server that shuts down or went away.
+TRANSIENT: Final = frozenset({1020, 1040, 1047, 1053, 1205, 1213, 2003, 2006, 2013, 2014, 2055, 4031})
+# A network that swallows packets is noticed after IDLE + INTERVAL * COUNT seconds of silence.
+KEEPALIVE: Final = {"TCP_KEEPIDLE": 8, "TCP_KEEPINTVL": 4, "TCP_KEEPCNT": 3}
+SESSION: Final = (
+    "SET SESSION innodb_lock_wait_timeout = {lock_wait}, lock_wait_timeout = {lock_wait}, "
+    "group_concat_max_len = 1048576, sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO'"
+)
+
+
+class Database:
+    """One database of the cloud. Neither its representation nor an error of its shows the URL.
+
+    :ivar name: what the database is called in messages: ``cell1``, ``the API database``
+    :ivar url: where it is; secret
+    """
+
+    def __init__(self, url: str, name: str, timeouts: Timeouts) -> None:
+        """:raises DatabaseProblem: the text is no database URL"""
+        self.name = name
+        self.url: URL = urls.parse(url, name)
+        self.timeouts = timeouts
+
+    def __repr__(self) -> str:
+        return f"<Database {self.name} at {urls.place(self.url)}>"
+
+    @property
+    def server(self) -> str:
+        """What shares one set of disks and locks: the cap on parallel work counts by it."""
+        return urls.server(self.url)
+
+    @property
+    def fingerprint(self) -> str:
+        """The same for every URL of this database."""
+        return urls.fingerprint(self.url)
+
+    @contextmanager
+    def connect(self) -> Iterator[Connection]:
+        """Open one connection, outside any transaction, and close it at the end.
+
+        :raises Unreachable: the server refuses, does not answer in time, or does not know the database
+        """
+        try:
+            connection = self._engine.connect()
+        except DBAPIError as error:
+            raise Unreachable(f"{self}: {reason(error)}") from error
+        except OSError as error:
+            raise Unreachable(f"{self}: {error.strerror or error}") from error
+        with connection:
+            yield connection
+
+    def __str__(self) -> str:
+        return f"{self.name} ({urls.place(self.url)})"
+
+    @cached_property
+    def _engine(self) -> Engine:
+        if self.url.get_backend_name() == "sqlite":
+            return _sqlite_engine(self)
+        return _mysql_engine(self)
+
+
+def _mysql_engine(database: Database) -> Engine:
+    limits = database.timeouts
+    engine = sqlalchemy.create_engine(
+        database.url,
+        poolclass=NullPool,
+        isolation_level="READ COMMITTED",
+        connect_args={
+            "read_timeout": limits.read,
+            "write_timeout": limits.read,
+            "init_command": SESSION.format(lock_wait=limits.lock_wait),
+        },
+    )
+
+    @event.listens_for(engine, "do_connect")
+    def open_with_own_socket(dialect: Dialect, _record: Any, _args: list[Any], options: dict[str, Any]) -> Any:
+        if options.get("unix_socket"):
+            return None
+        link = dialect.loaded_dbapi.connect(**options, defer_connect=True)
+        link.connect(greeted_socket(options.get("host") or "localhost", options.get("port") or 3306, limits.connect))
+        return link
+
+    return engine
+
+
+def greeted_socket(host: str, port: int, timeout: float) -> socket.socket:
+    """Connect to a MySQL server and wait for the first byte of its greeting, without taking it.
+
+    A server that is stopped, or a port that accepts and stays silent, is found here, so that the limit on
+    statements can be long. The driver's own limits do not tell the two apart.
+
+    :param timeout: seconds, for the connection and again for the greeting
+    :raises OSError: refused, unknown host, or no greeting in time
+    """
+    link = socket.create_connection((host, port), timeout)
+    try:
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for option, value in KEEPALIVE.items():
+            if hasattr(socket, option):
+                link.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
+        try:
+            link.recv(1, socket.MSG_PEEK)
+        except TimeoutError:
+            raise TimeoutError(f"it accepts connections but does not answer within {timeout:g} s") from None
+        link.settimeout(None)
+    except BaseException:
+        link.close()
+        raise
+    return link
+
+
+def _sqlite_engine(database: Database) -> Engine:
+    """SQLite takes its write lock at the start of each transaction: its way of claiming rows."""
+    path = database.url.database
+    engine = sqlalchemy.create_engine(
+        database.url, poolclass=NullPool, connect_args={"timeout": float(database.timeouts.lock_wait)}
+    )
+
+    @event.listens_for(engine, "do_connect")
+    def refuse_to_create(*_: Any) -> None:
+        if path and not Path(path).is_file():
+            raise FileNotFoundError(f"there is no such file: {path}")
+
+    @event.listens_for(engine, "connect")
+    def configure(link: Any, _record: Any) -> None:
+        link.isolation_level = None
+        link.execute("PRAGMA foreign_keys = ON")
+
+    @event.listens_for(engine, "begin")
+    def claim(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    return engine
+
+
+def reason(error: DBAPIError) -> str:
+    """What the server said, without the statement and its values."""
+    words = getattr(error.orig, "args", ()) or (str(error.orig),)
+    number = f" (error {words[0]})" if isinstance(words[0], int) and len(words) > 1 else ""
+    return f"{words[-1]}{number}".replace("\n", " ")
+
+
+def is_transient(error: DBAPIError) -> bool:
+    """Whether the same work may well succeed a moment later."""
+    if error.connection_invalidated:
+        return True
+    words = getattr(error.orig, "args", ()) or ("",)
+    return words[0] in TRANSIENT or "database is locked" in str(words[0])

@@ -1,0 +1,91 @@
+"""What cellkeeper reads of nova.conf."""
+
+from dataclasses import dataclass
+
+from oslo_config import cfg
+
+from novadb.errors import NotConfigured
+
+CELLKEEPER = cfg.OptGroup("cellkeeper", "How cellkeeper itself works.")
+
+CELLKEEPER_OPTIONS = [
+    cfg.IntOpt(
+        "concurrency", default=16, min=1,
+        help="How many cells are worked at the same time. The option --concurrency overrides it.",
+    ),
+    cfg.IntOpt(
+        "concurrency_per_server", default=8, min=1,
+        help="How many cells whose databases share one server are worked at the same time.",
+    ),
+    cfg.FloatOpt(
+        "connect_timeout", default=5.0, min=0.1,
+        help="Seconds within which a database server must accept a connection and greet.",
+    ),
+    cfg.FloatOpt(
+        "read_timeout", default=300.0, min=1.0,
+        help="Seconds that one statement may take. A network that swallows packets is noticed far earlier.",
+    ),
+    cfg.IntOpt(
+        "lock_wait_timeout", default=5, min=1,
+        help="Seconds to wait for a row that somebody else has locked, before the batch is tried again.",
+    ),
+    cfg.IntOpt(
+        "tree_ceiling", default=100_000, min=1,
+        help="A deleted row that brings along more rows than this (an instance with its metadata, actions and "
+             "events moves in one transaction) is left and reported. Raise it for such a row, on Galera "
+             "together with wsrep_max_ws_rows and wsrep_max_ws_size.",
+    ),
+    cfg.IntOpt(
+        "purge_chunk", default=5_000, min=1,
+        help="Rows that a purge deletes in one transaction.",
+    ),
+    cfg.StrOpt(
+        "lock_path",
+        help="Directory of the files that keep two runs of one command from working on one database at the "
+             "same time, on this host. Defaults to cellkeeper-UID in the folder for temporary files.",
+    ),
+    cfg.BoolOpt(
+        "exclusion", default=True,
+        help="Whether a run waits for another one of the same command on the same database. Both end right "
+             "without it; they only get in each other's way.",
+    ),
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """Limits of a database connection.
+
+    :ivar connect: seconds until the server must have greeted
+    :ivar read: seconds one statement may take
+    :ivar lock_wait: seconds to wait for a locked row
+    """
+
+    connect: float = 5.0
+    read: float = 300.0
+    lock_wait: int = 5
+
+
+def register(conf: cfg.ConfigOpts) -> None:
+    """Make the options known that cellkeeper reads."""
+    conf.register_opts([cfg.StrOpt("connection", secret=True)], group="database")
+    conf.register_opts([cfg.StrOpt("connection", secret=True)], group="api_database")
+    conf.register_group(CELLKEEPER)
+    conf.register_opts(CELLKEEPER_OPTIONS, group=CELLKEEPER)
+
+
+def timeouts(conf: cfg.ConfigOpts) -> Timeouts:
+    """The limits of database connections, as configured."""
+    own = conf.cellkeeper
+    return Timeouts(own.connect_timeout, own.read_timeout, own.lock_wait_timeout)
+
+
+def connection_url(conf: cfg.ConfigOpts, group: str) -> str:
+    """The URL of ``[database]`` or ``[api_database]``.
+
+    :raises NotConfigured: there is none
+    """
+    url: str | None = conf[group].connection
+    if not url:
+        raise NotConfigured(f"No database is configured: set connection in section [{group}] of nova.conf")
+    return url

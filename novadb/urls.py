@@ -1,0 +1,105 @@
+"""Database URLs as Nova stores them: templates, drivers, and what may be shown of them."""
+
+import hashlib
+import logging
+import re
+from urllib.parse import SplitResult, urlsplit
+
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from novadb.errors import DatabaseProblem
+
+LOG = logging.getLogger("cellkeeper.urls")
+
+
+def expand(template: str, base: str | None) -> str:
+    """Fill a templated URL of ``cell_mappings`` with the parts of a configured one.
+
+    :param template: the stored URL, perhaps with ``{username}``, ``{hostname1}`` and the like
+    :param base: the URL of the configuration that lends its parts, or None
+    :returns: the URL to use. As in Nova, a template that cannot be filled (an unknown name, no base)
+        is logged and used as it stands
+    :source: Nova, "Cells (v2)", section on templated URLs; the ``CellMapping`` object
+    """
+    if "{" not in template:
+        return template
+    if not base:
+        LOG.error("A cell mapping has a URL template, but no URL is configured that could fill it")
+        return template
+    try:
+        return template.format(**_parts(base))
+    except (KeyError, IndexError, ValueError):
+        LOG.error("A cell mapping has a URL template that cannot be filled; it is used as it stands")
+        return template
+
+
+def _parts(base: str) -> dict[str, str]:
+    """The names a template may use. A part that the base does not have reads ``None``, as in Nova."""
+    url = urlsplit(base)
+    values: dict[str, object] = {
+        "scheme": url.scheme,
+        "username": url.username,
+        "password": url.password,
+        "hostname": url.hostname,
+        "port": _port(url),
+        "path": url.path.lstrip("/"),
+        "query": url.query,
+        "fragment": url.fragment,
+    }
+    if "," in url.netloc:
+        for number, authority in enumerate(url.netloc.split(","), start=1):
+            host = urlsplit(f"//{authority}")
+            values |= {
+                f"username{number}": host.username,
+                f"password{number}": host.password,
+                f"hostname{number}": host.hostname,
+                f"port{number}": _port(host),
+            }
+    return {name: str(value) for name, value in values.items()}
+
+
+def _port(url: SplitResult) -> int | None:
+    try:
+        return url.port
+    except ValueError:  # several hosts in one authority
+        return None
+
+
+def parse(url: str, name: str) -> URL:
+    """Parse a database URL and choose the driver.
+
+    :param url: the URL, in SQLAlchemy's form
+    :param name: what the database is called in messages
+    :raises DatabaseProblem: the text is no database URL; the message does not repeat it
+    """
+    try:
+        parsed = make_url(re.sub(r"^(mysql|mariadb)(?=:)", "mysql+pymysql", url))
+    except (ArgumentError, ValueError):
+        parsed = None
+    if parsed is None or parsed.get_backend_name() not in ("mysql", "mariadb", "sqlite"):
+        raise DatabaseProblem(
+            f"{name}: its URL cannot be used; expected mysql+pymysql://USER:PASSWORD@HOST/DATABASE "
+            "(special characters percent-encoded) or sqlite:///FILE"
+        )
+    return parsed
+
+
+def place(url: URL) -> str:
+    """Where a database is, in words that hold no secret: ``db1:3306/nova_cell1``."""
+    if url.get_backend_name() == "sqlite":
+        return url.database or "memory"
+    socket = url.query.get("unix_socket")
+    return f"{socket or server(url)}/{url.database or ''}"
+
+
+def server(url: URL) -> str:
+    """The database server: what shares one disk and one set of locks."""
+    if url.get_backend_name() == "sqlite":
+        return place(url)
+    return f"{(url.host or 'localhost').lower()}:{url.port or 3306}"
+
+
+def fingerprint(url: URL) -> str:
+    """A short name of the database that tells nothing about it: two URLs of one database share it."""
+    return hashlib.sha256(place(url).encode()).hexdigest()[:16]
