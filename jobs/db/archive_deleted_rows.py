@@ -7,7 +7,20 @@ from enum import IntEnum
 from functools import partial
 from typing import Final, Self
 
-from sqlalchemy import ColumnElement, Connection, and_, column, select, table, true
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    and_,
+    column,
+    exists,
+    false,
+    literal_column,
+    not_,
+    or_,
+    select,
+    table,
+    true,
+)
 
 from jobs.action import Action, CellResult, Cursor, FailureKind, Step, Target
 from jobs.conditions import older_than
@@ -128,7 +141,7 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
         for name in forest.roots[forest.roots.index(at["table"]) if at["table"] else 0 :]:
             root = forest.tree(name)
             after = at["after"] if name == at["table"] else 0
-            condition = to_be_moved(root, params)
+            condition = roots(forest, name, params)
             queue = TreeQueue(cell, root, condition, after, target.limits.tree_ceiling)
             mover = TableMover(cell, api, root, condition, repair=params.repair, name=str(target.database))
             while params.until_complete or moved < params.max_rows:
@@ -160,26 +173,57 @@ def has_work(target: Target, params: Params) -> bool:
     with target.database.connect() as cell:
         forest = _forest(cell)
         for name in forest.roots:
-            root = forest.tree(name)
-            if cell.execute(select(root.live.c.id).where(to_be_moved(root, params)).limit(1)).first():
+            live = forest.tree(name).live
+            if cell.execute(select(live.c.id).where(roots(forest, name, params)).limit(1)).first():
                 return True
     return False
 
 
-def to_be_moved(root: Node, params: Params) -> ColumnElement[bool]:
-    """The condition that makes a row a root. Children go with their root, whatever they say of themselves.
+def roots(forest: Forest, name: str, params: Params) -> ColumnElement[bool]:
+    """The condition that a row moves on its own account, and not with a row that it hangs on.
+
+    Parents are visited first. What still hangs on a row to be moved belongs to a tree that is blocked, or was deleted
+    a moment ago: it moves with its parent or not at all.
+    """
+    return and_(_is_due(forest.tree(name), params), not_(_hangs_on_moving(forest, name, params)))
+
+
+def moves(forest: Forest, name: str, params: Params, path: frozenset[str] = frozenset()) -> ColumnElement[bool]:
+    """The condition that a row moves, on its own account or with a row that it hangs on."""
+    return or_(_is_due(forest.tree(name), params), _hangs_on_moving(forest, name, params, path))
+
+
+def _hangs_on_moving(
+    forest: Forest, name: str, params: Params, path: frozenset[str] = frozenset()
+) -> ColumnElement[bool]:
+    live = forest.tree(name).live
+    path |= {name}
+    ways = [
+        exists(
+            select(literal_column("1"))
+            .select_from(parent := forest.tree(key.parent).live)
+            .where(parent.c[key.parent_column] == live.c[key.column], moves(forest, key.parent, params, path))
+        )
+        for key in forest.parents(name)
+        if key.parent not in path
+    ]
+    return or_(false(), *ways)
+
+
+def _is_due(node: Node, params: Params) -> ColumnElement[bool]:
+    """The condition that a row itself says that it is to be moved.
 
     Rows of ``task_log`` are never deleted in practice: the option ``--task-log`` takes them all, and the date then
     means ``updated_at``. Those that are deleted move without a look at the date, as with the stock tool.
     """
-    is_deleted = root.live.c.deleted != 0
-    if root.name == TASK_LOG:
+    is_deleted = node.live.c.deleted != 0
+    if node.name == TASK_LOG:
         if not params.task_log:
             return is_deleted
-        return older_than("updated_at", params.before) if params.before else true()
+        return older_than(node.live.c.updated_at, params.before) if params.before else true()
     if params.before is None:
         return is_deleted
-    return and_(is_deleted, older_than("deleted_at", params.before))
+    return and_(is_deleted, older_than(node.live.c.deleted_at, params.before))
 
 
 def _forest(cell: Connection) -> Forest:

@@ -14,10 +14,10 @@ from sqlalchemy import (
     column,
     func,
     null,
-    or_,
     select,
     table,
     true,
+    type_coerce,
 )
 
 from jobs.action import Action, CellResult, Cursor, Step, Target
@@ -56,49 +56,45 @@ class Backlog:
         return sum(waiting.rows for waiting in self.tables.values())
 
 
+Counted = tuple[TableClause, str | None, ColumnElement[bool]]
+"""A table, the column that tells the age of its rows, and the condition that a row waits."""
+
+
 def to_archive(target: Target, params: archive_deleted_rows.Params, cursor: Cursor | None) -> Generator[Step[Backlog]]:
     """Count what an archive that runs until it is complete would move; what may block it is not looked for."""
     with target.database.connect() as cell:
         forest = Forest(catalogue.read(cell))
-
-        def moves(name: str, path: frozenset[str] = frozenset()) -> ColumnElement[bool]:
-            node = forest.tree(name)
-            ways = [archive_deleted_rows.to_be_moved(node, params)]
-            for key in forest.parents(name):
-                if key.parent not in path:
-                    parent = forest.tree(key.parent).live
-                    named = select(parent.c[key.parent_column]).where(moves(key.parent, path | {name}))
-                    ways.append(node.live.c[key.column].in_(named))
-            return or_(*ways)
-
-        yield from _count(
-            cell, cursor, {name: (forest.tree(name).live, "deleted_at", moves(name)) for name in forest.roots}
-        )
+        wanted = {
+            name: (forest.tree(name).live, "deleted_at", archive_deleted_rows.moves(forest, name, params))
+            for name in forest.roots
+        }
+        yield from _count(cell, cursor, wanted)
 
 
 def to_purge(target: Target, params: purge.Params, cursor: Cursor | None) -> Generator[Step[Backlog]]:
     """Count what a purge would delete."""
     with target.database.connect() as cell:
         tables = catalogue.read(cell)
-        wanted: dict[str, tuple[TableClause, str | None, ColumnElement[bool]]] = {}
+        wanted: dict[str, Counted] = {}
         for name in tables.shadow_tables():
             aged_by = purge.timestamp_column(name, tables.columns[name])
             if aged_by or not params.before:
-                old = older_than(aged_by, params.before) if aged_by and params.before else true()
-                wanted[name] = (table(name, *map(column, tables.columns[name])), aged_by, old)
+                shadow = table(name, *map(column, tables.columns[name]))
+                old = older_than(shadow.c[aged_by], params.before) if aged_by and params.before else true()
+                wanted[name] = (shadow, aged_by, old)
         yield from _count(cell, cursor, wanted)
 
 
 def _count(
     cell: Connection,
     cursor: Cursor | None,
-    wanted: Mapping[str, tuple[TableClause, str | None, ColumnElement[bool]]],
+    wanted: Mapping[str, Counted],
 ) -> Generator[Step[Backlog]]:
     rollback(cell)
     names = list(wanted)
     for name in names[names.index(cursor["table"]) + 1 if cursor else 0 :]:
         counted, aged_by, condition = wanted[name]
-        age = column(aged_by, DateTime) if aged_by else null()
+        age = type_coerce(counted.c[aged_by], DateTime) if aged_by else null()
         rows, oldest, newest = cell.execute(
             select(func.count(), func.min(age), func.max(age)).select_from(counted).where(condition)
         ).one()

@@ -186,7 +186,8 @@ class TableMover:
         """
         done = Moved()
         for node, numbers in twins.items():
-            done.twins[node.shadow.name] += self._remove_twins(node, numbers)
+            if removed := self._remove_twins(node, numbers):
+                done.twins[node.shadow.name] += removed
         move = Move(self._cell, done.rows)
         roots = move.trees(self._root, ids, self._still)
         if self._root.name == INSTANCES and roots:
@@ -251,8 +252,8 @@ class TableMover:
             for value, number in referrers.items():
                 found.blocked.setdefault(
                     owners[value],
-                    f"{number} row{'s' * (number > 1)} of {key.table} with {key.column} {value} would lose what they "
-                    "name, and that table is not archived: delete them once they are of no use, then run this again",
+                    f"{number} in {key.table} ({key.column} {value}) still refer to it, and {key.table} is not archived: "
+                    "delete what is there once it is of no use, then run this again",
                 )
 
     def _find_shadows(self, node: Node, rows: Sequence[Owned], found: Diagnosis) -> None:

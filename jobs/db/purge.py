@@ -91,7 +91,7 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
                 yield Step(Purged(ageless=(name,)), {"table": name + " ", "after": None})
                 continue
             shadow = table(name, *map(column, tables.columns[name]))
-            condition = older_than(aged_by, params.before) if aged_by and params.before else true()
+            condition = older_than(shadow.c[aged_by], params.before) if aged_by and params.before else true()
             key = tables.primary_keys[name]
             more = True
             while more:
