@@ -55,7 +55,7 @@ def archive(
     chosen = targets(conf, mapped if all_cells else [own_cell(conf, api, mapped)], api)
     params = Params(max_rows, limit, until_complete, task_log, sleep, repair)
     with graceful_stop() as stop:
-        runner = Runner(conf, concurrency, not no_wait, stop)
+        runner = Runner(conf, concurrency, not no_wait, stop, configuration.debugger_wanted())
         if dry_run:
             waiting = runner.run(backlog.ARCHIVE, params, chosen, alone=False)
             put_backlog(waiting, all_cells, format)

@@ -81,12 +81,14 @@ class Runner:
     :ivar concurrency: what the option says, or None
     :ivar wait: whether to wait for another run on the same databases
     :ivar stop: set when the run is to end after the current batches
+    :ivar debugger: whether an unexpected error of a cell is raised, for ``--post-mortem``
     """
 
     conf: cfg.ConfigOpts
     concurrency: int | None
     wait: bool
     stop: threading.Event
+    debugger: bool
 
     def run(
         self,
@@ -112,6 +114,9 @@ class Runner:
         except exclusion.Interrupted:
             results = [CellResult(target.cell, action.nothing, complete=False) for target in chosen]
         self._audit(action, params, results)
+        for result in results:
+            if self.debugger and result.failure and result.failure.error:
+                raise result.failure.error
         return results
 
     def _exclusively(self, action: Action[P, O], chosen: Sequence[Target]) -> AbstractContextManager[None]:

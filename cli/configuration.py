@@ -27,7 +27,7 @@ def load() -> cfg.ConfigOpts:
     log.register_options(conf)
     conf.set_default("use_stderr", True)
     settings.register(conf)
-    words = [word for word in click.get_current_context().find_root().obj.get("words", []) if word not in OWN_WORDS]
+    words = [word for word in _given() if word not in OWN_WORDS]
     files = cfg.find_config_files(project="nova", prog="nova-manage")
     files += [name for name in cfg.find_config_files(project="nova", prog=PROGRAM) if name not in files]
     conf(words, project="nova", prog=PROGRAM, version=version(), default_config_files=files)
@@ -37,3 +37,14 @@ def load() -> cfg.ConfigOpts:
     if conf.use_stderr and not conf.debug and not conf.log_config_append:
         logging.getLogger().setLevel(logging.WARNING)  # a cron job that went well has nothing to say
     return conf
+
+
+def debugger_wanted() -> bool:
+    """Whether ``--post-mortem`` is given."""
+    return "--post-mortem" in _given()
+
+
+def _given() -> list[str]:
+    """The global options of the command line."""
+    words: list[str] = click.get_current_context().find_root().obj.get("words", [])
+    return words

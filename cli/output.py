@@ -59,11 +59,14 @@ def say_failures(results: "Sequence[CellResult[Any]]", done: str) -> None:
 
     :param done: the past participle of what the command does
     """
+    from jobs.action import FailureKind
+
     for label, result in zip(labels(results), results, strict=True):
         if result.failure:
             before = f" ({result.outcome.rows} rows were {done} before)" if result.outcome.rows else ""
             reason = result.failure.reason
-            say((reason if reason.startswith(label) else f"{label}: {reason}") + before)
+            names_itself = result.failure.kind is FailureKind.CELL
+            say((reason if names_itself else f"{label}: {reason}") + before)
 
 
 def cell_as_data(result: "CellResult[Any]") -> dict[str, Any]:

@@ -43,7 +43,7 @@ def purge(
     chosen = targets(conf, cells, None)
     params = Params(limit)
     with graceful_stop() as stop:
-        runner = Runner(conf, concurrency, not no_wait, stop)
+        runner = Runner(conf, concurrency, not no_wait, stop, configuration.debugger_wanted())
         if dry_run:
             waiting = runner.run(backlog.PURGE, params, chosen, alone=False)
             put_backlog(waiting, all_cells, format)

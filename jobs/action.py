@@ -1,7 +1,7 @@
 """The words that all cell actions share: target, step, result, action."""
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import Any, Generic, Protocol, Self, TypeVar
 
@@ -102,10 +102,12 @@ class Failure:
     """The work in a cell ended early; what was done before stands.
 
     :ivar reason: one line without secrets
+    :ivar error: an unexpected one, for the debugger
     """
 
     kind: FailureKind
     reason: str
+    error: Exception | None = field(default=None, compare=False, repr=False)
 
 
 def failure_of(error: Exception, target: Target) -> Failure:
@@ -116,7 +118,9 @@ def failure_of(error: Exception, target: Target) -> Failure:
         return Failure(FailureKind.CELL, str(error))
     if isinstance(error, DBAPIError):
         return Failure(FailureKind.CELL, f"{target.database}: {reason(error)}")
-    return Failure(FailureKind.UNEXPECTED, f"unexpected {type(error).__name__}; --debug logs where it comes from")
+    return Failure(
+        FailureKind.UNEXPECTED, f"unexpected {type(error).__name__}; --debug logs where it comes from", error
+    )
 
 
 @dataclass(frozen=True)

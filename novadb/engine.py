@@ -1,6 +1,7 @@
 """Connections to one database: with limits on every wait, always to its writer, and no secret in any error."""
 
 import socket
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cached_property
@@ -17,11 +18,12 @@ from novadb import urls
 from novadb.errors import Unreachable
 from novadb.settings import Timeouts
 
+CANNOT_CONNECT: Final = 2003
 # Errors that go away by themselves: deadlock, lock wait, lost Galera certification, a node that is not
 # ready, too many connections, a row changed under a snapshot, a server that shuts down or went away.
-TRANSIENT: Final = frozenset({1020, 1040, 1047, 1053, 1205, 1213, 2003, 2006, 2013, 2014, 2055, 4031})
-# A network that swallows packets is noticed after IDLE + INTERVAL * COUNT seconds of silence.
-KEEPALIVE: Final = {"TCP_KEEPIDLE": 8, "TCP_KEEPINTVL": 4, "TCP_KEEPCNT": 3}
+TRANSIENT: Final = frozenset({1020, 1040, 1047, 1053, 1205, 1213, CANNOT_CONNECT, 2006, 2013, 2014, 2055, 4031})
+# A network that swallows packets is noticed after 20 seconds, whether we wait for an answer or still send.
+SILENCE: Final = {"TCP_KEEPIDLE": 8, "TCP_KEEPINTVL": 4, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 20_000}
 SESSION: Final = (
     "SET SESSION innodb_lock_wait_timeout = {lock_wait}, lock_wait_timeout = {lock_wait}, "
     "group_concat_max_len = 1048576, sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO'"
@@ -64,8 +66,6 @@ class Database:
             connection = self._engine.connect()
         except DBAPIError as error:
             raise Unreachable(f"{self}: {reason(error)}") from error
-        except OSError as error:
-            raise Unreachable(f"{self}: {error.strerror or error}") from error
         with connection:
             yield connection
 
@@ -96,8 +96,14 @@ def _mysql_engine(database: Database) -> Engine:
     def open_with_own_socket(dialect: Dialect, _record: Any, _args: list[Any], options: dict[str, Any]) -> Any:
         if options.get("unix_socket"):
             return None
-        link = dialect.loaded_dbapi.connect(**options, defer_connect=True)
-        link.connect(greeted_socket(options.get("host") or "localhost", options.get("port") or 3306, limits.connect))
+        host, port = options.get("host") or "localhost", options.get("port") or 3306
+        driver: Any = dialect.loaded_dbapi
+        try:
+            greeted = greeted_socket(host, port, limits.connect)
+        except OSError as error:
+            raise driver.OperationalError(CANNOT_CONNECT, f"cannot connect: {error.strerror or error}") from error
+        link = driver.connect(**options, defer_connect=True)
+        link.connect(greeted)
         return link
 
     return engine
@@ -116,7 +122,7 @@ def greeted_socket(host: str, port: int, timeout: float) -> socket.socket:
     try:
         link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for option, value in KEEPALIVE.items():
+        for option, value in SILENCE.items():
             if hasattr(socket, option):
                 link.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
         try:
@@ -140,7 +146,7 @@ def _sqlite_engine(database: Database) -> Engine:
     @event.listens_for(engine, "do_connect")
     def refuse_to_create(*_: Any) -> None:
         if path and not Path(path).is_file():
-            raise FileNotFoundError(f"there is no such file: {path}")
+            raise sqlite3.OperationalError("there is no such file")
 
     @event.listens_for(engine, "connect")
     def configure(link: Any, _record: Any) -> None:

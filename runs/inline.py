@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol, TypeVar
 
 from jobs.action import Action, CellResult, Failure, O, P, Target, failure_of
@@ -84,6 +84,8 @@ class InlineEngine:
             else:
                 result = self._work(action, left, target)
                 left = action.next_params(left, result.outcome)
+                if left is None:  # whether there would have been more is not known
+                    result = replace(result, complete=False)
             results.append(result)
         return results
 

@@ -1,6 +1,6 @@
 """``db archive_deleted_rows``: move deleted rows to the shadow tables, and drop the API rows of archived instances."""
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import IntEnum
@@ -134,34 +134,48 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
     :raises DatabaseProblem: the cell's database cannot be used
     :raises ApiDatabaseProblem: the API database cannot be used
     """
-    at = cursor or {"table": None, "after": 0, "moved": 0}
-    moved = at["moved"]
+    at = dict(cursor or {"table": "", "after": 0, "moved": 0, "mapping": 0})
     with target.database.connect() as cell, ApiRows(target.need_api(), target.cell.mapping_ids) as api:
         forest = _forest(cell)
         for name in forest.roots[forest.roots.index(at["table"]) if at["table"] else 0 :]:
-            root = forest.tree(name)
-            after = at["after"] if name == at["table"] else 0
-            condition = roots(forest, name, params)
-            queue = TreeQueue(cell, root, condition, after, target.limits.tree_ceiling)
-            mover = TableMover(cell, api, root, condition, repair=params.repair, name=str(target.database))
-            while params.until_complete or moved < params.max_rows:
-                room = params.max_rows if params.until_complete else params.max_rows - moved
-                whole = params.until_complete or not (moved or params.begun)
-                batch = transactionally(partial(queue.take, room, whole), cell, name=str(target.database))
-                if batch.last is None and batch.full:
-                    yield Step(Archived(full=True), {"table": name, "after": after, "moved": moved})
+            if name != at["table"]:
+                at |= {"table": name, "after": 0}
+            for step in _move_table(cell, api, forest, target, params, at):
+                yield step
+                if step.outcome.full:
                     return
-                if batch.last is None:
-                    break
-                # What was moved is gone from the table: only when the whole batch is through may the cursor pass it.
-                for done in mover.move(batch.ids):
-                    moved += done.rows.total()
-                    yield Step(_outcome(name, done), {"table": name, "after": after, "moved": moved})
-                after = batch.last
-                yield Step(_too_large(name, batch), {"table": name, "after": after, "moved": moved})
         if params.repair:
-            at = {"table": name, "after": after, "moved": moved, "mapping": at.get("mapping", 0)}
             yield from _remove_leftovers(cell, api, target.database, at)
+
+
+def _move_table(
+    cell: Connection, api: ApiRows, forest: Forest, target: Target, params: Params, at: Cursor
+) -> Iterator[Step[Archived]]:
+    """Move the deleted rows of one table, with their trees.
+
+    :param at: the cursor; it is moved along
+    """
+    root = forest.tree(at["table"])
+    condition = roots(forest, root.name, params)
+    ceiling, database = target.limits.tree_ceiling, str(target.database)
+    queue = TreeQueue(cell, root, condition, after=at["after"], ceiling=ceiling, name=database)
+    mover = TableMover(cell, api, root, condition, repair=params.repair, name=database)
+    while params.until_complete or at["moved"] < params.max_rows:
+        batch = (
+            queue.take(params.max_rows, at_least_one=True)
+            if params.until_complete
+            else queue.take(params.max_rows - at["moved"], at_least_one=not (at["moved"] or params.begun))
+        )
+        if batch.last is None:
+            if batch.full:
+                yield Step(Archived(full=True), dict(at))
+            return
+        # What was moved is gone from the table: only when the whole batch is through may the cursor pass it.
+        for done in mover.move(batch.ids):
+            at["moved"] += done.rows.total()
+            yield Step(_outcome(root.name, done), dict(at))
+        at["after"] = batch.last
+        yield Step(_too_large(root.name, batch), dict(at))
 
 
 def has_work(target: Target, params: Params) -> bool:
@@ -260,9 +274,8 @@ def _remove_leftovers(cell: Connection, api: ApiRows, database: Database, at: Cu
     ``shadow_instances``. Absence alone proves nothing: an instance that is being created is absent, too.
     """
     live, shadow = (table(name, column("uuid")).c.uuid for name in (INSTANCES, SHADOW + INSTANCES))
-    after = at["mapping"]
-    while candidates := transactionally(partial(api.candidates, after), name="the API database"):
-        after = candidates[-1][0]
+    while candidates := transactionally(partial(api.candidates, at["mapping"]), name="the API database"):
+        at["mapping"] = candidates[-1][0]
 
         def look() -> set[str]:
             absent = {uuid for _, uuid in candidates}
@@ -271,10 +284,7 @@ def _remove_leftovers(cell: Connection, api: ApiRows, database: Database, at: Cu
 
         leftovers = transactionally(look, cell, name=str(database))
         removed = transactionally(partial(api.delete, leftovers), name="the API database") if leftovers else {}
-        yield Step(
-            Archived(repaired={f"API_DB.{name}": rows for name, rows in removed.items() if rows}),
-            at | {"mapping": after},
-        )
+        yield Step(Archived(repaired={f"API_DB.{name}": rows for name, rows in removed.items() if rows}), dict(at))
 
 
 def collapse(results: Sequence[CellResult[Archived]], _params: Params) -> Exit:

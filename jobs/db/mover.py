@@ -38,13 +38,20 @@ class Batch:
 class TreeQueue:
     """The trees of one table that are to be moved, in order of id, read page by page."""
 
-    def __init__(self, cell: Connection, root: Node, still: ColumnElement[bool], after: int, ceiling: int) -> None:
-        """:param after: the id to go on behind"""
+    def __init__(
+        self, cell: Connection, root: Node, still: ColumnElement[bool], *, after: int, ceiling: int, name: str
+    ) -> None:
+        """:param still: the condition that makes a row a root
+        :param after: the id to go on behind
+        :param ceiling: rows of the largest tree that may move
+        :param name: the database, for messages
+        """
         self._cell = cell
         self._root = root
         self._still = still
         self._after = after
         self._ceiling = ceiling
+        self._name = name
         self._waiting: deque[tuple[int, int]] = deque()
 
     def take(self, room: int, at_least_one: bool) -> Batch:
@@ -73,6 +80,14 @@ class TreeQueue:
         return Batch(ids, too_large, last, full)
 
     def _read_page(self, room: int) -> bool:
+        """Read more roots and the sizes of their trees into the queue; False: there are none."""
+        page = transactionally(lambda: self._next_page(room), self._cell, name=self._name)
+        if page:
+            self._after = page[-1][0]
+            self._waiting.extend(page)
+        return bool(page)
+
+    def _next_page(self, room: int) -> list[tuple[int, int]]:
         size = min(room, KEYS_PER_STATEMENT if self._root.branches else PAGE)
         live = self._root.live
         roots = (
@@ -82,12 +97,8 @@ class TreeQueue:
             .limit(size)
         )
         rows = self._cell.execute(roots).mappings().all()
-        if rows:
-            self._after = rows[-1]["id"]
-            sizes = count_rows(self._cell, self._root, rows)
-            self._waiting.extend((row["id"], sizes[row["id"]]) for row in rows)
-        rollback(self._cell)
-        return bool(rows)
+        sizes = count_rows(self._cell, self._root, rows)
+        return [(row["id"], sizes[row["id"]]) for row in rows]
 
 
 @dataclass
@@ -150,6 +161,8 @@ class TableMover:
 
         :raises DatabaseProblem: the cell's or the API database cannot be used
         """
+        if not ids:
+            return
         if not self._wary:
             try:
                 yield self._transaction(ids, {})
@@ -252,8 +265,8 @@ class TableMover:
             for value, number in referrers.items():
                 found.blocked.setdefault(
                     owners[value],
-                    f"{number} in {key.table} ({key.column} {value}) still refer to it, and {key.table} is not archived: "
-                    "delete what is there once it is of no use, then run this again",
+                    f"{number} in {key.table} ({key.column} {value}) still refer to it, and {key.table} is not "
+                    "archived: delete what is there once it is of no use, then run this again",
                 )
 
     def _find_shadows(self, node: Node, rows: Sequence[Owned], found: Diagnosis) -> None:
