@@ -1,0 +1,51 @@
+"""What all tests share: the private servers, and the databases of a real cloud."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.realcloud import RealCloud
+from tests.services import MariaDB, MissingProgram, Redis, Service, program
+
+SERVICES: dict[str, type[Service]] = {"mariadb": MariaDB, "redis": Redis}
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """End at once, and as an error, when a server is missing: a test that was skipped would look like one that passed.
+
+    :raises pytest.UsageError: with what is missing
+    """
+    used = {fixture for item in session.items for fixture in getattr(item, "fixturenames", ())}
+    try:
+        for fixture in used & SERVICES.keys():
+            for name in SERVICES[fixture].PROGRAMS:
+                program(name)
+    except MissingProgram as error:
+        raise pytest.UsageError(str(error)) from error
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDB]:
+    """A MariaDB server for all tests. Each cleans up what it makes there."""
+    with MariaDB() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis() -> Iterator[Redis]:
+    """A Redis server for all tests. Each cleans up what it makes there."""
+    with Redis() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def loaded_realcloud(mariadb: MariaDB) -> RealCloud:
+    """The databases of the real cloud in the state in which the last test left them."""
+    return RealCloud(mariadb)
+
+
+@pytest.fixture
+def realcloud(loaded_realcloud: RealCloud) -> RealCloud:
+    """The databases of the real cloud, as dumped."""
+    loaded_realcloud.restore()
+    return loaded_realcloud

@@ -1,0 +1,106 @@
+#!/bin/bash
+# Installs what the tests need of the system and do not find: the programs of MariaDB and Redis, and what the extra
+# `libvirt` is compiled with. The tests start servers of their own; no service is started or changed here.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# Servers are not always on the PATH of a plain user.
+export PATH="$PATH:/usr/sbin:/usr/local/sbin:/usr/libexec:$PWD/.venv/bin"
+linked_redis=.venv/bin/redis-server
+
+main() {
+    python=$(command -v .venv/bin/python || command -v "${PYTHON:-python3}") || fail "There is no ${PYTHON:-python3}"
+    link_redis
+    find_missing
+    if [ ${#missing[@]} = 0 ]; then
+        echo "Services: nothing is missing"
+        return
+    fi
+    echo "Missing for the tests: $(joined "${missing[@]}")"
+    install_packages
+    link_redis
+    find_missing
+    if [ ${#missing[@]} != 0 ]; then
+        fail "Still missing: $(joined "${missing[@]}")"
+    fi
+    echo "Services: all there now"
+}
+
+find_missing() {
+    missing=() packages=()
+    # Its installation script calls a program that Debian packs with the client.
+    has mariadbd mariadb-install-db my_print_defaults ||
+        need "mariadbd with mariadb-install-db" mariadb-server-core mariadb-client-core
+    # Debian's package redis-server would start a service, this one has the same program under another name.
+    has redis-server || need "redis-server" redis-tools
+    if ! "$python" -c "import libvirt" 2>/dev/null; then
+        has gcc || need "gcc" gcc libc6-dev
+        has pkg-config || need "pkg-config" pkg-config
+        { has pkg-config && pkg-config --exists libvirt; } || need "the headers of libvirt" libvirt-dev
+        has_python_headers || need "the headers of $("$python" --version)" "$(python_headers)"
+    fi
+}
+
+need() {
+    missing+=("$1")
+    packages+=("${@:2}")
+}
+
+has() {
+    local name
+    for name in "$@"; do
+        command -v "$name" >/dev/null || return 1
+    done
+}
+
+has_python_headers() {
+    "$python" -c "import pathlib, sysconfig; assert pathlib.Path(sysconfig.get_path('include'), 'Python.h').exists()" \
+        2>/dev/null
+}
+
+python_headers() {
+    "$python" -c "import sys; print('python%d.%d-dev' % sys.version_info[:2])"
+}
+
+link_redis() {
+    if ! has redis-server && has redis-check-rdb; then
+        mkdir -p "$(dirname "$linked_redis")"
+        ln -sf "$(command -v redis-check-rdb)" "$linked_redis"
+        if "$linked_redis" --version | grep -q "^Redis server"; then
+            echo "Linked $linked_redis to $(command -v redis-check-rdb)"
+        else
+            rm "$linked_redis"
+        fi
+    fi
+}
+
+install_packages() {
+    local as_root=()
+    has apt-get || fail "Install them with this system's package manager."
+    if [ "$(id -u)" != 0 ]; then
+        as_root=(sudo -n)
+        sudo -n true 2>/dev/null || fail "Install them as root: apt-get install --no-install-recommends ${packages[*]}"
+    fi
+    echo "Installing ${packages[*]}"
+    quietly "${as_root[@]}" apt-get update
+    quietly "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
+        apt-get install --yes --no-install-recommends "${packages[@]}"
+}
+
+quietly() {
+    local output
+    output=$("$@" 2>&1 </dev/null) || fail "$output"
+}
+
+joined() {
+    local text
+    text=$(printf '%s, ' "$@")
+    echo "${text%, }"
+}
+
+fail() {
+    echo "$*" >&2
+    exit 1
+}
+
+main
