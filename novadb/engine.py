@@ -2,9 +2,10 @@
 
 import socket
 import sqlite3
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +25,8 @@ CANNOT_CONNECT: Final = 2003
 TRANSIENT: Final = frozenset({1020, 1040, 1047, 1053, 1205, 1213, CANNOT_CONNECT, 2006, 2013, 2014, 2055, 4031})
 # A network that swallows packets is noticed after 20 seconds, whether we wait for an answer or still send.
 SILENCE: Final = {"TCP_KEEPIDLE": 8, "TCP_KEEPINTVL": 4, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 20_000}
+CLIENT_SSL: Final = 0x0800
+GREETING: Final = 1024  # bytes, more than any server's
 SESSION: Final = (
     "SET SESSION innodb_lock_wait_timeout = {lock_wait}, lock_wait_timeout = {lock_wait}, "
     "group_concat_max_len = 1048576, sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO'"
@@ -102,6 +105,8 @@ def _mysql_engine(database: Database) -> Engine:
             greeted = greeted_socket(host, port, limits.connect)
         except OSError as error:
             raise driver.OperationalError(CANNOT_CONNECT, f"cannot connect: {error.strerror or error}") from error
+        if "ssl" not in options:
+            options |= tls_options(greeted.recv(GREETING, socket.MSG_PEEK))
         link = driver.connect(**options, defer_connect=True)
         link.connect(greeted)
         return link
@@ -134,6 +139,28 @@ def greeted_socket(host: str, port: int, timeout: float) -> socket.socket:
         link.close()
         raise
     return link
+
+
+def tls_options(greeting: bytes) -> dict[str, Any]:
+    """How to connect where the URL says nothing of TLS: encrypted if the server offers it, without verification.
+
+    This is what the driver does by itself; but it reads the machine's certificates for it, at each connection anew.
+
+    :param greeting: the first packet of the server
+    :source: MySQL's protocol, HandshakeV10: version, thread id (4), scramble (8), filler (1), capabilities (2)
+    """
+    capabilities = greeting[greeting.find(0, 5) + 14 :][:2]
+    if int.from_bytes(capabilities, "little") & CLIENT_SSL:
+        return {"ssl": _unverified_tls()}
+    return {"ssl_disabled": True}
+
+
+@cache
+def _unverified_tls() -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 def _sqlite_engine(database: Database) -> Engine:

@@ -19,6 +19,7 @@ from sqlalchemy import (
     or_,
     select,
     table,
+    text,
     true,
 )
 
@@ -137,7 +138,10 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
     at = dict(cursor or {"table": "", "after": 0, "moved": 0, "mapping": 0})
     with target.database.connect() as cell, ApiRows(target.need_api(), target.cell.mapping_ids) as api:
         forest = _forest(cell)
+        busy = _busy_tables(cell, forest, params)
         for name in forest.roots[forest.roots.index(at["table"]) if at["table"] else 0 :]:
+            if name not in busy:
+                continue
             if name != at["table"]:
                 at |= {"table": name, "after": 0}
             for step in _move_table(cell, api, forest, target, params, at):
@@ -179,18 +183,25 @@ def _move_table(
 
 
 def has_work(target: Target, params: Params) -> bool:
-    """Whether a cell has any row to move."""
-    if params.max_rows == 0:
-        return False
-    if params.repair:
-        return True
+    """Whether a cell may have anything to do."""
+    if params.repair or params.max_rows == 0:
+        return params.repair
     with target.database.connect() as cell:
-        forest = _forest(cell)
-        for name in forest.roots:
-            live = forest.tree(name).live
-            if cell.execute(select(live.c.id).where(roots(forest, name, params)).limit(1)).first():
-                return True
-    return False
+        return bool(_busy_tables(cell, _forest(cell), params))
+
+
+def _busy_tables(cell: Connection, forest: Forest, params: Params) -> set[str]:
+    """The tables that have any row that is deleted, whenever: one statement passes over all others."""
+    quoted = cell.dialect.identifier_preparer.quote
+    looks = [
+        f"SELECT '{name}', EXISTS (SELECT 1 FROM {quoted(name)}"
+        + ("" if name == TASK_LOG and params.task_log else " WHERE deleted != 0")
+        + ")"
+        for name in forest.roots
+    ]
+    found = cell.execute(text(" UNION ALL ".join(looks))).all() if looks else ()
+    rollback(cell)
+    return {name for name, is_busy in found if is_busy}
 
 
 def roots(forest: Forest, name: str, params: Params) -> ColumnElement[bool]:
