@@ -7,7 +7,7 @@ from typing import Any
 
 from cli import configuration
 from cli.backlog import put_backlog
-from cli.cell_runs import Runner, api_database, mapped_cells, own_cell, targets
+from cli.cell_runs import PhaseOf, Results, Runner
 from cli.output import NAMED, cell_as_data, labels, put, put_json, say, say_failures, table
 from cli.progress import Dots
 from cli.purge import purged_as_data, put_purged
@@ -19,6 +19,8 @@ from jobs.db import purge as purge_job
 from jobs.db.archive_deleted_rows import ACTION, MAX_ROWS_LIMIT, Archived, Exit, Params
 from jobs.db.archive_deleted_rows import NAMED as NAMED_IN_JSON
 from jobs.db.purge import Purged
+from runs.targets import api_database, mapped_cells, own_cell, targets
+from workers import options
 
 
 def archive(
@@ -34,10 +36,11 @@ def archive(
     dry_run: bool,
     concurrency: int | None,
     no_wait: bool,
+    detach: bool,
     format: str,  # noqa: A002 - the option's name
 ) -> int:
     """Check the options in the order of the stock tool, run, print."""
-    conf = configuration.load()
+    conf = configuration.load(options.register)
     if not 0 <= max_rows <= MAX_ROWS_LIMIT:
         say(f"Invalid value for --max_rows: {max_rows}; it must lie between 0 and {MAX_ROWS_LIMIT}")
         return Exit.INVALID_MAX_ROWS
@@ -55,39 +58,38 @@ def archive(
     chosen = targets(conf, mapped if all_cells else [own_cell(conf, api, mapped)], api)
     params = Params(max_rows, limit, until_complete, task_log, sleep, repair)
     with graceful_stop() as stop:
-        runner = Runner(conf, concurrency, not no_wait, stop, configuration.debugger_wanted())
+        runner = Runner(conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted())
         if dry_run:
-            waiting = runner.run(backlog.ARCHIVE, params, chosen, alone=False)
+            (waiting,) = runner.run([(backlog.ARCHIVE, params)], chosen)
             put_backlog(waiting, all_cells, format)
             return backlog.ARCHIVE.collapse(waiting, params)
-        results = _archive(runner, params, chosen, dots=verbose and format == "table")
-        if verbose and format == "table":
-            _put_archived(results, all_cells)
-        purged = None
-        if purge and any(result.outcome.rows for result in results) and not stop.is_set():
-            if verbose and format == "table":
-                put("Rows were archived, running purge...")
-            purged = runner.run(purge_job.ACTION, purge_job.Params(limit), chosen)
+        then = [(purge_job.ACTION, purge_job.Params(limit))] if purge else []
+        printing = verbose and format == "table" and not detach
+        results, *later = _run(runner, [(ACTION, params), *then], chosen, dots=printing and until_complete)
+    purged = later[0] if later else None
     code: int = ACTION.collapse(results, params)
-    if purged is not None and any(result.failure for result in purged):
+    if any(result.failure for result in purged or ()):
         code = Exit.ERROR
+    if printing:
+        _put_archived(results, all_cells)
+    if printing and purged is not None:
+        put("Rows were archived, running purge...")
+        put_purged(purged)
     if format == "json":
         put_json(_as_data(results, purged, code))
-    elif purged is not None and verbose:
-        put_purged(purged)
     _say_blocked(results)
     say_failures(results, "archived")
     say_failures(purged or [], "purged")
     return code
 
 
-def _archive(runner: Runner, params: Params, chosen: Sequence[Target], dots: bool) -> list[CellResult[Archived]]:
-    """Run the action; ``dots``: print the stock tool's line of progress while it runs until complete."""
-    if not (dots and params.until_complete):
-        return runner.run(ACTION, params, chosen)
-    listener = Dots(params.max_rows, at_once=not sys.stderr.isatty())
+def _run(runner: Runner, phases: Sequence[PhaseOf], chosen: Sequence[Target], dots: bool) -> list[Results]:
+    """Run; ``dots``: print the stock tool's line of progress meanwhile."""
+    if not dots:
+        return runner.run(phases, chosen)
+    listener = Dots(phases[0][1].max_rows, at_once=not sys.stderr.isatty())
     put("Archiving..", newline=False)
-    results = runner.run(ACTION, params, chosen, [listener])
+    results = runner.run(phases, chosen, [listener])
     listener.flush()
     put(".stopped" if runner.stop.is_set() else ".complete")
     return results

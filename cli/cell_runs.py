@@ -1,77 +1,30 @@
-"""Running a cell action from the command line: which cells, one run at a time, and the audit line."""
+"""Running cell actions from the command line: in this process, or by workers."""
 
 import getpass
 import logging
-import threading
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import click
 from oslo_config import cfg
-from sqlalchemy.exc import DBAPIError
 
-from cli.output import say
-from cli.progress import shown
-from jobs.action import Action, ApiDatabaseProblem, CellResult, Limits, O, P, Target
-from novadb import cells, settings
-from novadb.engine import Database, reason
-from novadb.errors import DatabaseProblem, UnsuitableSchema
+from cli.output import put, say
+from cli.progress import Several, shown
+from cli.signals import Stop
+from jobs.action import Action, CellResult, Failure, FailureKind, Target
+from novadb.engine import Database
+from novadb.errors import DatabaseProblem
 from runs import exclusion
 from runs.inline import InlineEngine, Listener
 
 LOG = logging.getLogger("cellkeeper.audit")
 
-
-def own_database(conf: cfg.ConfigOpts) -> Database:
-    """``[database]/connection``.
-
-    :raises DatabaseProblem: it is not configured, or no URL
-    """
-    name = "the configured database"
-    return Database(settings.connection_url(conf, "database"), name, settings.timeouts(conf))
-
-
-def api_database(conf: cfg.ConfigOpts) -> Database:
-    """``[api_database]/connection``.
-
-    :raises ApiDatabaseProblem: it is not configured, or no URL
-    """
-    try:
-        return Database(settings.connection_url(conf, "api_database"), "the API database", settings.timeouts(conf))
-    except DatabaseProblem as problem:
-        raise ApiDatabaseProblem(str(problem)) from problem
-
-
-def mapped_cells(conf: cfg.ConfigOpts, api: Database) -> list[cells.Cell]:
-    """All cells of the API database.
-
-    :raises ApiDatabaseProblem: it cannot be read
-    """
-    try:
-        with api.connect() as connection:
-            return cells.read(connection, conf.database.connection, settings.timeouts(conf))
-    except DatabaseProblem as problem:
-        raise ApiDatabaseProblem(str(problem)) from problem
-
-
-def own_cell(conf: cfg.ConfigOpts, api: Database, mapped: Sequence[cells.Cell]) -> cells.Cell:
-    """The configured database as a cell, with the ids by which instances are mapped to it.
-
-    :raises DatabaseProblem: one of the two databases cannot be used
-    """
-    own = own_database(conf)
-    try:
-        with api.connect() as api_connection, own.connect() as connection:
-            return cells.own_cell(mapped, own, api_connection, connection)
-    except DBAPIError as error:
-        raise UnsuitableSchema(f"{own}: {reason(error)}") from error
-
-
-def targets(conf: cfg.ConfigOpts, chosen: Sequence[cells.Cell], api: Database | None) -> list[Target]:
-    """What an action needs to work in each of the cells."""
-    limits = Limits(conf.cellkeeper.tree_ceiling, conf.cellkeeper.purge_chunk)
-    return [Target(cell, api, limits) for cell in chosen]
+PhaseOf = tuple[Action[Any, Any], Any]
+"""An action and its parameters."""
+Results = list[CellResult[Any]]
 
 
 @dataclass(frozen=True)
@@ -80,6 +33,7 @@ class Runner:
 
     :ivar concurrency: what the option says, or None
     :ivar wait: whether to wait for another run on the same databases
+    :ivar detach: whether to leave the run to the workers
     :ivar stop: set when the run is to end after the current batches
     :ivar debugger: whether an unexpected error of a cell is raised, for ``--post-mortem``
     """
@@ -87,51 +41,67 @@ class Runner:
     conf: cfg.ConfigOpts
     concurrency: int | None
     wait: bool
-    stop: threading.Event
+    detach: bool
+    stop: Stop
     debugger: bool
 
     def run(
-        self,
-        action: Action[P, O],
-        params: P,
-        chosen: Sequence[Target],
-        listeners: Sequence[Listener] = (),
-        *,
-        alone: bool = True,
-    ) -> list[CellResult[O]]:
-        """Carry an action out in cells and write the audit line.
+        self, phases: Sequence[PhaseOf], chosen: Sequence[Target], listeners: Sequence[Listener] = ()
+    ) -> list[Results]:
+        """Carry out an action in cells, and what follows if it wrote rows.
 
-        :param alone: whether another run of the action on one of these databases is waited for
-        :raises exclusion.Busy: there is one, and the command must not wait
+        The cells go to workers if there is a broker and they are mapped: what ``[database]`` names here may be
+        another database there.
+
+        :param listeners: of the first phase
+        :returns: the results of each phase that was come to, in the order of ``chosen``
+        :raises exclusion.Busy: another run is at work on one of the databases, and the command must not wait
+        :raises click.exceptions.Exit: the run is started, and left to the workers
         """
-        own = self.conf.cellkeeper
-        try:
-            with self._exclusively(action, chosen if alone and own.exclusion else ()):
-                with shown(len(chosen), listeners) as listener:
-                    concurrency = self.concurrency or own.concurrency
-                    engine = InlineEngine(concurrency, own.concurrency_per_server, listener, self.stop)
-                    results = engine.run(action, params, chosen)
-        except exclusion.Interrupted:
-            results = [CellResult(target.cell, action.nothing, complete=False) for target in chosen]
-        self._audit(action, params, results)
-        for result in results:
-            if self.debugger and result.failure and result.failure.error:
-                raise result.failure.error
-        return results
+        if self._has_broker() and all(target.cell.uuid for target in chosen):
+            return self._by_workers(phases, chosen, listeners)
+        if self.detach:
+            raise DatabaseProblem("--detach needs workers: broker_url in section [celery], and --all-cells")
+        return self._inline(phases, chosen, listeners)
 
-    def _exclusively(self, action: Action[P, O], chosen: Sequence[Target]) -> AbstractContextManager[None]:
+    def _has_broker(self) -> bool:
+        return bool(self.conf.celery.broker_url)
+
+    def _inline(
+        self, phases: Sequence[PhaseOf], chosen: Sequence[Target], listeners: Sequence[Listener]
+    ) -> list[Results]:
+        own = self.conf.cellkeeper
+        done: list[Results] = []
+        with shown(len(chosen)) as progress:
+            for action, params in phases:
+                listener = Several([progress, *(listeners if not done else ())])
+                concurrency = self.concurrency or own.concurrency
+                engine = InlineEngine(concurrency, own.concurrency_per_server, listener, self.stop)
+                try:
+                    with self._exclusively(action, chosen):
+                        done.append(engine.run(action, params, chosen))
+                except exclusion.Interrupted:
+                    done.append([CellResult(target.cell, action.nothing, complete=False) for target in chosen])
+                self._audit(action, params, done[-1])
+                if self.stop.is_set() or not any(result.outcome.rows for result in done[0]):
+                    break
+        self._raise_unexpected(done)
+        return done
+
+    def _exclusively(self, action: Action[Any, Any], chosen: Sequence[Target]) -> AbstractContextManager[None]:
         """The context in which no other run of the action works on these databases, from this host."""
-        folder = self.conf.cellkeeper.lock_path
+        own = self.conf.cellkeeper
+        databases = [target.cell.database for target in chosen if own.exclusion and action.writes]
         return exclusion.hold(
-            Path(folder) if folder else exclusion.default_folder(),
+            Path(own.lock_path) if own.lock_path else exclusion.default_folder(),
             action.name,
-            [target.cell.database.fingerprint for target in chosen if isinstance(target.cell.database, Database)],
+            [database.fingerprint for database in databases if isinstance(database, Database)],
             wait=self.wait,
             stop=self.stop,
-            on_wait=lambda holder: say(f"Waiting for another run: {holder}"),
+            on_wait=_say_waiting,
         )
 
-    def _audit(self, action: Action[P, O], params: P, results: Sequence[CellResult[O]]) -> None:
+    def _audit(self, action: Action[Any, Any], params: Any, results: Results) -> None:
         LOG.info(
             "%s by %s in %d cells: %d rows, %d cells failed, exit code %d",
             action.name,
@@ -141,3 +111,46 @@ class Runner:
             sum(result.failure is not None for result in results),
             int(action.collapse(results, params)),
         )
+
+    def _raise_unexpected(self, done: Sequence[Results]) -> None:
+        for results in done:
+            for result in results:
+                if self.debugger and result.failure and result.failure.error:
+                    raise result.failure.error
+
+    def _by_workers(
+        self, phases: Sequence[PhaseOf], chosen: Sequence[Target], listeners: Sequence[Listener]
+    ) -> list[Results]:
+        from workers import app
+        from workers.engine import CeleryEngine, order_of
+
+        app.configure(self.conf)
+        engine = CeleryEngine(app.conductor(), self.stop)
+        order = order_of(phases, [target.cell for target in chosen])
+        if not engine.start(order, wait=self.wait, on_wait=_say_waiting):
+            action, _ = phases[0]
+            return [[CellResult(target.cell, action.nothing, complete=False) for target in chosen]]
+        if self.detach:
+            put(order.id)
+            raise click.exceptions.Exit(0)
+        self.stop.farewell = f"The run goes on: cellkeeper runs wait {order.id}, or cancel it: runs cancel {order.id}"
+        with shown(len(chosen)) as progress:
+            _, done = engine.follow(order.id, [Several([progress, *listeners]), progress])
+        return [_in_order(action, results, chosen) for (action, _), results in zip(phases, done, strict=False)]
+
+
+def _in_order(action: Action[Any, Any], results: Results, chosen: Sequence[Target]) -> Results:
+    """The results of workers with the caller's cells; those that could not be sent failed."""
+    by_uuid = {result.cell.uuid: result for result in results}
+    return [
+        replace(by_uuid[target.cell.uuid], cell=target.cell)
+        if target.cell.uuid in by_uuid
+        else CellResult(
+            target.cell, action.nothing, Failure(FailureKind.CELL, str(target.cell.database)), complete=False
+        )
+        for target in chosen
+    ]
+
+
+def _say_waiting(holder: str) -> None:
+    say(f"Waiting for another run: {holder}")

@@ -1,39 +1,25 @@
-"""nova.conf and the logging options, read by oslo.config and oslo.log."""
+"""The configuration of the current command."""
 
 import logging
+from collections.abc import Callable
 from typing import Final
 
 import click
 from oslo_config import cfg
-from oslo_log import log
 
-from cli.version import version
 from novadb import settings
 
-PROGRAM: Final = "cellkeeper"
 # Ours alone, not oslo's.
 OWN_WORDS: Final = frozenset({"--post-mortem", "--nopost-mortem"})
 
 
-def load() -> cfg.ConfigOpts:
-    """Read the configuration for the current command, and set up logging.
+def load(*more: Callable[[cfg.ConfigOpts], None]) -> cfg.ConfigOpts:
+    """Read the configuration that the global options name, and set up logging.
 
-    The files are those the stock tool reads, and ``cellkeeper.conf`` beside them. Logs go to standard error unless
-    the configuration says otherwise: standard output is for results.
-
+    :param more: make further options known
     :raises cfg.Error: a file is missing or cannot be understood
     """
-    conf = cfg.ConfigOpts()
-    log.register_options(conf)
-    conf.set_default("use_stderr", True)
-    settings.register(conf)
-    words = [word for word in _given() if word not in OWN_WORDS]
-    files = cfg.find_config_files(project="nova", prog="nova-manage")
-    files += [name for name in cfg.find_config_files(project="nova", prog=PROGRAM) if name not in files]
-    conf(words, project="nova", prog=PROGRAM, version=version(), default_config_files=files)
-    if conf.log_file or conf.log_dir:
-        conf.set_default("use_stderr", False)
-    log.setup(conf, PROGRAM)
+    conf = settings.load([word for word in _given() if word not in OWN_WORDS], *more)
     if conf.use_stderr and not conf.debug and not conf.log_config_append:
         logging.getLogger().setLevel(logging.WARNING)  # a cron job that went well has nothing to say
     return conf

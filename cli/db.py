@@ -42,6 +42,9 @@ CONCURRENCY: Decorator = new_option(
 NO_WAIT: Decorator = new_option(
     "--no-wait", is_flag=True, help="End at once if the same command already works on one of the databases."
 )
+DETACH: Decorator = new_option(
+    "--detach", is_flag=True, help="Leave the run to the workers; print its id, for: cellkeeper runs."
+)
 FORMAT: Decorator = new_option(
     "-f", "--format", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How to print."
 )
@@ -81,6 +84,7 @@ FORMAT: Decorator = new_option(
 @DRY_RUN
 @CONCURRENCY
 @NO_WAIT
+@DETACH
 @FORMAT
 def archive_deleted_rows(**options: Any) -> int:
     """Move deleted rows from production tables to shadow tables.
@@ -114,6 +118,7 @@ def archive_deleted_rows(**options: Any) -> int:
 @DRY_RUN
 @CONCURRENCY
 @NO_WAIT
+@DETACH
 @FORMAT
 def purge(**options: Any) -> int:
     """Delete rows from shadow tables.

@@ -1,11 +1,13 @@
 """Errors in words for the operator."""
 
 from oslo_config import cfg
+from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
 
 from novadb.engine import reason
 from novadb.errors import DatabaseProblem
 from runs.exclusion import Busy
+from runs.redis_store import RunGone, StoreAway
 
 
 def one_line(error: Exception) -> str:
@@ -14,6 +16,12 @@ def one_line(error: Exception) -> str:
         return str(error)
     if isinstance(error, Busy):
         return f"Another run is at work on one of the databases: {error}"
+    if isinstance(error, RunGone):
+        return f"The store knows no run {error}: it was emptied, or the run has expired"
+    if isinstance(error, StoreAway):
+        return str(error)
+    if isinstance(error, RedisError):
+        return f"The store of runs cannot be used: {error}"
     if isinstance(error, DBAPIError):
         return f"A database refused a statement: {reason(error)}"
     if isinstance(error, cfg.Error):

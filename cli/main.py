@@ -10,7 +10,9 @@ import click
 from cli.db import db
 from cli.grammar import Category
 from cli.output import say
+from cli.runs import runs
 from cli.version import version
+from cli.worker import worker
 
 UNEXPECTED: Final = 255
 INTERRUPTED: Final = 130
@@ -22,6 +24,8 @@ The options below apply to all commands, before or after the command.
 
 cellkeeper = Category("cellkeeper", help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
 cellkeeper.add_command(db)
+cellkeeper.add_command(runs)
+cellkeeper.add_command(worker)
 
 
 @cellkeeper.command("version", help="Print the version.")

@@ -15,7 +15,7 @@ from rich.table import Table
 from cli.output import put
 from jobs.action import CellResult
 from novadb.cells import Cell
-from runs.inline import Listener
+from runs.inline import Listener, Silent
 
 # Lines of the live table; cells beyond are summed up in the last one.
 SHOWN: Final = 20
@@ -126,12 +126,12 @@ class Several:
 
 
 @contextmanager
-def shown(cells: int, more: Sequence[Listener] = ()) -> Iterator[Listener]:
+def shown(cells: int) -> Iterator[Listener]:
     """A listener that shows progress while the context lasts; nothing where standard error is no terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield Several(more)
+        yield Silent()
         return
     progress = Progress(cells)
     with Live(progress, console=console, refresh_per_second=4):
-        yield Several([progress, *more])
+        yield progress

@@ -5,7 +5,7 @@ from typing import Any
 
 from cli import configuration
 from cli.backlog import put_backlog
-from cli.cell_runs import Runner, api_database, mapped_cells, own_database, targets
+from cli.cell_runs import Runner
 from cli.output import cell_as_data, put, put_json, say, say_failures
 from cli.signals import graceful_stop
 from jobs import dates
@@ -13,6 +13,8 @@ from jobs.action import ApiDatabaseProblem, CellResult
 from jobs.db import backlog
 from jobs.db.purge import ACTION, Exit, Params, Purged
 from novadb.cells import Cell
+from runs.targets import api_database, mapped_cells, own_database, targets
+from workers import options
 
 
 def purge(
@@ -23,6 +25,7 @@ def purge(
     dry_run: bool,
     concurrency: int | None,
     no_wait: bool,
+    detach: bool,
     format: str,  # noqa: A002 - the option's name
 ) -> int:
     """Check the options in the order of the stock tool, run, print."""
@@ -34,7 +37,7 @@ def purge(
     except ValueError as error:
         say(f"Invalid value for --before: {error}")
         return Exit.INVALID_BEFORE
-    conf = configuration.load()
+    conf = configuration.load(options.register)
     try:
         cells = mapped_cells(conf, api_database(conf)) if all_cells else [Cell.unmapped(own_database(conf))]
     except ApiDatabaseProblem as problem:
@@ -43,12 +46,12 @@ def purge(
     chosen = targets(conf, cells, None)
     params = Params(limit)
     with graceful_stop() as stop:
-        runner = Runner(conf, concurrency, not no_wait, stop, configuration.debugger_wanted())
+        runner = Runner(conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted())
         if dry_run:
-            waiting = runner.run(backlog.PURGE, params, chosen, alone=False)
+            (waiting,) = runner.run([(backlog.PURGE, params)], chosen)
             put_backlog(waiting, all_cells, format)
             return backlog.PURGE.collapse(waiting, params)
-        results = runner.run(ACTION, params, chosen)
+        (results,) = runner.run([(ACTION, params)], chosen)
     code = ACTION.collapse(results, params)
     if format == "json":
         put_json({"exit_code": int(code), "cells": purged_as_data(results)})

@@ -12,17 +12,26 @@ from typing import Final
 SHOW_CURSOR: Final = "\x1b[?25h"
 
 
+class Stop(threading.Event):
+    """Set by the first signal.
+
+    :ivar farewell: what to say when the second one ends the process
+    """
+
+    farewell = "Left at once."
+
+
 @contextmanager
-def graceful_stop() -> Iterator[threading.Event]:
+def graceful_stop() -> Iterator[Stop]:
     """An event that SIGINT or SIGTERM sets. A second signal ends the process at once.
 
     The databases then roll back what was not committed: nothing is lost.
     """
-    stop = threading.Event()
+    stop = Stop()
 
     def handle(number: int, _frame: FrameType | None) -> None:
         if stop.is_set():
-            os.write(2, (SHOW_CURSOR if sys.stderr.isatty() else "").encode() + b"Left at once.\n")
+            os.write(2, f"{SHOW_CURSOR if sys.stderr.isatty() else ''}{stop.farewell}\n".encode())
             os._exit(128 + number)
         stop.set()
         os.write(2, b"Stopping after the current batches; once more to leave at once.\n")

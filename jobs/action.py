@@ -110,14 +110,14 @@ class Failure:
     error: Exception | None = field(default=None, compare=False, repr=False)
 
 
-def failure_of(error: Exception, target: Target) -> Failure:
+def failure_of(error: Exception, target: Target | None) -> Failure:
     """Put an error that ended the work in a cell into words without secrets."""
     if isinstance(error, ApiDatabaseProblem):
         return Failure(FailureKind.API_DATABASE, str(error))
     if isinstance(error, DatabaseProblem):
         return Failure(FailureKind.CELL, str(error))
     if isinstance(error, DBAPIError):
-        return Failure(FailureKind.CELL, f"{target.database}: {reason(error)}")
+        return Failure(FailureKind.CELL, f"{target.database if target else 'a database'}: {reason(error)}")
     return Failure(
         FailureKind.UNEXPECTED, f"unexpected {type(error).__name__}; --debug logs where it comes from", error
     )
@@ -143,6 +143,7 @@ class Action(Generic[P, O]):
     """A cell action: one entry of the table of what a run can do.
 
     :ivar name: category and command, as in ``db.purge``
+    :ivar params: the class of the parameters
     :ivar work: does the work in one cell and yields after each transaction; may be given the cursor of an
         earlier step. Closing it ends the work; a transaction is never left half done
     :ivar nothing: the outcome of no work
@@ -151,9 +152,11 @@ class Action(Generic[P, O]):
     :ivar next_params: the parameters for the next cell in turn after so much was done; None: the budget is gone
     :ivar has_work: a cheap look whether a cell has anything to do; asked of all cells at once before a turn
     :ivar pause: seconds to wait after each step
+    :ivar writes: whether it changes anything: then two runs of it keep off each other's databases
     """
 
     name: str
+    params: type[P]
     work: Callable[[Target, P, Cursor | None], Generator[Step[O]]]
     nothing: O
     collapse: Callable[[Sequence[CellResult[O]], P], IntEnum]
@@ -161,3 +164,4 @@ class Action(Generic[P, O]):
     next_params: Callable[[P, O], P | None] = lambda params, _: params
     has_work: Callable[[Target, P], bool] = lambda _target, _params: True
     pause: Callable[[P], float] = lambda _: 0.0
+    writes: bool = True

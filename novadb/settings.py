@@ -1,10 +1,16 @@
 """What cellkeeper reads of nova.conf."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Final
 
 from oslo_config import cfg
+from oslo_log import log
 
 from novadb.errors import NotConfigured
+
+PROGRAM: Final = "cellkeeper"
 
 CELLKEEPER = cfg.OptGroup("cellkeeper", "How cellkeeper itself works.")
 
@@ -64,6 +70,30 @@ class Timeouts:
     connect: float = 5.0
     read: float = 300.0
     lock_wait: int = 5
+
+
+def load(words: Sequence[str], *more: Callable[[cfg.ConfigOpts], None]) -> cfg.ConfigOpts:
+    """Read the configuration, and set up logging.
+
+    The files are those the stock tool reads, and ``cellkeeper.conf`` beside them. Logs go to standard error unless
+    the configuration says otherwise: standard output is for results.
+
+    :param words: global options of the command line
+    :param more: make further options known
+    :raises cfg.Error: a file is missing or cannot be understood
+    """
+    conf = cfg.ConfigOpts()
+    log.register_options(conf)
+    conf.set_default("use_stderr", True)
+    for known in (register, *more):
+        known(conf)
+    files = cfg.find_config_files(project="nova", prog="nova-manage")
+    files += [name for name in cfg.find_config_files(project="nova", prog=PROGRAM) if name not in files]
+    conf(list(words), project="nova", prog=PROGRAM, version=version(PROGRAM), default_config_files=files)
+    if conf.log_file or conf.log_dir:
+        conf.set_default("use_stderr", False)
+    log.setup(conf, PROGRAM)
+    return conf
 
 
 def register(conf: cfg.ConfigOpts) -> None:

@@ -320,6 +320,7 @@ def next_params(params: Params, done: Archived) -> Params | None:
 
 ACTION: Final = Action(
     name="db.archive_deleted_rows",
+    params=Params,
     work=work,
     nothing=Archived(),
     collapse=collapse,

@@ -109,15 +109,19 @@ def _collapse(worst: IntEnum, nothing: IntEnum, results: Sequence[CellResult[Bac
 
 ARCHIVE: Final = Action(
     name="db.archive_deleted_rows.dry_run",
+    params=archive_deleted_rows.Params,
     work=to_archive,
     nothing=Backlog(),
+    writes=False,
     collapse=lambda results, _: _collapse(
         archive_deleted_rows.Exit.ERROR, archive_deleted_rows.Exit.NOTHING_ARCHIVED, results
     ),
 )
 PURGE: Final = Action(
     name="db.purge.dry_run",
+    params=purge.Params,
     work=to_purge,
     nothing=Backlog(),
+    writes=False,
     collapse=lambda results, _: _collapse(purge.Exit.ERROR, purge.Exit.NOTHING_PURGED, results),
 )

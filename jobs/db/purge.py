@@ -149,4 +149,4 @@ def collapse(results: Sequence[CellResult[Purged]], _params: Params) -> Exit:
     return Exit.PURGED if any(result.outcome.rows for result in results) else Exit.NOTHING_PURGED
 
 
-ACTION: Final = Action(name="db.purge", work=work, nothing=Purged(), collapse=collapse)
+ACTION: Final = Action(name="db.purge", params=Params, work=work, nothing=Purged(), collapse=collapse)

@@ -1,0 +1,28 @@
+"""``cellkeeper worker``: a thin front end of Celery's own worker."""
+
+import socket
+
+import click
+
+from cli import configuration
+from cli.grammar import Command, Option
+from cli.output import say
+
+
+@click.command("worker", cls=Command)
+@click.option("--cells", cls=Option, new=True, metavar="NAME,...", default="", help="Serve these cells only.")
+@click.option("--concurrency", cls=Option, new=True, type=click.IntRange(min=1), metavar="N", help="Child processes.")
+@click.option("--name", cls=Option, new=True, metavar="NAME", help="Name of the worker; by default by host and cells.")
+def worker(cells: str, concurrency: int | None, name: str | None) -> int:
+    """Serve the queues of cells: of all of them, also of those mapped later, or of those named.
+
+    Stop it with SIGTERM: it ends after the current slices, within seconds, and repeats nothing.
+    """
+    from workers import options, run
+
+    conf = configuration.load(options.register)
+    if not conf.celery.broker_url:
+        say("There is no broker: set broker_url in section [celery]")
+        return 255
+    names = [one.strip() for one in cells.split(",") if one.strip()]
+    return run.run_worker(conf, names, concurrency, name or f"{'-'.join(names) or 'all'}@{socket.gethostname()}")

@@ -1,0 +1,11 @@
+"""The table of all cell actions."""
+
+from typing import Any, Final
+
+from jobs.action import Action
+from jobs.db import archive_deleted_rows, backlog, purge
+
+ACTIONS: Final[dict[str, Action[Any, Any]]] = {
+    action.name: action
+    for action in (archive_deleted_rows.ACTION, purge.ACTION, backlog.ARCHIVE, backlog.PURGE)
+}  # fmt: skip

@@ -1,0 +1,214 @@
+"""What moves a run on: who is next, when a phase is over, which cell was left by its worker."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from jobs.action import Action, CellResult, Failure, FailureKind
+from jobs.actions import ACTIONS
+from jobs.codec import decode
+from novadb.cells import Cell
+from novadb.errors import DatabaseProblem
+from runs.records import FORMAT, CellRecord, CellRef, CellState, Order, RunRecord
+from runs.redis_store import RedisStore, RunGone
+
+LOG = logging.getLogger("cellkeeper.audit")
+
+NO_WORKER: Final = "no worker serves it: start one with: cellkeeper worker"
+# A cell without a live claim and without a message shows no sign of life for so long: it is sent again.
+IDLE: Final = 30.0  # seconds
+# A cell without any worker that serves it is given up after so long.
+GRACE: Final = 30.0  # seconds
+
+
+@dataclass(frozen=True)
+class Message:
+    """What travels to a worker: which slice of which cell.
+
+    :ivar fingerprint: of the database that is meant
+    """
+
+    run: str
+    phase: int
+    action: str
+    cell: str
+    label: str
+    fingerprint: str
+    sequence: int
+    format: int = FORMAT
+
+
+def queue_of(cell: str) -> str:
+    """The name of a cell's queue."""
+    return f"cell.{cell}"
+
+
+def hold_names(order: Order) -> list[str]:
+    """What a run excludes others from: its first action on its databases. What does not write excludes nobody."""
+    action = ACTIONS[order.phases[0].action]
+    return [f"{action.name}:{cell.fingerprint}" for cell in order.cells] if action.writes else []
+
+
+class Conductor:
+    """Moves runs on. Any process may; whatever must happen once is decided by the store."""
+
+    def __init__(self, store: RedisStore, send: Callable[[Message], None]) -> None:
+        """:param send: puts a message into its cell's queue"""
+        self.store = store
+        self._send = send
+
+    def start(self, order: Order) -> None:
+        """Store a run, and send its first messages."""
+        self.store.create(order)
+        self._open(order, 0)
+
+    def finish_cell(
+        self, order: Order, phase: int, cell: str, token: str | None, failure: Failure | None, complete: bool
+    ) -> None:
+        """End the work in a cell, and what follows from it."""
+        told = (failure.kind.name, failure.reason) if failure else None
+        if self.store.finish(order.id, phase, cell, token, told, complete) is not None:
+            self.go_on(order.id)
+
+    def refuse(self, run: str, phase: int, cell: str, reason: str) -> None:
+        """End the work in a cell that a worker cannot do."""
+        failure = Failure(FailureKind.CELL, reason)
+        self.finish_cell(self.store.load(run).order, phase, cell, None, failure, complete=False)
+
+    def go_on(self, run: str) -> None:
+        """Do what is due in a run: the next cell's turn, the next phase, its end. May be called at any time."""
+        record = self.store.load(run)
+        if record.exit_code is not None:
+            return
+        if record.phase < 0:
+            self._open(record.order, 0)
+        elif all(cell.state is CellState.DONE for cell in record.cells):
+            self._end_phase(record)
+        elif all(cell.state in (CellState.DONE, CellState.QUEUED) for cell in record.cells):
+            self._next_turn(record)
+
+    def cancel(self, run: str) -> None:
+        """Ask a run to end; cells that nobody works on end at once.
+
+        :raises RunGone: there is no such run
+        """
+        self.store.cancel(run)
+        record = self.store.load(run)
+        for cell in record.cells:
+            if cell.state is not CellState.DONE and not cell.leased:
+                self.finish_cell(record.order, record.phase, cell.ref.uuid, None, None, complete=False)
+
+    def look_after(self, run: str, lease: float) -> None:
+        """Renew what a run holds, send again what was lost, give up what nobody serves. Called every few seconds.
+
+        :param lease: seconds for which the run goes on to hold its databases
+        """
+        try:
+            record = self.store.load(run)
+        except RunGone:
+            self.store.forget_active(run)
+            return
+        self.store.hold(run, hold_names(record.order), lease)
+        workers = self.store.workers()
+        for cell in record.cells:
+            if cell.state in (CellState.WAITING, CellState.WORKING) and not cell.leased:
+                self._look_after_cell(record, cell, workers)
+        self.go_on(run)
+
+    def _look_after_cell(self, record: RunRecord, cell: CellRecord, workers: dict[str, set[str] | None]) -> None:
+        order, uuid = record.order, cell.ref.uuid
+        if not any(serves is None or uuid in serves for serves in workers.values()):
+            if cell.idle > GRACE:
+                failure = Failure(FailureKind.CELL, f"{cell.ref.label}: {NO_WORKER}")
+                self.finish_cell(order, record.phase, uuid, None, failure, complete=False)
+        elif self.store.queue_length(queue_of(uuid)) == 0:
+            sequence = self.store.revive(order.id, record.phase, uuid, IDLE)
+            if sequence is not None:
+                self._send(self._message(order, record.phase, cell.ref, sequence))
+
+    def _open(self, order: Order, phase: int) -> None:
+        action = ACTIONS[order.phases[phase].action]
+        params = decode(action.params, order.phases[phase].params)
+        first = CellState.QUEUED if action.in_turn(params) else CellState.WAITING
+        if not self.store.open_phase(order, phase, [first] * len(order.cells)):
+            return
+        if first is CellState.QUEUED or not order.cells:
+            self.go_on(order.id)
+            return
+        for cell in order.cells:
+            self._send(self._message(order, phase, cell, 0))
+
+    def _next_turn(self, record: RunRecord) -> None:
+        """Send the first cell that has not had its turn; without a budget, or after a cancellation, end the rest."""
+        order, phase = record.order, record.phase
+        queued = next(cell for cell in record.cells if cell.state is CellState.QUEUED)
+        if record.cancelled or params_for(record, queued.ref.uuid) is None:
+            self.finish_cell(order, phase, queued.ref.uuid, None, None, complete=False)
+        elif self.store.take_turn(order.id, phase, queued.ref.uuid):
+            self._send(self._message(order, phase, queued.ref, 0))
+
+    def _end_phase(self, record: RunRecord) -> None:
+        """Begin the next phase if the first one wrote rows; else end the run with the collapsed exit code."""
+        order, following = record.order, record.phase + 1
+        first = results_of(self.store.load(order.id, 0), 0)
+        if following < len(order.phases) and not record.cancelled and any(one.outcome.rows for one in first):
+            self._open(order, following)
+            return
+        code = exit_code_of(first, order)
+        later = [results_of(self.store.load(order.id, number), number) for number in range(1, record.phase + 1)]
+        if any(result.failure for results in later for result in results):
+            code = 255
+        if self.store.close(order, code, hold_names(order)):
+            rows = sum(result.outcome.rows for result in first)
+            failed = sum(result.failure is not None for result in first)
+            LOG.info(
+                "run %s: %s by %s in %d cells: %d rows, %d cells failed, exit code %d",
+                order.id, order.phases[0].action, order.by, len(order.cells), rows, failed, code,
+            )  # fmt: skip
+
+    @staticmethod
+    def _message(order: Order, phase: int, cell: CellRef, sequence: int) -> Message:
+        action = order.phases[phase].action
+        return Message(order.id, phase, action, cell.uuid, cell.label, cell.fingerprint, sequence)
+
+
+def params_for(record: RunRecord, cell: str) -> Any | None:
+    """The parameters for a cell: in turn, what the cells before it have left; None: nothing."""
+    phase = record.order.phases[record.phase]
+    action = ACTIONS[phase.action]
+    params = decode(action.params, phase.params)
+    if not action.in_turn(params):
+        return params
+    for before in record.cells:
+        if before.ref.uuid == cell or params is None:
+            break
+        params = action.next_params(params, outcome_of(action, before))
+    return params
+
+
+def outcome_of(action: Action[Any, Any], cell: CellRecord) -> Any:
+    """What was done in a cell so far."""
+    return decode(type(action.nothing), cell.outcome) if cell.outcome is not None else action.nothing
+
+
+def results_of(record: RunRecord, phase: int) -> list[CellResult[Any]]:
+    """The cells of a phase as results, in their order.
+
+    :param record: with the cells of that phase
+    """
+    action = ACTIONS[record.order.phases[phase].action]
+    return [_result(action, cell) for cell in record.cells]
+
+
+def _result(action: Action[Any, Any], cell: CellRecord) -> CellResult[Any]:
+    named = Cell(cell.ref.uuid, cell.ref.label, frozenset(), DatabaseProblem("known by name only"))
+    failure = Failure(FailureKind[cell.failure[0]], cell.failure[1]) if cell.failure else None
+    seconds = (cell.finished or cell.touched) - cell.started if cell.started else 0.0
+    return CellResult(named, outcome_of(action, cell), failure, cell.complete, seconds)
+
+
+def exit_code_of(results: Sequence[CellResult[Any]], order: Order) -> int:
+    """The exit code that results of the first phase collapse into."""
+    action = ACTIONS[order.phases[0].action]
+    return int(action.collapse(results, decode(action.params, order.phases[0].params)))

@@ -1,0 +1,91 @@
+"""A worker's other duties, in a thread of its main process: signs of life, new cells, runs that nobody waits for."""
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Sequence
+from typing import Any, Final
+
+from oslo_config import cfg
+from redis.exceptions import RedisError
+
+from novadb.cells import Cell
+from novadb.errors import DatabaseProblem
+from runs.conductor import Conductor, queue_of
+from runs.targets import api_database, mapped_cells
+
+LOG = logging.getLogger("cellkeeper.worker")
+
+INTERVAL: Final = 5.0  # seconds
+LIFE: Final = 20.0  # seconds without a sign of life after which a worker counts as dead
+HOLD: Final = 120.0  # seconds for which a run that is looked after goes on to hold its databases
+REPLY: Final = 3.0  # seconds for a worker to answer its own heartbeat
+REGISTRY: Final = 6  # intervals between two looks for cells that were mapped meanwhile
+
+
+class Heartbeat:
+    """The thread."""
+
+    def __init__(self, app: Any, conductor: Conductor, conf: cfg.ConfigOpts, names: Sequence[str], node: str) -> None:
+        """:param names: of the cells to serve, or their uuids; none: all
+        :param node: the worker's name in Celery
+        """
+        self._app = app
+        self._conductor = conductor
+        self._conf = conf
+        self._names = names
+        self._node = node
+        self._served: set[str] = set()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
+        self.id = f"{socket.gethostname()}:{os.getpid()}"
+
+    def start(self, **_: Any) -> None:
+        """Begin, once the worker listens to remote control."""
+        self._thread.start()
+
+    def stop(self, **_: Any) -> None:
+        """End it, and tell that the worker has ended."""
+        self._over.set()
+        try:
+            self._conductor.store.rest(self.id)
+        except RedisError:
+            LOG.info("the store could not be told that this worker ends")
+
+    def _run(self) -> None:
+        beats = 0
+        while not self._over.is_set():
+            try:
+                if beats % REGISTRY == 0:
+                    self._serve_new_cells()
+                self._beat()
+                for run in self._conductor.store.active():
+                    self._conductor.look_after(run, HOLD)
+            except (DatabaseProblem, RedisError, OSError) as error:
+                LOG.warning("%s", error)
+            except Exception:
+                LOG.exception("the heartbeat failed; it goes on")
+            beats += 1
+            self._over.wait(INTERVAL)
+
+    def _beat(self) -> None:
+        serves = None if not self._names else sorted(self._served)
+        self._conductor.store.beat(self.id, serves, LIFE)
+
+    def _serve_new_cells(self) -> None:
+        cells = mapped_cells(self._conf, api_database(self._conf))
+        for cell in chosen(cells, self._names):
+            assert cell.uuid is not None
+            if cell.uuid not in self._served and self._consume(queue_of(cell.uuid)):
+                self._served.add(cell.uuid)
+                LOG.info("serving %s", cell.label)
+
+    def _consume(self, queue: str) -> bool:
+        """Let the worker take messages from a queue; True when it says that it does."""
+        return bool(self._app.control.add_consumer(queue, destination=[self._node], reply=True, timeout=REPLY))
+
+
+def chosen(cells: Sequence[Cell], names: Sequence[str]) -> list[Cell]:
+    """The cells that names or uuids stand for; all of them without any."""
+    return [cell for cell in cells if not names or cell.uuid in names or cell.name in names]

@@ -1,0 +1,62 @@
+"""The section ``[celery]`` of the configuration."""
+
+from typing import Any, Final, cast
+
+from oslo_config import cfg
+from redis import Redis, Sentinel
+from redis.backoff import ExponentialBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+from redis.retry import Retry
+
+from runs.redis_store import RedisStore
+
+GROUP: Final = cfg.OptGroup("celery", "Where runs go that are worked by workers.")
+
+OPTIONS: Final = [
+    cfg.StrOpt(
+        "broker_url", secret=True,
+        help="The Redis that carries messages to workers: redis://[:PASSWORD@]HOST:PORT/DB, rediss:// for TLS, or "
+             "sentinel://HOST:PORT;sentinel://HOST:PORT. Without it every command works in its own process.",
+    ),
+    cfg.StrOpt("store_url", secret=True, help="The Redis that knows the runs. Defaults to that of broker_url."),
+    cfg.StrOpt("sentinel_master", default="mymaster", help="The name of the master behind sentinel:// URLs."),
+    cfg.IntOpt("expires", default=604_800, min=3600, help="Seconds for which runs are kept in the store."),
+    cfg.FloatOpt("slice_seconds", default=20.0, min=0.1, help="Seconds after which a slice gives way to others."),
+    cfg.FloatOpt(
+        "lease_seconds", default=30.0, min=1.0,
+        help="Seconds without a sign of life after which another worker takes a cell over.",
+    ),
+]  # fmt: skip
+
+PATIENCE: Final = 10  # tries, over some 20 seconds, before a store that is away is an error
+
+
+def register(conf: cfg.ConfigOpts) -> None:
+    """Make the options known."""
+    conf.register_group(GROUP)
+    conf.register_opts(OPTIONS, group=GROUP)
+
+
+def store(conf: cfg.ConfigOpts) -> RedisStore:
+    """The store of runs, as configured. Nothing is connected yet."""
+    return RedisStore(_redis(conf), conf.celery.expires)
+
+
+def _redis(conf: cfg.ConfigOpts) -> Redis:
+    url: str = conf.celery.store_url or conf.celery.broker_url
+    options: dict[str, Any] = {
+        "decode_responses": True,
+        "socket_timeout": 10,
+        "socket_connect_timeout": 5,
+        "socket_keepalive": True,
+        "health_check_interval": 15,
+        "retry": Retry(ExponentialBackoff(cap=4, base=0.1), PATIENCE),
+        "retry_on_error": [RedisConnectionError, RedisTimeoutError],
+    }
+    if url.startswith("sentinel://"):
+        hosts = [part.removeprefix("sentinel://").split("/")[0] for part in url.split(";")]
+        addresses = [(host.rsplit("@", 1)[-1].split(":")[0], int(host.rsplit(":", 1)[-1])) for host in hosts]
+        sentinel = Sentinel(addresses)  # type: ignore[no-untyped-call]
+        return cast(Redis, sentinel.master_for(conf.celery.sentinel_master, **options))  # type: ignore[no-untyped-call]
+    return Redis.from_url(url, **options)

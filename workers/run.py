@@ -1,0 +1,39 @@
+"""Running a worker: Celery's own, with our queues and heartbeat."""
+
+import logging
+from collections.abc import Sequence
+from urllib.parse import urlsplit
+
+from celery.signals import worker_ready, worker_shutting_down
+from oslo_config import cfg
+
+from workers import app as application
+from workers.heartbeat import Heartbeat
+
+LOG = logging.getLogger("cellkeeper.worker")
+
+
+def run_worker(conf: cfg.ConfigOpts, cells: Sequence[str], concurrency: int | None, node: str) -> int:
+    """Serve cells until a signal ends it.
+
+    :param cells: names or uuids; none: all
+    :param concurrency: child processes; None: one for each processor
+    :param node: the worker's name in Celery
+    :returns: the exit code
+    """
+    application.configure(conf)
+    warn_of_open_redis(conf)
+    app = application.app
+    heartbeat = Heartbeat(app, application.conductor(), conf, cells, node)
+    worker_ready.connect(heartbeat.start, weak=False)
+    worker_shutting_down.connect(heartbeat.stop, weak=False)
+    words = ["worker", f"--hostname={node}", "--loglevel=INFO", "--events", "--queues=cellkeeper", "--without-mingle"]
+    app.worker_main(words + ([f"--concurrency={concurrency}"] if concurrency else []))
+    return 0
+
+
+def warn_of_open_redis(conf: cfg.ConfigOpts) -> None:
+    """Say so if anybody on the network could send messages to this worker."""
+    url = urlsplit(conf.celery.broker_url)
+    if not url.password and url.scheme != "rediss" and url.hostname not in ("localhost", "127.0.0.1", "::1"):
+        LOG.warning("The Redis at %s has neither password nor TLS: anybody who reaches it can start runs", url.hostname)
