@@ -79,9 +79,11 @@ class SliceWorker:
         send: Callable[[Message], None],
         target_of: Callable[[str], Target],
         limits: SliceLimits,
+        draining: Callable[[], bool],
         name: str,
     ) -> None:
         """:param target_of: resolves a cell's uuid by this process's own configuration
+        :param draining: whether the worker is to end: then a slice gives way after its current step
         :param name: of the worker, for people
         """
         self._conductor = conductor
@@ -89,6 +91,7 @@ class SliceWorker:
         self._send = send
         self._target_of = target_of
         self._limits = limits
+        self._draining = draining
         self._name = name
 
     def work(self, message: Message, redelivered: bool) -> str:
@@ -135,13 +138,11 @@ class SliceWorker:
                 for step in steps:
                     outcome += step.outcome
                     kept = lease.record((step.cursor, encode(outcome)))
-                    if kept == "lost":
-                        return "lost", None
-                    if kept == "cancelled":
-                        return "cancelled", None
-                    if step.outcome.rows and (pause := action.pause(params)):
-                        time.sleep(pause)
-                    if time.monotonic() > until:
+                    if kept == "kept" and step.outcome.rows:
+                        kept = self._pause(action.pause(params), lease)
+                    if kept != "kept":
+                        return kept, None
+                    if time.monotonic() > until or self._draining():
                         return "more", None
             finally:
                 steps.close()
@@ -151,6 +152,15 @@ class SliceWorker:
             LOG.debug("%s: the work failed", message.label, exc_info=True)
             return "failed", failure_of(error, target)
         return "complete", None
+
+    def _pause(self, seconds: float, lease: Lease) -> str:
+        """Wait, unless the claim is lost, the run cancelled, or the worker is to end; what the store says."""
+        until = time.monotonic() + seconds
+        kept = "kept"
+        while kept == "kept" and not self._draining() and (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, 1.0))
+            kept = lease.record(None)
+        return kept
 
     def _checked_target(self, message: Message) -> Target:
         """The cell by this worker's configuration; it must be the database that is meant."""

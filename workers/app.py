@@ -1,28 +1,32 @@
 """The Celery application: its settings, and a task for each action.
 
 ``cellkeeper worker`` configures it from its command line. ``celery -A workers.app worker`` works as well: it reads the
-default files of the configuration, and the ones that the environment variable CELLKEEPER_CONFIG names (by colons).
+default files of the configuration, or those that the environment variable CELLKEEPER_CONFIG names, by colons.
 """
 
+import multiprocessing
 import os
+import signal
 import socket
+from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache, partial
 from typing import Any, Final
 
 from celery import Celery, Task
-from celery.signals import worker_process_init
+from celery.signals import celeryd_after_setup, celeryd_init, worker_process_init, worker_ready, worker_shutting_down
 from oslo_config import cfg
 
 from jobs.action import Target
 from jobs.actions import ACTIONS
 from novadb import settings
-from novadb.errors import DatabaseProblem
+from novadb.errors import DatabaseProblem, NotConfigured
 from runs.conductor import Conductor, Message, queue_of
 from runs.records import FORMAT
 from runs.slices import SliceLimits, SliceWorker
 from runs.targets import api_database, mapped_cells, targets
 from workers import options
+from workers.heartbeat import Heartbeat
 
 SETTINGS: Final[dict[str, Any]] = {
     "accept_content": ["json"],
@@ -47,25 +51,41 @@ SETTINGS: Final[dict[str, Any]] = {
     },
 }
 
+# Set in the worker's main process, seen by its children.
+DRAINING: Final = multiprocessing.get_context("fork").Event()
+
 app = Celery("cellkeeper")
 app.conf.update(SETTINGS)
 
 
-def configure(conf: cfg.ConfigOpts) -> None:
-    """Point the application at the configured broker. Called before a worker starts, or a message is sent."""
+def configure(conf: cfg.ConfigOpts, cells: Sequence[str] = ()) -> None:
+    """Point the application at the configured broker. Called before a worker starts, or a message is sent.
+
+    :param cells: names or uuids of the cells that a worker serves; none: all
+    """
     app.conf.broker_url = conf.celery.broker_url
     if conf.celery.broker_url.startswith("sentinel://"):
         app.conf.broker_transport_options["master_name"] = conf.celery.sentinel_master
     app.cellkeeper_conf = conf
+    app.cellkeeper_cells = cells
 
 
 def configuration() -> cfg.ConfigOpts:
     """The configuration of this process; read from the environment where nobody has given one."""
     if not hasattr(app, "cellkeeper_conf"):
         files = filter(None, os.environ.get("CELLKEEPER_CONFIG", "").split(":"))
-        configure(settings.load([f"--config-file={name}" for name in files], options.register))
-    conf: cfg.ConfigOpts = app.cellkeeper_conf
-    return conf
+        conf = settings.load([f"--config-file={name}" for name in files], options.register)
+        if not conf.celery.broker_url:
+            raise NotConfigured("There is no broker: set broker_url in section [celery]")
+        configure(conf)
+    known: cfg.ConfigOpts = app.cellkeeper_conf
+    return known
+
+
+@celeryd_init.connect  # type: ignore[untyped-decorator]
+def configure_worker(**_: Any) -> None:
+    """The broker must be known before a worker starts, also where Celery's own command starts it."""
+    configuration()
 
 
 def send(message: Message) -> None:
@@ -86,7 +106,7 @@ def slice_worker() -> SliceWorker:
     conf = configuration()
     limits = SliceLimits(conf.celery.slice_seconds, conf.celery.lease_seconds)
     name = f"{socket.gethostname()}:{os.getpid()}"
-    return SliceWorker(conductor(), send, partial(target_of, conf), limits, name)
+    return SliceWorker(conductor(), send, partial(target_of, conf), limits, DRAINING.is_set, name)
 
 
 def target_of(conf: cfg.ConfigOpts, uuid: str) -> Target:
@@ -101,9 +121,24 @@ def target_of(conf: cfg.ConfigOpts, uuid: str) -> Target:
     return targets(conf, chosen, api)[0]
 
 
+@celeryd_after_setup.connect  # type: ignore[untyped-decorator]
+def begin_heartbeat(sender: str, **_: Any) -> None:
+    """Give the worker its other duties, however it was started."""
+    heartbeat = Heartbeat(app, conductor(), configuration(), app.cellkeeper_cells, sender)
+    worker_ready.connect(heartbeat.start, weak=False)
+    worker_shutting_down.connect(heartbeat.stop, weak=False)
+
+
+@worker_shutting_down.connect  # type: ignore[untyped-decorator]
+def drain(**_: Any) -> None:
+    """Let the children end after their current steps."""
+    DRAINING.set()
+
+
 @worker_process_init.connect  # type: ignore[untyped-decorator]
 def forget_parent(**_: Any) -> None:
-    """A child opens connections of its own."""
+    """A child opens connections of its own; and where SIGTERM goes to all processes, it drains like the others."""
+    signal.signal(signal.SIGTERM, lambda *_: DRAINING.set())
     conductor.cache_clear()
     slice_worker.cache_clear()
 

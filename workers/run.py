@@ -4,11 +4,9 @@ import logging
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from celery.signals import worker_ready, worker_shutting_down
 from oslo_config import cfg
 
 from workers import app as application
-from workers.heartbeat import Heartbeat
 
 LOG = logging.getLogger("cellkeeper.worker")
 
@@ -21,12 +19,9 @@ def run_worker(conf: cfg.ConfigOpts, cells: Sequence[str], concurrency: int | No
     :param node: the worker's name in Celery
     :returns: the exit code
     """
-    application.configure(conf)
+    application.configure(conf, cells)
     warn_of_open_redis(conf)
     app = application.app
-    heartbeat = Heartbeat(app, application.conductor(), conf, cells, node)
-    worker_ready.connect(heartbeat.start, weak=False)
-    worker_shutting_down.connect(heartbeat.stop, weak=False)
     words = ["worker", f"--hostname={node}", "--loglevel=INFO", "--events", "--queues=cellkeeper", "--without-mingle"]
     app.worker_main(words + ([f"--concurrency={concurrency}"] if concurrency else []))
     return 0
