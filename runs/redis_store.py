@@ -92,13 +92,14 @@ end
 return 1
 """
 )
-# All of a run's databases or none.
+# All of a run's databases or none; a run that has ended takes nothing any more.
 HOLD: Final = """
-for i = 1, #KEYS do
+if (redis.call('HGET', KEYS[1], 'exit_code') or '') ~= '' then return '' end
+for i = 2, #KEYS do
   local holder = redis.call('GET', KEYS[i])
   if holder and holder ~= ARGV[1] then return holder end
 end
-for i = 1, #KEYS do redis.call('SET', KEYS[i], ARGV[1], 'PX', ARGV[2]) end
+for i = 2, #KEYS do redis.call('SET', KEYS[i], ARGV[1], 'PX', ARGV[2]) end
 return ''
 """
 # A cell that shows no sign of life and has no message: whoever notices first sends it again.
@@ -334,7 +335,8 @@ class RedisStore:
 
         :returns: None, or the id of the run that holds one of them
         """
-        holder = self._run(HOLD, list(map(self._hold_key, names)), run, int(lease * 1000)) if names else ""
+        keys = [self._key("run", run), *map(self._hold_key, names)]
+        holder = self._run(HOLD, keys, run, int(lease * 1000)) if names else ""
         return holder or None
 
     # -- workers ---------------------------------------------------------------------------------------------------

@@ -102,7 +102,12 @@ def conductor() -> Conductor:
 
 @cache
 def slice_worker() -> SliceWorker:
-    """What works slices in this process. Made after the fork: no connection is shared."""
+    """What works slices in this process. Made after the fork: no connection is shared.
+
+    A child to which SIGTERM comes, too, drains like its worker. The pool sets handlers of its own when a child starts,
+    so this one is set with the first slice.
+    """
+    signal.signal(signal.SIGTERM, lambda *_: DRAINING.set())
     conf = configuration()
     limits = SliceLimits(conf.celery.slice_seconds, conf.celery.lease_seconds)
     name = f"{socket.gethostname()}:{os.getpid()}"
@@ -137,8 +142,7 @@ def drain(**_: Any) -> None:
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]
 def forget_parent(**_: Any) -> None:
-    """A child opens connections of its own; and where SIGTERM goes to all processes, it drains like the others."""
-    signal.signal(signal.SIGTERM, lambda *_: DRAINING.set())
+    """A child opens connections of its own."""
     conductor.cache_clear()
     slice_worker.cache_clear()
 
