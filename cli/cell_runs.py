@@ -121,9 +121,10 @@ class Runner:
     def _by_workers(
         self, phases: Sequence[PhaseOf], chosen: Sequence[Target], listeners: Sequence[Listener]
     ) -> list[Results]:
-        from workers import app
+        from workers import app, options
         from workers.engine import CeleryEngine, order_of
 
+        options.check(self.conf)
         app.configure(self.conf)
         engine = CeleryEngine(app.conductor(), self.stop)
         order = order_of(phases, [target.cell for target in chosen])

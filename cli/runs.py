@@ -113,6 +113,7 @@ def _conductor() -> "Conductor":
     conf = configuration.load(options.register)
     if not conf.celery.broker_url:
         raise NotConfigured("There are no runs without workers: set broker_url in section [celery]")
+    options.check(conf)
     app.configure(conf)
     return app.conductor()
 

@@ -40,10 +40,18 @@ def register(conf: cfg.ConfigOpts) -> None:
 
 def store(conf: cfg.ConfigOpts) -> RedisStore:
     """The store of runs, as configured. Nothing is connected yet."""
-    return RedisStore(_redis(conf), conf.celery.expires)
+    return RedisStore(_redis(conf, PATIENCE), conf.celery.expires)
 
 
-def _redis(conf: cfg.ConfigOpts) -> Redis:
+def check(conf: cfg.ConfigOpts) -> None:
+    """See at once whether the store can be used: what has not begun need not wait for it.
+
+    :raises RedisError: it cannot
+    """
+    _redis(conf, 0).ping()
+
+
+def _redis(conf: cfg.ConfigOpts, tries: int) -> Redis:
     url: str = conf.celery.store_url or conf.celery.broker_url
     options: dict[str, Any] = {
         "decode_responses": True,
@@ -51,7 +59,7 @@ def _redis(conf: cfg.ConfigOpts) -> Redis:
         "socket_connect_timeout": 5,
         "socket_keepalive": True,
         "health_check_interval": 15,
-        "retry": Retry(ExponentialBackoff(cap=4, base=0.1), PATIENCE),
+        "retry": Retry(ExponentialBackoff(cap=4, base=0.1), tries),
         "retry_on_error": [RedisConnectionError, RedisTimeoutError],
     }
     if url.startswith("sentinel://"):
