@@ -25,6 +25,7 @@ class _Spelling:
 
     def __init__(self, params: Sequence[click.Parameter]) -> None:
         self.options = [param for param in params if isinstance(param, click.Option)]
+        self.options.append(Option(["--help"], is_flag=True))
         self.by_name = {name: option for option in self.options for name in (*option.opts, *option.secondary_opts)}
 
     def rewrite(self, words: Sequence[str], stop_at_command: bool) -> list[str]:

@@ -4,7 +4,6 @@ import socket
 
 import click
 
-from cli import configuration
 from cli.grammar import Command, Option
 from cli.output import say
 
@@ -18,6 +17,7 @@ def worker(cells: str, concurrency: int | None, name: str | None) -> int:
 
     Stop it with SIGTERM: it ends after the current slices, within seconds, and repeats nothing.
     """
+    from cli import configuration
     from workers import options, run
 
     conf = configuration.load(options.register)
