@@ -87,8 +87,7 @@ def _run(runner: Runner, phases: Sequence[PhaseOf], chosen: Sequence[Target], do
     """Run; ``dots``: print the stock tool's line of progress meanwhile."""
     if not dots:
         return runner.run(phases, chosen)
-    listener = Dots(phases[0][1].max_rows, at_once=not sys.stderr.isatty())
-    put("Archiving..", newline=False)
+    listener = Dots("Archiving..", phases[0][1].max_rows, at_once=not sys.stderr.isatty())
     results = runner.run(phases, chosen, [listener])
     listener.flush()
     put(".stopped" if runner.stop.is_set() else ".complete")

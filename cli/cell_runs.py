@@ -72,7 +72,7 @@ class Runner:
     ) -> list[Results]:
         own = self.conf.cellkeeper
         done: list[Results] = []
-        with shown(len(chosen)) as progress:
+        with shown(len(chosen), self.stop) as progress:
             for action, params in phases:
                 listener = Several([progress, *(listeners if not done else ())])
                 concurrency = self.concurrency or own.concurrency
@@ -135,7 +135,7 @@ class Runner:
             put(order.id)
             raise click.exceptions.Exit(0)
         self.stop.farewell = f"The run goes on: cellkeeper runs wait {order.id}, or cancel it: runs cancel {order.id}"
-        with shown(len(chosen)) as progress:
+        with shown(len(chosen), self.stop) as progress:
             _, done = engine.follow(order.id, [Several([progress, *listeners]), progress])
         return [_in_order(action, results, chosen) for (action, _), results in zip(phases, done, strict=False)]
 

@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.table import Table
 
 from cli.output import put
+from cli.signals import STOPPING
 from jobs.action import CellResult
 from novadb.cells import Cell
 from runs.inline import Listener, Silent
@@ -37,8 +38,9 @@ class _Line:
 class Progress:
     """What each cell does right now."""
 
-    def __init__(self, cells: int) -> None:
+    def __init__(self, cells: int, stop: threading.Event) -> None:
         self._cells = cells
+        self._stop = stop
         self._lines: dict[str, _Line] = {}
         self._lock = threading.Lock()
 
@@ -66,21 +68,24 @@ class Progress:
                 table.add_row(line.cell.label, line.state, f"{line.rows:,}", line.rate())
             finished = sum(line.state != "working" for line in lines)
             table.add_row("", f"{finished} of {self._cells} cells", f"{sum(line.rows for line in lines):,}", "")
+            table.caption = STOPPING if self._stop.is_set() else None
             return table
 
 
 class Dots:
     """A dot on standard output for every batch: so many rows of a cell, or what was left of them at its end."""
 
-    def __init__(self, batch: int, at_once: bool) -> None:
-        """:param batch: rows
-        :param at_once: print them as they come; otherwise they wait for ``flush``
+    def __init__(self, beginning: str, batch: int, at_once: bool) -> None:
+        """:param beginning: of the line
+        :param batch: rows
+        :param at_once: print as it comes; otherwise all waits for ``flush``, lest it mix with the live table
         """
         self._batch = max(batch, 1)
         self._at_once = at_once
         self._rows: Counter[str] = Counter()
         self._waiting = ""
         self._lock = threading.Lock()
+        self._print(beginning)
 
     def started(self, cell: Cell) -> None: ...
 
@@ -88,19 +93,19 @@ class Dots:
         with self._lock:
             self._rows[cell.identity] += outcome.rows
             full, self._rows[cell.identity] = divmod(self._rows[cell.identity], self._batch)
-            self._print(full)
+            self._print("." * full)
 
     def finished(self, result: CellResult[Any]) -> None:
         with self._lock:
-            self._print(int(self._rows.pop(result.cell.identity, 0) > 0))
+            self._print("." if self._rows.pop(result.cell.identity, 0) else "")
 
-    def _print(self, dots: int) -> None:
-        self._waiting += "." * dots
+    def _print(self, text: str) -> None:
+        self._waiting += text
         if self._at_once:
             self.flush()
 
     def flush(self) -> None:
-        """Print the dots that wait."""
+        """Print what waits."""
         if self._waiting:
             put(self._waiting, newline=False)
         self._waiting = ""
@@ -126,12 +131,15 @@ class Several:
 
 
 @contextmanager
-def shown(cells: int) -> Iterator[Listener]:
-    """A listener that shows progress while the context lasts; nothing where standard error is no terminal."""
+def shown(cells: int, stop: threading.Event) -> Iterator[Listener]:
+    """A listener that shows progress while the context lasts; nothing where standard error is no terminal.
+
+    :param stop: once set, the run ends after the current batches, and the table says so
+    """
     console = Console(stderr=True)
     if not console.is_terminal:
         yield Silent()
         return
-    progress = Progress(cells)
+    progress = Progress(cells, stop)
     with Live(progress, console=console, refresh_per_second=4):
         yield progress

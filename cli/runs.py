@@ -91,8 +91,9 @@ def wait_for_run(run: str) -> int:
 
     conductor = _conductor()
     order = conductor.store.load(run).order
-    with shown(len(order.cells)) as progress:
-        engine = CeleryEngine(conductor, threading.Event())
+    never = threading.Event()
+    with shown(len(order.cells), never) as progress:
+        engine = CeleryEngine(conductor, never)
         record, _ = engine.follow(run, [progress] * len(order.phases))
     return record.exit_code or 0
 

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Final
 
+STOPPING: Final = "Stopping after the current batches; once more to leave at once."
 SHOW_CURSOR: Final = "\x1b[?25h"
 
 
@@ -34,7 +35,8 @@ def graceful_stop() -> Iterator[Stop]:
             os.write(2, f"{SHOW_CURSOR if sys.stderr.isatty() else ''}{stop.farewell}\n".encode())
             os._exit(128 + number)
         stop.set()
-        os.write(2, b"Stopping after the current batches; once more to leave at once.\n")
+        if not sys.stderr.isatty():  # there the live table says it
+            os.write(2, f"{STOPPING}\n".encode())
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
