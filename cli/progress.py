@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from rich.console import Console
+from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
 
@@ -58,7 +58,7 @@ class Progress:
             line.state = "failed" if result.failure else "done" if result.complete else "stopped"
             line.seconds = result.seconds
 
-    def __rich__(self) -> Table:
+    def __rich__(self) -> Group:
         with self._lock:
             lines = sorted(self._lines.values(), key=lambda line: (line.state != "working", line.begin))
             table = Table(box=None, pad_edge=False)
@@ -68,8 +68,7 @@ class Progress:
                 table.add_row(line.cell.label, line.state, f"{line.rows:,}", line.rate())
             finished = sum(line.state != "working" for line in lines)
             table.add_row("", f"{finished} of {self._cells} cells", f"{sum(line.rows for line in lines):,}", "")
-            table.caption = STOPPING if self._stop.is_set() else None
-            return table
+            return Group(table, STOPPING) if self._stop.is_set() else Group(table)
 
 
 class Dots:
