@@ -53,8 +53,7 @@ def list_runs(format: str) -> int:  # noqa: A002 - the option's name
 @db.FORMAT
 def show_run(run: str, format: str) -> int:  # noqa: A002 - the option's name
     """Show a run: for each cell its state, rows, rows/s, what is blocked, its worker and times."""
-    from cli.output import put, put_json, say, table
-    from runs.conductor import results_of
+    from cli.output import put, put_json
 
     conductor = _conductor()
     record = conductor.store.load(run)
@@ -65,19 +64,34 @@ def show_run(run: str, format: str) -> int:  # noqa: A002 - the option's name
     code = "" if record.exit_code is None else f", exit code {record.exit_code}"
     put(f"Run {run}, started {_moment(record.started)} by {record.order.by}: {record.state}{code}")
     for number, phase in enumerate(phases):
-        rows = []
-        for cell, result in zip(phase.cells, results_of(phase, number), strict=True):
-            rate = f"{result.outcome.rows / result.seconds:.0f}" if result.seconds else ""
-            blocked = getattr(result.outcome, "blocked_count", 0)
-            state = "failed" if result.failure else cell.state if cell.state != "done" or cell.complete else "stopped"
-            times = _moment(cell.started), _moment(cell.finished)
-            rows.append((cell.ref.label, state, result.outcome.rows, rate, blocked, cell.worker or "", *times))
-            if result.failure:
-                say(f"{cell.ref.label}: {result.failure.reason}")
-        put(record.order.phases[number].action)
-        header = ("Cell", "State", "Rows", "Rows/s", "Blocked", "Worker", "Started", "Finished")
-        put(table(header, rows))
+        _put_phase(phase, number)
     return 0
+
+
+def _put_phase(record: "RunRecord", number: int) -> None:
+    """Print the cells of a phase, their rows by table, and what is blocked or failed."""
+    from cli.output import put, table
+    from runs.conductor import results_of
+
+    cells, tables, remarks = [], [], []
+    for cell, result in zip(record.cells, results_of(record, number), strict=True):
+        label, outcome = cell.ref.label, result.outcome
+        state = "failed" if result.failure else cell.state if cell.state != "done" or cell.complete else "stopped"
+        rate = f"{outcome.rows / result.seconds:.0f}" if result.seconds else ""
+        times = _moment(cell.started), _moment(cell.finished)
+        blocked = getattr(outcome, "blocked_count", 0)
+        cells.append((label, state, outcome.rows, rate, blocked, cell.worker or "", *times))
+        tables += [(f"{label}.{name}", rows) for name, rows in sorted(outcome.by_table.items())]
+        remarks += [f"{label}: {result.failure.reason}"] if result.failure else []
+        remarks += [
+            f"{label}: left in {one.table}: id {one.id}: {one.reason}" for one in getattr(outcome, "blocked", ())
+        ]
+    put(f"\n{record.order.phases[number].action}")
+    put(table(("Cell", "State", "Rows", "Rows/s", "Blocked", "Worker", "Started", "Finished"), cells))
+    if tables:
+        put(table(("Table", "Rows"), tables))
+    for remark in remarks:
+        put(remark)
 
 
 @runs.command("wait", cls=Command)

@@ -1,6 +1,6 @@
 """The words that all cell actions share: target, step, result, action."""
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
 from typing import Any, Generic, Protocol, Self, TypeVar
@@ -21,8 +21,13 @@ class Outcome(Protocol):
     def __add__(self, other: Self) -> Self: ...
 
     @property
+    def by_table(self) -> Mapping[str, int]:
+        """Rows written so far, by table."""
+        ...
+
+    @property
     def rows(self) -> int:
-        """Rows written so far, for progress."""
+        """Rows written so far."""
         ...
 
 

@@ -45,14 +45,16 @@ FOLLOWED: Final = (
 # Tables without a shadow, or retired ones, with a foreign key to instances.
 STAYING: Final = ("share_mapping", "consoles", "fixed_ips")
 # In the order in which they are visited: parents first, then by name.
+# fmt: off
 TABLES: Final = (
-    ("certificates", "compute_nodes", "instance_id_mappings", "instances", "project_user_quotas", "quota_classes")
-    + ("quota_usages", "quotas", "s3_images", "security_groups", "services", "task_log", "volume_usage_cache")
-    + ("block_device_mapping", "instance_actions", "instance_extra", "instance_faults", "instance_info_caches")
-    + ("instance_metadata", "instance_system_metadata", "migrations", "pci_devices", "reservations")
-    + ("security_group_instance_association", "security_group_rules", "virtual_interfaces")
-    + ("instance_actions_events",)
+    "certificates", "compute_nodes", "instance_id_mappings", "instances", "project_user_quotas", "quota_classes",
+    "quota_usages", "quotas", "s3_images", "security_groups", "services", "task_log", "volume_usage_cache",
+    "block_device_mapping", "instance_actions", "instance_extra", "instance_faults", "instance_info_caches",
+    "instance_metadata", "instance_system_metadata", "migrations", "pci_devices", "reservations",
+    "security_group_instance_association", "security_group_rules", "virtual_interfaces",
+    "instance_actions_events",
 )
+# fmt: on
 API_TABLES: Final = ("instance_mappings", "request_specs", "instance_group_member")
 
 
@@ -222,27 +224,28 @@ def assert_no_tree_is_torn(forest: Forest, gone: frozenset[Key]) -> None:
     assert gone <= forest.moving
 
 
-def assert_api_rows_are_right(
-    before: Contents, after: Contents, *, here: Collection[int], gone: set[str], may_be_gone: Collection[str] = ()
-) -> None:
-    """The API rows of some instances are gone, and all others are as they were.
+def not_moved_away(api: Contents, here: Collection[int], uuids: Collection[str]) -> set[str]:
+    """Those instances that are not mapped to another cell.
 
-    :param here: ids of the cell's mappings; rows of an instance that is mapped to another cell stay
-    :param gone: UUIDs of the instances that were archived from the cell
-    :param may_be_gone: those of which all API rows may be gone or all may be there: a process died over them
+    :param here: ids of the mappings of this cell
+    """
+    mapped = [row for row in api["instance_mappings"].values() if row["cell_id"] is not None]
+    return set(uuids) - {row["instance_uuid"] for row in mapped if row["cell_id"] not in here}
+
+
+def assert_api_rows_are_right(
+    before: Contents, after: Contents, *, gone: Collection[str], may_be_gone: Collection[str] = ()
+) -> None:
+    """All API rows of some instances are gone, and all others are as they were.
+
+    :param gone: UUIDs of the instances
+    :param may_be_gone: of others whose API rows are either all gone or all there: a process died over them
     """
     for table in before.keys() - set(API_TABLES):
         assert after[table] == before[table], f"{table} was changed"
-    here = {None, *here}
-    elsewhere = {r["instance_uuid"] for r in before["instance_mappings"].values() if r["cell_id"] not in here}
     was, now = rows_by_uuid(before), rows_by_uuid(after)
     for uuid in was.keys() | now.keys():
-        if uuid in elsewhere or uuid not in gone:
-            allowed = [was.get(uuid)]
-            if uuid in may_be_gone and uuid not in elsewhere:
-                allowed.append(None)
-        else:
-            allowed = [None]
+        allowed = [None] if uuid in gone else [was.get(uuid), None] if uuid in may_be_gone else [was.get(uuid)]
         assert now.get(uuid) in allowed, f"API rows of {uuid}"
 
 

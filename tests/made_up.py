@@ -57,12 +57,14 @@ class Known:
 class Instance:
     """:ivar children: table, own mark, and the marks of what hangs on the child
     :ivar referrer: a table that stays and refers to the instance
+    :ivar was_here: whether it was archived from this cell once before, under another id, and came back
     """
 
     mark: Mark
     known: Known
     children: list[tuple[str, Mark, list[Mark]]]
     referrer: str | None
+    was_here: bool
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,10 @@ CHILDREN: Final = (
     "migrations",
     "virtual_interfaces",
 )
+SIZES_OF_A_HOST: Final = (
+    *("vcpus", "memory_mb", "local_gb", "vcpus_used", "memory_mb_used", "local_gb_used"),
+    "hypervisor_version",
+)
 MARKS: Final = st.sampled_from([Mark.LIVE, Mark.OLD, Mark.NEW, Mark.OLD, Mark.TIMELESS, Mark.UNKNOWN])
 GONE: Final = st.sampled_from([Mark.OLD, Mark.NEW, Mark.LIVE, Mark.OLD, Mark.NEW, Mark.TIMELESS])
 NUMBERS: Final = st.integers(0, 30)
@@ -119,10 +125,12 @@ def cells(referrers: Iterable[str]) -> st.SearchStrategy[Cell]:
 
     :param referrers: the tables that stay, with a foreign key to instances
     """
-    obstacles = st.sampled_from([None, None, None, None, *referrers])
+    obstacle = st.sampled_from([None, None, None, None, *referrers])
+    was_here = st.sampled_from([False, False, False, True])
+    instance = st.builds(Instance, GONE, KNOWN, st.lists(CHILD, max_size=6), obstacle, was_here)
     return st.builds(
         Cell,
-        instances=st.lists(st.builds(Instance, GONE, KNOWN, st.lists(CHILD, max_size=6), obstacles), max_size=8),
+        instances=st.lists(instance, max_size=8),
         strangers=st.lists(st.tuples(KNOWN, st.booleans()), max_size=3),
         groups=st.lists(GONE, max_size=4),
         rules=st.lists(st.tuples(st.none() | NUMBERS, st.none() | NUMBERS, MARKS), max_size=5),
@@ -168,16 +176,14 @@ class _Scribe:
             uuid = self._uuid()
             self._known(uuid, known)
             if archived:
-                self.sheet.cell["shadow_instances"].append(self._marked(len(self._uuid()) * 1000, Mark.OLD, uuid=uuid))
+                self._archived(uuid)
         self._put_in_the_way(cell)
 
     def _instance(self, instance: Instance) -> str:
         uuid = self._uuid()
         self._row("instances", instance.mark, uuid=uuid)
         for table, mark, below in instance.children:
-            if table == "instance_info_caches" and any(
-                row["instance_uuid"] == uuid for row in self.sheet.cell[table]
-            ):
+            if table == "instance_info_caches" and any(row["instance_uuid"] == uuid for row in self.sheet.cell[table]):
                 continue
             child = self._row(table, mark, instance_uuid=uuid, **self._needed(table))
             if table == "instance_actions":
@@ -186,8 +192,14 @@ class _Scribe:
         if instance.referrer:
             rows = self.sheet.cell[instance.referrer]
             rows.append({"id": len(rows) + 1, "instance_uuid": uuid})
+        if instance.was_here:
+            self._archived(uuid)
         self._known(uuid, instance.known)
         return uuid
+
+    def _archived(self, uuid: str) -> None:
+        rows = self.sheet.cell["shadow_instances"]
+        rows.append(self._marked(10_000 + len(rows), Mark.OLD, uuid=uuid))
 
     def _needed(self, table: str) -> dict[str, Any]:
         if table == "instance_faults":
@@ -211,14 +223,14 @@ class _Scribe:
             )
 
     def _hosts(self, cell: Cell) -> None:
-        numbers = "vcpus memory_mb local_gb vcpus_used memory_mb_used local_gb_used hypervisor_version".split()
         for mark, devices in cell.hosts:
             node = self._row(
-                "compute_nodes", mark, hypervisor_type="QEMU", cpu_info="{}", **dict.fromkeys(numbers, 1)
+                "compute_nodes", mark, hypervisor_type="QEMU", cpu_info="{}", **dict.fromkeys(SIZES_OF_A_HOST, 1)
             )
             for device in devices:
                 texts = dict.fromkeys(("product_id", "vendor_id", "dev_type", "label", "status"), "x")
-                self._row("pci_devices", device, compute_node_id=node, address=self._uuid()[-12:], **texts)
+                known = Mark.LIVE if device is Mark.UNKNOWN else device  # the column may not be NULL
+                self._row("pci_devices", known, compute_node_id=node, address=self._uuid()[-12:], **texts)
 
     def _others(self, cell: Cell) -> None:
         for mark, updated in cell.task_log:

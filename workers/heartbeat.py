@@ -4,7 +4,7 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from oslo_config import cfg
@@ -56,18 +56,25 @@ class Heartbeat:
     def _run(self) -> None:
         beats = 0
         while not self._over.is_set():
-            try:
-                if beats % REGISTRY == 0:
-                    self._serve_new_cells()
-                self._beat()
-                for run in self._conductor.store.active():
-                    self._conductor.look_after(run, HOLD)
-            except (DatabaseProblem, RedisError, OSError) as error:
-                LOG.warning("%s", error)
-            except Exception:
-                LOG.exception("the heartbeat failed; it goes on")
+            if beats % REGISTRY == 0 or not self._served:
+                self._try(self._serve_new_cells)
+            self._try(self._beat)
+            self._try(self._look_after_runs)
             beats += 1
             self._over.wait(INTERVAL)
+
+    def _try(self, duty: Callable[[], None]) -> None:
+        """Do one duty; that it fails now keeps nobody from the others."""
+        try:
+            duty()
+        except (DatabaseProblem, RedisError, OSError) as error:
+            LOG.warning("%s", error)
+        except Exception:
+            LOG.exception("a duty of the heartbeat failed; it goes on")
+
+    def _look_after_runs(self) -> None:
+        for run in self._conductor.store.active():
+            self._conductor.look_after(run, HOLD)
 
     def _beat(self) -> None:
         serves = None if not self._names else sorted(self._served)

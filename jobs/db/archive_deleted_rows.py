@@ -117,8 +117,13 @@ class Archived:
         )
 
     @property
-    def rows(self) -> int:
+    def by_table(self) -> Mapping[str, int]:
         """Rows that are in the shadow tables now and were not before."""
+        return self.moved
+
+    @property
+    def rows(self) -> int:
+        """All of them."""
         return sum(self.moved.values())
 
 

@@ -51,8 +51,13 @@ class Backlog:
         return replace(self, tables={**self.tables, **other.tables})
 
     @property
-    def rows(self) -> int:
+    def by_table(self) -> Mapping[str, int]:
         """Rows that wait."""
+        return {name: waiting.rows for name, waiting in self.tables.items()}
+
+    @property
+    def rows(self) -> int:
+        """All of them."""
         return sum(waiting.rows for waiting in self.tables.values())
 
 

@@ -67,8 +67,13 @@ class Purged:
         )
 
     @property
-    def rows(self) -> int:
+    def by_table(self) -> Mapping[str, int]:
         """Rows that are gone."""
+        return self.deleted
+
+    @property
+    def rows(self) -> int:
+        """All of them."""
         return sum(self.deleted.values())
 
 

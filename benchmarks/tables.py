@@ -1,0 +1,27 @@
+"""Results as markdown tables."""
+
+from collections.abc import Sequence
+from statistics import median
+
+Row = Sequence[str]
+
+
+def markdown(header: Row, rows: Sequence[Row]) -> str:
+    """A markdown table, its columns aligned; the first to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    rule = ["-" * widths[0], *("-" * (width - 1) + ":" for width in widths[1:])]
+    return "\n".join(_line(row, widths) for row in (header, rule, *rows))
+
+
+def _line(row: Row, widths: Sequence[int]) -> str:
+    cells = [text.ljust(width) if not number else text.rjust(width) for number, (text, width) in _numbered(row, widths)]
+    return f"| {' | '.join(cells)} |"
+
+
+def _numbered(row: Row, widths: Sequence[int]) -> list[tuple[int, tuple[str, int]]]:
+    return list(enumerate(zip(row, widths, strict=True)))
+
+
+def middle(values: Sequence[float]) -> float:
+    """The median: one run that was disturbed does not count."""
+    return median(values)

@@ -1,0 +1,404 @@
+"""Whatever a cell holds and wherever the process dies over it: no row is lost, doubled or parted from its tree."""
+
+import json
+import re
+import shutil
+import sqlite3
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final, Self
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import Connection, Engine, create_engine, event
+
+from demo import schema
+from jobs.action import Cursor, Step, Target
+from jobs.db.archive_deleted_rows import Archived, Params, work
+from novadb.cells import Cell
+from novadb.engine import Database
+from novadb.settings import Timeouts
+from tests import made_up
+from tests.forest import (
+    API_TABLES,
+    SHADOW,
+    STAYING,
+    Contents,
+    Forest,
+    Key,
+    assert_api_rows_are_right,
+    assert_no_tree_is_torn,
+    assert_nothing_is_lost_or_doubled,
+    moved,
+    not_moved_away,
+    read,
+)
+from tests.realcloud import RealCloud
+
+DELETE: Final = re.compile(r"DELETE FROM [`\"]?(\w+)")
+OURS: Final = frozenset((made_up.HERE, made_up.TWIN_OF_HERE))
+# So few keys per statement that a small forest crosses every border between two of them.
+FEW: Final = 2
+ANY: Final = settings(
+    deadline=None,
+    derandomize=True,
+    database=None,
+    phases=[Phase.explicit, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+class Death(BaseException):
+    """The process is killed: of what it would do now, nothing happens."""
+
+
+class Moment(Enum):
+    """What a process dies over."""
+
+    STATEMENT = "before it sends a statement"
+    COMMIT = "before it commits, in the cell or in the API database"
+    STEP = "after a step, in peace"
+
+
+@dataclass(frozen=True)
+class Life:
+    """A process that does not come to its end.
+
+    :ivar at: the number of the moment that is its last, from 0
+    :ivar handed_on: whether the next process goes on behind its last step, and not from the beginning
+    """
+
+    moment: Moment
+    at: int
+    handed_on: bool
+
+
+LIVES: Final = st.lists(
+    st.one_of(
+        st.builds(Life, st.just(Moment.STATEMENT), st.integers(0, 160), st.booleans()),
+        st.builds(Life, st.just(Moment.COMMIT), st.integers(0, 15), st.booleans()),
+        st.builds(Life, st.just(Moment.STEP), st.integers(0, 25), st.booleans()),
+    ),
+    max_size=3,
+)
+PARAMS: Final = st.builds(
+    Params,
+    max_rows=st.sampled_from([1, 2, 3, 5, 8, 13, 30, 200]) | st.integers(1, 200),
+    before=st.sampled_from(made_up.DATES),
+    until_complete=st.booleans(),
+    task_log=st.booleans(),
+    repair=st.booleans(),
+)
+
+
+@dataclass
+class Transaction:
+    """:ivar deleted: rows by table, in the order of the statements"""
+
+    deleted: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def rows(self) -> int:
+        return self.deleted.total()
+
+    @property
+    def trees(self) -> int:
+        """How many trees it moved: their roots are deleted last."""
+        return list(self.deleted.values())[-1]
+
+
+class Witness:
+    """Sees every statement and every commit of the code under test, and puts an end to it at one of them.
+
+    :ivar committed: the transactions of the cell that moved rows
+    """
+
+    def __init__(self, cell: Database) -> None:
+        self.committed: list[Transaction] = []
+        self._cell = cell.url
+        self._current = Transaction()
+        self._left: dict[Moment, int] = {}
+        self._dead = False
+
+    def __enter__(self) -> Self:
+        for name, listener in self._listeners():
+            event.listen(Engine, name, listener)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for name, listener in self._listeners():
+            event.remove(Engine, name, listener)
+
+    def _listeners(self) -> Iterator[tuple[str, Any]]:
+        yield "before_cursor_execute", self._before_statement
+        yield "after_cursor_execute", self._after_statement
+        yield "commit", self._before_commit
+        yield "rollback", self._before_rollback
+
+    def doom(self, life: Life | None) -> None:
+        """A new process begins; None: it lives to its end."""
+        self._dead = False
+        self._left = {life.moment: life.at} if life else {}
+        self._current = Transaction()
+        self.committed = []
+
+    def pass_by(self, moment: Moment) -> None:
+        """:raises Death: this was the last moment"""
+        if self._left.get(moment) == 0:
+            self._dead = True
+        if self._dead:
+            raise Death
+        if moment in self._left:
+            self._left[moment] -= 1
+
+    def _before_statement(self, *_: Any) -> None:
+        self.pass_by(Moment.STATEMENT)
+
+    def _after_statement(self, connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
+        match = DELETE.match(statement)
+        if match and connection.engine.url == self._cell and not match[1].startswith(SHADOW) and cursor.rowcount:
+            self._current.deleted[match[1]] += cursor.rowcount
+
+    def _before_commit(self, connection: Connection) -> None:
+        self.pass_by(Moment.COMMIT)
+        if connection.engine.url == self._cell:
+            if self._current.deleted:
+                self.committed.append(self._current)
+            self._current = Transaction()
+
+    def _before_rollback(self, connection: Connection) -> None:
+        if connection.engine.url == self._cell:
+            self._current = Transaction()
+
+
+class Bench(ABC):
+    """A cell and an API database to be filled again and again."""
+
+    cell: Database
+    api: Database
+    referrers: tuple[str, ...]
+
+    @abstractmethod
+    def fill(self, sheet: made_up.Sheet) -> None:
+        """Put these rows in the place of all others."""
+
+    @abstractmethod
+    def read(self) -> tuple[Contents, Contents]:
+        """The rows of the cell and of the API database."""
+
+    @property
+    def target(self) -> Target:
+        return Target(Cell("76427c32-57d0-40e4-965a-548f913f09d8", "cell1", OURS, self.cell), self.api)
+
+
+def insert(link: Any, rows: dict[str, list[dict[str, Any]]], mark: str, stored: Callable[[Any], Any]) -> None:
+    """Write rows.
+
+    :param mark: the driver's sign for a value
+    :param stored: the form in which a value is written
+    """
+    cursor = link.cursor()
+    for table, lines in rows.items():
+        for line in lines:
+            names, marks = ", ".join(f"`{name}`" for name in line), ", ".join([mark] * len(line))
+            cursor.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", [*map(stored, line.values())])
+    link.commit()
+
+
+class SQLite(Bench):
+    """Two files with the tables of the sample cloud."""
+
+    referrers = ("share_mapping",)
+
+    def __init__(self, folder: Path) -> None:
+        self._files = {name: folder / f"{name}.db" for name in ("cell", "api")}
+        self._empty = {name: folder / f"{name}.empty" for name in ("cell", "api")}
+        for name, metadata in (("cell", schema.CELL), ("api", schema.API)):
+            metadata.create_all(create_engine(f"sqlite:///{self._empty[name]}"))
+        self.cell, self.api = (Database(f"sqlite:///{file}", name, Timeouts()) for name, file in self._files.items())
+
+    def fill(self, sheet: made_up.Sheet) -> None:
+        for name, rows in (("cell", sheet.cell), ("api", sheet.api)):
+            shutil.copyfile(self._empty[name], self._files[name])
+            with self._open(name) as link:
+                insert(link, rows, "?", _as_stored)
+
+    def read(self) -> tuple[Contents, Contents]:
+        with self._open("cell") as cell, self._open("api") as api:
+            return read(cell), read(api)
+
+    def _open(self, name: str) -> "closing[sqlite3.Connection]":
+        return closing(sqlite3.connect(self._files[name], detect_types=sqlite3.PARSE_DECLTYPES))
+
+
+def _as_stored(value: Any) -> Any:
+    return value.isoformat(" ", "microseconds") if isinstance(value, datetime) else value
+
+
+sqlite3.register_converter("DATETIME", lambda text: datetime.fromisoformat(text.decode()))
+
+
+class RealSchema(Bench):
+    """The databases that Nova's migrations made, on MariaDB, without the rows."""
+
+    referrers = STAYING
+
+    def __init__(self, cloud: RealCloud) -> None:
+        self._cloud = cloud
+        self._names = {"cell": cloud.cell1, "api": cloud.api}
+        self.cell, self.api = (
+            Database(cloud.url(name), which, Timeouts(2, 30, 1)) for which, name in self._names.items()
+        )
+        self._tables = {
+            which: {table for (table,) in cloud.rows(name, "SHOW TABLES")} for which, name in self._names.items()
+        }
+        self._written = dict(self._tables)
+
+    def fill(self, sheet: made_up.Sheet) -> None:
+        for which, rows in (("cell", sheet.cell), ("api", sheet.api)):
+            with self._open(which) as link:
+                link.query("SET foreign_key_checks = 0")
+                for table in self._written[which]:
+                    link.query(f"DELETE FROM `{table}`")
+                insert(link, rows, "%s", lambda value: value)
+                self._written[which] = {name for table in rows for name in (table, SHADOW + table)} & self._tables[
+                    which
+                ]
+
+    def read(self) -> tuple[Contents, Contents]:
+        with self._open("cell") as cell, self._open("api") as api:
+            return read(cell), read(api)
+
+    def _open(self, which: str) -> "closing[Any]":
+        return closing(self._cloud.server.connect(self._names[which], autocommit=False))
+
+
+class Trial:
+    """One cell, the processes that work in it, and what is true after each of them."""
+
+    def __init__(self, bench: Bench, params: Params, witness: Witness) -> None:
+        self.bench = bench
+        self.params = params
+        self.witness = witness
+        self.first_cell, self.first_api = self.cell, self.api = bench.read()
+        self.forest = Forest(self.cell, params.before, params.task_log, params.repair)
+        self.leftovers = self._leftovers() if params.repair else set()
+        self.archived = self._ours(self.forest.moving)
+
+    def _leftovers(self) -> set[str]:
+        """Instances that are archived and not there, and whose mapping to this cell says that they were deleted."""
+        there = {row["uuid"] for row in self.cell["instances"].values()}
+        archived = {row["uuid"] for row in self.cell["shadow_instances"].values()}
+        mapped = [row for row in self.api["instance_mappings"].values() if row["cell_id"] in OURS]
+        return {r["instance_uuid"] for r in mapped if r["queued_for_delete"]} & (archived - there)
+
+    def _ours(self, keys: Collection[Key]) -> set[str]:
+        """The instances among some rows whose API rows go with them."""
+        return not_moved_away(self.first_api, OURS, self.forest.uuids(keys))
+
+    def run(self, cursor: Cursor | None, life: Life | None = None) -> list[Step[Archived]]:
+        """One process, from a cursor to its end, and a look at what it left."""
+        self.witness.doom(life)
+        seen: list[Step[Archived]] = []
+        steps = work(self.bench.target, self.params, cursor)
+        try:
+            for step in steps:
+                seen.append(step)
+                self.witness.pass_by(Moment.STEP)
+        except Death:
+            steps.close()
+        self.cell, self.api = self.bench.read()
+        self._check_always()
+        return seen
+
+    def _check_always(self) -> None:
+        """What is true whenever a process ended."""
+        gone = moved(self.first_cell, self.cell)
+        assert_nothing_is_lost_or_doubled(self.first_cell, self.cell, repair=self.params.repair)
+        assert_no_tree_is_torn(self.forest, gone)
+        assert_api_rows_are_right(
+            self.first_api, self.api, gone=self._ours(gone), may_be_gone=self.archived | self.leftovers
+        )
+        for transaction in self.witness.committed:
+            assert transaction.rows <= self.params.max_rows or transaction.trees == 1
+
+    def finish(self, cursor: Cursor | None) -> None:
+        """Run as an operator's script does, until there is nothing left, and check the end."""
+        done = self._run_whole(cursor)
+        while cursor or done.rows:
+            cursor = None
+            done = self._run_whole(cursor)
+        assert moved(self.first_cell, self.cell) == self.forest.moving
+        assert_api_rows_are_right(self.first_api, self.api, gone=self.archived | self.leftovers)
+        assert {(blocked.table, blocked.id) for blocked in done.blocked} == self.forest.blocked
+        assert done.blocked_count == len(self.forest.blocked)
+
+    def _run_whole(self, cursor: Cursor | None) -> Archived:
+        cell, api = self.cell, self.api
+        done = sum((step.outcome for step in self.run(cursor)), Archived())
+        self._check_report(cell, api, done)
+        # Without until_complete, max_rows is for the whole run.
+        if not self.params.until_complete:
+            assert done.rows <= self.params.max_rows or sum(each.trees for each in self.witness.committed) == 1
+        return done
+
+    def _check_report(self, cell: Contents, api: Contents, done: Archived) -> None:
+        """What is told is what was done since these were the rows."""
+        assert Counter(done.moved) == Counter(table for table, _ in moved(cell, self.cell))
+        removed = Counter(done.api)
+        removed.update({name.removeprefix("API_DB."): rows for name, rows in done.repaired.items() if "API_DB" in name})
+        assert removed == Counter({table: len(api[table]) - len(self.api[table]) for table in API_TABLES})
+        twins = sum(rows for name, rows in done.repaired.items() if name.startswith(SHADOW))
+        assert shadows(self.cell) == shadows(cell) - twins + done.rows
+
+
+def shadows(cell: Contents) -> int:
+    """The rows in all shadow tables."""
+    return sum(len(rows) for table, rows in cell.items() if table.startswith(SHADOW))
+
+
+def go_through(bench: Bench, plan: made_up.Cell, params: Params, lives: list[Life], few: bool) -> None:
+    bench.fill(made_up.sheet(plan))
+    with Witness(bench.cell) as witness, pytest.MonkeyPatch.context() as patch:
+        if few:
+            for name in ("trees.KEYS_PER_STATEMENT", "mover.KEYS_PER_STATEMENT", "api_rows.UUIDS_PER_STATEMENT"):
+                patch.setattr(f"jobs.db.{name}", FEW)
+        trial = Trial(bench, params, witness)
+        cursor = None
+        for life in lives:
+            steps = trial.run(cursor, life)
+            cursor = json.loads(json.dumps(steps[-1].cursor)) if steps and life.handed_on else None
+        trial.finish(cursor)
+
+
+@pytest.fixture(scope="module")
+def sqlite(tmp_path_factory: pytest.TempPathFactory) -> SQLite:
+    return SQLite(tmp_path_factory.mktemp("bench"))
+
+
+@pytest.fixture(scope="module")
+def real_schema(loaded_realcloud: RealCloud) -> RealSchema:
+    return RealSchema(loaded_realcloud)
+
+
+@settings(ANY, max_examples=150)
+@given(plan=made_up.cells(SQLite.referrers), params=PARAMS, lives=LIVES, few=st.booleans())
+def test_no_row_is_lost_wherever_the_process_dies(
+    sqlite: SQLite, plan: made_up.Cell, params: Params, lives: list[Life], few: bool
+) -> None:
+    go_through(sqlite, plan, params, lives, few)
+
+
+@settings(ANY, max_examples=20)
+@given(plan=made_up.cells(RealSchema.referrers), params=PARAMS, lives=LIVES, few=st.booleans())
+def test_no_row_is_lost_wherever_the_process_dies_on_mariadb(
+    real_schema: RealSchema, plan: made_up.Cell, params: Params, lives: list[Life], few: bool
+) -> None:
+    go_through(real_schema, plan, params, lives, few)

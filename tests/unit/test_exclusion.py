@@ -1,0 +1,209 @@
+"""Exclusion: of two runs on one database the second one waits, for a holder it can name, and never for ever."""
+
+import os
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final, Self
+
+import pytest
+
+from runs.exclusion import Busy, Interrupted, default_folder, hold
+
+ROOT: Final = Path(__file__).parents[2]
+# Takes locks, says so, keeps them until its input ends.
+HOLDER: Final = """
+import sys, threading
+from pathlib import Path
+from runs.exclusion import hold
+
+def say(line):
+    print(line, flush=True)
+
+folder, action, *fingerprints = sys.argv[1:]
+waits = lambda holder: say(f"waits for: {holder}")
+with hold(Path(folder), action, fingerprints, wait=True, stop=threading.Event(), on_wait=waits):
+    say("holds")
+    sys.stdin.read()
+"""
+
+
+class Holder:
+    """Another process that takes locks."""
+
+    def __init__(self, folder: Path, *fingerprints: str, action: str = "db.purge") -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", HOLDER, str(folder), action, *fingerprints],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+
+    def says(self) -> str:
+        """Its next line."""
+        assert self.process.stdout
+        return self.process.stdout.readline().rstrip()
+
+    def let_go(self) -> None:
+        """Make it release its locks and end."""
+        assert self.process.stdin
+        self.process.stdin.close()
+        assert self.process.wait() == 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self.process:
+            self.process.kill()
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return tmp_path / "locks"
+
+
+def take(folder: Path, *fingerprints: str, action: str = "db.purge") -> None:
+    """Take locks in this process and release them.
+
+    :raises Busy: somebody else holds one
+    """
+    with hold(folder, action, fingerprints, wait=False, stop=threading.Event(), on_wait=pytest.fail):
+        pass
+
+
+def free(folder: Path, *fingerprints: str) -> bool:
+    try:
+        take(folder, *fingerprints)
+    except Busy:
+        return False
+    return True
+
+
+def test_the_second_process_waits_for_the_first_and_names_it(folder: Path) -> None:
+    with Holder(folder, "a") as first:
+        assert first.says() == "holds"
+        with Holder(folder, "a") as second:
+            waits = second.says()
+            assert waits.startswith(f"waits for: db.purge, process {first.process.pid}, since 2")
+            assert waits.endswith(" UTC")
+            first.let_go()
+            assert second.says() == "holds"
+
+
+def test_the_locks_of_a_killed_process_are_free(folder: Path) -> None:
+    with Holder(folder, "a", "b") as first:
+        assert first.says() == "holds"
+        assert not free(folder, "a")
+        with Holder(folder, "b") as second:
+            assert second.says().startswith("waits for: ")
+            first.process.kill()
+            first.process.wait()
+            assert second.says() == "holds"
+            assert free(folder, "a")
+
+
+def test_who_does_not_wait_is_told_who_holds_the_database(folder: Path) -> None:
+    with Holder(folder, "a") as first:
+        assert first.says() == "holds"
+        with pytest.raises(Busy, match=rf"^db\.purge, process {first.process.pid}, since \d{{4}}-\d\d-\d\d "):
+            take(folder, "a")
+
+
+def test_a_wait_can_be_called_off(folder: Path) -> None:
+    stop = threading.Event()
+    told: list[str] = []
+
+    def on_wait(holder: str) -> None:
+        told.append(holder)
+        stop.set()
+
+    with Holder(folder, "a") as first:
+        assert first.says() == "holds"
+        with pytest.raises(Interrupted):
+            with hold(folder, "db.purge", ["a"], wait=True, stop=stop, on_wait=on_wait):
+                pytest.fail("it is held by another process")
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("wanted", [("a", "b"), ("b", "a")])
+def test_locks_are_taken_in_one_order_whatever_the_order_of_the_databases(
+    folder: Path, wanted: tuple[str, str]
+) -> None:
+    with Holder(folder, "b") as first:
+        assert first.says() == "holds"
+        with Holder(folder, *wanted) as second:
+            assert second.says().startswith("waits for: ")
+            assert not free(folder, "a")  # taken already, before the one it waits for
+
+
+@pytest.mark.parametrize("wanted", [("b", "c"), ("c", "b")])
+def test_behind_a_lock_that_is_waited_for_nothing_is_taken(folder: Path, wanted: tuple[str, str]) -> None:
+    with Holder(folder, "b") as first:
+        assert first.says() == "holds"
+        with Holder(folder, *wanted) as second:
+            assert second.says().startswith("waits for: ")
+            assert free(folder, "c")
+
+
+def test_who_gets_only_some_locks_and_does_not_wait_keeps_none(folder: Path) -> None:
+    with Holder(folder, "b") as first:
+        assert first.says() == "holds"
+        with pytest.raises(Busy):
+            take(folder, "a", "b")
+        assert free(folder, "a")
+
+
+@pytest.fixture
+def held(folder: Path) -> Iterator[Path]:
+    """The folder, while purge is held on the database a."""
+    with ExitStack() as stack:
+        stack.enter_context(
+            hold(folder, "db.purge", ["a", "a"], wait=False, stop=threading.Event(), on_wait=pytest.fail)
+        )
+        yield folder
+
+
+def test_one_database_by_two_mappings_is_taken_once(held: Path) -> None:
+    assert not free(held, "a")
+
+
+def test_another_database_and_another_command_wait_for_nobody(held: Path) -> None:
+    take(held, "b")
+    take(held, "a", action="db.archive_deleted_rows")
+    take(held)
+
+
+def test_an_error_while_locks_are_held_frees_them(folder: Path) -> None:
+    locks = hold(folder, "db.purge", ["a"], wait=False, stop=threading.Event(), on_wait=pytest.fail)
+    with pytest.raises(RuntimeError), locks:
+        raise RuntimeError
+    assert free(folder, "a")
+
+
+def test_nobody_else_may_look_into_the_folder(held: Path) -> None:
+    assert stat.S_IMODE(held.stat().st_mode) == 0o700
+    assert [stat.S_IMODE(file.stat().st_mode) for file in held.iterdir()] == [0o600]
+
+
+def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path
+    if os.geteuid() == 0:
+        os.chown(folder, 65534, 65534)
+    else:
+        folder = Path("/")
+    with pytest.raises(PermissionError, match=r"belongs to another user; set lock_path in section \[cellkeeper\]"):
+        take(folder, "a")
+    assert not [file for file in folder.iterdir() if file.suffix == ".lock"]
+
+
+def test_by_default_each_user_has_a_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = default_folder()
+    monkeypatch.setattr(os, "getuid", lambda: 4711)
+    assert default_folder() != before
+    assert default_folder().name == "cellkeeper-4711"

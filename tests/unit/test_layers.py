@@ -1,0 +1,85 @@
+"""The rooms: imports go one way, and each room does without what is not in it."""
+
+import ast
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pytest
+
+ROOT: Final = Path(__file__).parents[2]
+# From the bottom to the top: a room imports from itself and from those that stand before it.
+ROOMS: Final = ("novadb", "jobs", "runs", "workers", "cli")
+# Rooms that nothing imports, and that import none of the others.
+ASIDE: Final = ("demo",)
+# What a room does without, by docs/architecture.md.
+WITHOUT: Final = {
+    "novadb": {"click", "rich", "celery", "threading", "concurrent", "multiprocessing"},
+    "jobs": {"click", "rich", "celery", "threading", "concurrent", "multiprocessing", "oslo_config", "os", "argparse"},
+    "runs": {"click", "rich", "celery", "kombu", "pymysql", "argparse"},
+    "workers": {"click", "rich", "sqlalchemy", "pymysql", "argparse"},
+    "cli": {"pymysql", "sqlite3", "celery", "kombu"},
+}
+
+
+class Import(NamedTuple):
+    """One import somewhere in a file, be it in a function."""
+
+    line: int
+    package: str
+
+
+def imports(source: str) -> Iterator[Import]:
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield Import(node.lineno, alias.name.partition(".")[0])
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, "a relative import tells no room"
+            yield Import(node.lineno, (node.module or "").partition(".")[0])
+
+
+def forbidden(room: str, source: str) -> list[Import]:
+    """The imports that a file of a room must not have."""
+    above = {*ROOMS[ROOMS.index(room) + 1 :], *ASIDE} if room in ROOMS else {*ROOMS}
+    return [found for found in imports(source) if found.package in above | WITHOUT.get(room, set()) | {"tests"}]
+
+
+def files() -> list[Path]:
+    return sorted(file for room in (*ROOMS, *ASIDE) for file in (ROOT / room).rglob("*.py"))
+
+
+def test_every_installed_package_is_a_room() -> None:
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert {package.partition(".")[0] for package in packages} == {*ROOMS, *ASIDE}
+
+
+def test_every_folder_of_a_room_is_installed() -> None:
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert {".".join(file.parent.relative_to(ROOT).parts) for file in files()} == set(packages)
+
+
+@pytest.mark.parametrize("file", files(), ids=lambda file: str(file.relative_to(ROOT)))
+def test_imports_go_one_way(file: Path) -> None:
+    assert forbidden(file.relative_to(ROOT).parts[0], file.read_text()) == []
+
+
+@pytest.mark.parametrize(
+    ("room", "source", "packages"),
+    [
+        ("novadb", "from jobs.action import Cell", ["jobs"]),
+        ("jobs", "import novadb, runs.inline, cli", ["runs", "cli"]),
+        ("jobs", "def work():\n    from cli.output import put", ["cli"]),
+        ("jobs", "import os.path\nimport threading", ["os", "threading"]),
+        ("runs", "if TYPE_CHECKING:\n    from cli.main import main", ["cli"]),
+        ("runs", "from celery import Celery", ["celery"]),
+        ("workers", "from cli.progress import shown", ["cli"]),
+        ("runs", "from demo.cloud import build", ["demo"]),
+        ("cli", "from tests.services import MariaDB", ["tests"]),
+        ("cli", "import jobs.action, runs.inline, novadb.cells, cli.output", []),
+        ("demo", "from novadb import cells", ["novadb"]),
+    ],
+)
+def test_an_import_upwards_is_found(room: str, source: str, packages: list[str]) -> None:
+    assert [found.package for found in forbidden(room, source)] == packages

@@ -1,0 +1,41 @@
+"""A broker of its own for each module, a worker that its tests share, and a cloud as dumped for each test."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.realcloud import RealCloud
+from tests.services import Redis
+from tests.workers.fleet import Site, Worker
+
+PASSWORD = "redis-secret"
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[Redis]:
+    """A Redis server for the tests of a module."""
+    with Redis(password=PASSWORD) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def shared_site(loaded_realcloud: RealCloud, broker: Redis, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """The cloud of a module's tests, whatever state it is in."""
+    return Site(loaded_realcloud, broker, tmp_path_factory.mktemp("site"))
+
+
+@pytest.fixture(scope="module")
+def shared_worker(shared_site: Site) -> Iterator[Worker]:
+    """A worker for the tests of a module."""
+    shared_site.cloud.restore()
+    with shared_site.worker(name="shared") as worker:
+        yield worker.serve()
+
+
+@pytest.fixture
+def site(realcloud: RealCloud, broker: Redis, tmp_path: Path) -> Site:
+    """The cloud as dumped, with nothing in the broker, for workers of the test's own."""
+    broker.revive()
+    broker.execute("FLUSHALL")
+    return Site(realcloud, broker, tmp_path)

@@ -1,0 +1,194 @@
+"""Workers as an operator starts them, the clouds they work on, and a look at what they did."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, Self
+
+from redis import Redis as Client
+
+from runs.records import CellRecord, CellState, RunRecord
+from runs.redis_store import RedisStore, RunGone
+from tests.acceptance.program import PROGRAM, Ended, Running, call, environment, until
+from tests.realcloud import RealCloud
+from tests.services import Redis
+
+HOOK: Final = Path(__file__).parent / "hook"
+CELLS: Final = ("cell0", "cell1", "cell2", "cell3")
+EXPIRES: Final = 3600
+# What takes half a minute for an operator takes a few seconds here.
+PATIENCE: Final = {
+    "runs.conductor.IDLE": 1.5,
+    "runs.conductor.GRACE": 4.0,
+    "workers.engine.LOOK_AFTER": 0.5,
+    "workers.engine.AWAY": 10.0,
+    "workers.heartbeat.INTERVAL": 0.5,
+    "workers.heartbeat.LIFE": 3.0,
+}
+AUDIT: Final = re.compile(r"run (\w+): db\.\w+ by .* exit code (\d+)$", re.MULTILINE)
+
+
+def hooked(**more: str) -> dict[str, str]:
+    """Variables with which a program is less patient."""
+    return {"PYTHONPATH": str(HOOK), "CELLKEEPER_TEST_PATIENCE": json.dumps(PATIENCE), **more}
+
+
+class Worker:
+    """``cellkeeper worker`` while it runs. As a context manager it is killed at the end if it still runs.
+
+    :ivar process: its main process
+    """
+
+    def __init__(self, config: Path, *words: str, name: str = "w", env: Mapping[str, str] | None = None) -> None:
+        """:param words: options of the command
+        :param env: variables besides those that make it less patient
+        """
+        self._log = config.with_name(f"{name}.log")
+        self._screen = config.with_name(f"{name}.out")
+        line = ["--config-file", str(config), "--log-file", str(self._log), "worker", "--name", f"{name}@here", *words]
+        if "--concurrency" not in words:
+            line += ["--concurrency", "2"]
+        with self._screen.open("ab") as screen:
+            self.process = subprocess.Popen(
+                [str(PROGRAM), *line],
+                stdin=subprocess.DEVNULL,
+                stdout=screen,
+                stderr=screen,
+                env=environment(hooked() | dict(env or {})),
+                start_new_session=True,
+            )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    @property
+    def log(self) -> str:
+        """All that it has written so far, to its log and to the screen."""
+        return "".join(file.read_text(errors="replace") for file in (self._log, self._screen) if file.exists())
+
+    def wait_for(self, words: str) -> None:
+        """Wait until it has written something."""
+
+        def is_there() -> bool:
+            assert self.process.poll() is None or words in self.log, f"the worker ended: {self.log}"
+            return words in self.log
+
+        until(is_there)
+
+    def serve(self, *cells: str) -> Self:
+        """Wait until it serves some cells, all of them unless named."""
+        for cell in cells or CELLS:
+            self.wait_for(f"serving {cell}")
+        return self
+
+    @property
+    def children(self) -> list[int]:
+        """Its child processes."""
+        main = self.process.pid
+        return [int(word) for word in Path(f"/proc/{main}/task/{main}/children").read_text().split()]
+
+    def terminate(self) -> None:
+        """Ask it to end as an operator does."""
+        self.process.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End all its processes as a power cut would."""
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+
+
+def audits(*workers: Worker) -> list[tuple[str, int]]:
+    """The runs that these workers finished, with their exit codes."""
+    return [(run, int(code)) for worker in workers for run, code in AUDIT.findall(worker.log)]
+
+
+class Site:
+    """A cloud with a broker, as the commands of one operator see it.
+
+    :ivar config: nova.conf of the commands and the workers
+    :ivar store: what the runs' store says
+    """
+
+    def __init__(self, cloud: RealCloud, broker: Redis, folder: Path, database: int = 0, **celery: float) -> None:
+        """:param database: of the broker's; sites in different ones know nothing of each other
+        :param celery: options of that section
+        """
+        self.cloud = cloud
+        self.broker = broker
+        self.config = cloud.config(folder)
+        options = {"broker_url": broker.url(database), "slice_seconds": 0.3, "lease_seconds": 2.0} | celery
+        lines = "".join(f"{name} = {value}\n" for name, value in options.items())
+        self.config.write_text(f"{self.config.read_text()}[celery]\n{lines}")
+        client = Client.from_url(broker.url(database), decode_responses=True)
+        self.client = client
+        self.store = RedisStore(client, EXPIRES)
+
+    def worker(self, *words: str, name: str = "w", env: Mapping[str, str] | None = None) -> Worker:
+        """Start a worker."""
+        return Worker(self.config, *words, name=name, env=env)
+
+    def start(self, line: str) -> Running:
+        """Start a command."""
+        return Running(line, config=self.config, env=hooked())
+
+    def call(self, line: str) -> Ended:
+        """Run a command to its end."""
+        return call(line, config=self.config, env=hooked())
+
+    def newest(self) -> str:
+        """The id of the run that was started last."""
+        return self.store.recent()[0]
+
+    def begun(self, running: Running) -> str:
+        """The id of a run that a command starts, as soon as it is there."""
+        before = set(self.store.recent())
+        until(lambda: bool(set(self.store.recent()) - before) or running.process.poll() is not None)
+        (run,) = set(self.store.recent()) - before
+        return run
+
+    def record(self, run: str) -> RunRecord:
+        """What the store says of a run."""
+        return self.store.load(run)
+
+    def cells(self, run: str) -> dict[str, CellRecord]:
+        """The cells of a run in its current phase."""
+        return {cell.ref.label: cell for cell in self.record(run).cells}
+
+    def working(self, run: str) -> dict[str, int]:
+        """The processes that work on a run right now, by the cell."""
+        return {
+            name: int(cell.worker.rsplit(":", 1)[1])
+            for name, cell in self.cells(run).items()
+            if cell.leased and cell.worker and cell.state is CellState.WORKING
+        }
+
+    def rows(self, run: str, *cells: str) -> int:
+        """The rows that an archive has moved so far, in all cells unless some are named."""
+        outcomes = [cell.outcome for cell in self.record(run).cells if not cells or cell.ref.label in cells]
+        return sum(sum(outcome["moved"].values()) for outcome in outcomes if outcome is not None)
+
+    def ended(self, run: str) -> bool:
+        """Whether a run is over."""
+        with suppress(RunGone):
+            return self.record(run).exit_code is not None
+        return True
+
+    def until_ended(self, run: str) -> int:
+        """Wait until a run is over, without anybody who waits for it; its exit code."""
+        until(lambda: self.ended(run))
+        code = self.record(run).exit_code
+        assert code is not None
+        return code
+
+    def until(self, condition: Callable[[], Any]) -> None:
+        """Wait for something that must happen soon."""
+        until(lambda: bool(condition()))

@@ -1,0 +1,266 @@
+"""What may be wrong with workers, brokers and other runs: each is said by name, nothing hangs, the others finish."""
+
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+from itertools import pairwise
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from celery import Celery
+
+from jobs.codec import encode
+from jobs.db.archive_deleted_rows import Params
+from runs.conductor import Conductor, Message, queue_of
+from runs.records import CellRef, Order, Phase
+from tests.acceptance.program import Running, until
+from tests.inventory import Inventory
+from tests.realcloud import RealCloud
+from tests.services import Redis, free_port
+from tests.workers.fleet import Site, Worker, audits, hooked
+
+ACTION = "db.archive_deleted_rows"
+ARCHIVE = "db archive_deleted_rows --all-cells --until-complete"
+SLOWLY = f"{ARCHIVE} --max_rows 25 --sleep 0.2"
+RUNS_AT_ONCE = 8
+
+
+@pytest.fixture(scope="module", autouse=True)
+def without_broker(loaded_realcloud: RealCloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A command whose broker is down. It tries for some time, meanwhile the other tests run."""
+    config = loaded_realcloud.config(tmp_path_factory.mktemp("alone"))
+    config.write_text(f"{config.read_text()}[celery]\nbroker_url = redis://127.0.0.1:{free_port()}/0\n")
+    with Running(ARCHIVE, config=config, env=hooked()) as running:
+        yield running
+
+
+@pytest.fixture
+def site(shared_site: Site, shared_worker: Worker, realcloud: RealCloud) -> Site:
+    """The cloud as dumped, with a worker that serves all of it."""
+    return shared_site
+
+
+def detach(site: Site) -> str:
+    """Start a slow run, and wait until it moves rows."""
+    ended = site.call(f"{SLOWLY} --detach")
+    assert (ended.code, ended.err) == (0, "")
+    until(lambda: site.rows(ended.out.strip()) > 0)
+    return ended.out.strip()
+
+
+def test_cells_without_a_worker_are_named_and_the_others_finish(
+    realcloud: RealCloud, broker: Redis, tmp_path: Path
+) -> None:
+    site = Site(realcloud, broker, tmp_path, database=1)
+    with site.worker("--cells", "cell1") as worker:
+        worker.serve("cell1")
+        ended = site.call(f"{ARCHIVE} -f json")
+    missing = "no worker serves it: start one with: cellkeeper worker"
+    assert ended.err.splitlines() == [f"{name}: {missing}" for name in ("cell0", "cell2", "cell3")]
+    assert ended.code == 255
+    assert [cell["state"] for cell in ended.document["cells"]] == ["failed", "complete", "failed", "failed"]
+    assert realcloud.rows("nova_cell1", "SELECT COUNT(*) FROM instances WHERE deleted != 0") == [(0,)]
+
+
+def test_a_worker_that_means_another_database_refuses(realcloud: RealCloud, broker: Redis, tmp_path: Path) -> None:
+    """The cell's URL is a template, which the worker's own nova.conf fills differently."""
+    site = Site(realcloud, broker, tmp_path, database=2)
+    realcloud.rows(
+        realcloud.api,
+        "UPDATE cell_mappings SET database_connection = "
+        "'{scheme}://{username}:{password}@{hostname}:{port}/nova_cell2' WHERE name = 'cell2'",
+    )
+    before, rows = Inventory(realcloud), realcloud.states()[realcloud.cell2]
+    text = site.config.read_text()
+    other = site.config.with_name("other.conf")
+    other.write_text(re.sub(r"127\.0\.0\.1:\d+/nova_cell1", f"127.0.0.1:{free_port()}/nova_cell1", text))
+    with Worker(other) as worker:
+        worker.serve()
+        ended = site.call(ARCHIVE)
+    assert ended.code == 255
+    meant = "has another database configured for it than the one that is meant"
+    assert re.fullmatch(rf"cell2: [^ ]+:\d+ {meant}", ended.line)
+    assert realcloud.states()[realcloud.cell2] == rows
+    gone = before.check()
+    assert {name for name, keys in gone.items() if keys == before.moving[name]} == {
+        "nova_cell0",
+        "nova_cell1",
+        "nova_cell3",
+    }
+
+
+def test_a_message_of_an_unknown_format_is_refused_by_name(site: Site) -> None:
+    rows = site.cloud.checksums()
+    app = Celery(broker=site.broker.url())
+
+    def send_of_the_future(message: Message) -> None:
+        fields = asdict(replace(message, format=2)) | {"news": "of another version"}
+        app.send_task(message.action, kwargs=fields, queue=queue_of(message.cell))
+
+    cell = CellRef(site.cloud.uuids["cell1"], "cell1", "any")
+    run = Order("future", (Phase(ACTION, encode(Params(until_complete=True))),), (cell,), "somebody")
+    with app:
+        Conductor(site.store, send_of_the_future).start(run)
+    waited = site.call("runs wait future")
+    assert waited.code == 255
+    failure = site.cells("future")["cell1"].failure
+    assert failure is not None
+    assert re.fullmatch(r"a worker on [^ ]+ knows format 1 of messages, not 2: upgrade it", failure[1])
+    assert failure[1] in site.call("runs show future").err
+    assert site.cloud.checksums() == rows
+
+
+def test_runs_at_once_are_serialised_and_each_says_what_it_did(site: Site, shared_worker: Worker) -> None:
+    before, known = Inventory(site.cloud), set(site.store.recent())
+    running = [site.start(f"{ARCHIVE} --max_rows 300 -f json") for _ in range(RUNS_AT_ONCE)]
+    ended = [one.end() for one in running]
+    before.check_complete()
+    moved = [
+        {cell["cell"]: sum(cell["archived"].values()) for cell in one.document["cells"] if cell["archived"]}
+        for one in ended
+    ]
+    (all_of_it,) = [one for one in moved if one]
+    assert all_of_it == {name: rows.total() for name, rows in before.rows_to_move().items()}
+    assert sorted(one.code for one in ended) == [0] * (RUNS_AT_ONCE - 1) + [1]
+    runs = sorted((site.record(run) for run in set(site.store.recent()) - known), key=lambda run: run.started)
+    assert len(runs) == RUNS_AT_ONCE
+    for earlier, later in pairwise(runs):
+        assert earlier.finished is not None
+        assert earlier.finished <= later.started
+    assert sum(line.startswith("Waiting for another run: db.arch") for one in ended for line in one.err.split("\n")) > 0
+    told = [run for run, _ in audits(shared_worker)]
+    assert len(told) == len(set(told))
+
+
+def test_who_does_not_want_to_wait_is_told_who_is_at_work(site: Site) -> None:
+    run = detach(site)
+    before = site.store.recent()
+    ended = site.call(f"{ARCHIVE} --no-wait")
+    holder = rf"{re.escape(ACTION)}, run {run} by [^ ]+@[^ ]+, since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
+    assert ended.code == 255
+    assert re.fullmatch(f"Another run is at work on one of the databases: {holder}", ended.line)
+    assert site.store.recent() == before
+    assert site.call("db purge --all --all-cells --no-wait").code in (0, 3)  # another command, so not in its way
+    assert site.call(f"runs cancel {run}").code == 0
+    assert site.call(f"runs wait {run}").code == 1
+
+
+def test_a_detached_run_is_listed_shown_cancelled_and_waited_for(site: Site) -> None:
+    before = Inventory(site.cloud)
+    run = detach(site)
+    shown = json.loads(site.call(f"runs show {run} -f json").out)
+    assert (shown["run"], shown["state"], shown["exit_code"]) == (run, "running", None)
+    assert shown["cells"] == ["cell0", "cell1", "cell2", "cell3"]
+    (phase,) = shown["phases"]
+    assert {cell["state"] for cell in phase["cells"]} <= {"waiting", "working", "done"}
+    cancelled = site.call(f"runs cancel {run}")
+    assert (cancelled.code, cancelled.out, cancelled.err) == (0, "", "")
+    assert site.call(f"runs wait {run}").code == 1
+    before.check()
+
+    (listed,) = [one for one in json.loads(site.call("runs list -f json").out) if one["run"] == run]
+    assert (listed["state"], listed["exit_code"]) == ("cancelled", 1)
+    assert listed["commands"][0]["params"]["max_rows"] == 25
+    table = site.call("runs list").out.splitlines()
+    assert re.match(r"\| Run +\| Command +\| State +\| Exit code +\| Cells +\| Started +\| Finished +\| By", table[1])
+    assert re.match(rf"\| {run} +\| {re.escape(ACTION)} +\| cancelled +\| 1 +\| 4 +\| \d{{4}}-", table[3])
+
+    shown = json.loads(site.call(f"runs show {run} -f json").out)
+    moved = {
+        cell["cell"]: sum(cell["outcome"]["moved"].values()) if cell["outcome"] else 0
+        for cell in shown["phases"][0]["cells"]
+    }
+    assert sum(moved.values()) == site.rows(run) > 0
+    lines = site.call(f"runs show {run}").out.splitlines()
+    assert lines[0].startswith(f"Run {run}, started ")
+    assert lines[0].endswith(": cancelled, exit code 1")
+    for name, rows in moved.items():
+        assert any(re.match(rf"\| {name} +\| (stopped|done) +\| {rows} +\|", line) for line in lines)
+
+
+@pytest.mark.parametrize("command", ["show", "wait", "cancel"])
+def test_an_unknown_run_is_said_to_be_unknown(site: Site, command: str) -> None:
+    ended = site.call(f"runs {command} 0123456789ab")
+    assert (ended.code, ended.out) == (255, "")
+    assert ended.line == "The store knows no run 0123456789ab: it was emptied, or the run has expired"
+
+
+def test_ctrl_c_ends_the_run_after_the_current_batches(site: Site) -> None:
+    before = Inventory(site.cloud)
+    running = site.start(f"{SLOWLY} --verbose")
+    run = site.begun(running)
+    until(lambda: site.rows(run) > 0)
+    running.interrupt()
+    ended = running.end()
+    assert ended.code == 1
+    assert ended.line == "Stopping after the current batches; once more to leave at once."
+    assert ".stopped\n+--" in ended.out
+    assert re.search(r"^\| cell\d\.", ended.out, re.MULTILINE)
+    assert (site.record(run).state, site.record(run).exit_code) == ("cancelled", 1)
+    gone = before.check()
+    assert sum(map(len, gone.values())) == site.rows(run) < sum(map(len, before.moving.values()))
+
+
+def test_a_second_ctrl_c_leaves_at_once_and_says_how_to_follow(site: Site) -> None:
+    running = site.start(f"{ARCHIVE} --max_rows 25 --sleep 30")  # the current pause ends with the cancellation
+    run = site.begun(running)
+    until(lambda: site.rows(run) > 0)
+    running.interrupt()
+    until(lambda: "Stopping" in running.err)
+    running.interrupt()
+    ended = running.end()
+    if ended.code != 1:  # the run may have ended in between
+        assert ended.code == 130
+        hint = f"The run goes on: cellkeeper runs wait {run}, or cancel it: runs cancel {run}"
+        assert ended.err.splitlines()[1] == hint
+    assert site.call(f"runs cancel {run}").code == 0
+    assert site.call(f"runs wait {run}").code == 1
+
+
+def test_ctrl_c_while_another_run_is_waited_for_starts_nothing(site: Site) -> None:
+    run = detach(site)
+    runs = site.store.recent()
+    running = site.start(ARCHIVE)
+    until(lambda: "Waiting for another run" in running.err)
+    running.interrupt()
+    assert running.end().code == 0
+    assert site.store.recent() == runs
+    assert site.record(run).state == "running"
+    site.call(f"runs cancel {run}")
+    site.until_ended(run)
+
+
+def test_a_cell_that_is_mapped_later_is_served_without_a_restart(site: Site, shared_worker: Worker) -> None:
+    late = str(uuid4())
+    site.cloud.rows(site.cloud.api, f"UPDATE cell_mappings SET uuid = '{late}' WHERE name = 'cell3'")
+    before = Inventory(site.cloud)
+    ended = site.call(ARCHIVE)
+    assert (ended.code, ended.err) == (1, "")
+    before.check_complete()
+    assert shared_worker.log.count("serving cell3") == 2
+
+
+def test_a_run_of_another_version_keeps_nobody_from_being_looked_after(site: Site) -> None:
+    """The store knows runs of a newer program, too: an action that this one does not know."""
+    unknown = Order("newer", (Phase("db.of_the_future", {}),), (), "somebody")
+    for number in range(8):  # the order in which a set is walked is nobody's
+        site.store.create(replace(unknown, id=f"newer{number}"))
+    lost = CellRef(site.cloud.uuids["cell3"], "cell3", "any")
+    run = Order("older", (Phase(ACTION, encode(Params(until_complete=True))),), (lost,), "somebody")
+    try:
+        Conductor(site.store, lambda _message: None).start(run)  # its message is lost
+        site.until_ended("older")
+    finally:
+        for number in range(8):
+            site.store.forget_active(f"newer{number}")
+
+
+def test_a_broker_that_is_down_is_said_to_be_down(without_broker: Running, realcloud: RealCloud) -> None:
+    ended = without_broker.end()
+    assert (ended.code, ended.out) == (255, "")
+    assert ended.line.startswith("The store of runs cannot be used: ")
+    assert "127.0.0.1" in ended.line
+    assert os.strerror(111) in ended.line
