@@ -3,9 +3,9 @@
 from collections import Counter
 from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Final, Self
+from typing import Any, Final, Self
 
-from sqlalchemy import Connection, TableClause, column, delete, or_, select, table
+from sqlalchemy import BindParameter, Connection, bindparam, column, delete, or_, select, table
 from sqlalchemy.exc import DBAPIError
 
 from jobs.action import ApiDatabaseProblem
@@ -22,6 +22,7 @@ MAPPINGS: Final = table(
 REQUEST_SPECS: Final = table("request_specs", column("instance_uuid"))
 GROUP_MEMBERS: Final = table("instance_group_member", column("instance_uuid"))
 TABLES: Final = (MAPPINGS, REQUEST_SPECS, GROUP_MEMBERS)
+UUIDS: Final[BindParameter[Any]] = bindparam("uuids", expanding=True)
 
 
 class ApiRows:
@@ -31,6 +32,16 @@ class ApiRows:
         """:param mapping_ids: ``cell_mappings.id`` of the cell whose instances are archived"""
         self._database = database
         self._ours = MAPPINGS.c.cell_id.in_(sorted(mapping_ids))
+        named, mapped = MAPPINGS.c.instance_uuid.in_(UUIDS), MAPPINGS.c.cell_id
+        elsewhere = select(MAPPINGS.c.instance_uuid).where(named, mapped.is_not(None), ~self._ours)
+        self._elsewhere = elsewhere.with_for_update()
+        self._deletions = {
+            MAPPINGS.name: delete(MAPPINGS).where(named, or_(self._ours, mapped.is_(None))),
+            **{
+                rows.name: delete(rows).where(rows.c.instance_uuid.in_(UUIDS))
+                for rows in (REQUEST_SPECS, GROUP_MEMBERS)
+            },
+        }
         self._stack = ExitStack()
         self._connection: Connection | None = None
 
@@ -59,19 +70,11 @@ class ApiRows:
         return deleted
 
     def _delete_chunk(self, api: Connection, uuids: list[str]) -> dict[str, int]:
-        elsewhere = select(MAPPINGS.c.instance_uuid).where(
-            MAPPINGS.c.instance_uuid.in_(uuids), MAPPINGS.c.cell_id.is_not(None), ~self._ours
-        )
-        moved_away = set(api.execute(elsewhere.with_for_update()).scalars())
+        moved_away = set(api.execute(self._elsewhere, {"uuids": uuids}).scalars())
         gone = [uuid for uuid in uuids if uuid not in moved_away]
         if not gone:
             return {}
-        here = or_(self._ours, MAPPINGS.c.cell_id.is_(None))
-        return {
-            MAPPINGS.name: api.execute(delete(MAPPINGS).where(MAPPINGS.c.instance_uuid.in_(gone), here)).rowcount,
-            REQUEST_SPECS.name: _delete(api, REQUEST_SPECS, gone),
-            GROUP_MEMBERS.name: _delete(api, GROUP_MEMBERS, gone),
-        }
+        return {name: api.execute(rows, {"uuids": gone}).rowcount for name, rows in self._deletions.items()}
 
     def candidates(self, after: int) -> list[tuple[int, str]]:
         """Mappings of this cell whose instance was deleted, in order of id: some of them may be leftovers.
@@ -104,7 +107,3 @@ class ApiRows:
         except DBAPIError as error:
             problem = ApiDatabaseProblem(f"{self._database}: {reason(error)}")
             raise (TryAgain(problem) if is_transient(error) else problem) from error
-
-
-def _delete(api: Connection, rows: TableClause, uuids: list[str]) -> int:
-    return api.execute(delete(rows).where(rows.c.instance_uuid.in_(uuids))).rowcount

@@ -9,7 +9,7 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, column, delete, se
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from jobs.db.api_rows import ApiRows
-from jobs.db.trees import INSTANCES, KEYS_PER_STATEMENT, Move, Node, Owned, chunks, count_rows, rows_below
+from jobs.db.trees import INSTANCES, KEYS_PER_STATEMENT, VALUES, Move, Node, Owned, chunks, count_rows, rows_below
 from jobs.retry import rollback, transactionally
 from novadb.engine import is_transient, reason
 
@@ -149,7 +149,11 @@ class TableMover:
         self._cell = cell
         self._api = api
         self._root = root
-        self._still = still
+        self._claim = (
+            select(*(root.live.c[name] for name in root.keys))
+            .where(root.live.c.id.in_(VALUES), still)
+            .with_for_update()
+        )
         self._repair = repair
         self._name = name
         self._wary = False
@@ -202,7 +206,7 @@ class TableMover:
             if removed := self._remove_twins(node, numbers):
                 done.twins[node.shadow.name] += removed
         move = Move(self._cell, done.rows)
-        roots = move.trees(self._root, ids, self._still)
+        roots = move.trees(self._root, ids, self._claim)
         if self._root.name == INSTANCES and roots:
             done.api = self._api.delete([root["uuid"] for root in roots])
         self._commit(roots)

@@ -12,11 +12,15 @@ from functools import cached_property
 from typing import Any, Final
 
 from sqlalchemy import (
+    BindParameter,
+    ColumnClause,
     ColumnElement,
     Connection,
+    Executable,
     RowMapping,
+    Select,
     TableClause,
-    and_,
+    bindparam,
     column,
     delete,
     func,
@@ -43,6 +47,7 @@ RETIRED: Final = frozenset((
 INSTANCES: Final = "instances"
 # With more values an IN list may be answered by a scan of the table instead of its index.
 KEYS_PER_STATEMENT: Final = 200
+VALUES: Final[BindParameter[Any]] = bindparam("values", expanding=True)
 
 
 @dataclass(frozen=True)
@@ -54,7 +59,7 @@ class Branch:
     child: "Node"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Node:
     """A table in a tree.
 
@@ -67,6 +72,7 @@ class Node:
     columns: tuple[str, ...]
     branches: tuple[Branch, ...]
     blockers: tuple[ForeignKey, ...]
+    _named_by: dict[str, "RowsBy"] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def live(self) -> TableClause:
@@ -81,6 +87,54 @@ class Node:
         """The columns by which other tables name rows of this one."""
         named = {branch.parent_column for branch in self.branches} | {key.parent_column for key in self.blockers}
         return sorted({"id"} | named)
+
+    def rows_by(self, name: str) -> "RowsBy":
+        """The statements on rows that are named by a column."""
+        if name not in self._named_by:
+            self._named_by[name] = RowsBy(self, self.live.c[name])
+        return self._named_by[name]
+
+
+class RowsBy:
+    """The statements on those rows of a table whose column ``by`` has one of the parameter ``values``.
+
+    They are built once: to build one anew costs several times what it costs to send it.
+    """
+
+    def __init__(self, node: Node, by: ColumnClause[Any]) -> None:
+        self._node = node
+        self._by = by
+        self._named = by.in_(VALUES)
+
+    @cached_property
+    def claim(self) -> Executable:
+        """Lock the rows, and read the columns by which others name them."""
+        return self._keys().with_for_update()
+
+    @cached_property
+    def children(self) -> Executable:
+        """Read the columns by which others name the rows, and ``_by``."""
+        return self._keys(self._by.label("_by"))
+
+    @cached_property
+    def count(self) -> Executable:
+        """Count the rows by value."""
+        return select(self._by, func.count()).where(self._named).group_by(self._by)
+
+    @cached_property
+    def copy(self) -> Executable:
+        """Lock the rows and copy them into the shadow table."""
+        node = self._node
+        rows = select(*node.live.c).where(self._named).with_for_update()
+        return insert(node.shadow).from_select(node.columns, rows)
+
+    @cached_property
+    def delete(self) -> Executable:
+        """Delete the rows."""
+        return delete(self._node.live).where(self._named)
+
+    def _keys(self, *more: ColumnElement[Any]) -> Select[Any]:
+        return select(*(self._node.live.c[name].label(name) for name in self._node.keys), *more).where(self._named)
 
 
 class Forest:
@@ -158,21 +212,20 @@ Owners = dict[Any, list[int]]
 """The roots that each value of a foreign key belongs to."""
 
 
-def _below(node: Node, owned: Iterable[Owned]) -> Iterator[tuple[Node, ColumnElement[Any], Owners]]:
-    """For each branch of ``node``: the child, its foreign key, and whose the values of that key are."""
+def _below(node: Node, owned: Iterable[Owned]) -> Iterator[tuple[Node, RowsBy, Owners]]:
+    """For each branch of ``node``: the child, the statements on its rows, and whose the values of its key are."""
     rows = list(owned)
     for branch in node.branches:
         owners: Owners = defaultdict(list)
         for row, owner in rows:
             owners[row[branch.parent_column]].append(owner)
-        yield branch.child, branch.child.live.c[branch.column], owners
+        yield branch.child, branch.child.rows_by(branch.column), owners
 
 
-def _children(connection: Connection, child: Node, by: ColumnElement[Any], owners: Owners) -> list[Owned]:
+def _children(connection: Connection, by: RowsBy, owners: Owners) -> list[Owned]:
     found: list[Owned] = []
-    wanted = [child.live.c[name].label(name) for name in child.keys]
     for values in chunks(owners):
-        for row in connection.execute(select(*wanted, by.label("_by")).where(by.in_(values))).mappings():
+        for row in connection.execute(by.children, {"values": values}).mappings():
             found += [(row, owner) for owner in owners.get(row["_by"], ())]
     return found
 
@@ -180,7 +233,7 @@ def _children(connection: Connection, child: Node, by: ColumnElement[Any], owner
 def rows_below(connection: Connection, node: Node, owned: Sequence[Owned]) -> Iterator[tuple[Node, list[Owned]]]:
     """All rows that hang on some rows of ``node``, table by table."""
     for child, by, owners in _below(node, owned):
-        found = _children(connection, child, by, owners)
+        found = _children(connection, by, owners)
         if found:
             yield child, found
             yield from rows_below(connection, child, found)
@@ -190,19 +243,22 @@ def count_rows(connection: Connection, root: Node, rows: Sequence[RowMapping]) -
     """How many rows the tree of each root row has, itself included.
 
     :param rows: root rows by the columns ``root.keys``
-    :returns: rows by the ``id`` of the root. A row that hangs on two roots counts for both
+    :returns: rows by the ``id`` of the root. A row that hangs on two roots counts for both, on one root once
     """
     sizes: Counter[int] = Counter()
+    seen: set[tuple[str, int, int]] = set()
 
     def count(node: Node, owned: Sequence[Owned]) -> None:
-        sizes.update(owner for _, owner in owned)
+        new = {(node.name, row["id"], owner): row for row, owner in owned}
+        sizes.update(owner for _, _, owner in new.keys() - seen)
+        seen.update(new)
+        ways = Counter(branch.child.name for branch in node.branches)
         for child, by, owners in _below(node, owned):
-            if child.branches:
-                count(child, _children(connection, child, by, owners))
+            if child.branches or ways[child.name] > 1:
+                count(child, _children(connection, by, owners))
                 continue
             for values in chunks(owners):
-                counts = select(by, func.count()).where(by.in_(values)).group_by(by)
-                for value, number in connection.execute(counts):
+                for value, number in connection.execute(by.count, {"values": values}):
                     sizes.update(dict.fromkeys(owners.get(value, ()), number))
 
     count(root, [(row, row["id"]) for row in rows])
@@ -219,45 +275,41 @@ class Move:
     connection: Connection
     moved: Counter[str] = field(default_factory=Counter)
 
-    def trees(self, root: Node, ids: Iterable[int], still: ColumnElement[bool]) -> list[RowMapping]:
+    def trees(self, root: Node, ids: Iterable[int], claim: Executable) -> list[RowMapping]:
         """Move the trees of those roots that are still there and still to be moved.
 
         :param ids: of the root rows
-        :param still: the condition that makes a row a root
+        :param claim: locks those of the rows with the ids ``values`` that are to be moved, and reads ``root.keys``
         :returns: the key columns of the roots that were moved
         :raises TryAgain: somebody wrote without respecting the claim; the transaction must be rolled back
         """
         claimed: list[RowMapping] = []
         for values in chunks(ids):
-            rows = self._claim(root, and_(root.live.c.id.in_(values), still))
+            rows = self.connection.execute(claim, {"values": values}).mappings().all()
             if rows:
-                self._tree(root, rows, root.live.c.id.in_([row["id"] for row in rows]))
+                self._tree(root, rows, root.rows_by("id"), [row["id"] for row in rows])
                 claimed += rows
         return claimed
 
-    def _claim(self, node: Node, matching: ColumnElement[bool]) -> Sequence[RowMapping]:
-        keys = [node.live.c[name] for name in node.keys]
-        return self.connection.execute(select(*keys).where(matching).with_for_update()).mappings().all()
-
-    def _tree(self, node: Node, rows: Sequence[RowMapping], matching: ColumnElement[bool]) -> None:
+    def _tree(self, node: Node, rows: Sequence[RowMapping], by: RowsBy, values: Sequence[Any]) -> None:
         """Move claimed rows and all below them. A row that hangs on them twice is gone at its second turn."""
-        copied = self._copy(node, matching)
+        copied = self._copy(by, values)
         for branch in node.branches:
-            child = branch.child
-            for values in chunks(dict.fromkeys(row[branch.parent_column] for row in rows)):
-                hanging = child.live.c[branch.column].in_(values)
+            child, child_by = branch.child, branch.child.rows_by(branch.column)
+            for parents in chunks(dict.fromkeys(row[branch.parent_column] for row in rows)):
                 if not child.branches:
-                    self._delete(child, hanging, self._copy(child, hanging))
-                elif below := self._claim(child, hanging):
-                    self._tree(child, below, hanging)
-        self._delete(node, matching, copied)
+                    self._delete(child, child_by, parents, self._copy(child_by, parents))
+                    continue
+                below = self.connection.execute(child_by.claim, {"values": parents}).mappings().all()
+                if below:
+                    self._tree(child, below, child_by, parents)
+        self._delete(node, by, values, copied)
 
-    def _copy(self, node: Node, matching: ColumnElement[bool]) -> int:
-        rows = select(*node.live.c).where(matching).with_for_update()
-        return self.connection.execute(insert(node.shadow).from_select(node.columns, rows)).rowcount
+    def _copy(self, by: RowsBy, values: Sequence[Any]) -> int:
+        return self.connection.execute(by.copy, {"values": values}).rowcount
 
-    def _delete(self, node: Node, matching: ColumnElement[bool], copied: int) -> None:
-        deleted = self.connection.execute(delete(node.live).where(matching)).rowcount if copied else 0
+    def _delete(self, node: Node, by: RowsBy, values: Sequence[Any], copied: int) -> None:
+        deleted = self.connection.execute(by.delete, {"values": values}).rowcount if copied else 0
         if deleted != copied:
             raise TryAgain(DatabaseProblem(f"{node.name}: {copied} rows copied, {deleted} deleted"))
         if deleted:
