@@ -9,8 +9,8 @@ from oslo_config import cfg
 
 from novadb import settings
 
-# Ours alone, not oslo's.
-OWN_WORDS: Final = frozenset({"--post-mortem", "--nopost-mortem"})
+# Options of the manual that are not on oslo's command line: ours alone, and one that oslo takes from files only.
+OWN_WORDS: Final = frozenset({"--post-mortem", "--nopost-mortem", "--watch-log-file", "--nowatch-log-file"})
 
 
 def load(*more: Callable[[cfg.ConfigOpts], None]) -> cfg.ConfigOpts:
@@ -19,7 +19,9 @@ def load(*more: Callable[[cfg.ConfigOpts], None]) -> cfg.ConfigOpts:
     :param more: make further options known
     :raises cfg.Error: a file is missing or cannot be understood
     """
-    conf = settings.load([word for word in _given() if word not in OWN_WORDS], *more)
+    watched = [word for word in _given() if "watch-log-file" in word][-1:]
+    defaults = {"watch_log_file": watched == ["--watch-log-file"]} if watched else {}
+    conf = settings.load([word for word in _given() if word not in OWN_WORDS], *more, overrides=defaults)
     if conf.use_stderr and not conf.debug and not conf.log_config_append:
         logging.getLogger().setLevel(logging.WARNING)  # a cron job that went well has nothing to say
     return conf

@@ -24,6 +24,9 @@ def one_line(error: Exception) -> str:
         return f"The store of runs cannot be used: {error}"
     if isinstance(error, DBAPIError):
         return f"A database refused a statement: {reason(error)}"
+    if isinstance(error, cfg.ConfigFileParseError):
+        place, _, _ = str(error).partition(": '")  # the line itself may hold a password
+        return f"The configuration cannot be used: {place}"
     if isinstance(error, cfg.Error):
         return f"The configuration cannot be used: {error}"
     if isinstance(error, OSError):

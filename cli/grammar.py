@@ -121,8 +121,7 @@ def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
     if isinstance(value, bool):
         words.append(name if value else param.secondary_opts[0])
     elif value:
-        for one in value if isinstance(value, tuple) else [value]:
-            words += [name, one]
+        words += [f"{name}={one}" for one in (value if isinstance(value, tuple) else [value])]
 
 
 def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:

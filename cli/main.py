@@ -1,5 +1,6 @@
 """The program ``cellkeeper``: the table of its categories, and what becomes of errors."""
 
+import contextlib
 import os
 import sys
 from collections.abc import Sequence
@@ -9,7 +10,7 @@ import click
 
 from cli.db import db
 from cli.grammar import Category
-from cli.output import say
+from cli.output import lost_output, put, say
 from cli.runs import runs
 from cli.version import version
 from cli.worker import worker
@@ -43,14 +44,13 @@ def bash_completion(category: str | None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program and end the process with the command's exit code."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by whoever started us
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - until the end of the process
     code = run(list(sys.argv[1:] if arguments is None else arguments))
-    try:
-        sys.stdout.flush()
-    except BrokenPipeError:  # whoever read our output has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:
+    put("", newline=False)  # what is still buffered
+    if error := lost_output():
         say(f"The output could not be written: {error.strerror}")
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = UNEXPECTED
     sys.exit(code)
 
@@ -75,8 +75,6 @@ def run(arguments: list[str]) -> int:
     except (click.Abort, KeyboardInterrupt):
         say("Interrupted.")
         return INTERRUPTED
-    except BrokenPipeError:
-        return 0
     except Exception as error:
         return report(error, given.get("words", []))
 
@@ -90,8 +88,9 @@ def report(error: Exception, options: Sequence[str]) -> int:
         import pdb  # noqa: T100 - what the option is for
 
         pdb.post_mortem(error.__traceback__)
-    elif "--debug" in options:
+    elif [word for word in options if word in ("--debug", "--nodebug")][-1:] == ["--debug"]:
         import traceback
 
-        traceback.print_exception(error)
+        with contextlib.suppress(OSError):
+            traceback.print_exception(error)
     return UNEXPECTED

@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -23,8 +25,20 @@ def say(line: str) -> None:
 
 
 def put(line: str, newline: bool = True) -> None:
-    """Print a result on standard output."""
-    click.echo(line, nl=newline)
+    """Print a result on standard output. That nobody takes it ends no work; see ``lost_output``."""
+    try:
+        click.echo(line, nl=newline)
+    except OSError as error:
+        _lost.append(error)
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the end of the process
+
+
+_lost: list[OSError] = []
+
+
+def lost_output() -> OSError | None:
+    """Why results could not be printed, if so; that a reader has seen enough is no reason."""
+    return next((error for error in _lost if not isinstance(error, BrokenPipeError)), None)
 
 
 def put_json(document: Any) -> None:

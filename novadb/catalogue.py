@@ -14,8 +14,8 @@ _COLUMNS: Final = {
     "mysql": """
         SELECT table_name, GROUP_CONCAT(column_name ORDER BY ordinal_position),
                GROUP_CONCAT(IF(column_key = 'PRI', column_name, NULL) ORDER BY ordinal_position)
-        FROM information_schema.columns
-        WHERE table_schema = DATABASE() AND extra NOT LIKE '%GENERATED%'
+        FROM information_schema.columns JOIN information_schema.tables USING (table_schema, table_name)
+        WHERE table_schema = DATABASE() AND table_type = 'BASE TABLE' AND extra NOT LIKE '%GENERATED%'
         GROUP BY table_name""",
     "sqlite": """
         SELECT m.name, GROUP_CONCAT(c.name), GROUP_CONCAT(CASE WHEN c.pk THEN c.name END)

@@ -68,7 +68,7 @@ def read(api: Connection, template_base: str | None, timeouts: Timeouts) -> list
     for number, uuid, name, url in rows:
         label = name or uuid
         try:
-            database: Database | DatabaseProblem = Database(expand(url, template_base), label, timeouts)
+            database: Database | DatabaseProblem = Database(expand(url or "", template_base), label, timeouts)
         except DatabaseProblem as problem:
             database = problem
         key = database.fingerprint if isinstance(database, Database) else uuid

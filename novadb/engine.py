@@ -12,7 +12,7 @@ from typing import Any, Final
 import sqlalchemy
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import URL, Dialect
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from novadb import urls
@@ -69,6 +69,8 @@ class Database:
             connection = self._engine.connect()
         except DBAPIError as error:
             raise Unreachable(f"{self}: {reason(error)}") from error
+        except (SQLAlchemyError, OSError, TypeError, ValueError) as error:  # an unknown driver, option, file
+            raise Unreachable(f"{self}: its URL cannot be used: {error}") from error
         with connection:
             yield connection
 

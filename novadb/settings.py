@@ -1,9 +1,10 @@
 """What cellkeeper reads of nova.conf."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Final
+from types import MappingProxyType
+from typing import Any, Final
 
 from oslo_config import cfg
 from oslo_log import log
@@ -72,7 +73,11 @@ class Timeouts:
     lock_wait: int = 5
 
 
-def load(words: Sequence[str], *more: Callable[[cfg.ConfigOpts], None]) -> cfg.ConfigOpts:
+def load(
+    words: Sequence[str],
+    *more: Callable[[cfg.ConfigOpts], None],
+    overrides: Mapping[str, Any] = MappingProxyType({}),
+) -> cfg.ConfigOpts:
     """Read the configuration, and set up logging.
 
     The files are those the stock tool reads, and ``cellkeeper.conf`` beside them. Logs go to standard error unless
@@ -80,6 +85,7 @@ def load(words: Sequence[str], *more: Callable[[cfg.ConfigOpts], None]) -> cfg.C
 
     :param words: global options of the command line
     :param more: make further options known
+    :param overrides: options of the section DEFAULT that were given where oslo does not look; unknown ones are left out
     :raises cfg.Error: a file is missing or cannot be understood
     """
     conf = cfg.ConfigOpts()
@@ -90,6 +96,9 @@ def load(words: Sequence[str], *more: Callable[[cfg.ConfigOpts], None]) -> cfg.C
     files = cfg.find_config_files(project="nova", prog="nova-manage")
     files += [name for name in cfg.find_config_files(project="nova", prog=PROGRAM) if name not in files]
     conf(list(words), project="nova", prog=PROGRAM, version=version(PROGRAM), default_config_files=files)
+    for name, value in overrides.items():
+        if name in conf:
+            conf.set_override(name, value)
     if conf.log_file or conf.log_dir:
         conf.set_default("use_stderr", False)
     log.setup(conf, PROGRAM)

@@ -77,7 +77,8 @@ def parse(url: str, name: str) -> URL:
         parsed = make_url(re.sub(r"^(mysql|mariadb)(?=:)", "mysql+pymysql", url))
     except (ArgumentError, ValueError):
         parsed = None
-    if parsed is None or parsed.get_backend_name() not in ("mysql", "mariadb", "sqlite"):
+    # An @ that is not encoded would make a part of the password a part of the host.
+    if parsed is None or parsed.get_backend_name() not in ("mysql", "mariadb", "sqlite") or "@" in (parsed.host or ""):
         raise DatabaseProblem(
             f"{name}: its URL cannot be used; expected mysql+pymysql://USER:PASSWORD@HOST/DATABASE "
             "(special characters percent-encoded) or sqlite:///FILE"

@@ -1,6 +1,7 @@
 """What moves a run on: who is next, when a phase is over, which cell was left by its worker."""
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -45,9 +46,9 @@ def queue_of(cell: str) -> str:
 
 
 def hold_names(order: Order) -> list[str]:
-    """What a run excludes others from: its first action on its databases. What does not write excludes nobody."""
-    action = ACTIONS[order.phases[0].action]
-    return [f"{action.name}:{cell.fingerprint}" for cell in order.cells] if action.writes else []
+    """What a run excludes others from: its actions on its databases. What does not write excludes nobody."""
+    writing = [phase.action for phase in order.phases if ACTIONS[phase.action].writes]
+    return [f"{action}:{cell.fingerprint}" for action in writing for cell in order.cells]
 
 
 class Conductor:
@@ -57,6 +58,7 @@ class Conductor:
         """:param send: puts a message into its cell's queue"""
         self.store = store
         self._send = send
+        self._unserved: dict[tuple[str, str], float] = {}
 
     def start(self, order: Order) -> None:
         """Store a run, and send its first messages."""
@@ -99,9 +101,10 @@ class Conductor:
             if cell.state is not CellState.DONE and not cell.leased:
                 self.finish_cell(record.order, record.phase, cell.ref.uuid, None, None, complete=False)
 
-    def look_after(self, run: str, lease: float) -> None:
+    def look_after(self, run: str, lease: float, *, leading: bool = True) -> None:
         """Renew what a run holds, send again what was lost, give up what nobody serves. Called every few seconds.
 
+        :param leading: whether to do what is due in the run as well; otherwise only if no worker lives that would
         :param lease: seconds for which the run goes on to hold its databases
         """
         try:
@@ -109,20 +112,28 @@ class Conductor:
         except RunGone:
             self.store.forget_active(run)
             return
-        self.store.hold(run, hold_names(record.order), lease)
+        order = record.order
+        if order.format != FORMAT or not all(phase.action in ACTIONS for phase in order.phases):
+            return  # a run of a newer program; its own workers look after it
+        self.store.hold(run, hold_names(order), lease, renew=True)
+        self.store.keep(order, record.phase)
         workers = self.store.workers()
         for cell in record.cells:
             if cell.state in (CellState.WAITING, CellState.WORKING) and not cell.leased:
                 self._look_after_cell(record, cell, workers)
-        self.go_on(run)
+        if leading or not workers:
+            self.go_on(run)
 
     def _look_after_cell(self, record: RunRecord, cell: CellRecord, workers: dict[str, set[str] | None]) -> None:
         order, uuid = record.order, cell.ref.uuid
         if not any(serves is None or uuid in serves for serves in workers.values()):
-            if cell.idle > GRACE:
+            since = self._unserved.setdefault((order.id, uuid), time.monotonic())
+            if time.monotonic() - since >= GRACE:
                 failure = Failure(FailureKind.CELL, f"{cell.ref.label}: {NO_WORKER}")
                 self.finish_cell(order, record.phase, uuid, None, failure, complete=False)
-        elif self.store.queue_length(queue_of(uuid)) == 0:
+            return
+        self._unserved.pop((order.id, uuid), None)
+        if self.store.queue_length(queue_of(uuid)) == 0:
             sequence = self.store.revive(order.id, record.phase, uuid, IDLE)
             if sequence is not None:
                 self._send(self._message(order, record.phase, cell.ref, sequence))
@@ -142,11 +153,13 @@ class Conductor:
     def _next_turn(self, record: RunRecord) -> None:
         """Send the first cell that has not had its turn; without a budget, or after a cancellation, end the rest."""
         order, phase = record.order, record.phase
-        queued = next(cell for cell in record.cells if cell.state is CellState.QUEUED)
-        if record.cancelled or params_for(record, queued.ref.uuid) is None:
-            self.finish_cell(order, phase, queued.ref.uuid, None, None, complete=False)
-        elif self.store.take_turn(order.id, phase, queued.ref.uuid):
-            self._send(self._message(order, phase, queued.ref, 0))
+        queued = [cell.ref for cell in record.cells if cell.state is CellState.QUEUED]
+        if record.cancelled or params_for(record, queued[0].uuid) is None:
+            for cell in queued:
+                self.store.finish(order.id, phase, cell.uuid, None, None, complete=False)
+            self.go_on(order.id)
+        elif self.store.take_turn(order.id, phase, queued[0].uuid):
+            self._send(self._message(order, phase, queued[0], 0))
 
     def _end_phase(self, record: RunRecord) -> None:
         """Begin the next phase if the first one wrote rows; else end the run with the collapsed exit code."""

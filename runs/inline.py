@@ -73,14 +73,14 @@ class InlineEngine:
         results = []
         left: P | None = params
         for target, look in zip(targets, looks, strict=True):
-            if isinstance(look, Failure):
+            if left is None or self.stop.is_set():
+                result = self._not_begun(action)(target)
+            elif isinstance(look, Failure):
                 result = CellResult(target.cell, action.nothing, look, complete=False)
                 self.listener.finished(result)
             elif not look:
                 result = CellResult(target.cell, action.nothing)
                 self.listener.finished(result)
-            elif left is None or self.stop.is_set():
-                result = self._not_begun(action)(target)
             else:
                 result = self._work(action, left, target)
                 left = action.next_params(left, result.outcome)

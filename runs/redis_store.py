@@ -40,6 +40,8 @@ RECORD: Final = (
     + """
 if redis.call('HGET', KEYS[2], 'holder') ~= ARGV[1] then return 'lost' end
 redis.call('HSET', KEYS[2], 'lease_until', now + tonumber(ARGV[2]), 'touched', now)
+redis.call('EXPIRE', KEYS[1], ARGV[5])
+redis.call('EXPIRE', KEYS[2], ARGV[5])
 if ARGV[3] ~= '' then
   redis.call('HSET', KEYS[2], 'cursor', ARGV[3], 'outcome', ARGV[4], 'attempts', 0)
 end
@@ -92,9 +94,10 @@ end
 return 1
 """
 )
-# All of a run's databases or none; a run that has ended takes nothing any more.
+# All of a run's databases or none; a run that has ended takes nothing any more, nor does one that is gone renew.
 HOLD: Final = """
-if (redis.call('HGET', KEYS[1], 'exit_code') or '') ~= '' then return '' end
+local exit_code = redis.call('HGET', KEYS[1], 'exit_code')
+if exit_code and exit_code ~= '' or ARGV[3] == '1' and not exit_code then return '' end
 for i = 2, #KEYS do
   local holder = redis.call('GET', KEYS[i])
   if holder and holder ~= ARGV[1] then return holder end
@@ -113,6 +116,11 @@ redis.call('HSET', KEYS[1], 'touched', now)
 return tonumber(c[4])
 """
 )
+CANCEL: Final = """
+if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
+if redis.call('HGET', KEYS[1], 'exit_code') == '' then redis.call('HSET', KEYS[1], 'cancelled', 1) end
+return 1
+"""
 TURN: Final = (
     NOW
     + """
@@ -194,9 +202,17 @@ class RedisStore:
         keys = [self._cell_key(order.id, number, cell.uuid) for cell in order.cells]
         opened = bool(self._run(OPEN, [self._key("run", order.id), *keys], number - 1, number, *states))
         if opened:
-            for key in (self._key("run", order.id), *keys):
-                self._redis.expire(key, self._expires)
+            self.keep(order, number)
         return opened
+
+    def keep(self, order: Order, phase: int) -> None:
+        """Let what is known of a run that goes on not expire."""
+        with self._redis.pipeline(transaction=False) as pipe:
+            pipe.expire(self._key("run", order.id), self._expires)
+            for number in range(phase + 1):
+                for cell in order.cells:
+                    pipe.expire(self._cell_key(order.id, number, cell.uuid), self._expires)
+            pipe.execute()
 
     def close(self, order: Order, exit_code: int, holds: Iterable[str]) -> bool:
         """End a run; one caller alone is told True."""
@@ -208,9 +224,8 @@ class RedisStore:
 
         :raises RunGone: it is not there
         """
-        if not self._redis.exists(self._key("run", run)):
+        if not self._run(CANCEL, [self._key("run", run)]):
             raise RunGone(run)
-        self._redis.hset(self._key("run", run), "cancelled", 1)
 
     def load(self, run: str, phase: int | None = None) -> RunRecord:
         """A run with the cells of a phase, its current one unless named.
@@ -296,7 +311,7 @@ class RedisStore:
         """
         cursor, outcome = map(json.dumps, progress) if progress else ("", "")
         keys = [self._key("run", run), self._cell_key(run, phase, uuid)]
-        return str(self._run(RECORD, keys, token, int(lease * 1000), cursor, outcome))
+        return str(self._run(RECORD, keys, token, int(lease * 1000), cursor, outcome, self._expires))
 
     def advance(self, run: str, phase: int, uuid: str, token: str) -> int | None:
         """Give a claim up for the next slice; its sequence number, or None if the claim was lost."""
@@ -330,13 +345,14 @@ class RedisStore:
     def _hold_key(name: str) -> str:
         return f"{PREFIX}:hold:{name}"
 
-    def hold(self, run: str, names: Sequence[str], lease: float) -> str | None:
+    def hold(self, run: str, names: Sequence[str], lease: float, *, renew: bool = False) -> str | None:
         """Take or renew the exclusive right of a run to some databases: all or none.
 
+        :param renew: the run is known to the store; if it is not any more, nothing is held for it
         :returns: None, or the id of the run that holds one of them
         """
         keys = [self._key("run", run), *map(self._hold_key, names)]
-        holder = self._run(HOLD, keys, run, int(lease * 1000)) if names else ""
+        holder = self._run(HOLD, keys, run, int(lease * 1000), int(renew)) if names else ""
         return holder or None
 
     # -- workers ---------------------------------------------------------------------------------------------------

@@ -112,9 +112,9 @@ GONE: Final = st.sampled_from([Mark.OLD, Mark.NEW, Mark.LIVE, Mark.OLD, Mark.NEW
 NUMBERS: Final = st.integers(0, 30)
 KNOWN: Final = st.builds(
     Known,
-    st.sampled_from([Mapped.HERE, Mapped.HERE, *Mapped]),
-    st.sampled_from([True, False, None]),
-    st.booleans(),
+    st.sampled_from([Mapped.HERE, Mapped.HERE, Mapped.HERE, *Mapped]),
+    st.sampled_from([True, True, False, None]),
+    st.sampled_from([True, True, False]),
     st.integers(0, 2),
 )
 CHILD: Final = st.tuples(st.sampled_from(CHILDREN), MARKS, st.lists(MARKS, max_size=3))
@@ -130,7 +130,7 @@ def cells(referrers: Iterable[str]) -> st.SearchStrategy[Cell]:
     instance = st.builds(Instance, GONE, KNOWN, st.lists(CHILD, max_size=6), obstacle, was_here)
     return st.builds(
         Cell,
-        instances=st.lists(instance, max_size=8),
+        instances=st.lists(instance, min_size=1, max_size=8),
         strangers=st.lists(st.tuples(KNOWN, st.booleans()), max_size=3),
         groups=st.lists(GONE, max_size=4),
         rules=st.lists(st.tuples(st.none() | NUMBERS, st.none() | NUMBERS, MARKS), max_size=5),
@@ -140,6 +140,44 @@ def cells(referrers: Iterable[str]) -> st.SearchStrategy[Cell]:
         others=st.lists(st.tuples(st.sampled_from(["instance_id_mappings", "services"]), MARKS), max_size=4),
         in_the_way=st.lists(st.tuples(st.integers(0, 200), st.booleans()), max_size=2),
     )
+
+
+WELL_KNOWN: Final = Known(Mapped.HERE, True, spec=True, members=1)
+# One of each kind, small enough to be archived again and again.
+RICH: Final = Cell(
+    instances=[
+        Instance(
+            Mark.OLD,
+            WELL_KNOWN,
+            [
+                ("instance_actions", Mark.LIVE, [Mark.LIVE, Mark.LIVE]),
+                ("instance_actions", Mark.LIVE, [Mark.LIVE]),
+                ("instance_metadata", Mark.OLD, []),
+                ("migrations", Mark.NEW, []),
+            ],
+            None,
+            was_here=True,
+        ),
+        Instance(Mark.LIVE, WELL_KNOWN, [("instance_faults", Mark.OLD, [])], None, was_here=True),
+        Instance(Mark.OLD, Known(Mapped.ELSEWHERE, False, True, 1), [("instance_extra", Mark.OLD, [])], None, False),
+        Instance(Mark.NEW, WELL_KNOWN, [("instance_extra", Mark.NEW, [])], "share_mapping", False),
+        Instance(Mark.NEW, Known(Mapped.UNSCHEDULED, None, True, 2), [], None, False),
+        Instance(Mark.OLD, Known(Mapped.TWIN_OF_HERE, True, True, 0), [("migrations", Mark.OLD, [])], None, False),
+    ],
+    strangers=[
+        (WELL_KNOWN, True),
+        (Known(Mapped.HERE, True, True, 0), False),
+        (Known(Mapped.HERE, False, True, 0), True),
+        (Known(Mapped.NOWHERE, None, True, 0), False),
+    ],
+    groups=[Mark.OLD, Mark.NEW, Mark.LIVE],
+    rules=[(0, 0, Mark.OLD), (0, 1, Mark.LIVE), (2, 1, Mark.LIVE), (2, None, Mark.OLD)],
+    members=[(0, 0, Mark.OLD), (0, 1, Mark.OLD)],
+    hosts=[(Mark.OLD, [Mark.OLD, Mark.LIVE])],
+    task_log=[(Mark.LIVE, OLD), (Mark.OLD, None)],
+    others=[("instance_id_mappings", Mark.OLD)],
+    in_the_way=[(6, False), (7, True)],
+)
 
 
 @dataclass

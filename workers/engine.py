@@ -89,7 +89,7 @@ class CeleryEngine:
         :raises StoreAway: the store has not answered for ``AWAY`` seconds
         """
         watch = _Watch(listeners)
-        asked, cared, answered = False, 0.0, time.monotonic()
+        asked, cared, answered, seen = False, 0.0, time.monotonic(), 0
         while True:
             try:
                 if self.stop.is_set() and not asked:
@@ -98,9 +98,12 @@ class CeleryEngine:
                     on_stop()
                 if time.monotonic() - cared > LOOK_AFTER:
                     cared = time.monotonic()
-                    self._conductor.look_after(run, HOLD)
+                    self._conductor.look_after(run, HOLD, leading=False)
                 record = self._store.load(run)
-                watch.look(record)
+                for phase in range(seen, record.phase):  # what came in it after the last look
+                    watch.look(self._store.load(run, phase), phase)
+                seen = max(record.phase, 0)
+                watch.look(record, record.phase)
                 answered = time.monotonic()
                 if record.exit_code is not None:
                     return record, self._results(record)
@@ -123,12 +126,13 @@ class _Watch:
         self._rows: dict[tuple[int, str], int] = {}
         self._ended: set[tuple[int, str]] = set()
 
-    def look(self, record: RunRecord) -> None:
-        if record.phase < 0 or record.phase >= len(self._listeners):
+    def look(self, record: RunRecord, phase: int) -> None:
+        """:param record: with the cells of the phase"""
+        if not 0 <= phase < len(self._listeners):
             return
-        listener = self._listeners[record.phase]
-        for cell, result in zip(record.cells, results_of(record, record.phase), strict=True):
-            key = record.phase, cell.ref.uuid
+        listener = self._listeners[phase]
+        for cell, result in zip(record.cells, results_of(record, phase), strict=True):
+            key = phase, cell.ref.uuid
             if key not in self._rows and cell.state in (CellState.WORKING, CellState.DONE):
                 self._rows[key] = 0
                 listener.started(result.cell)

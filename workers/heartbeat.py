@@ -5,6 +5,7 @@ import os
 import socket
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from oslo_config import cfg
@@ -74,7 +75,7 @@ class Heartbeat:
 
     def _look_after_runs(self) -> None:
         for run in self._conductor.store.active():
-            self._conductor.look_after(run, HOLD)
+            self._try(partial(self._conductor.look_after, run, HOLD))
 
     def _beat(self) -> None:
         serves = None if not self._names else sorted(self._served)

@@ -26,7 +26,7 @@ from sqlalchemy import (
 from jobs.action import Action, CellResult, Cursor, FailureKind, Step, Target
 from jobs.conditions import older_than
 from jobs.db.api_rows import ApiRows
-from jobs.db.mover import Batch, Moved, TableMover, TreeQueue
+from jobs.db.mover import Batch, TableMover, TreeQueue
 from jobs.db.trees import INSTANCES, Forest, Node
 from jobs.retry import rollback, transactionally
 from jobs.sums import add
@@ -180,11 +180,15 @@ def _move_table(
                 yield Step(Archived(full=True), dict(at))
             return
         # What was moved is gone from the table: only when the whole batch is through may the cursor pass it.
+        # And only then is told what stayed, lest it be told twice.
+        stayed = _too_large(batch, ceiling)
         for done in mover.move(batch.ids):
             at["moved"] += done.rows.total()
-            yield Step(_outcome(root.name, done), dict(at))
+            stayed |= done.blocked
+            if done.rows or done.twins:
+                yield Step(Archived(dict(done.rows), dict(done.api), repaired=dict(done.twins)), dict(at))
         at["after"] = batch.last
-        yield Step(_too_large(root.name, batch), dict(at))
+        yield Step(_blocked(root.name, stayed), dict(at))
 
 
 def has_work(target: Target, params: Params) -> bool:
@@ -262,25 +266,11 @@ def _forest(cell: Connection) -> Forest:
     return forest
 
 
-def _outcome(table: str, done: Moved) -> Archived:
-    blocked = _blocked(table, done.blocked)
-    return replace(
-        blocked,
-        moved=dict(done.rows),
-        api=dict(done.api),
-        repaired=dict(done.twins),
-    )
-
-
-def _too_large(table: str, batch: Batch) -> Archived:
-    return _blocked(
-        table,
-        {
-            number: f"it brings along {rows} rows, more than one transaction may have; raise tree_ceiling in section "
-            "[cellkeeper] to move it"
-            for number, rows in batch.too_large.items()
-        },
-    )
+def _too_large(batch: Batch, ceiling: int) -> dict[int, str]:
+    return {
+        number: f"it brings along {rows} rows, more than tree_ceiling ({ceiling}) in section [cellkeeper]: raise it"
+        for number, rows in batch.too_large.items()
+    }
 
 
 def _remove_leftovers(cell: Connection, api: ApiRows, database: Database, at: Cursor) -> Generator[Step[Archived]]:

@@ -87,12 +87,11 @@ def test_the_configured_cell_fails(realcloud: RealCloud, config: Path) -> None:
     for one in call_all(lines, config=config, env=unknown):
         assert (one.code, one.out) == (255, "")
         assert "Unknown database 'nova_cell9'" in one.line
-    for one in call_all(lines, config=config, env={"OS_DATABASE__CONNECTION": ""}):
+    for one in call_all(lines[:2], config=config, env={"OS_DATABASE__CONNECTION": ""}):
         assert (one.code, one.out) == (255, "")
         assert one.line == "No database is configured: set connection in section [database] of nova.conf"
 
 
-@pytest.mark.xfail(strict=True, reason="defect: a cell mapping without a URL ends the command for all cells")
 def test_a_cell_without_a_url_costs_itself_only(realcloud: RealCloud, config: Path) -> None:
     realcloud.rows(API, "UPDATE cell_mappings SET database_connection = NULL WHERE name = 'cell2'")
     ended = call(f"{ARCHIVE} --until-complete", config=config)

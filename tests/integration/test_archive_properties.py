@@ -1,5 +1,6 @@
 """Whatever a cell holds and wherever the process dies over it: no row is lost, doubled or parted from its tree."""
 
+import itertools
 import json
 import re
 import shutil
@@ -39,10 +40,12 @@ from tests.forest import (
     moved,
     not_moved_away,
     read,
+    rows_by_uuid,
 )
 from tests.realcloud import RealCloud
 
 DELETE: Final = re.compile(r"DELETE FROM [`\"]?(\w+)")
+CHANGE: Final = re.compile("INSERT|UPDATE|DELETE")
 OURS: Final = frozenset((made_up.HERE, made_up.TWIN_OF_HERE))
 # So few keys per statement that a small forest crosses every border between two of them.
 FEW: Final = 2
@@ -50,7 +53,7 @@ ANY: Final = settings(
     deadline=None,
     derandomize=True,
     database=None,
-    phases=[Phase.explicit, Phase.generate],
+    phases=[Phase.explicit, Phase.generate, Phase.shrink],
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 
@@ -63,6 +66,7 @@ class Moment(Enum):
     """What a process dies over."""
 
     STATEMENT = "before it sends a statement"
+    CHANGE = "before it sends a statement that changes rows, or commits"
     COMMIT = "before it commits, in the cell or in the API database"
     STEP = "after a step, in peace"
 
@@ -82,10 +86,12 @@ class Life:
 
 LIVES: Final = st.lists(
     st.one_of(
-        st.builds(Life, st.just(Moment.STATEMENT), st.integers(0, 160), st.booleans()),
-        st.builds(Life, st.just(Moment.COMMIT), st.integers(0, 15), st.booleans()),
-        st.builds(Life, st.just(Moment.STEP), st.integers(0, 25), st.booleans()),
+        st.builds(Life, st.just(Moment.STATEMENT), st.integers(0, 120), st.booleans()),
+        st.builds(Life, st.just(Moment.CHANGE), st.integers(0, 50), st.booleans()),
+        st.builds(Life, st.just(Moment.COMMIT), st.integers(0, 9), st.booleans()),
+        st.builds(Life, st.just(Moment.STEP), st.integers(0, 9), st.booleans()),
     ),
+    min_size=1,
     max_size=3,
 )
 PARAMS: Final = st.builds(
@@ -118,13 +124,15 @@ class Witness:
     """Sees every statement and every commit of the code under test, and puts an end to it at one of them.
 
     :ivar committed: the transactions of the cell that moved rows
+    :ivar passed: how many moments of each kind there were
     """
 
     def __init__(self, cell: Database) -> None:
         self.committed: list[Transaction] = []
+        self.passed: Counter[Moment] = Counter()
         self._cell = cell.url
         self._current = Transaction()
-        self._left: dict[Moment, int] = {}
+        self._last: Life | None = None
         self._dead = False
 
     def __enter__(self) -> Self:
@@ -145,21 +153,23 @@ class Witness:
     def doom(self, life: Life | None) -> None:
         """A new process begins; None: it lives to its end."""
         self._dead = False
-        self._left = {life.moment: life.at} if life else {}
+        self._last = life
         self._current = Transaction()
         self.committed = []
+        self.passed.clear()
 
     def pass_by(self, moment: Moment) -> None:
         """:raises Death: this was the last moment"""
-        if self._left.get(moment) == 0:
+        if self._last and self._last.moment is moment and self._last.at == self.passed[moment]:
             self._dead = True
         if self._dead:
             raise Death
-        if moment in self._left:
-            self._left[moment] -= 1
+        self.passed[moment] += 1
 
-    def _before_statement(self, *_: Any) -> None:
+    def _before_statement(self, _connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
         self.pass_by(Moment.STATEMENT)
+        if CHANGE.match(statement):
+            self.pass_by(Moment.CHANGE)
 
     def _after_statement(self, connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
         match = DELETE.match(statement)
@@ -168,6 +178,7 @@ class Witness:
 
     def _before_commit(self, connection: Connection) -> None:
         self.pass_by(Moment.COMMIT)
+        self.pass_by(Moment.CHANGE)
         if connection.engine.url == self._cell:
             if self._current.deleted:
                 self.committed.append(self._current)
@@ -335,10 +346,19 @@ class Trial:
         while cursor or done.rows:
             cursor = None
             done = self._run_whole(cursor)
-        assert moved(self.first_cell, self.cell) == self.forest.moving
-        assert_api_rows_are_right(self.first_api, self.api, gone=self.archived | self.leftovers)
+        self.check_end()
         assert {(blocked.table, blocked.id) for blocked in done.blocked} == self.forest.blocked
         assert done.blocked_count == len(self.forest.blocked)
+
+    def check_end(self) -> None:
+        """What is true when all is done."""
+        assert moved(self.first_cell, self.cell) == self.forest.moving
+        assert_api_rows_are_right(self.first_api, self.api, gone=self.archived | self.leftovers)
+
+    def has_instances_without_api_rows(self) -> bool:
+        """Whether an instance is in the cell whose API rows are gone."""
+        had, have = rows_by_uuid(self.first_api), rows_by_uuid(self.api)
+        return any(row["uuid"] in had.keys() - have.keys() for row in self.cell["instances"].values())
 
     def _run_whole(self, cursor: Cursor | None) -> Archived:
         cell, api = self.cell, self.api
@@ -365,17 +385,22 @@ def shadows(cell: Contents) -> int:
 
 
 def go_through(bench: Bench, plan: made_up.Cell, params: Params, lives: list[Life], few: bool) -> None:
+    """Lead the processes through their lives, and one to the end."""
     bench.fill(made_up.sheet(plan))
     with Witness(bench.cell) as witness, pytest.MonkeyPatch.context() as patch:
         if few:
-            for name in ("trees.KEYS_PER_STATEMENT", "mover.KEYS_PER_STATEMENT", "api_rows.UUIDS_PER_STATEMENT"):
-                patch.setattr(f"jobs.db.{name}", FEW)
+            take_few_keys(patch)
         trial = Trial(bench, params, witness)
         cursor = None
         for life in lives:
             steps = trial.run(cursor, life)
             cursor = json.loads(json.dumps(steps[-1].cursor)) if steps and life.handed_on else None
         trial.finish(cursor)
+
+
+def take_few_keys(patch: pytest.MonkeyPatch) -> None:
+    for name in ("trees.KEYS_PER_STATEMENT", "mover.KEYS_PER_STATEMENT", "api_rows.UUIDS_PER_STATEMENT"):
+        patch.setattr(f"jobs.db.{name}", FEW)
 
 
 @pytest.fixture(scope="module")
@@ -388,12 +413,31 @@ def real_schema(loaded_realcloud: RealCloud) -> RealSchema:
     return RealSchema(loaded_realcloud)
 
 
-@settings(ANY, max_examples=150)
+@settings(ANY, max_examples=100)
 @given(plan=made_up.cells(SQLite.referrers), params=PARAMS, lives=LIVES, few=st.booleans())
-def test_no_row_is_lost_wherever_the_process_dies(
+def test_no_row_is_lost_whatever_there_is_and_wherever_the_process_dies(
     sqlite: SQLite, plan: made_up.Cell, params: Params, lives: list[Life], few: bool
 ) -> None:
     go_through(sqlite, plan, params, lives, few)
+
+
+def test_no_row_is_lost_at_any_moment_of_a_run(sqlite: SQLite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One process after the other dies, each over another change, on the same rows."""
+    take_few_keys(monkeypatch)
+    params = Params(max_rows=12, until_complete=True, task_log=True, repair=True)
+    bare = 0
+    with Witness(sqlite.cell) as witness:
+        for at in itertools.count():
+            sqlite.fill(made_up.sheet(made_up.RICH))
+            trial = Trial(sqlite, params, witness)
+            trial.run(None, Life(Moment.CHANGE, at, handed_on=False))
+            if witness.passed[Moment.CHANGE] < at:
+                break
+            bare += trial.has_instances_without_api_rows()
+            trial.run(None)
+            trial.check_end()
+    assert at > 60, "there was not much to die over"
+    assert bare, "no process died between the two commits"
 
 
 @settings(ANY, max_examples=20)

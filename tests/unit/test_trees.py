@@ -413,7 +413,6 @@ def test_trees_are_counted_with_all_that_hangs_on_them(tmp_path: Path) -> None:
         assert count_rows(connection, root, rows) == {1: 6, 2: 2, 3: 1}
 
 
-@pytest.mark.xfail(strict=True, reason="defect: a row that names its root twice is counted twice")
 def test_a_row_that_names_its_root_twice_counts_once(tmp_path: Path) -> None:
     tiny = Tiny(tmp_path, GROUPS)
     tiny.insert("security_groups", "id, deleted", (1, 1))

@@ -192,7 +192,6 @@ def test_what_is_no_url_of_a_database_is_refused_without_repeating_it(url: str) 
     assert caught.value.__cause__ is None
 
 
-@pytest.mark.xfail(strict=True, reason="defect: what stands behind an @ in a password is taken for the host")
 def test_an_at_sign_in_a_password_that_is_not_encoded_shows_nothing_of_it() -> None:
     try:
         shown = str(database("mysql://nova:part1@part2@db1/nova"))

@@ -30,6 +30,8 @@ PATIENCE: Final = {
     "workers.heartbeat.INTERVAL": 0.5,
     "workers.heartbeat.LIFE": 3.0,
 }
+# It outlives whoever is killed: its input ends with the process that holds the other end, whatever the reason.
+GUARD: Final = 'read -r _; kill -9 "-$1"'
 AUDIT: Final = re.compile(r"run (\w+): db\.\w+ by .* exit code (\d+)$", re.MULTILINE)
 
 
@@ -62,12 +64,19 @@ class Worker:
                 env=environment(hooked() | dict(env or {})),
                 start_new_session=True,
             )
+        self._guard = subprocess.Popen(
+            ["sh", "-c", GUARD, "guard", str(self.process.pid)],
+            stdin=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.kill()
+        self._guard.communicate()
 
     @property
     def log(self) -> str:
@@ -106,11 +115,6 @@ class Worker:
         self.process.wait()
 
 
-def audits(*workers: Worker) -> list[tuple[str, int]]:
-    """The runs that these workers finished, with their exit codes."""
-    return [(run, int(code)) for worker in workers for run, code in AUDIT.findall(worker.log)]
-
-
 class Site:
     """A cloud with a broker, as the commands of one operator see it.
 
@@ -125,6 +129,7 @@ class Site:
         self.cloud = cloud
         self.broker = broker
         self.config = cloud.config(folder)
+        self._log = folder / "commands.log"
         options = {"broker_url": broker.url(database), "slice_seconds": 0.3, "lease_seconds": 2.0} | celery
         lines = "".join(f"{name} = {value}\n" for name, value in options.items())
         self.config.write_text(f"{self.config.read_text()}[celery]\n{lines}")
@@ -138,15 +143,16 @@ class Site:
 
     def start(self, line: str) -> Running:
         """Start a command."""
-        return Running(line, config=self.config, env=hooked())
+        return Running(f"--log-file {self._log} {line}", config=self.config, env=hooked())
 
     def call(self, line: str) -> Ended:
         """Run a command to its end."""
-        return call(line, config=self.config, env=hooked())
+        return call(f"--log-file {self._log} {line}", config=self.config, env=hooked())
 
-    def newest(self) -> str:
-        """The id of the run that was started last."""
-        return self.store.recent()[0]
+    def audits(self, *workers: Worker) -> list[tuple[str, int]]:
+        """The runs that these workers and all commands finished, with their exit codes."""
+        logs = [worker.log for worker in workers] + ([self._log.read_text()] if self._log.exists() else [])
+        return [(run, int(code)) for log in logs for run, code in AUDIT.findall(log)]
 
     def begun(self, running: Running) -> str:
         """The id of a run that a command starts, as soon as it is there."""
@@ -181,6 +187,14 @@ class Site:
         with suppress(RunGone):
             return self.record(run).exit_code is not None
         return True
+
+    def end_all(self) -> None:
+        """End the runs that a test has left."""
+        self.broker.revive()
+        for run in self.store.active():
+            with suppress(RunGone):
+                self.store.cancel(run)
+            until(lambda run=run: self.ended(run))  # type: ignore[misc]
 
     def until_ended(self, run: str) -> int:
         """Wait until a run is over, without anybody who waits for it; its exit code."""

@@ -314,7 +314,6 @@ def test_a_cell_without_a_worker_has_a_grace(stage: Stage) -> None:
     assert stage.states(run) == ["waiting", "waiting"]
 
 
-@pytest.mark.xfail(strict=True, reason="defect: the grace counts from the cell's last sign of life")
 def test_the_grace_begins_when_the_last_worker_is_gone(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """A cell that has waited for long, because the worker is busy with others, outlives the worker's restart."""
     monkeypatch.setattr(module, "GRACE", 1.0)

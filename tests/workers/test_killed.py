@@ -4,6 +4,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from tests.acceptance.program import until
 from tests.inventory import Inventory
 from tests.realcloud import RealCloud
 from tests.services import Redis
-from tests.workers.fleet import Site, Worker, audits
+from tests.workers.fleet import Site, Worker
 
 ARCHIVE = "db archive_deleted_rows --all-cells --until-complete"
 # Some seconds of work, in some sixty transactions.
@@ -40,9 +41,10 @@ def worker(shared_site: Site, tickets: Path) -> Iterator[Worker]:
 
 
 @pytest.fixture
-def site(shared_site: Site, worker: Worker, realcloud: RealCloud) -> Site:
-    """The cloud as dumped, with a worker that serves it."""
-    return shared_site
+def site(shared_site: Site, worker: Worker, realcloud: RealCloud) -> Iterator[Site]:
+    """The cloud as dumped, with a worker that serves it; no run outlives its test."""
+    yield shared_site
+    shared_site.end_all()
 
 
 @pytest.fixture
@@ -72,7 +74,7 @@ def assert_all_is_done(site: Site, before: Inventory, run: str, *workers: Worker
     before.check_complete()
     rows = sum(len(moving) for moving in before.moving.values())
     assert site.rows(run) == rows if exactly else 0 < site.rows(run) <= rows
-    until(lambda: [(name, code) for name, code in audits(*workers) if name == run] == [(run, 1)])
+    until(lambda: [(name, code) for name, code in site.audits(*workers) if name == run] == [(run, 1)])
     assert [site.store.queue_length(f"cell.{uuid}") for uuid in site.cloud.uuids.values()] == [0] * 4
 
 
@@ -96,8 +98,9 @@ def test_children_that_are_killed_in_the_middle_of_a_slice(site: Site, worker: W
         until(lambda: site.ended(run) or victim(site, run, seen) is not None)
         if found := victim(site, run, seen):
             cell, pid = found
+            with suppress(ProcessLookupError):  # its last step was recorded after its death
+                os.kill(pid, signal.SIGKILL)
             seen[cell] = site.rows(run, cell)
-            os.kill(pid, signal.SIGKILL)
     assert seen
     assert_all_is_done(site, before, run, worker, exactly=False)
 
@@ -206,5 +209,5 @@ def test_a_redis_that_is_emptied(site: Site, worker: Worker, before: Inventory) 
     ended = running.end()
     assert (ended.code, ended.out) == (255, "")
     assert ended.line == f"The store knows no run {run}: it was emptied, or the run has expired"
-    assert [one for one in audits(worker) if one[0] == run] == []
+    assert [one for one in site.audits(worker) if one[0] == run] == []
     assert_the_rest_can_be_done(site, before)

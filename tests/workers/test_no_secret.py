@@ -3,6 +3,7 @@
 import re
 import socket
 import threading
+from base64 import b64decode
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -39,6 +40,15 @@ class Monitor:
         self._thread.join()
         self._link.close()
         return b"".join(self._seen).decode(errors="replace")
+
+
+def readable(text: str) -> str:
+    """A text with what Celery wrapped in Base64, unwrapped behind it."""
+    found = [text]
+    for word in re.findall(r"[A-Za-z0-9+/]{40,}={0,2}", text):
+        with suppress(ValueError):
+            found.append(b64decode(word, validate=True).decode(errors="replace"))
+    return "\n".join(found)
 
 
 def titles(session: int) -> str:
@@ -90,7 +100,12 @@ def seen(shared_site: Site, loaded_realcloud: RealCloud) -> dict[str, str]:
                 assert running.end().code == code
         stored.append(dump(site))
         log = worker.log
-    return {"store": "\n".join(stored), "titles": "\n".join(named), "log": log, "traffic": monitor.end()}
+    return {
+        "store": readable("\n".join(stored)),
+        "titles": "\n".join(named),
+        "log": readable(log),
+        "traffic": readable(monitor.end()),
+    }
 
 
 # Where, and what must have been seen there: else nothing was looked at.

@@ -312,7 +312,6 @@ def test_the_end_of_a_run_frees_nothing_of_others(store: RedisStore, run: Order)
     assert store.hold("next", ["archive:a"], LEASE) == "other"
 
 
-@pytest.mark.xfail(strict=True, reason="defect: it is listed as cancelled then")
 def test_what_is_cancelled_after_its_end_stays_as_it_ended(store: RedisStore, run: Order) -> None:
     store.close(run, 1, [])
     store.cancel("r")
@@ -430,7 +429,6 @@ def test_everything_of_a_run_expires(store: RedisStore, run: Order, client: Clie
     assert sorted(ever) == ["cellkeeper:active", "cellkeeper:runs"]
 
 
-@pytest.mark.xfail(strict=True, reason="defect: a run is gone so long after its phase began, whoever works on it")
 def test_a_run_that_is_worked_on_does_not_expire(client: Client) -> None:
     store = RedisStore(client, 1)
     run = begin(store, order())

@@ -20,7 +20,7 @@ from tests.acceptance.program import Running, until
 from tests.inventory import Inventory
 from tests.realcloud import RealCloud
 from tests.services import Redis, free_port
-from tests.workers.fleet import Site, Worker, audits, hooked
+from tests.workers.fleet import Site, Worker, hooked
 
 ACTION = "db.archive_deleted_rows"
 ARCHIVE = "db archive_deleted_rows --all-cells --until-complete"
@@ -38,9 +38,10 @@ def without_broker(loaded_realcloud: RealCloud, tmp_path_factory: pytest.TempPat
 
 
 @pytest.fixture
-def site(shared_site: Site, shared_worker: Worker, realcloud: RealCloud) -> Site:
-    """The cloud as dumped, with a worker that serves all of it."""
-    return shared_site
+def site(shared_site: Site, shared_worker: Worker, realcloud: RealCloud) -> Iterator[Site]:
+    """The cloud as dumped, with a worker that serves all of it; no run outlives its test."""
+    yield shared_site
+    shared_site.end_all()
 
 
 def detach(site: Site) -> str:
@@ -109,7 +110,8 @@ def test_a_message_of_an_unknown_format_is_refused_by_name(site: Site) -> None:
     failure = site.cells("future")["cell1"].failure
     assert failure is not None
     assert re.fullmatch(r"a worker on [^ ]+ knows format 1 of messages, not 2: upgrade it", failure[1])
-    assert failure[1] in site.call("runs show future").err
+    shown = site.call("runs show future")
+    assert failure[1] in shown.out + shown.err
     assert site.cloud.checksums() == rows
 
 
@@ -131,24 +133,11 @@ def test_runs_at_once_are_serialised_and_each_says_what_it_did(site: Site, share
         assert earlier.finished is not None
         assert earlier.finished <= later.started
     assert sum(line.startswith("Waiting for another run: db.arch") for one in ended for line in one.err.split("\n")) > 0
-    told = [run for run, _ in audits(shared_worker)]
+    told = [run for run, _ in site.audits(shared_worker)]
     assert len(told) == len(set(told))
 
 
-def test_who_does_not_want_to_wait_is_told_who_is_at_work(site: Site) -> None:
-    run = detach(site)
-    before = site.store.recent()
-    ended = site.call(f"{ARCHIVE} --no-wait")
-    holder = rf"{re.escape(ACTION)}, run {run} by [^ ]+@[^ ]+, since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
-    assert ended.code == 255
-    assert re.fullmatch(f"Another run is at work on one of the databases: {holder}", ended.line)
-    assert site.store.recent() == before
-    assert site.call("db purge --all --all-cells --no-wait").code in (0, 3)  # another command, so not in its way
-    assert site.call(f"runs cancel {run}").code == 0
-    assert site.call(f"runs wait {run}").code == 1
-
-
-def test_a_detached_run_is_listed_shown_cancelled_and_waited_for(site: Site) -> None:
+def test_a_detached_run_is_named_listed_shown_cancelled_and_waited_for(site: Site) -> None:
     before = Inventory(site.cloud)
     run = detach(site)
     shown = json.loads(site.call(f"runs show {run} -f json").out)
@@ -156,6 +145,14 @@ def test_a_detached_run_is_listed_shown_cancelled_and_waited_for(site: Site) -> 
     assert shown["cells"] == ["cell0", "cell1", "cell2", "cell3"]
     (phase,) = shown["phases"]
     assert {cell["state"] for cell in phase["cells"]} <= {"waiting", "working", "done"}
+
+    runs = site.store.recent()
+    refused = site.call(f"{ARCHIVE} --no-wait")
+    holder = rf"{re.escape(ACTION)}, run {run} by [^ ]+@[^ ]+, since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
+    assert refused.code == 255
+    assert re.fullmatch(f"Another run is at work on one of the databases: {holder}", refused.line)
+    assert site.store.recent() == runs
+
     cancelled = site.call(f"runs cancel {run}")
     assert (cancelled.code, cancelled.out, cancelled.err) == (0, "", "")
     assert site.call(f"runs wait {run}").code == 1
@@ -243,19 +240,19 @@ def test_a_cell_that_is_mapped_later_is_served_without_a_restart(site: Site, sha
     assert shared_worker.log.count("serving cell3") == 2
 
 
-def test_a_run_of_another_version_keeps_nobody_from_being_looked_after(site: Site) -> None:
-    """The store knows runs of a newer program, too: an action that this one does not know."""
-    unknown = Order("newer", (Phase("db.of_the_future", {}),), (), "somebody")
-    for number in range(8):  # the order in which a set is walked is nobody's
-        site.store.create(replace(unknown, id=f"newer{number}"))
+def test_a_run_of_another_version_keeps_nobody_from_being_looked_after(site: Site, shared_worker: Worker) -> None:
+    """The store knows runs of a newer program, too: with an action that this one does not know."""
+    newer = Order("newer", (Phase("db.of_the_future", {}),), (), "somebody")
     lost = CellRef(site.cloud.uuids["cell3"], "cell3", "any")
-    run = Order("older", (Phase(ACTION, encode(Params(until_complete=True))),), (lost,), "somebody")
+    older = Order("older", (Phase(ACTION, encode(Params(until_complete=True))),), (lost,), "somebody")
+    Conductor(site.store, lambda _message: None).start(older)  # its message is lost
+    site.store.create(newer)
     try:
-        Conductor(site.store, lambda _message: None).start(run)  # its message is lost
-        site.until_ended("older")
+        until(lambda: site.ended("older") or "the heartbeat failed" in shared_worker.log)
+        assert "the heartbeat failed" not in shared_worker.log
     finally:
-        for number in range(8):
-            site.store.forget_active(f"newer{number}")
+        site.store.forget_active("newer")
+        site.store.forget_active("older")
 
 
 def test_a_broker_that_is_down_is_said_to_be_down(without_broker: Running, realcloud: RealCloud) -> None:
