@@ -73,13 +73,13 @@ class InlineEngine:
         results = []
         left: P | None = params
         for target, look in zip(targets, looks, strict=True):
-            if left is None or self.stop.is_set():
+            if look is False and not self.stop.is_set():
+                result = CellResult(target.cell, action.nothing)
+                self.listener.finished(result)
+            elif left is None or self.stop.is_set():
                 result = self._not_begun(action)(target)
             elif isinstance(look, Failure):
                 result = CellResult(target.cell, action.nothing, look, complete=False)
-                self.listener.finished(result)
-            elif not look:
-                result = CellResult(target.cell, action.nothing)
                 self.listener.finished(result)
             else:
                 result = self._work(action, left, target)

@@ -52,6 +52,7 @@ def urls(realcloud: RealCloud, silent_port: int) -> dict[str, str]:
         "no file": f"sqlite:////nonexistent/{MariaDB.PASSWORD[:4]}.db",
         "unknown driver": f"mysql+nova://{LOGIN}@{place}/nova_api",
         "unknown option": f"mysql+pymysql://{LOGIN}@{place}/nova_api?nova=1",
+        "unknown charset": f"mysql+pymysql://{LOGIN}@{place}/nova_api?charset=nova",
         "odd host": f"mysql+pymysql://{LOGIN}@nova..invalid/nova_api",
         "no certificate": f"mysql+pymysql://{LOGIN}@{place}/nova_api?ssl_ca=/nonexistent/ca.pem",
     }
@@ -78,10 +79,10 @@ def test_it_cannot_be_used(config: Path, urls: dict[str, str], case: str, words:
 @pytest.mark.parametrize(
     "case",
     [
-        "unknown host",
-        "another kind",
-        "no file",
-        *(pytest.param(case) for case in ("unknown driver", "unknown option", "odd host", "no certificate")),
+        *("unknown host", "another kind", "no file", "unknown driver", "unknown option", "odd host", "no certificate"),
+        pytest.param(
+            "unknown charset", marks=pytest.mark.xfail(strict=True, reason="defect: 255 instead of 3, and not named")
+        ),
     ],
 )
 def test_its_url_cannot_be_right(config: Path, urls: dict[str, str], case: str) -> None:

@@ -103,11 +103,7 @@ def in_shell(line: str, config: Path) -> tuple[int, str, str]:
     [
         pytest.param("2>/dev/full", 1, id="a full disk for messages"),
         pytest.param(">&-", 1, id="no standard output"),
-        pytest.param(
-            "2>&-",
-            1,
-            id="no standard error",
-        ),
+        pytest.param("2>&-", 1, id="no standard error"),
     ],
 )
 def test_a_missing_stream_changes_nothing_but_what_is_printed(sample: Path, redirection: str, code: int) -> None:

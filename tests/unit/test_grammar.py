@@ -18,7 +18,7 @@ class Parsed(NamedTuple):
 
     :ivar command: its own name
     :ivar options: those of the command that were given
-    :ivar words: the global options, as oslo.config gets them
+    :ivar words: the global options as oslo.config gets them, and their values
     """
 
     command: str | None
@@ -39,7 +39,8 @@ def parsed(line: str) -> Parsed:
     typed = {
         key: value for key, value in context.params.items() if source(key) is click.core.ParameterSource.COMMANDLINE
     }
-    return Parsed(command.name, typed, given.get("words", []))
+    words = [part for word in given.get("words", []) for part in word.split("=", 1)]
+    return Parsed(command.name, typed, words)
 
 
 def usage_error(line: str, capsys: pytest.CaptureFixture[str]) -> str:
@@ -172,7 +173,7 @@ def test_behind_a_command_new_and_global_options_are_written_in_full(
 )  # fmt: skip
 def test_global_options_stand_before_behind_or_on_both_sides(line: str, words: list[str]) -> None:
     """CLI-1"""
-    assert [part for word in parsed(line).words for part in word.split("=", 1)] == words
+    assert parsed(line).words == words
 
 
 @pytest.mark.parametrize(

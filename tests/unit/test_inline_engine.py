@@ -32,6 +32,10 @@ class Rows:
     def __add__(self, other: "Rows") -> "Rows":
         return Rows(self.rows + other.rows)
 
+    @property
+    def by_table(self) -> dict[str, int]:
+        return {"rows": self.rows}
+
 
 @dataclass(frozen=True)
 class Budget:
@@ -239,15 +243,7 @@ def test_the_listener_hears_each_step_in_order() -> None:
     assert [result.outcome.rows for result in results] == [5, 2]
 
 
-@pytest.mark.parametrize(
-    "budget",
-    [
-        Budget(),
-        pytest.param(
-            Budget(rows=5),
-        ),
-    ],
-)
+@pytest.mark.parametrize("budget", [Budget(), Budget(rows=5)])
 def test_a_stop_before_the_beginning_begins_nothing(budget: Budget) -> None:
     def work(*_: Any) -> Generator[Step[Rows]]:
         raise AssertionError("it must not begin")
@@ -400,7 +396,7 @@ class Ledger:
         pytest.param((2, 3, 4), 99, [(2, True), (3, True), (4, True)], [(0, 99), (1, 97), (2, 94)], id="enough"),
         pytest.param((2, 3, 4), 4, [(2, True), (2, False), (0, False)], [(0, 4), (1, 2)], id="gone in the second"),
         pytest.param((9, 3, 4), 4, [(4, False), (0, False), (0, False)], [(0, 4)], id="gone in the first"),
-        pytest.param((0, 3, 0), 3, [(0, True), (3, False), (0, True)], [(1, 3)], id="cells without work"),
+        pytest.param((0, 3, 0), 4, [(0, True), (3, True), (0, True)], [(1, 4)], id="cells without work"),
         pytest.param((0, 0), 3, [(0, True), (0, True)], [], id="no work at all"),
         pytest.param((7,), 99, [(7, True)], [(0, 99)], id="one cell"),
     ],
@@ -447,6 +443,18 @@ def test_in_turn_a_cell_that_cannot_be_asked_is_one_failure() -> None:
     assert results[1].failure.reason == "cell is gone"
     assert ledger.budgets == [(0, 99), (2, 97)]
     assert diary.of(1) == [("failed",)]
+
+
+@pytest.mark.xfail(strict=True, reason="defect: what the looks have found is forgotten once the budget is gone")
+def test_in_turn_what_the_looks_found_is_told_also_when_the_budget_is_gone() -> None:
+    def has_work(target: Target, _: Budget) -> bool:
+        if number(target) == 1:
+            raise Unreachable("cell is gone")
+        return number(target) == 0
+
+    results = run(InlineEngine(4, 4), action(Ledger(3, 0, 0).work, has_work), Budget(rows=3), apart(3))
+    assert [result.failure.reason if result.failure else None for result in results] == [None, "cell is gone", None]
+    assert [result.complete for result in results] == [False, False, True]
 
 
 def test_in_turn_a_stop_begins_no_further_cell() -> None:
