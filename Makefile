@@ -1,6 +1,8 @@
 # Each target says what it does by the words behind its name; `make` alone prints them.
 PYTHON ?= python3
 PYTEST_OPTIONS ?=
+# Tests of fleets of workers: each waits for leases, graces and restarts.
+FLEET := $(addprefix tests/workers/test_,both_engines.py killed.py trouble.py)
 
 BIN := .venv/bin
 DEMO_READY := .venv/.ready
@@ -24,7 +26,11 @@ demo: $(DEMO_READY) ## show cellkeeper at work on a made-up cloud; needs no data
 
 .PHONY: test
 test: $(LIBVIRT_READY) services ## run all tests, on MariaDB servers of their own (PYTEST_OPTIONS="-k archive")
-	@$(BIN)/python -m pytest $(PYTEST_OPTIONS)
+	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(FLEET:%=--ignore=%) $(PYTEST_OPTIONS)
+
+.PHONY: test-workers
+test-workers: $(LIBVIRT_READY) services ## run the tests that start, stop and kill whole workers (minutes)
+	@$(BIN)/python -m pytest $(FLEET) $(PYTEST_OPTIONS)
 
 .PHONY: test-fast
 test-fast: $(TESTS_READY) ## run the tests that need no server

@@ -1,6 +1,7 @@
 """A cloud to measure on: a private MariaDB with the API database and cells, in the schema of a real cloud."""
 
 import gzip
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -9,7 +10,7 @@ from typing import Final
 
 from pymysql.constants import CLIENT
 
-from benchmarks.data import API_TABLES, ROWS, Link, fill_api, fill_cell
+from benchmarks.data import API_TABLES, ROWS, ROWS_PER_INSTANCE, Link, fill_api, fill_cell
 from jobs.action import Target
 from novadb.cells import Cell
 from novadb.engine import Database
@@ -40,6 +41,10 @@ connection = {api}
 [cellkeeper]
 lock_path = {locks}
 """
+
+
+class WrongResult(Exception):
+    """What was measured did not do what it was to do."""
 
 
 class Cloud:
@@ -107,6 +112,22 @@ class Cloud:
         """Rows of instances in the API database."""
         counts = " + ".join(f"(SELECT COUNT(*) FROM {table})" for table in API_TABLES)
         return int(self.server.execute(f"SELECT {counts}", API)[0][0])
+
+    def check_archived(self, instances: int) -> None:
+        """Check that all instances of the first cell are archived: whoever is quick by doing less has not won.
+
+        :raises WrongResult: they are not
+        """
+        cell = self.cells[0]
+        left, moved, api = self.rows(cell), self.rows(cell, "shadow_"), self.api_rows()
+        if (left, moved, api) != (0, instances * ROWS_PER_INSTANCE, 0):
+            raise WrongResult(f"{left} rows are left, {moved} in shadow tables, {api} left in the API database")
+
+    def processor(self) -> float:
+        """Seconds of CPU that the server has used so far."""
+        number = (self.server.folder / "pid").read_text()
+        fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     @contextmanager
     def link(self, database: str) -> Iterator[Link]:

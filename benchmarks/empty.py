@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 from typing import Final
 
-from benchmarks.archive import COMMAND, WrongResult
-from benchmarks.cloud import cloud
+from benchmarks.cloud import WrongResult, cloud
+from benchmarks.stock import COMMAND
 from benchmarks.tables import markdown, middle
 
 CELLS: Final = 20

@@ -3,8 +3,7 @@
 import time
 from typing import Final
 
-from benchmarks.archive import WrongResult
-from benchmarks.cloud import Cloud, cloud
+from benchmarks.cloud import Cloud, WrongResult, cloud
 from benchmarks.data import ROWS_PER_INSTANCE
 from benchmarks.proxy import delayed
 from benchmarks.tables import markdown, middle

@@ -7,9 +7,9 @@ import time
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from benchmarks.archive import COMMAND, OWN_PROGRAM, WrongResult
-from benchmarks.cloud import Cloud, cloud
+from benchmarks.cloud import Cloud, WrongResult, cloud
 from benchmarks.data import ROWS_PER_INSTANCE
+from benchmarks.stock import COMMAND, OWN_PROGRAM
 from benchmarks.tables import markdown
 
 FEW_ROWS: Final = 10_000

@@ -14,12 +14,9 @@ def markdown(header: Row, rows: Sequence[Row]) -> str:
 
 
 def _line(row: Row, widths: Sequence[int]) -> str:
-    cells = [text.ljust(width) if not number else text.rjust(width) for number, (text, width) in _numbered(row, widths)]
+    first, *others = zip(row, widths, strict=True)
+    cells = [first[0].ljust(first[1]), *(text.rjust(width) for text, width in others)]
     return f"| {' | '.join(cells)} |"
-
-
-def _numbered(row: Row, widths: Sequence[int]) -> list[tuple[int, tuple[str, int]]]:
-    return list(enumerate(zip(row, widths, strict=True)))
 
 
 def middle(values: Sequence[float]) -> float:

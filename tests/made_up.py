@@ -27,6 +27,7 @@ class Mark(Enum):
     OLD = (True, OLD)
     NEW = (True, NEW)
     TIMELESS = (True, None)
+    RESTORED = (0, OLD)
     UNKNOWN = (None, None)
 
 
@@ -107,8 +108,8 @@ SIZES_OF_A_HOST: Final = (
     *("vcpus", "memory_mb", "local_gb", "vcpus_used", "memory_mb_used", "local_gb_used"),
     "hypervisor_version",
 )
-MARKS: Final = st.sampled_from([Mark.LIVE, Mark.OLD, Mark.NEW, Mark.OLD, Mark.TIMELESS, Mark.UNKNOWN])
-GONE: Final = st.sampled_from([Mark.OLD, Mark.NEW, Mark.LIVE, Mark.OLD, Mark.NEW, Mark.TIMELESS])
+MARKS: Final = st.sampled_from([Mark.LIVE, Mark.OLD, Mark.NEW, Mark.OLD, Mark.TIMELESS, Mark.RESTORED, Mark.UNKNOWN])
+GONE: Final = st.sampled_from([Mark.OLD, Mark.NEW, Mark.LIVE, Mark.OLD, Mark.NEW, Mark.TIMELESS, Mark.RESTORED])
 NUMBERS: Final = st.integers(0, 30)
 KNOWN: Final = st.builds(
     Known,

@@ -343,6 +343,8 @@ class Trial:
     def finish(self, cursor: Cursor | None) -> None:
         """Run as an operator's script does, until there is nothing left, and check the end."""
         done = self._run_whole(cursor)
+        if self.params.until_complete:
+            self.check_end()
         while cursor or done.rows:
             cursor = None
             done = self._run_whole(cursor)
@@ -391,10 +393,13 @@ def go_through(bench: Bench, plan: made_up.Cell, params: Params, lives: list[Lif
         if few:
             take_few_keys(patch)
         trial = Trial(bench, params, witness)
-        cursor = None
+        cursor: Cursor | None = None
         for life in lives:
             steps = trial.run(cursor, life)
-            cursor = json.loads(json.dumps(steps[-1].cursor)) if steps and life.handed_on else None
+            if steps:
+                cursor = json.loads(json.dumps(steps[-1].cursor))
+            if not life.handed_on:
+                cursor = None
         trial.finish(cursor)
 
 
