@@ -24,10 +24,10 @@ class Mark(Enum):
     """What a row says of its own deletion: ``deleted`` (True: its own id) and ``deleted_at``."""
 
     LIVE = (0, None)
+    RESTORED = (0, OLD)
     OLD = (True, OLD)
     NEW = (True, NEW)
     TIMELESS = (True, None)
-    RESTORED = (0, OLD)
     UNKNOWN = (None, None)
 
 
@@ -171,13 +171,14 @@ RICH: Final = Cell(
         (Known(Mapped.HERE, False, True, 0), True),
         (Known(Mapped.NOWHERE, None, True, 0), False),
     ],
-    groups=[Mark.OLD, Mark.NEW, Mark.LIVE],
-    rules=[(0, 0, Mark.OLD), (0, 1, Mark.LIVE), (2, 1, Mark.LIVE), (2, None, Mark.OLD)],
-    members=[(0, 0, Mark.OLD), (0, 1, Mark.OLD)],
+    groups=[Mark.OLD, Mark.NEW, Mark.LIVE, Mark.OLD, Mark.OLD],
+    rules=[(1, 0, Mark.OLD), (2, 3, Mark.LIVE), (2, None, Mark.OLD), (4, 4, Mark.OLD), (3, 4, Mark.OLD)],
+    members=[(3, 0, Mark.OLD), (4, 1, Mark.OLD)],
     hosts=[(Mark.OLD, [Mark.OLD, Mark.LIVE])],
     task_log=[(Mark.LIVE, OLD), (Mark.OLD, None)],
     others=[("instance_id_mappings", Mark.OLD)],
-    in_the_way=[(6, False), (7, True)],
+    # In the way of an instance, a twin of another; in the way of a rule that hangs on two groups.
+    in_the_way=[(6, False), (7, True), (27, False)],
 )
 
 

@@ -17,10 +17,23 @@ def config(realcloud: RealCloud, tmp_path: Path) -> Path:
     return realcloud.config(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def untouched(loaded_realcloud: RealCloud) -> RealCloud:
+    """The databases of the real cloud, as dumped, for modules whose tests write nothing: they share one restoration."""
+    loaded_realcloud.restore()
+    return loaded_realcloud
+
+
 @pytest.fixture
 def sample(tmp_path: Path) -> Path:
     """The nova.conf of a sample cloud on SQLite."""
     return build(tmp_path / "cloud")
+
+
+@pytest.fixture(scope="module")
+def untouched_sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The nova.conf of a sample cloud that no test changes."""
+    return build(tmp_path_factory.mktemp("sample") / "cloud")
 
 
 @pytest.fixture

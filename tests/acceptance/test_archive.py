@@ -181,6 +181,25 @@ def test_2_max_rows_is_out_of_range(realcloud: RealCloud, config: Path) -> None:
     assert realcloud.checksums() == before
 
 
+def test_3_the_api_database_fails_during_the_work(realcloud: RealCloud, config: Path) -> None:
+    """What was archived before stands, no instance is archived without its API rows."""
+    before = realcloud.rows(API, "SELECT COUNT(*) FROM request_specs")
+    realcloud.rows(
+        API,
+        "CREATE TRIGGER refuse BEFORE DELETE ON request_specs FOR EACH ROW "
+        "SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'not today'",
+    )
+    ended = call(f"{ARCHIVE} --all-cells --until-complete -f json", config=config)
+    assert ended.code == ended.document["exit_code"] == 3
+    lines = ended.err.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["cell0", "cell1", "cell2", "cell3"]
+    assert all("the API database" in line and "not today" in line for line in lines)
+    assert realcloud.rows(API, "SELECT COUNT(*) FROM request_specs") == before
+    for cell in CELLS:
+        assert realcloud.rows(cell, "SELECT COUNT(*) FROM shadow_instances") == [(0,)]
+        assert realcloud.rows(cell, "SELECT COUNT(*) FROM shadow_instance_extra") == [(0,)]
+
+
 # DATE-2, DATE-3
 NO_DATES: Final = ("", "10 days ago", "--verbose")
 

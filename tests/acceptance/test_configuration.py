@@ -19,32 +19,38 @@ AUDIT: Final = re.compile(r"cellkeeper\.audit .*db\.archive_deleted_rows by \S+ 
 SECRET_URL: Final = f"mysql+pymysql://nova:{MariaDB.PASSWORD}@127.0.0.1/nova_cell1"
 
 
+@pytest.fixture
+def config(untouched: RealCloud, tmp_path: Path) -> Path:
+    """A nova.conf of its own for each test; the databases are the same for all."""
+    return untouched.config(tmp_path)
+
+
 def assert_looked_at_cell1(ended: Ended) -> None:
     assert (ended.code, ended.err) == (0, "")
     (cell,) = ended.document["cells"]
     assert cell["waiting"]["instances"]["rows"] == 53
 
 
-def test_from_the_environment_alone(realcloud: RealCloud, tmp_path: Path) -> None:
+def test_from_the_environment_alone(untouched: RealCloud, tmp_path: Path) -> None:
     env = {
-        "OS_DATABASE__CONNECTION": realcloud.url(realcloud.cell1),
-        "OS_API_DATABASE__CONNECTION": realcloud.url(realcloud.api),
+        "OS_DATABASE__CONNECTION": untouched.url(untouched.cell1),
+        "OS_API_DATABASE__CONNECTION": untouched.url(untouched.api),
         "OS_CELLKEEPER__LOCK_PATH": str(tmp_path),
     }
     assert_looked_at_cell1(call(LOOK, env=env))
 
 
-def test_the_environment_goes_before_the_files(realcloud: RealCloud, config: Path) -> None:
-    ended = call(LOOK, config=config, env={"OS_DATABASE__CONNECTION": realcloud.url(realcloud.cell2)})
+def test_the_environment_goes_before_the_files(untouched: RealCloud, config: Path) -> None:
+    ended = call(LOOK, config=config, env={"OS_DATABASE__CONNECTION": untouched.url(untouched.cell2)})
     assert ended.document["cells"][0]["waiting"]["instances"]["rows"] == 49
 
 
 def test_from_the_files_of_a_directory_in_their_order_and_from_the_last_file(
-    realcloud: RealCloud, config: Path, tmp_path: Path
+    untouched: RealCloud, config: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "conf.d"
     folder.mkdir()
-    own, api = (realcloud.url(name) for name in (realcloud.cell1, realcloud.api))
+    own, api = (untouched.url(name) for name in (untouched.cell1, untouched.api))
     (folder / "10.conf").write_text(f"[database]\nconnection = {SECRET_URL}9\n[api_database]\nconnection = {api}\n")
     (folder / "20.conf").write_text(f"[database]\nconnection = {own}\n")
     (folder / "30.conf.off").write_text("nonsense")

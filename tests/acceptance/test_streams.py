@@ -56,9 +56,9 @@ def test_a_full_disk_is_a_line_and_255(line: str) -> None:
     assert "No space left on device" in ended.line
 
 
-def test_a_full_disk_behind_a_command_is_a_line_and_255(sample: Path) -> None:
+def test_a_full_disk_behind_a_command_is_a_line_and_255(untouched_sample: Path) -> None:
     with Path("/dev/full").open("w") as full:
-        ended = call(f"{LOOK} -f json", config=sample, stdout=full)
+        ended = call(f"{LOOK} -f json", config=untouched_sample, stdout=full)
     assert ended.code == 255
     assert "No space left on device" in ended.line
 
@@ -73,21 +73,23 @@ def without_a_reader(line: str, config: Path) -> Ended:
         os.close(writer)
 
 
-@pytest.mark.parametrize("line", [LOOK, f"{LOOK} -f json", "db --help"])
-def test_a_reader_that_goes_away_makes_no_noise(sample: Path, line: str) -> None:
-    assert without_a_reader(line, sample).err == ""
-
-
-def test_a_reader_that_goes_away_during_the_work_makes_no_traceback(sample: Path) -> None:
-    assert "Traceback" not in without_a_reader(ALL, sample).err
-
-
-def test_a_dry_run_whose_reader_goes_away_archived_nothing(sample: Path) -> None:
-    assert without_a_reader(LOOK, sample).code == 0
+@pytest.mark.parametrize(
+    "line",
+    [
+        LOOK,
+        f"{LOOK} -f json",
+        pytest.param("db --help", marks=pytest.mark.xfail(strict=True, reason="defect: 1, which Click makes of it")),
+    ],
+)
+def test_a_reader_that_goes_away_makes_no_noise(untouched_sample: Path, line: str) -> None:
+    ended = without_a_reader(line, untouched_sample)
+    assert (ended.code, ended.err) == (0, "")
 
 
 def test_a_reader_that_goes_away_does_not_end_the_work(sample: Path) -> None:
-    without_a_reader(f"{ALL} --max_rows 10", sample)
+    ended = without_a_reader(f"{ALL} --max_rows 10", sample)
+    assert ended.code == 1
+    assert ended.line.startswith("cell2: left in instances: ")
     assert call(ALL, config=sample).code == 0
 
 

@@ -396,11 +396,14 @@ def go_through(bench: Bench, plan: made_up.Cell, params: Params, lives: list[Lif
         cursor: Cursor | None = None
         for life in lives:
             steps = trial.run(cursor, life)
-            if steps:
-                cursor = json.loads(json.dumps(steps[-1].cursor))
-            if not life.handed_on:
-                cursor = None
+            cursor = (as_handed_on(steps) or cursor) if life.handed_on else None
         trial.finish(cursor)
+
+
+def as_handed_on(steps: list[Step[Archived]]) -> Cursor | None:
+    """The last cursor as it comes out of a message."""
+    cursor: Cursor | None = json.loads(json.dumps(steps[-1].cursor)) if steps else None
+    return cursor
 
 
 def take_few_keys(patch: pytest.MonkeyPatch) -> None:
@@ -418,31 +421,31 @@ def real_schema(loaded_realcloud: RealCloud) -> RealSchema:
     return RealSchema(loaded_realcloud)
 
 
+def test_no_row_is_lost_at_any_moment_of_a_run(sqlite: SQLite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One process after the other dies, each over another change of the same rows, and hands on to a second one."""
+    take_few_keys(monkeypatch)
+    params = Params(max_rows=30, until_complete=True, task_log=True, repair=True)
+    bare = 0
+    with Witness(sqlite.cell) as witness:
+        for at in itertools.count():
+            sqlite.fill(made_up.sheet(made_up.RICH))
+            trial = Trial(sqlite, params, witness)
+            steps = trial.run(None, Life(Moment.CHANGE, at, handed_on=True))
+            if witness.passed[Moment.CHANGE] < at:
+                break
+            bare += trial.has_instances_without_api_rows()
+            trial.run(as_handed_on(steps))
+            trial.check_end()
+    assert at > 60, "there was not much to die over"
+    assert bare, "no process died between the two commits"
+
+
 @settings(ANY, max_examples=100)
 @given(plan=made_up.cells(SQLite.referrers), params=PARAMS, lives=LIVES, few=st.booleans())
 def test_no_row_is_lost_whatever_there_is_and_wherever_the_process_dies(
     sqlite: SQLite, plan: made_up.Cell, params: Params, lives: list[Life], few: bool
 ) -> None:
     go_through(sqlite, plan, params, lives, few)
-
-
-def test_no_row_is_lost_at_any_moment_of_a_run(sqlite: SQLite, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One process after the other dies, each over another change, on the same rows."""
-    take_few_keys(monkeypatch)
-    params = Params(max_rows=12, until_complete=True, task_log=True, repair=True)
-    bare = 0
-    with Witness(sqlite.cell) as witness:
-        for at in itertools.count():
-            sqlite.fill(made_up.sheet(made_up.RICH))
-            trial = Trial(sqlite, params, witness)
-            trial.run(None, Life(Moment.CHANGE, at, handed_on=False))
-            if witness.passed[Moment.CHANGE] < at:
-                break
-            bare += trial.has_instances_without_api_rows()
-            trial.run(None)
-            trial.check_end()
-    assert at > 60, "there was not much to die over"
-    assert bare, "no process died between the two commits"
 
 
 @settings(ANY, max_examples=20)
