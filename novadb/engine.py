@@ -69,7 +69,13 @@ class Database:
             connection = self._engine.connect()
         except DBAPIError as error:
             raise Unreachable(f"{self}: {reason(error)}") from error
-        except (SQLAlchemyError, OSError, TypeError, ValueError) as error:  # an unknown driver, option, file
+        except (
+            SQLAlchemyError,
+            OSError,
+            LookupError,
+            TypeError,
+            ValueError,
+        ) as error:  # an unknown driver, option, file
             raise Unreachable(f"{self}: its URL cannot be used: {error}") from error
         with connection:
             yield connection

@@ -76,11 +76,11 @@ class InlineEngine:
             if look is False and not self.stop.is_set():
                 result = CellResult(target.cell, action.nothing)
                 self.listener.finished(result)
-            elif left is None or self.stop.is_set():
-                result = self._not_begun(action)(target)
-            elif isinstance(look, Failure):
+            elif isinstance(look, Failure) and not self.stop.is_set():
                 result = CellResult(target.cell, action.nothing, look, complete=False)
                 self.listener.finished(result)
+            elif left is None or self.stop.is_set():
+                result = self._not_begun(action)(target)
             else:
                 result = self._work(action, left, target)
                 left = action.next_params(left, result.outcome)

@@ -85,9 +85,7 @@ def test_it_cannot_be_used(config: Path, urls: dict[str, str], case: str, words:
     "case",
     [
         *("unknown host", "no file", "unknown driver", "unknown option", "odd host", "no certificate"),
-        pytest.param(
-            "unknown charset", marks=pytest.mark.xfail(strict=True, reason="defect: 255 instead of 3, and not named")
-        ),
+        "unknown charset",
     ],
 )
 def test_its_url_cannot_be_right(config: Path, urls: dict[str, str], case: str) -> None:

@@ -78,7 +78,7 @@ def without_a_reader(line: str, config: Path) -> Ended:
     [
         LOOK,
         f"{LOOK} -f json",
-        pytest.param("db --help", marks=pytest.mark.xfail(strict=True, reason="defect: 1, which Click makes of it")),
+        "db --help",
     ],
 )
 def test_a_reader_that_goes_away_makes_no_noise(untouched_sample: Path, line: str) -> None:

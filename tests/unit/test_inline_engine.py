@@ -445,7 +445,6 @@ def test_in_turn_a_cell_that_cannot_be_asked_is_one_failure() -> None:
     assert diary.of(1) == [("failed",)]
 
 
-@pytest.mark.xfail(strict=True, reason="defect: what the looks have found is forgotten once the budget is gone")
 def test_in_turn_what_the_looks_found_is_told_also_when_the_budget_is_gone() -> None:
     def has_work(target: Target, _: Budget) -> bool:
         if number(target) == 1:
