@@ -69,7 +69,7 @@ def run(arguments: list[str]) -> int:
         return error.exit_code
     except SystemExit as end:
         # Click's own way out when whoever reads our output went away; a worker ends like this, too.
-        return 0 if isinstance(sys.stdout, click.utils.PacifyFlushWrapper) else int(end.code or 0)
+        return 0 if type(sys.stdout).__name__ == "PacifyFlushWrapper" else int(end.code or 0)
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.ClickException as error:
