@@ -69,6 +69,8 @@ class Database:
             connection = self._engine.connect()
         except DBAPIError as error:
             raise Unreachable(f"{self}: {reason(error)}") from error
+        except AttributeError as error:  # all that the driver says of a character set that it does not know
+            raise Unreachable(f"{self}: its URL cannot be used: unknown charset") from error
         except (
             SQLAlchemyError,
             OSError,
