@@ -82,12 +82,14 @@ class Forest:
     """The rows of a cell before it is archived, and what is to become of them.
 
     :ivar rows: of its tables, shadow tables included
+    :ivar refused: rows that the database does not let go, for whatever reason
     """
 
     rows: Contents
     before: datetime | None = None
     task_log: bool = False
     repair: bool = False
+    refused: frozenset[Key] = frozenset()
     _going: dict[Key, bool] = field(default_factory=dict, compare=False, repr=False)
 
     def keys(self) -> Iterator[Key]:
@@ -152,7 +154,7 @@ class Forest:
     def _is_in_the_way(self, key: Key) -> bool:
         table, number = key
         row = self.rows[table][number]
-        if table == "instances" and row["uuid"] in self._referred:
+        if key in self.refused or (table == "instances" and row["uuid"] in self._referred):
             return True
         shadow = self.rows[SHADOW + table].get(number)
         return shadow is not None and not (self.repair and shadow == row)

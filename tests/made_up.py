@@ -10,7 +10,7 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 
-from tests.forest import SHADOW, TABLES
+from tests.forest import SHADOW, TABLES, Key
 
 OLD: Final = datetime(2026, 1, 10, 8, 30)
 NEW: Final = datetime(2026, 6, 20, 17, 45, 30)
@@ -80,6 +80,7 @@ class Cell:
     :ivar others: rows on which nothing hangs
     :ivar in_the_way: shadow rows with the id of a row, by its number modulo how many there are; whether they are
         identical to it
+    :ivar refused: rows that the database does not let go; by the same number
     """
 
     instances: list[Instance]
@@ -91,6 +92,7 @@ class Cell:
     task_log: list[tuple[Mark, datetime | None]]
     others: list[tuple[str, Mark]]
     in_the_way: list[tuple[int, bool]]
+    refused: list[int]
 
 
 CHILDREN: Final = (
@@ -121,10 +123,11 @@ KNOWN: Final = st.builds(
 CHILD: Final = st.tuples(st.sampled_from(CHILDREN), MARKS, st.lists(MARKS, max_size=3))
 
 
-def cells(referrers: Iterable[str]) -> st.SearchStrategy[Cell]:
+def cells(referrers: Iterable[str], refusals: int) -> st.SearchStrategy[Cell]:
     """Any cell.
 
     :param referrers: the tables that stay, with a foreign key to instances
+    :param refusals: how many rows at most the database does not let go
     """
     obstacle = st.sampled_from([None, None, None, None, *referrers])
     was_here = st.sampled_from([False, False, False, True])
@@ -140,6 +143,7 @@ def cells(referrers: Iterable[str]) -> st.SearchStrategy[Cell]:
         task_log=st.lists(st.tuples(MARKS, st.sampled_from([None, OLD, NEW])), max_size=3),
         others=st.lists(st.tuples(st.sampled_from(["instance_id_mappings", "services"]), MARKS), max_size=4),
         in_the_way=st.lists(st.tuples(st.integers(0, 200), st.booleans()), max_size=2),
+        refused=st.lists(st.integers(0, 200), max_size=refusals),
     )
 
 
@@ -171,28 +175,26 @@ RICH: Final = Cell(
         (Known(Mapped.HERE, False, True, 0), True),
         (Known(Mapped.NOWHERE, None, True, 0), False),
     ],
-    groups=[Mark.OLD, Mark.NEW, Mark.LIVE, Mark.OLD, Mark.OLD],
-    rules=[(1, 0, Mark.OLD), (2, 3, Mark.LIVE), (2, None, Mark.OLD), (4, 4, Mark.OLD), (3, 4, Mark.OLD)],
+    groups=[Mark.OLD, Mark.NEW, Mark.LIVE, Mark.OLD, Mark.OLD, Mark.OLD],
+    rules=[(1, None, Mark.OLD), (2, 3, Mark.LIVE), (2, None, Mark.OLD), (4, 4, Mark.OLD), (3, 4, Mark.OLD)],
     members=[(3, 0, Mark.OLD), (4, 1, Mark.OLD)],
     hosts=[(Mark.OLD, [Mark.OLD, Mark.LIVE])],
     task_log=[(Mark.LIVE, OLD), (Mark.OLD, None)],
     others=[("instance_id_mappings", Mark.OLD)],
-    # In the way of an instance, a twin of another; in the way of a rule that hangs on two groups.
-    in_the_way=[(6, False), (7, True), (31, False)],
+    # In the way of an instance; a twin of another; in the way of a rule that hangs on two groups.
+    in_the_way=[(6, False), (7, True), (32, False)],
+    # A group behind one that can move, and in front of another.
+    refused=[9],
 )
 
 
 @dataclass
 class Sheet:
-    """The rows of a made-up cell and of its API database, by table."""
+    """The rows of a made-up cell and of its API database, by table; and which of them the database does not let go."""
 
     cell: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     api: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
-
-    @property
-    def rows(self) -> int:
-        """How many there are in the cell."""
-        return sum(map(len, self.cell.values()))
+    refused: frozenset[Key] = frozenset()
 
 
 def sheet(cell: Cell) -> Sheet:
@@ -217,7 +219,11 @@ class _Scribe:
             self._known(uuid, known)
             if archived:
                 self._archived(uuid)
-        self._put_in_the_way(cell)
+        rows = [(table, row) for table in TABLES for row in self.sheet.cell[table]]
+        for number, identical in cell.in_the_way:
+            self._put_in_the_way(*rows[number % len(rows)], identical=identical)
+        refused = [rows[number % len(rows)] for number in cell.refused]
+        self.sheet.refused = frozenset((table, row["id"]) for table, row in refused)
 
     def _instance(self, instance: Instance) -> str:
         uuid = self._uuid()
@@ -289,13 +295,10 @@ class _Scribe:
         for _ in range(known.members):
             self._api("instance_group_member", uuid, group_id=1)
 
-    def _put_in_the_way(self, cell: Cell) -> None:
-        rows = [(table, row) for table in TABLES for row in self.sheet.cell[table]]
-        for number, identical in cell.in_the_way if rows else ():
-            table, row = rows[number % len(rows)]
-            shadows = self.sheet.cell[SHADOW + table]
-            if all(shadow["id"] != row["id"] for shadow in shadows):
-                shadows.append(row if identical else row | {"created_at": NEW, **self._other_uuid(row)})
+    def _put_in_the_way(self, table: str, row: dict[str, Any], *, identical: bool) -> None:
+        shadows = self.sheet.cell[SHADOW + table]
+        if all(shadow["id"] != row["id"] for shadow in shadows):
+            shadows.append(row if identical else row | {"created_at": NEW, **self._other_uuid(row)})
 
     def _other_uuid(self, row: dict[str, Any]) -> dict[str, str]:
         return {"uuid": self._uuid()} if "uuid" in row else {}

@@ -71,6 +71,7 @@ def test_a_first_signal_ends_the_pause_and_what_was_done_is_reported(
     assert ended.out.startswith("Archiving...")
     dots, _, table = ended.out.partition("\n")
     assert dots.endswith(".stopped")
+    assert "purge" not in table
     assert "| compute_nodes | 1                       |" in table.splitlines()
     assert count(realcloud, "shadow_compute_nodes") == 1
     assert rows(realcloud) == before
