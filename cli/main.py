@@ -8,7 +8,7 @@ from typing import Final
 
 import click
 
-from cli.db import db
+from cli.db.commands import db
 from cli.grammar import Category
 from cli.output import lost_output, put, say
 from cli.runs import runs
@@ -61,6 +61,7 @@ def run(arguments: list[str]) -> int:
     :returns: the exit code. Every error is one line on standard error; its traceback only with ``--debug``
     """
     given: dict[str, list[str]] = {}
+    stderr = sys.stderr
     try:
         return int(cellkeeper.main(arguments, "cellkeeper", standalone_mode=False, obj=given) or 0)
     except click.UsageError as error:
@@ -68,8 +69,9 @@ def run(arguments: list[str]) -> int:
         say(f"{command}: {error.format_message()} Try: {command} --help")
         return error.exit_code
     except SystemExit as end:
-        # Click's own way out when whoever reads our output went away; a worker ends like this, too.
-        return 0 if type(sys.stdout).__name__ == "PacifyFlushWrapper" else int(end.code or 0)
+        # Click's own way out when whoever reads our output went away: it replaces the streams. A worker ends like
+        # this, too.
+        return 0 if sys.stderr is not stderr else int(end.code or 0)
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.ClickException as error:

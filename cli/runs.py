@@ -4,8 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from cli import db
 from cli.grammar import Category, Command
+from cli.options import FORMAT
 
 if TYPE_CHECKING:
     from runs.conductor import Conductor
@@ -15,7 +15,7 @@ runs = Category("runs", help="Commands for the runs of workers.")
 
 
 @runs.command("list", cls=Command)
-@db.FORMAT
+@FORMAT
 def list_runs(format: str) -> int:  # noqa: A002 - the option's name
     """List runs, the newest first, as long as the store keeps them."""
     from cli.output import put, put_json, table
@@ -50,7 +50,7 @@ def list_runs(format: str) -> int:  # noqa: A002 - the option's name
 
 @runs.command("show", cls=Command)
 @click.argument("run")
-@db.FORMAT
+@FORMAT
 def show_run(run: str, format: str) -> int:  # noqa: A002 - the option's name
     """Show a run: for each cell its state, rows, rows/s, what is blocked, its worker and times."""
     from cli.output import put, put_json

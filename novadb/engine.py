@@ -97,6 +97,7 @@ def _mysql_engine(database: Database) -> Engine:
     engine = sqlalchemy.create_engine(
         database.url,
         poolclass=NullPool,
+        pool_reset_on_return=None,  # closing rolls back as well; resetting a lost connection logs a traceback
         isolation_level="READ COMMITTED",
         connect_args={
             "read_timeout": limits.read,

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from cli import configuration
-from cli.backlog import put_backlog
 from cli.cell_runs import Runner
+from cli.db.backlog import put_backlog
 from cli.output import cell_as_data, put, put_json, say, say_failures
 from cli.signals import graceful_stop
 from jobs import dates

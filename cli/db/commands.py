@@ -3,50 +3,15 @@
 What a command needs to work is imported when it runs: ``--help`` must be quick.
 """
 
-from collections.abc import Callable
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any
 
 import click
 
-from cli.grammar import Category, Command, Option
+from cli.grammar import Category, Command
+from cli.options import ALL_CELLS, CONCURRENCY, DETACH, DRY_RUN, FORMAT, NO_WAIT, new_option, option
 
 db = Category(
     "db", help="Commands for managing the databases of the cells.", aliases={"archive": "archive_deleted_rows"}
-)
-
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-class Decorator(Protocol):
-    """What adds an option to any command."""
-
-    def __call__(self, command: F) -> F: ...
-
-
-def option(*names: str, **kwargs: Any) -> Decorator:
-    """An option of the stock tool."""
-    return cast(Decorator, click.option(*names, cls=Option, **kwargs))
-
-
-def new_option(*names: str, **kwargs: Any) -> Decorator:
-    """An option beyond the stock tool."""
-    return cast(Decorator, click.option(*names, cls=Option, new=True, **kwargs))
-
-
-ALL_CELLS: Decorator = option("--all-cells", is_flag=True, help="Run the command in all cells, cell0 included.")
-DRY_RUN: Decorator = new_option("--dry-run", is_flag=True, help="Count what there is to do, by table; write nothing.")
-CONCURRENCY: Decorator = new_option(
-    "--concurrency", type=click.IntRange(min=1), metavar="N", help="Work at most N cells at the same time."
-)
-NO_WAIT: Decorator = new_option(
-    "--no-wait", is_flag=True, help="End at once if the same command already works on one of the databases."
-)
-DETACH: Decorator = new_option(
-    "--detach", is_flag=True, help="Leave the run to the workers; print its id, for: cellkeeper runs."
-)
-FORMAT: Decorator = new_option(
-    "-f", "--format", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How to print."
 )
 
 
@@ -101,7 +66,7 @@ def archive_deleted_rows(**options: Any) -> int:
       4    Invalid value for --before.
       255  An unexpected error occurred.
     """
-    from cli.archive import archive
+    from cli.db.archive_deleted_rows import archive
 
     return archive(**options)
 
@@ -132,6 +97,6 @@ def purge(**options: Any) -> int:
       4    No connection to the API database could be established.
       255  An unexpected error occurred.
     """
-    from cli.purge import purge as run_purge
+    from cli.db.purge import purge as run_purge
 
     return run_purge(**options)

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from cli import configuration
-from cli.backlog import put_backlog
 from cli.cell_runs import PhaseOf, Results, Runner
+from cli.db.backlog import put_backlog
+from cli.db.purge import purged_as_data, put_purged
 from cli.output import NAMED, cell_as_data, labels, put, put_json, say, say_failures, table
 from cli.progress import Dots
-from cli.purge import purged_as_data, put_purged
 from cli.signals import graceful_stop
 from jobs import dates
 from jobs.action import ApiDatabaseProblem, CellResult, Target
