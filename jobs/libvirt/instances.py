@@ -15,7 +15,13 @@ KEY: Final = "image_hw_machine_type"
 BUILDING: Final = "building"
 
 INSTANCES: Final = table(
-    "instances", column("id"), column("uuid"), column("vm_state"), column("host"), column("deleted")
+    "instances",
+    column("id"),
+    column("uuid"),
+    column("vm_state"),
+    column("host"),
+    column("deleted"),
+    column("updated_at"),
 )
 METADATA: Final = table(
     "instance_system_metadata",
@@ -109,3 +115,4 @@ def write(cell: Connection, machine_types: Mapping[str, str]) -> None:
     ]
     if added:
         cell.execute(insert(METADATA), added)
+    cell.execute(update(INSTANCES).where(INSTANCES.c.uuid.in_(machine_types)).values(updated_at=now))
