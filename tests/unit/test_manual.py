@@ -27,6 +27,7 @@ NOT_YET: Final = {
     *(f"cell_v2 {action}" for action in ("delete_cell", "list_hosts", "update_cell", "delete_host")),
     *("placement heal_allocations", "placement sync_aggregates", "placement audit"),
 }
+PROGRAM: Final = click.Context(cellkeeper, **cellkeeper.context_settings)
 NUMBERS: Final = re.compile(r"`?\d+`?(?:(?:,| and) `?\d+`?)*")
 LISTED: Final = re.compile(r"[-*] [`*]*(\d+)[`*]*[:.]? ")
 RETURN_CODE: Final = re.compile(r"^ {4}(\d+) +\S", re.MULTILINE)
@@ -54,10 +55,14 @@ class Command:
         group = cellkeeper.commands.get(category)
         return group.commands.get(action) if isinstance(group, click.Group) else None
 
-    def help(self) -> str:
+    def there(self) -> click.Command:
+        """The same, which is there."""
         command = self.found()
         assert command is not None
-        return command.get_help(click.Context(command, info_name=self.action))
+        return command
+
+    def context(self) -> click.Context:
+        return click.Context(self.there(), parent=PROGRAM, info_name=self.action)
 
     def is_named_in(self, text: str) -> bool:
         """Whether a heading or the first column of a table speaks of it: by its whole name, or by its action alone."""
@@ -130,19 +135,15 @@ def test_it_is_there(command: Command) -> None:
 
 @each_command
 def test_it_takes_the_options_and_arguments_of_the_manual(command: Command) -> None:
-    found = command.found()
-    assert found is not None
-    names = {name for param in found.params for name in (*param.opts, *param.secondary_opts)}
-    assert names >= command.options
-    arguments = {
-        param.make_metavar(click.Context(found)) for param in found.params if isinstance(param, click.Argument)
-    }
-    assert {name.strip("[]") for name in arguments} >= command.arguments
+    params = command.there().params
+    assert {name for param in params for name in (*param.opts, *param.secondary_opts)} >= command.options
+    arguments = [param for param in params if isinstance(param, click.Argument)]
+    assert {one.make_metavar(command.context()).strip("[]") for one in arguments} >= command.arguments
 
 
 @each_command
 def test_its_help_shows_them_and_the_return_codes(command: Command) -> None:
-    text = command.help()
+    text = command.there().get_help(command.context())
     assert {option for option in command.options if not shows(text, option)} == set()
     assert {int(code) for code in RETURN_CODE.findall(text.partition("Return codes:")[2])} >= command.codes
 
@@ -162,11 +163,10 @@ def test_the_docs_explain_it(command: Command) -> None:
 
 @pytest.mark.parametrize("option", MANUAL["options"])
 def test_every_command_takes_the_options_of_the_program(option: str) -> None:
-    program = click.Context(cellkeeper, **cellkeeper.context_settings)
-    for found in filter(None, (command.found() for command in COMMANDS)):
-        params = found.get_params(click.Context(found, parent=program))
+    for command in COMMANDS:
+        params = command.there().get_params(command.context())
         assert option in {name for param in params for name in (*param.opts, *param.secondary_opts)}
-    assert shows(cellkeeper.get_help(program), option)
+    assert shows(cellkeeper.get_help(PROGRAM), option)
     assert any(shows(text, option) for text in DOCS.values())
 
 
