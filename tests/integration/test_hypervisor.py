@@ -11,6 +11,7 @@ import pytest
 
 from clients.hypervisor import PROBE, Answer, HypervisorProblem, Hypervisors
 from tests.hypervisors import Hosts
+from tests.services import free_port
 
 PATIENCE = 60.0
 A, B, C = (f"11111111-1111-4111-8111-11111111111{n}" for n in "abc")
@@ -62,7 +63,8 @@ def test_a_probe_ends_though_its_asker_is_gone(silent_port: int) -> None:
     assert ended.returncode < 0
 
 
-def test_a_uri_that_libvirt_does_not_know_is_named(hosts: Hosts) -> None:
-    with closing(Hypervisors("nonsense:///{host}", PATIENCE).machine_types({"h1": [A]})) as answers:
+def test_a_host_that_refuses_says_so() -> None:
+    refusing = Hypervisors(f"qemu+tcp://127.0.0.1:{free_port()}/system?name={{host}}", PATIENCE)
+    with closing(refusing.machine_types({"h1": [A]})) as answers:
         ((_, answer),) = answers
-    assert "nonsense" in (answer.problem or "")
+    assert "Connection refused" in (answer.problem or "")
