@@ -1,5 +1,8 @@
 """``libvirt update_machine_type``: from the arguments to the exit code."""
 
+import getpass
+import logging
+
 from oslo_config import cfg
 
 from cli import configuration
@@ -9,6 +12,8 @@ from jobs.libvirt import update_machine_type as job
 from jobs.libvirt.instances import UnknownInstance
 from jobs.libvirt.update_machine_type import Exit, Params, Refused
 from runs.targets import api_database, hypervisors, mapped_cells
+
+LOG = logging.getLogger("cellkeeper.audit")
 
 
 def update(uuid: str, machine_type: str, force: bool) -> int:
@@ -25,6 +30,10 @@ def update(uuid: str, machine_type: str, force: bool) -> int:
     except Refused as refused:
         say(str(refused))
         return refused.code
+    LOG.info(
+        "libvirt.update_machine_type by %s: instance %s from %s to %s%s",
+        getpass.getuser(), uuid, instance.machine_type, machine_type, ", forced" if force else "",
+    )  # fmt: skip
     put(f"Updated instance {uuid} machine type to {machine_type} (previously {instance.machine_type})")
     if instance.host and PLACE in conf.libvirt.connection_uri:
         _say_doubt(conf, instance.host, machine_type)

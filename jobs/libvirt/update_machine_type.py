@@ -70,6 +70,8 @@ def update(api: Database, cells: Sequence[Cell], params: Params) -> Instance:
 def _update(cell: Connection, params: Params) -> Instance:
     """The transaction; the instance is claimed: its state cannot change between the checks and the commit."""
     instance = instances.find(cell, params.uuid, claim=True)
+    if not params.machine_type:
+        raise Refused(Exit.UNSUPPORTED, "The machine type is empty: nothing is changed")
     if instance.machine_type != params.machine_type:
         if not params.force:
             check(instance, params.machine_type)

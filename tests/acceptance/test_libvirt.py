@@ -127,13 +127,14 @@ def test_update_looks_at_the_state_first_unless_there_is_nothing_to_change_or_it
     running = one(realcloud, "deleted = 0 AND vm_state = 'active'")
     give(realcloud, running, "pc-q35-6.2")
     before = realcloud.checksums()
-    commands = (f"{UPDATE} {running} isapc", f"{UPDATE} {running} pc-q35-6.2", f"{UPDATE} {NOBODY} pc --force")
-    refused, same, nobody = call_all(commands, config=config)
+    lines = (f"{running} isapc", f"{running} pc-q35-6.2", f"{NOBODY} pc --force", f"{running} '' --force")
+    refused, same, nobody, empty = call_all((f"{UPDATE} {line}" for line in lines), config=config)
     assert (refused.code, refused.out) == (3, "")
     assert refused.line == f"Instance {running} is active: it must be stopped, shelved or shelved_offloaded"
     assert (same.code, same.err) == (0, "")
     assert same.out == f"Updated instance {running} machine type to pc-q35-6.2 (previously pc-q35-6.2)\n"
     assert (nobody.code, nobody.out) == (2, "Forcing update of machine type.\n")
+    assert (empty.code, empty.line) == (5, "The machine type is empty: nothing is changed")
     assert realcloud.checksums() == before
     forced = call(f"{UPDATE} --force {running} isapc", config=config)
     assert (forced.code, forced.err) == (0, "")
