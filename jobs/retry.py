@@ -3,7 +3,7 @@
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
 
 from sqlalchemy import Connection
@@ -41,7 +41,7 @@ def transactionally(work: Callable[[], T], *connections: Connection, name: str) 
         certification, lost connection
     :raises DBAPIError: any other error of a database, at once
     """
-    for attempt in range(1, TRIES + 1):
+    for _ in attempts():
         try:
             return work()
         except DBAPIError as error:
@@ -53,11 +53,17 @@ def transactionally(work: Callable[[], T], *connections: Connection, name: str) 
         finally:
             for connection in connections:
                 rollback(connection)
+        LOG.info("%s", problem)
+    raise problem
+
+
+def attempts() -> Iterator[int]:
+    """Count from 1 to ``TRIES``, with growing pauses in between: for requests that may succeed when sent again."""
+    for attempt in range(1, TRIES + 1):
+        yield attempt
         if attempt < TRIES:
-            LOG.info("%s; trying again", problem)
             pause = FIRST_PAUSE * 2 ** (attempt - 1)
             time.sleep(pause + random.uniform(0, pause))  # noqa: S311 - jitter, no secret
-    raise problem
 
 
 def rollback(connection: Connection) -> None:

@@ -46,6 +46,11 @@ class Cell:
         return f"{self.uuid}({self.name})" if self.name else self.uuid
 
     @property
+    def is_cell0(self) -> bool:
+        """Whether the database is cell0's and no other cell's: then nothing runs there."""
+        return self.uuid == CELL0 and len(self.mapping_ids) == 1
+
+    @property
     def label(self) -> str:
         """The short name for people."""
         return self.name or self.uuid or "DB"
