@@ -3,13 +3,17 @@
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
+from clients.errors import Misconfigured, ServiceProblem
 from novadb.cells import Cell
 from novadb.engine import Database, reason
 from novadb.errors import DatabaseProblem
+
+if TYPE_CHECKING:
+    from clients.services import Services  # what it imports, most actions do without
 
 Cursor = dict[str, Any]
 """Where the work in a cell goes on; a JSON object, so that it can travel."""
@@ -64,11 +68,13 @@ class Target:
     """A cell to work on, and what the work may reach beside it.
 
     :ivar api: the API database, or None where the action does without
+    :ivar services: Placement and Neutron, or None where the action does without
     """
 
     cell: Cell
     api: Database | None
     limits: Limits = Limits()
+    services: "Services | None" = None
 
     @property
     def database(self) -> Database:
@@ -89,6 +95,11 @@ class Target:
             raise ApiDatabaseProblem("The API database is not configured")
         return self.api
 
+    def need_services(self) -> "Services":
+        """The services of an action that cannot do without; whoever starts the action has given them."""
+        assert self.services is not None
+        return self.services
+
 
 class ApiDatabaseProblem(DatabaseProblem):
     """The API database, not the cell's, is what failed: it has exit codes of its own."""
@@ -99,6 +110,9 @@ class FailureKind(Enum):
 
     CELL = "the cell's database cannot be used"
     API_DATABASE = "the API database cannot be used"
+    PLACEMENT = "Placement cannot be used"
+    NEUTRON = "Neutron cannot be used"
+    MISCONFIGURED = "there is no way to a service"
     UNEXPECTED = "an error nobody thought of"
 
 
@@ -121,6 +135,10 @@ def failure_of(error: Exception, target: Target | None) -> Failure:
         return Failure(FailureKind.API_DATABASE, str(error))
     if isinstance(error, DatabaseProblem):
         return Failure(FailureKind.CELL, str(error))
+    if isinstance(error, Misconfigured):
+        return Failure(FailureKind.MISCONFIGURED, str(error))
+    if isinstance(error, ServiceProblem):
+        return Failure(FailureKind[error.service.upper()], str(error))
     if isinstance(error, DBAPIError):
         return Failure(FailureKind.CELL, f"{target.database if target else 'a database'}: {reason(error)}")
     return Failure(

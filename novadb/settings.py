@@ -46,6 +46,10 @@ CELLKEEPER_OPTIONS = [
         "purge_chunk", default=5_000, min=1,
         help="Rows that a purge deletes in one transaction.",
     ),
+    cfg.IntOpt(
+        "connections", default=16, min=1,
+        help="Connections of a process to each service (Placement, Neutron): so many requests are under way at most.",
+    ),
     cfg.StrOpt(
         "lock_path",
         help="Directory of the files that keep two runs of one command from working on one database at the "

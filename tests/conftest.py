@@ -4,7 +4,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.placement import Placement
 from tests.realcloud import RealCloud
+from tests.relay import Relay
 from tests.services import MariaDB, MissingProgram, Redis, Service, program
 
 SERVICES: dict[str, type[Service]] = {"mariadb": MariaDB, "redis": Redis}
@@ -36,6 +38,28 @@ def redis() -> Iterator[Redis]:
     """A Redis server for all tests. Each cleans up what it makes there."""
     with Redis() as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def placement_server() -> Iterator[Placement]:
+    """A Placement for all tests, in whatever state the last one left it."""
+    with Placement() as server:
+        yield server
+
+
+@pytest.fixture
+def placement(placement_server: Placement) -> Placement:
+    """A Placement that knows no provider."""
+    placement_server.revive()
+    placement_server.empty()
+    return placement_server
+
+
+@pytest.fixture
+def relay(placement: Placement) -> Iterator[Relay]:
+    """What stands between the program and that Placement, and can do harm."""
+    with Relay(placement.port) as between:
+        yield between
 
 
 @pytest.fixture(scope="session")

@@ -10,12 +10,13 @@ import pytest
 
 ROOT: Final = Path(__file__).parents[2]
 # From the bottom to the top: a room imports from itself and from those that stand before it.
-ROOMS: Final = ("novadb", "jobs", "runs", "workers", "cli")
+ROOMS: Final = ("novadb", "clients", "jobs", "runs", "workers", "cli")
 # Rooms that nothing imports, and that import none of the others.
 ASIDE: Final = ("demo",)
 # What a room does without, by docs/architecture.md.
 WITHOUT: Final = {
     "novadb": {"click", "rich", "celery", "threading", "concurrent", "multiprocessing"},
+    "clients": {"click", "rich", "celery", "sqlalchemy", "pymysql", "multiprocessing", "argparse"},
     "jobs": {"click", "rich", "celery", "threading", "concurrent", "multiprocessing", "oslo_config", "os", "argparse"},
     "runs": {"click", "rich", "celery", "kombu", "pymysql", "argparse"},
     "workers": {"click", "rich", "sqlalchemy", "pymysql", "argparse"},
@@ -64,6 +65,8 @@ def test_imports_go_one_way(file: Path) -> None:
 @pytest.mark.parametrize(
     ("room", "source", "packages"),
     [
+        ("clients", "from jobs.action import Target", ["jobs"]),
+        ("novadb", "from clients.errors import ServiceProblem", ["clients"]),
         ("novadb", "from jobs.action import Cell", ["jobs"]),
         ("jobs", "import novadb, runs.inline, cli", ["runs", "cli"]),
         ("jobs", "def work():\n    from cli.output import put", ["cli"]),

@@ -1,0 +1,151 @@
+"""A real Placement on loopback, and the configuration with which the program reaches it."""
+
+import json
+import sqlite3
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from contextlib import closing
+from pathlib import Path
+from typing import Any, ClassVar, Final
+
+from tests.services import HOST, Service
+
+SERVE: Final = Path(__file__).with_name("serve.py")
+CONFIG: Final = """\
+[api]
+auth_strategy = noauth2
+[placement_database]
+connection = {database}
+sync_on_startup = true
+"""
+# As in Nova's configuration; noauth2 takes the token for the name of the user.
+NOVA_CONF: Final = """\
+[placement]
+auth_type = admin_token
+token = admin
+endpoint = {url}
+connect_retry_delay = 0.1
+status_code_retry_delay = 0.1
+"""
+VERSION: Final = "1.39"
+# Children before parents. Resource classes, traits, projects and users stay: the server remembers their ids.
+EMPTIED: Final = (
+    "allocations", "consumers", "inventories", "resource_provider_traits", "resource_provider_aggregates",
+    "placement_aggregates", "resource_providers",
+)  # fmt: skip
+
+
+class Placement(Service):
+    """Placement with a database in a file of its own, or in the one that is given."""
+
+    PROGRAMS: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, database: str = "") -> None:
+        """:param database: its URL; empty: a new SQLite file"""
+        super().__init__()
+        self._file = self.folder / "placement.sqlite"
+        self._database = database or f"sqlite:///{self._file}"
+
+    def prepare(self) -> None:
+        (self.folder / "placement.conf").write_text(CONFIG.format(database=self._database))
+
+    def command(self) -> list[str]:
+        return [
+            "env",
+            f"OS_PLACEMENT_CONFIG_DIR={self.folder}",
+            sys.executable,
+            "-P",  # this folder has modules of the same names
+            "-W",
+            "ignore",
+            str(SERVE),
+            "placement.wsgi.api:application",
+            str(self.port),
+        ]
+
+    def answers(self) -> bool:
+        try:
+            self.ask("GET", "/")
+        except OSError:
+            return False
+        return True
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"http://{HOST}:{self.port}"
+
+    def empty(self) -> None:
+        """Forget all providers and consumers. Only where the database is its own file."""
+        with closing(sqlite3.connect(self._file, timeout=30)) as link, link:
+            link.execute("UPDATE resource_providers SET root_provider_id = NULL, parent_provider_id = NULL")
+            for table in EMPTIED:
+                link.execute(f"DELETE FROM {table}")
+
+    def ask(self, method: str, path: str, document: Any = None, version: str = VERSION) -> Any:
+        """Send a request as an administrator; returns the document that comes back, None for an empty answer.
+
+        :raises urllib.error.HTTPError: it was refused
+        """
+        headers = {"X-Auth-Token": "admin", "OpenStack-API-Version": f"placement {version}"}
+        body = None if document is None else json.dumps(document).encode()
+        headers |= {"Content-Type": "application/json"} if body else {}
+        asked = urllib.request.Request(self.url + path, body, headers, method=method)
+        with urllib.request.urlopen(asked, timeout=30) as answer:
+            text = answer.read()
+        return json.loads(text) if text else None
+
+    def provide(
+        self,
+        uuid: str,
+        name: str,
+        inventory: Mapping[str, int],
+        parent: str | None = None,
+        traits: tuple[str, ...] = (),
+    ) -> None:
+        """Make a resource provider.
+
+        :param inventory: totals by resource class
+        """
+        self.ask("POST", "/resource_providers", {"uuid": uuid, "name": name, "parent_provider_uuid": parent})
+        for kind in {name for name in inventory if name.startswith("CUSTOM_")}:
+            self.ask("PUT", f"/resource_classes/{kind}")
+        for trait in (trait for trait in traits if trait.startswith("CUSTOM_")):
+            self.ask("PUT", f"/traits/{trait}")
+        for what, document in (
+            ("inventories", {"inventories": {kind: {"total": total} for kind, total in inventory.items()}}),
+            ("traits", {"traits": list(traits)}),
+        ):
+            generation = self.ask("GET", f"/resource_providers/{uuid}")["generation"]
+            document["resource_provider_generation"] = generation  # type: ignore[assignment]
+            self.ask("PUT", f"/resource_providers/{uuid}/{what}", document)
+
+    def allocate(
+        self,
+        consumer: str,
+        allocations: Mapping[str, Mapping[str, int]],
+        project: str,
+        user: str,
+        kind: str = "INSTANCE",
+    ) -> None:
+        """Give a new consumer what it holds, by provider."""
+        self.ask("PUT", f"/allocations/{consumer}", {
+            "allocations": {uuid: {"resources": dict(held)} for uuid, held in allocations.items()},
+            "project_id": project, "user_id": user, "consumer_generation": None, "consumer_type": kind,
+        })  # fmt: skip
+
+    def held(self, consumer: str) -> dict[str, dict[str, int]]:
+        """What a consumer holds, by provider."""
+        allocations = self.ask("GET", f"/allocations/{consumer}")["allocations"]
+        return {uuid: held["resources"] for uuid, held in allocations.items()}
+
+    def owner(self, consumer: str) -> tuple[str, str]:
+        """Project and user of a consumer."""
+        found = self.ask("GET", f"/allocations/{consumer}")
+        return found["project_id"], found["user_id"]
+
+
+def nova_conf(url: str) -> str:
+    """The section of nova.conf for a Placement, perhaps by way of a relay."""
+    return NOVA_CONF.format(url=url)
