@@ -77,6 +77,17 @@ class Candidate:
     providers: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class Holding:
+    """What one consumer holds of one provider.
+
+    :ivar generation: of the consumer; None where the service is too old to tell
+    """
+
+    resources: Resources
+    generation: int | None
+
+
 class Placement(Service):
     """The service."""
 
@@ -98,15 +109,23 @@ class Placement(Service):
                 return None
             raise
 
-    def held_of(self, provider: str) -> dict[str, Resources]:
-        """What each consumer holds of a provider; nothing where there is no such provider."""
+    def holdings(self, provider: str) -> dict[str, Holding]:
+        """What each consumer holds of a provider, also of an old service; nothing where there is no such provider."""
+        microversion = ALLOCATIONS if self.offers(ALLOCATIONS) else PROVIDERS
         try:
-            found = self.ask("GET", f"/resource_providers/{provider}/allocations", microversion=ALLOCATIONS)
+            found = self.ask("GET", f"/resource_providers/{provider}/allocations", microversion=microversion)
         except Refused as refusal:
             if refusal.status == 404:
                 return {}
             raise
-        return {consumer: dict(held["resources"]) for consumer, held in found["allocations"].items()}
+        return {
+            consumer: Holding(dict(held["resources"]), held.get("consumer_generation"))
+            for consumer, held in found["allocations"].items()
+        }
+
+    def held_of(self, provider: str) -> dict[str, Resources]:
+        """The same without generations."""
+        return {consumer: held.resources for consumer, held in self.holdings(provider).items()}
 
     def consumer(self, uuid: str) -> Consumer:
         """What one consumer holds, and whose it is."""

@@ -56,9 +56,12 @@ class Service:
 
         :raises TooOld: it is not; the text says what it offers
         """
-        offered = self._offered
-        if offered is not None and offered < _numbers(microversion):
-            raise self._too_old(microversion, purpose, ".".join(map(str, offered)))
+        if not self.offers(microversion):
+            raise self._too_old(microversion, purpose, ".".join(map(str, self._offered or ())))
+
+    def offers(self, microversion: str) -> bool:
+        """Whether the service is as new as that, as far as it says."""
+        return self._offered is None or self._offered >= _numbers(microversion)
 
     @cached_property
     def _offered(self) -> tuple[float, ...] | None:

@@ -10,7 +10,6 @@ from oslo_config import cfg
 
 from cli import configuration
 from cli.cell_runs import Results, Runner
-from cli.errors import one_line
 from cli.output import NAMED, cell_as_data, put, put_json, say, say_failures, table
 from cli.signals import graceful_stop
 from clients.errors import ServiceProblem
@@ -81,7 +80,7 @@ def audit(
                 at_once = conf.cellkeeper.connections
                 found = replace(found, left=holdings.remove(placement, found.orphans, at_once, stop.is_set))
     except (DatabaseProblem, ServiceProblem) as problem:
-        say(one_line(problem))
+        say(str(problem))
         return Exit.ERROR
     code = found.code(params)
     LOG.info("placement.audit: %d orphans, %d left, exit code %d", len(found.orphans), len(found.left), code)
@@ -200,8 +199,10 @@ def _say_troubles(found: Findings, params: Params) -> None:
     if len(found.unaudited) > NAMED:
         say(f"{len(found.unaudited)} resource providers were not audited in all; -f json names them")
     for uuid in found.bare[:NAMED]:
-        say(f"Instance {uuid} {'has' if params.delete else 'then has'} no allocation: "
-            f"cellkeeper placement heal_allocations --instance {uuid}")
+        say(
+            f"Instance {uuid} {'has' if params.delete else 'then has'} no allocation: "
+            f"cellkeeper placement heal_allocations --instance {uuid}"
+        )
     if len(found.bare) > NAMED:
         say(f"{len(found.bare)} instances need heal_allocations in all; -f json names them")
     say_failures(found.results, "read")

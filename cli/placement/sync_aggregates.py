@@ -79,18 +79,20 @@ def sync(
     return code
 
 
-def _pairs(found: Sequence[Member], added: Added) -> list[tuple[Member, str]]:
-    """The hosts that were added to an aggregate, with their providers."""
-    return [
-        (member, added[member.host][0].provider)
-        for member in found
-        if member.host in added and member.aggregate in added[member.host][1]
-    ]
+def _pairs(found: Sequence[Member], added: Added) -> dict[Member, str]:
+    """The members of aggregates that were added, with their providers."""
+    nothing = Wish("", "", frozenset()), frozenset[str]()
+    pairs = {}
+    for member in found:
+        wish, lacked = added.get(member.host or "", nothing)
+        if member.aggregate in lacked:
+            pairs[member] = wish.provider
+    return pairs
 
 
 def _put_lines(found: Sequence[Member], added: Added) -> None:
     """Print what the stock tool prints; that something was added, only where it was."""
-    providers = dict(_pairs(found, added))
+    providers = _pairs(found, added)
     put("Filling in missing placement aggregates")
     name = None
     for member in found:
@@ -113,7 +115,7 @@ def _as_data(
         "exit_code": int(code),
         "added": [
             {"host": one.host, "resource_provider": provider, "aggregate": one.aggregate, "aggregate_name": one.name}
-            for one, provider in _pairs(found, added)
+            for one, provider in _pairs(found, added).items()
         ],
         "problems": [{"host": one.host, "code": int(one.exit), "problem": one.text} for one in problems],
         "cells": [cell_as_data(result) for result in results],

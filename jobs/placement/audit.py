@@ -21,7 +21,7 @@ CHUNK: Final = 10_000
 NAMED: Final = 500
 
 NODES: Final = text(
-    "SELECT uuid, host, hypervisor_hostname, deleted FROM compute_nodes WHERE uuid IS NOT NULL UNION ALL "
+    "SELECT uuid, host, hypervisor_hostname AS node, deleted FROM compute_nodes WHERE uuid IS NOT NULL UNION ALL "
     "SELECT uuid, host, hypervisor_hostname, 1 FROM shadow_compute_nodes WHERE uuid IS NOT NULL"
 )
 # What stands here is over. An evacuation is "done" once the instance runs elsewhere, "completed" once its old host
@@ -128,21 +128,26 @@ def work(target: Target, _params: Params, cursor: Cursor | None) -> Generator[St
     """
     with _asking(target.database) as ask:
         places = ask(NODES)
-        nodes = {uuid: Node(host, node) for uuid, host, node, deleted in places if not deleted}
+        nodes = {row.uuid: Node(row.host, row.node) for row in places if not row.deleted}
         if not cursor:
-            retired = {uuid: Node(host, node) for uuid, host, node, _ in places if uuid not in nodes}
+            retired = {row.uuid: Node(row.host, row.node) for row in places if row.uuid not in nodes}
             moving = tuple(uuid for row in ask(OPEN) for uuid in row if uuid)
             cursor = {"after": 0}
             yield Step(Known(nodes, retired, moving=moving), cursor)
         by_place = {_folded(place.host, place.node): uuid for uuid, place in nodes.items()}
         while rows := ask(INSTANCES, after=cursor["after"], size=CHUNK):
-            instances: dict[str, list[str]] = {}
-            for row in rows:
-                instances.setdefault(by_place.get(_folded(row.host, row.node), ""), []).append(row.uuid)
-            unsettled = [row.uuid for row in rows if row.unsettled]
-            moving = (*unsettled, *(row.uuid for row in _in_parts(ask, MIGRATIONS_OF, unsettled) if row.uuid))
             cursor = {"after": rows[-1].id}
-            yield Step(Known(instances={node: tuple(uuids) for node, uuids in instances.items()}, moving=moving), cursor)
+            yield Step(_known(rows, by_place, ask), cursor)
+
+
+def _known(rows: Sequence[Row[Any]], by_place: Mapping[tuple[str, str], str], ask: Ask) -> Known:
+    """Instances by their compute node, and those of them that are not settled."""
+    instances: dict[str, list[str]] = {}
+    for row in rows:
+        instances.setdefault(by_place.get(_folded(row.host, row.node), ""), []).append(row.uuid)
+    unsettled = [row.uuid for row in rows if row.unsettled]
+    migrations = [row.uuid for row in _in_parts(ask, MIGRATIONS_OF, unsettled) if row.uuid]
+    return Known(instances={node: tuple(uuids) for node, uuids in instances.items()}, moving=(*unsettled, *migrations))
 
 
 @contextmanager

@@ -23,9 +23,7 @@ class Unread:
     reason: str
 
 
-def read(
-    placement: Placement, providers: Sequence[Provider], at_once: int
-) -> tuple[list[Allocation], list[Unread]]:
+def read(placement: Placement, providers: Sequence[Provider], at_once: int) -> tuple[list[Allocation], list[Unread]]:
     """The allocations of some providers, in their order; with several requests under way."""
     found = together(partial(_read_one, placement), providers, at_once)
     unread = [one for one in found if isinstance(one, Unread)]

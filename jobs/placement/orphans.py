@@ -21,13 +21,13 @@ NOBODY: Final = "no live instance and no open migration has this uuid"
 class Allocation:
     """What one consumer holds of one provider.
 
-    :ivar generation: of the consumer, as read
+    :ivar generation: of the consumer, as read; None where the service is too old to tell
     """
 
     consumer: str
     provider: Provider
     resources: Mapping[str, int]
-    generation: int
+    generation: int | None
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Cloud:
     """What all cells know together.
 
     :ivar homes: the compute node that each live instance is on; "" for none
-    :ivar complete: whether all cells were read: only then whoever is not here is nowhere
+    :ivar complete: whether there are cells and all were read: only then whoever is not here is nowhere
     """
 
     nodes: Mapping[str, Node]
@@ -64,7 +64,9 @@ class Cloud:
         :param building: instances that are in no cell yet
         """
         known = [result.outcome for result in results if result.complete and not result.failure]
-        nodes, retired, homes = {}, {}, {}
+        nodes: dict[str, Node] = {}
+        retired: dict[str, Node] = {}
+        homes: dict[str, str] = {}
         moving = set(building)
         for cell in known:
             nodes |= cell.nodes
@@ -73,7 +75,7 @@ class Cloud:
             here = {uuid: node for node, uuids in cell.instances.items() for uuid in uuids}
             moving.update(here.keys() & homes.keys())  # in two cells at once: on its way between them
             homes |= here
-        return cls(nodes, retired, homes, frozenset(moving), len(known) == len(results))
+        return cls(nodes, retired, homes, frozenset(moving), 0 < len(known) == len(results))
 
     def knows(self, provider: Provider) -> bool:
         """Whether it can be told who may hold allocations of a provider."""
