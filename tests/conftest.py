@@ -5,9 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from tests.placement import Placement
-from tests.realcloud import RealCloud
+from tests.realcloud import DATABASES, PLACEMENT, RealCloud
 from tests.relay import Relay
 from tests.services import MariaDB, MissingProgram, Redis, Service, program
+from tests.smallcloud import SmallCloud
 
 SERVICES: dict[str, type[Service]] = {"mariadb": MariaDB, "redis": Redis}
 
@@ -73,3 +74,43 @@ def realcloud(loaded_realcloud: RealCloud) -> RealCloud:
     """The databases of the real cloud, as dumped."""
     loaded_realcloud.restore()
     return loaded_realcloud
+
+
+@pytest.fixture(scope="session")
+def loaded_placed_cloud(mariadb: MariaDB) -> RealCloud:
+    """The same with the database of its Placement."""
+    return RealCloud(mariadb, (*DATABASES, PLACEMENT))
+
+
+@pytest.fixture
+def placed_cloud(loaded_placed_cloud: RealCloud) -> RealCloud:
+    """The databases of the real cloud and of its Placement, as dumped."""
+    loaded_placed_cloud.restore()
+    return loaded_placed_cloud
+
+
+@pytest.fixture(scope="session")
+def cloud_placement_server(loaded_placed_cloud: RealCloud) -> Iterator[Placement]:
+    """The real cloud's Placement, in whatever state the last test left it."""
+    with Placement(loaded_placed_cloud.url(PLACEMENT)) as server:
+        yield server
+
+
+@pytest.fixture
+def cloud_placement(placed_cloud: RealCloud, cloud_placement_server: Placement) -> Placement:
+    """The real cloud's Placement, as dumped."""
+    cloud_placement_server.revive()
+    return cloud_placement_server
+
+
+@pytest.fixture(scope="session")
+def made_smallcloud(mariadb: MariaDB) -> SmallCloud:
+    """The databases of the small cloud, in whatever state the last test left them."""
+    return SmallCloud(mariadb)
+
+
+@pytest.fixture
+def smallcloud(made_smallcloud: SmallCloud) -> SmallCloud:
+    """A cloud of two cells in which nothing is."""
+    made_smallcloud.empty()
+    return made_smallcloud

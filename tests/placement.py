@@ -135,6 +135,16 @@ class Placement(Service):
             "project_id": project, "user_id": user, "consumer_generation": None, "consumer_type": kind,
         })  # fmt: skip
 
+    def join(self, provider: str, *aggregates: str) -> None:
+        """Put a provider into aggregates, and out of all others."""
+        generation = self.ask("GET", f"/resource_providers/{provider}")["generation"]
+        document = {"aggregates": list(aggregates), "resource_provider_generation": generation}
+        self.ask("PUT", f"/resource_providers/{provider}/aggregates", document)
+
+    def aggregates(self, provider: str) -> set[str]:
+        """The aggregates that a provider is in."""
+        return set(self.ask("GET", f"/resource_providers/{provider}/aggregates")["aggregates"])
+
     def held(self, consumer: str) -> dict[str, dict[str, int]]:
         """What a consumer holds, by provider."""
         allocations = self.ask("GET", f"/allocations/{consumer}")["allocations"]

@@ -125,7 +125,7 @@ def _as_data(
 def _say_problems(problems: Sequence[Problem]) -> None:
     for code, sentence in SUMMED_UP.items():
         if hosts := [problem.host for problem in problems if problem.exit is code]:
-            say(sentence.format(",".join(hosts)))
+            say(sentence.format(",".join(sorted(hosts))))
     for problem in problems:
         if problem.exit not in SUMMED_UP:
             say(problem.text)
