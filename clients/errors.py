@@ -23,7 +23,14 @@ class Misconfigured(ServiceProblem):
 
 
 class Away(ServiceProblem):
-    """The service does not answer, or answers what nobody can use: 5xx, no JSON."""
+    """The service does not answer, or answers what nobody can use: 5xx, no JSON.
+
+    :ivar answered: whether there was an answer: then another request may well succeed
+    """
+
+    def __init__(self, service: str, text: str, *, answered: bool = False) -> None:
+        super().__init__(service, text)
+        self.answered = answered
 
 
 class TooOld(ServiceProblem):

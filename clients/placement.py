@@ -37,17 +37,28 @@ class Consumer:
 
     :ivar allocations: by provider; none: the consumer has nothing
     :ivar generation: as read; None: it must not be there when this is written
+    :ivar generations: of the providers, as read with the allocations
     """
 
     allocations: Mapping[str, Resources] = field(default_factory=dict)
     project_id: str = ""
     user_id: str = ""
     generation: int | None = None
+    generations: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def owner(self) -> tuple[str, str]:
+        """Project and user."""
+        return self.project_id, self.user_id
 
     def document(self) -> dict[str, Any]:
         """What Placement wants to have of it."""
         return {
-            "allocations": {uuid: {"resources": dict(held)} for uuid, held in self.allocations.items()},
+            "allocations": {
+                uuid: {"resources": dict(held)}
+                | ({"generation": self.generations[uuid]} if uuid in self.generations else {})
+                for uuid, held in self.allocations.items()
+            },
             "project_id": self.project_id,
             "user_id": self.user_id,
             "consumer_generation": self.generation,
@@ -58,7 +69,7 @@ class Consumer:
 class RequestGroup:
     """Resources that one provider must give.
 
-    :ivar suffix: the name of the group, ``_`` before it
+    :ivar suffix: the name of the group
     """
 
     suffix: str
@@ -134,7 +145,11 @@ class Placement(Service):
         if not allocations:
             return Consumer()
         return Consumer(
-            allocations, found.get("project_id", ""), found.get("user_id", ""), found.get("consumer_generation")
+            allocations,
+            found.get("project_id", ""),
+            found.get("user_id", ""),
+            found.get("consumer_generation"),
+            {provider: held["generation"] for provider, held in found["allocations"].items() if "generation" in held},
         )
 
     def write(self, uuid: str, consumer: Consumer) -> None:

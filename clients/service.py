@@ -12,8 +12,8 @@ from requests import Response
 
 from clients.errors import Away, Misconfigured, NotAllowed, Refused, TooOld
 
-# What a gateway says of a service that is just starting, or was too slow; keystoneauth1 asks again.
-GATEWAY: Final = (502, 503, 504)
+# What may be another answer a moment later: every request here may come twice. keystoneauth1 asks again.
+PASSING: Final = (500, 502, 503, 504)
 WORDS: Final = 300  # characters of an answer that are worth repeating
 _IDENTITY: Final = (
     exceptions.AuthorizationFailure, exceptions.AuthPluginException, exceptions.CatalogException,
@@ -107,14 +107,16 @@ class Service:
         try:
             return answer.json()
         except ValueError as error:
-            raise Away(self.name, f"{asked}: answered {answer.status_code} with what is no JSON") from error
+            raise Away(
+                self.name, f"{asked}: answered {answer.status_code} with what is no JSON", answered=True
+            ) from error
 
     def _refusal(self, answer: Response, asked: str, microversion: str | None) -> Exception:
         status = answer.status_code
         code, detail = _words(answer)
         text = f"{asked}: answered {status}{f': {detail}' if detail else ''}"
         if status >= 500:
-            return Away(self.name, text)
+            return Away(self.name, text, answered=True)
         if status == 406 and microversion:
             return self._too_old(microversion, asked, "less")
         if status in (401, 403):

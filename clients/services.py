@@ -1,7 +1,9 @@
 """The services as one process reaches them, by the sections [placement] and [neutron] of its nova.conf."""
 
 import threading
-from typing import Final, TypeVar
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Final, TypeVar
 
 from keystoneauth1 import exceptions, loading
 from keystoneauth1.adapter import Adapter
@@ -10,12 +12,14 @@ from oslo_config import cfg
 from clients.errors import Misconfigured
 from clients.neutron import Neutron
 from clients.placement import Placement
-from clients.service import GATEWAY, Service
+from clients.service import PASSING, Service
 
 S = TypeVar("S", bound=Service)
+T = TypeVar("T")
 
 TIMEOUT: Final = 60.0  # seconds for an answer, where the configuration sets none: nobody waits for ever
 RETRIES: Final = 2  # where the configuration sets none
+REMEMBERED: Final = 8  # things that the cells of a run share: a process may work on a few runs
 SERVICE_TYPES: Final = {"placement": "placement", "neutron": "network"}
 
 
@@ -26,7 +30,27 @@ class Services:
         """:param conf: of the process; the two sections need not be there until they are used"""
         self._conf = conf
         self._made: dict[str, Service] = {}
+        self._shared: dict[str, Future[Any]] = {}
         self._lock = threading.Lock()
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What ``make`` returns, made once for all who ask by this name: the others wait for the first.
+
+        :raises Exception: it failed; the next one to ask tries again
+        """
+        with self._lock:
+            mine = name not in self._shared
+            found: Future[T] = self._shared.setdefault(name, Future())
+            for old in list(self._shared)[:-REMEMBERED]:
+                del self._shared[old]
+        if mine:
+            try:
+                found.set_result(make())
+            except BaseException as error:
+                with self._lock:
+                    self._shared.pop(name, None)
+                found.set_exception(error)
+        return found.result()
 
     @property
     def placement(self) -> Placement:
@@ -70,7 +94,7 @@ def _link(conf: cfg.ConfigOpts, kind: type[Service]) -> Adapter:
             user_agent="cellkeeper",
             connect_retries=_or(options.connect_retries, options.http_retries),
             status_code_retries=_or(options.status_code_retries, RETRIES),
-            retriable_status_codes=_or(options.retriable_status_codes, list(GATEWAY)),
+            retriable_status_codes=_or(options.retriable_status_codes, list(PASSING)),
         )
     except (exceptions.ClientException, cfg.Error, TypeError, ValueError, OSError) as error:
         raise Misconfigured(group, f"{kind.title}: section [{group}] of nova.conf cannot be used: {error}") from error

@@ -4,16 +4,12 @@ from typing import Any, Final
 
 from jobs.action import Action
 from jobs.db import archive_deleted_rows, backlog, purge
-from jobs.placement import audit, sync_aggregates
+from jobs.placement import audit, heal_allocations, sync_aggregates
 
 ACTIONS: Final[dict[str, Action[Any, Any]]] = {
     action.name: action
     for action in (
-        archive_deleted_rows.ACTION,
-        purge.ACTION,
-        backlog.ARCHIVE,
-        backlog.PURGE,
-        audit.ACTION,
-        sync_aggregates.ACTION,
+        archive_deleted_rows.ACTION, purge.ACTION, backlog.ARCHIVE, backlog.PURGE,
+        heal_allocations.ACTION, heal_allocations.DRY_RUN, sync_aggregates.ACTION, audit.ACTION,
     )
-}
+}  # fmt: skip

@@ -86,6 +86,12 @@ def read(api: Connection, template_base: str | None, timeouts: Timeouts) -> list
     return list(cells.values())
 
 
+def mapping_of(api: Connection, instance: str) -> list[int | None]:
+    """The ``cell_id`` of an instance's mapping: None where it is not scheduled yet; nothing without a mapping."""
+    statement = text("SELECT cell_id FROM instance_mappings WHERE instance_uuid = :uuid")
+    return list(api.execute(statement, {"uuid": instance}).scalars())
+
+
 def own_cell(cells: Iterable[Cell], database: Database, api: Connection, own: Connection) -> Cell:
     """``[database]/connection`` as a cell, with the mapping ids that stand for it.
 

@@ -1,1 +1,1 @@
-"""The commands of the category ``placement``."""
+"""The category ``placement``."""
