@@ -64,8 +64,12 @@ DEVIATIONS: Final = {
     "A80-cell2-db-down": Instead("AUD-2", code=1),
     "A81-own-cell-db-down": Instead("AUD-2", code=1, out=False),
     "S02-again": Instead("SYN-1", out=False),
+    "S20-get-aggregates-500": Instead("SYN-3", out=False, there=("rp c002 aggs=a001",)),
     "S21-provider-missing": Instead("SYN-2", code=6),
     "S22-provider-missing-second": Instead("SYN-2", code=6, out=False, there=("rp c003 aggs=a001",)),
+    "S30-put-500": Instead("SYN-3", out=False, there=("rp c002 aggs=a001",)),
+    "S32-put-409-always": Instead("SYN-3", out=False, there=("rp c002 aggs=a001",)),
+    "S52-twice": Instead("SYN-1", out=False),
 }  # fmt: skip
 
 
