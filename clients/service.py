@@ -59,6 +59,13 @@ class Service:
         if not self.offers(microversion):
             raise self._too_old(microversion, purpose, ".".join(map(str, self._offered or ())))
 
+    def greet(self) -> None:
+        """See that the service answers at all.
+
+        :raises ServiceProblem: it does not
+        """
+        self.ask("GET", "/")
+
     def offers(self, microversion: str) -> bool:
         """Whether the service is as new as that, as far as it says."""
         return self._offered is None or self._offered >= _numbers(microversion)

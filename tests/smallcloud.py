@@ -75,12 +75,24 @@ class SmallCloud:
         self._insert(cell, "instances", uuid=uuid, host=host, node=node or host, **defaults | columns)
 
     def migration(
-        self, cell: str, uuid: str, instance: str, source: str, destination: str, status: str, **columns: Any
+        self,
+        cell: str,
+        uuid: str,
+        instance: str,
+        source: str,
+        destination: str | None,
+        status: str | None,
+        **columns: Any,
     ) -> None:
         """Add a migration between two hosts."""
-        self._insert(cell, "migrations", uuid=uuid, instance_uuid=instance, source_compute=source, source_node=source,
-                     dest_compute=destination, dest_node=destination, status=status,
-                     **{"deleted": 0} | columns)  # fmt: skip
+        places = {
+            "source_compute": source,
+            "source_node": source,
+            "dest_compute": destination,
+            "dest_node": destination,
+        }
+        self._insert(cell, "migrations", uuid=uuid, instance_uuid=instance, status=status,
+                     **{"deleted": 0} | places | columns)  # fmt: skip
 
     def map_host(self, host: str, cell: str) -> None:
         """Map a host to a cell."""

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from cli import configuration
 from cli.cell_runs import Results, Runner
-from cli.output import cell_as_data, put, put_json, say, say_failures
+from cli.output import NAMED, cell_as_data, put, put_json, say, say_failures
 from cli.signals import graceful_stop
 from clients.errors import ServiceProblem
 from clients.placement import AGGREGATES
@@ -48,6 +48,7 @@ def sync(
     try:
         placement = Services(conf).placement
         placement.require(AGGREGATES, "sync_aggregates")
+        placement.greet()
     except ServiceProblem as problem:
         say(str(problem))
         return Exit.PLACEMENT_ERROR
@@ -126,6 +127,8 @@ def _say_problems(problems: Sequence[Problem]) -> None:
     for code, sentence in SUMMED_UP.items():
         if hosts := [problem.host for problem in problems if problem.exit is code]:
             say(sentence.format(",".join(sorted(hosts))))
-    for problem in problems:
-        if problem.exit not in SUMMED_UP:
-            say(problem.text)
+    others = [problem for problem in problems if problem.exit not in SUMMED_UP]
+    for problem in others[:NAMED]:
+        say(problem.text)
+    if len(others) > NAMED:
+        say(f"{len(others)} hosts could not be mirrored in all; -f json names them")

@@ -8,6 +8,7 @@ from jobs.placement.sync_aggregates import Exit, Problem, Wish
 from jobs.retry import attempts
 
 NOT_FOUND: Final = 404
+CONFLICT: Final = 409  # the generation; at this microversion the answer holds no code that says so
 
 
 def add(placement: Placement, wish: Wish) -> frozenset[str] | Problem:
@@ -15,7 +16,7 @@ def add(placement: Placement, wish: Wish) -> frozenset[str] | Problem:
 
     :returns: the aggregates that were added
     """
-    failed = Problem(wish.host, Exit.UPDATE_FAILED, "")
+    added, failed = frozenset[str](), None
     for _ in attempts():
         try:
             present, generation = placement.aggregates(wish.provider)
@@ -24,16 +25,19 @@ def add(placement: Placement, wish: Wish) -> frozenset[str] | Problem:
             return _problem(wish, problem, Exit.PLACEMENT_ERROR, said)
         lacking = wish.aggregates - present
         if not lacking:
-            return lacking
+            return added  # by us if we have tried, though the answer was lost
+        added = lacking
         try:
             placement.set_aggregates(wish.provider, present | lacking, generation)
         except ServiceProblem as problem:
             said = f"Failed updating aggregates of host ({wish.host}), provider ({wish.provider}). Error: {problem}"
+            again = problem.status == CONFLICT if isinstance(problem, Refused) else failed is None
             failed = _problem(wish, problem, Exit.UPDATE_FAILED, said)
-            if not (isinstance(problem, Refused) and problem.is_concurrent):
+            if not again:
                 break
         else:
-            return lacking
+            return added
+    assert failed
     return failed
 
 

@@ -64,7 +64,7 @@ def _remove_from_one(placement: Placement, doomed: Sequence[Allocation]) -> str 
     that, by the generation of the consumer.
     """
     uuid, providers = doomed[0].consumer, {one.provider.uuid for one in doomed}
-    problem = ""
+    problem, unanswered = "", False
     for _ in attempts():
         try:
             now = placement.consumer(uuid)
@@ -78,8 +78,11 @@ def _remove_from_one(placement: Placement, doomed: Sequence[Allocation]) -> str 
             problem = str(refusal)
             if not (refusal.is_concurrent or refusal.is_consumer_conflict):
                 break
-        except ServiceProblem as trouble:
-            return str(trouble)
+        except ServiceProblem as trouble:  # it may have been done all the same: a second look tells
+            problem = str(trouble)
+            if unanswered:
+                break
+            unanswered = True
         else:
             return None
     return problem
