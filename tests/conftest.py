@@ -8,7 +8,7 @@ from tests.placement import Placement
 from tests.realcloud import DATABASES, PLACEMENT, RealCloud
 from tests.relay import Relay
 from tests.services import MariaDB, MissingProgram, Redis, Service, program
-from tests.smallcloud import SmallCloud
+from tests.two_cells import TwoCells
 
 SERVICES: dict[str, type[Service]] = {"mariadb": MariaDB, "redis": Redis}
 
@@ -104,13 +104,13 @@ def cloud_placement(placed_cloud: RealCloud, cloud_placement_server: Placement) 
 
 
 @pytest.fixture(scope="session")
-def made_smallcloud(mariadb: MariaDB) -> SmallCloud:
+def made_two_cells(mariadb: MariaDB) -> TwoCells:
     """The databases of the small cloud, in whatever state the last test left them."""
-    return SmallCloud(mariadb)
+    return TwoCells(mariadb)
 
 
 @pytest.fixture
-def smallcloud(made_smallcloud: SmallCloud) -> SmallCloud:
+def two_cells(made_two_cells: TwoCells) -> TwoCells:
     """A cloud of two cells in which nothing is."""
-    made_smallcloud.empty()
-    return made_smallcloud
+    made_two_cells.empty()
+    return made_two_cells

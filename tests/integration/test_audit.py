@@ -16,7 +16,7 @@ from tests.program import Program
 from tests.realcloud import RealCloud
 from tests.relay import Fault, Relay, placement_error
 from tests.services import free_port
-from tests.smallcloud import SmallCloud
+from tests.two_cells import TwoCells
 
 NODE1, NODE2 = "cccccccc-0000-4000-8000-000000000001", "cccccccc-0000-4000-8000-000000000002"
 VM, OTHER_VM = "11111111-0000-4000-8000-000000000001", "11111111-0000-4000-8000-000000000002"
@@ -47,8 +47,8 @@ Audit = Callable[..., Ended]
 
 
 @pytest.fixture
-def config(smallcloud: SmallCloud, relay: Relay, tmp_path: Path) -> Path:
-    return smallcloud.config(tmp_path, nova_conf(relay.url))
+def config(two_cells: TwoCells, relay: Relay, tmp_path: Path) -> Path:
+    return two_cells.config(tmp_path, nova_conf(relay.url))
 
 
 @pytest.fixture
@@ -63,15 +63,15 @@ def audited(config: Path, capsys: pytest.CaptureFixture[str]) -> Audit:
 
 
 @pytest.fixture
-def two_hosts(smallcloud: SmallCloud, placement: Placement) -> SmallCloud:
+def two_hosts(two_cells: TwoCells, placement: Placement) -> TwoCells:
     """A host in each of two cells; an instance on each, which holds what it should."""
     for number, (cell, node, vm) in enumerate((("cell1", NODE1, VM), ("cell2", NODE2, OTHER_VM)), 1):
-        smallcloud.node(cell, node, f"host{number}")
-        smallcloud.map_host(f"host{number}", cell)
-        smallcloud.instance(cell, vm, f"host{number}")
+        two_cells.node(cell, node, f"host{number}")
+        two_cells.map_host(f"host{number}", cell)
+        two_cells.instance(cell, vm, f"host{number}")
         placement.provide(node, f"host{number}", INVENTORY)
         placement.allocate(vm, {node: COMPUTE}, "p1", "u1")
-    return smallcloud
+    return two_cells
 
 
 def orphan(placement: Placement, *providers: str, consumer: str = NOBODY) -> None:
@@ -83,7 +83,7 @@ def uuid(number: int) -> str:
 
 
 def test_every_orphan_is_told_with_the_reason(
-    two_hosts: SmallCloud, placement: Placement, audited: Audit, monkeypatch: pytest.MonkeyPatch
+    two_hosts: TwoCells, placement: Placement, audited: Audit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(audit, "CHUNK", 3)
     monkeypatch.setattr(audit, "NAMED", 2)
@@ -140,7 +140,7 @@ def test_every_orphan_is_told_with_the_reason(
     assert placement.held(VM) == {NODE1: COMPUTE}
 
 
-def test_a_deleted_host_holds_nobody(two_hosts: SmallCloud, placement: Placement, audited: Audit) -> None:
+def test_a_deleted_host_holds_nobody(two_hosts: TwoCells, placement: Placement, audited: Audit) -> None:
     for number, name in ((3, "deleted"), (4, "archived"), (5, "unknown")):
         placement.provide(uuid(number), name, INVENTORY)
     two_hosts.node("cell2", uuid(3), "host3", deleted=3)
@@ -162,7 +162,7 @@ def test_a_deleted_host_holds_nobody(two_hosts: SmallCloud, placement: Placement
 
 
 def test_children_of_a_compute_node_and_shared_storage(
-    two_hosts: SmallCloud, placement: Placement, audited: Audit
+    two_hosts: TwoCells, placement: Placement, audited: Audit
 ) -> None:
     gpu, storage = uuid(1), uuid(2)
     placement.provide(gpu, "host1:gpu", INVENTORY, parent=NODE1)
@@ -182,7 +182,7 @@ def test_children_of_a_compute_node_and_shared_storage(
 
 
 def test_the_other_providers_of_a_consumer_stay_as_they_are(
-    two_hosts: SmallCloud, placement: Placement, relay: Relay, audited: Audit
+    two_hosts: TwoCells, placement: Placement, relay: Relay, audited: Audit
 ) -> None:
     orphan(placement, NODE1, NODE2)
     assert audited("--delete", "--resource_provider", NODE1).code == 4
@@ -197,7 +197,7 @@ def test_the_other_providers_of_a_consumer_stay_as_they_are(
     assert not any(writes)
 
 
-def test_a_table_for_people(two_hosts: SmallCloud, placement: Placement, audited: Audit) -> None:
+def test_a_table_for_people(two_hosts: TwoCells, placement: Placement, audited: Audit) -> None:
     assert audited(form="table") == (0, "", "")
     orphan(placement, NODE1)
     listed, deleted = audited(form="table"), audited("--delete", form="table")
@@ -210,14 +210,14 @@ def test_a_table_for_people(two_hosts: SmallCloud, placement: Placement, audited
 
 
 @pytest.mark.parametrize("words", ["foo", "cccccccc-0000-4000-8000-000000000077", ""])
-def test_127_for_a_provider_that_is_not_there(two_hosts: SmallCloud, audited: Audit, words: str) -> None:
+def test_127_for_a_provider_that_is_not_there(two_hosts: TwoCells, audited: Audit, words: str) -> None:
     ended = audited("--resource_provider", words)
     assert (ended.code, ended.out) == (127, "")
     assert ended.err.startswith(f"Resource provider with UUID {words} does not exist")
     assert len(ended.err.splitlines()) == 1
 
 
-def test_a_cell_that_does_not_answer_loses_nothing(two_hosts: SmallCloud, placement: Placement, audited: Audit) -> None:
+def test_a_cell_that_does_not_answer_loses_nothing(two_hosts: TwoCells, placement: Placement, audited: Audit) -> None:
     storage = uuid(2)
     placement.provide(storage, "storage", INVENTORY)
     placement.allocate(uuid(3), {storage: {"DISK_GB": 5}}, "p1", "u1")
@@ -238,7 +238,7 @@ def test_a_cell_that_does_not_answer_loses_nothing(two_hosts: SmallCloud, placem
     assert "cell2 (127.0.0.1" in ended.err
 
 
-def test_without_a_mapped_cell_nothing_is_deleted(two_hosts: SmallCloud, placement: Placement, audited: Audit) -> None:
+def test_without_a_mapped_cell_nothing_is_deleted(two_hosts: TwoCells, placement: Placement, audited: Audit) -> None:
     two_hosts.forget_cells()
     ended = audited("--delete")
     assert (ended.code, ended.orphans) == (1, [])
@@ -260,7 +260,7 @@ def in_the_meantime(fault: Fault, work: Callable[[], None]) -> threading.Thread:
 
 @pytest.mark.parametrize("request_", ["GET", "PUT"])
 def test_a_consumer_that_was_written_meanwhile_is_left(
-    two_hosts: SmallCloud, placement: Placement, relay: Relay, audited: Audit, request_: str
+    two_hosts: TwoCells, placement: Placement, relay: Relay, audited: Audit, request_: str
 ) -> None:
     """It may have become somebody: an instance that moves to a host where something was left of it."""
     orphan(placement, NODE1)
@@ -277,7 +277,7 @@ def test_a_consumer_that_was_written_meanwhile_is_left(
 
 
 def test_what_is_gone_meanwhile_is_deleted_too(
-    two_hosts: SmallCloud, placement: Placement, relay: Relay, audited: Audit
+    two_hosts: TwoCells, placement: Placement, relay: Relay, audited: Audit
 ) -> None:
     orphan(placement, NODE1)
     held = relay.fail("PUT", f"/allocations/{NOBODY}", held=True)
@@ -288,7 +288,7 @@ def test_what_is_gone_meanwhile_is_deleted_too(
 
 
 def test_an_instance_that_comes_while_the_cells_are_read_is_not_seen_as_an_orphan(
-    two_hosts: SmallCloud, placement: Placement, relay: Relay, audited: Audit
+    two_hosts: TwoCells, placement: Placement, relay: Relay, audited: Audit
 ) -> None:
     """What it holds is read before the cells are: it is there by then."""
     held = relay.fail("GET", f"/resource_providers/{NODE1}/allocations", held=True)
@@ -340,7 +340,7 @@ TROUBLES: Final = {
 
 @pytest.mark.parametrize("trouble", TROUBLES.values(), ids=TROUBLES)
 def test_troubles_with_placement(
-    two_hosts: SmallCloud, placement: Placement, relay: Relay, config: Path, audited: Audit, trouble: Trouble
+    two_hosts: TwoCells, placement: Placement, relay: Relay, config: Path, audited: Audit, trouble: Trouble
 ) -> None:
     config.write_text(config.read_text() + "timeout = 1\nconnect_retries = 0\n")
     orphan(placement, NODE1)
@@ -364,7 +364,7 @@ OLD: Final = {
 
 
 def test_a_placement_of_the_manuals_version_is_audited_and_not_written_to(
-    two_hosts: SmallCloud, placement: Placement, relay: Relay, audited: Audit
+    two_hosts: TwoCells, placement: Placement, relay: Relay, audited: Audit
 ) -> None:
     orphan(placement, NODE1)
     relay.fail("GET", "^/$", status=200, body=OLD)
@@ -377,7 +377,7 @@ def test_a_placement_of_the_manuals_version_is_audited_and_not_written_to(
 
 
 def test_nothing_is_begun_where_the_configuration_does_not_do(
-    two_hosts: SmallCloud, config: Path, audited: Audit
+    two_hosts: TwoCells, config: Path, audited: Audit
 ) -> None:
     text = config.read_text()
     config.write_text(text.partition("[placement]")[0])
@@ -394,14 +394,14 @@ PASSED: Final = 3
 
 
 def test_killed_while_it_deletes(
-    two_hosts: SmallCloud, placement: Placement, relay: Relay, config: Path, audited: Audit
+    two_hosts: TwoCells, placement: Placement, relay: Relay, config: Path, audited: Audit
 ) -> None:
     """What is deleted is deleted, what is not is found again: each consumer is one request."""
     consumers = [uuid(number) for number in range(1, 9)]
     for consumer in consumers:
         orphan(placement, NODE1, NODE2, consumer=consumer)
     fault = relay.fail("PUT", "/allocations/", silent=True, skip=PASSED)
-    program = Program(config, "small_api")
+    program = Program(config, "two_cells_api")
     with program.start("placement", "audit", "--delete") as running:
         fault.wait_until_reached()
         running.process.kill()

@@ -12,7 +12,7 @@ from cli.main import run
 from tests.placement import Placement, nova_conf
 from tests.relay import Relay
 from tests.services import free_port
-from tests.smallcloud import SmallCloud
+from tests.two_cells import TwoCells
 
 RECORDED: Final = Path(__file__).parents[1] / "data" / "recorded" / "placement.txt"
 SHORT: Final = re.compile(r"\b([0-9a-f])(\d{3})\b")
@@ -120,7 +120,7 @@ def short(text: str) -> str:
 RECORDS: Final = list(records())
 
 
-def furnish(lines: list[str], cloud: SmallCloud, placement: Placement) -> None:
+def furnish(lines: list[str], cloud: TwoCells, placement: Placement) -> None:
     """Bring the cells and Placement into a recorded state."""
     for line in lines:
         kind, *words = line.split()
@@ -179,22 +179,22 @@ def state(before: list[str], placement: Placement) -> set[str]:
 @pytest.mark.parametrize("record", RECORDS, ids=[record.name for record in RECORDS])
 def test_the_stock_tool_did_the_same(
     record: Record,
-    smallcloud: SmallCloud,
+    two_cells: TwoCells,
     placement: Placement,
     relay: Relay,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    furnish(record.before, smallcloud, placement)
+    furnish(record.before, two_cells, placement)
     if record.name in LOST:
-        smallcloud.lose(LOST[record.name], free_port())
+        two_cells.lose(LOST[record.name], free_port())
     if record.name == CELLLESS:
-        smallcloud.forget_cells()
+        two_cells.forget_cells()
     for fault in record.faults:
         method, path, status, times, body = fault.split(" ", 4)
         for sent in {"DELETE": ("DELETE", "PUT")}.get(method, (method,)):  # AUD-4
             relay.fail(sent, full(path) + "$", status=int(status), body=full(body), times=int(times) or None)
-    config = smallcloud.config(tmp_path, nova_conf(relay.url))
+    config = two_cells.config(tmp_path, nova_conf(relay.url))
     wanted = DEVIATIONS.get(record.name, Instead(""))
 
     code = run(["--config-file", str(config), *full(record.command).split()])

@@ -14,7 +14,7 @@ from tests.placement import Placement, nova_conf
 from tests.realcloud import RealCloud
 from tests.relay import Relay, placement_error
 from tests.services import free_port
-from tests.smallcloud import SmallCloud
+from tests.two_cells import TwoCells
 
 NODES: Final = {f"host{number}": f"cccccccc-0000-4000-8000-00000000000{number}" for number in range(1, 7)}
 AGGREGATES: Final = {name: f"aaaaaaaa-0000-4000-8000-00000000000{n}" for n, name in enumerate(("one", "two"), 1)}
@@ -35,8 +35,8 @@ class Ended(NamedTuple):
 
 
 @pytest.fixture
-def config(smallcloud: SmallCloud, relay: Relay, tmp_path: Path) -> Path:
-    return smallcloud.config(tmp_path, nova_conf(relay.url))
+def config(two_cells: TwoCells, relay: Relay, tmp_path: Path) -> Path:
+    return two_cells.config(tmp_path, nova_conf(relay.url))
 
 
 @pytest.fixture
@@ -51,21 +51,21 @@ def sync(config: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ende
 
 
 @pytest.fixture
-def hosts(smallcloud: SmallCloud, placement: Placement) -> SmallCloud:
+def hosts(two_cells: TwoCells, placement: Placement) -> TwoCells:
     """Three hosts of two cells, each in two aggregates; one of them is in a foreign one besides."""
     for number, host in enumerate(("host1", "host2", "host3")):
         cell = ("cell1", "cell2")[number % 2]
-        smallcloud.node(cell, NODES[host], host)
-        smallcloud.map_host(host, cell)
+        two_cells.node(cell, NODES[host], host)
+        two_cells.map_host(host, cell)
         placement.provide(NODES[host], host, {"VCPU": 8})
     for name, uuid in AGGREGATES.items():
-        smallcloud.aggregate(uuid, name, "host1", "host2", "host3")
+        two_cells.aggregate(uuid, name, "host1", "host2", "host3")
     placement.join(NODES["host2"], FOREIGN, AGGREGATES["one"])
-    return smallcloud
+    return two_cells
 
 
 def test_a_provider_is_read_once_and_written_once_if_it_lacks_something(
-    hosts: SmallCloud, placement: Placement, relay: Relay, sync: Callable[..., Ended]
+    hosts: TwoCells, placement: Placement, relay: Relay, sync: Callable[..., Ended]
 ) -> None:
     ended = sync()
     assert ended.code == 0
@@ -83,7 +83,7 @@ def test_a_provider_is_read_once_and_written_once_if_it_lacks_something(
 
 
 def test_all_problems_are_told_and_all_other_hosts_are_done(
-    hosts: SmallCloud, placement: Placement, relay: Relay, sync: Callable[..., Ended]
+    hosts: TwoCells, placement: Placement, relay: Relay, sync: Callable[..., Ended]
 ) -> None:
     """Every code of the manual at once; the worst one is returned, and after each repair the next."""
     wrong = ("unmapped", "ghost", "twice", "provider-less", "host4", "host5")
@@ -110,7 +110,7 @@ def test_all_problems_are_told_and_all_other_hosts_are_done(
     assert FOREIGN in placement.aggregates(NODES["host1"])
 
 
-def test_255_where_a_cell_is_gone(hosts: SmallCloud, placement: Placement, sync: Callable[..., Ended]) -> None:
+def test_255_where_a_cell_is_gone(hosts: TwoCells, placement: Placement, sync: Callable[..., Ended]) -> None:
     hosts.lose("cell2", free_port())
     ended = sync()
     assert ended.code == 255
@@ -133,7 +133,7 @@ CONFLICT: Final = placement_error(409, "placement.concurrent_update", "another p
     ],
 )
 def test_troubles_with_placement(
-    hosts: SmallCloud, placement: Placement, relay: Relay, config: Path, sync: Callable[..., Ended],
+    hosts: TwoCells, placement: Placement, relay: Relay, config: Path, sync: Callable[..., Ended],
     method: str, how: dict[str, Any], code: int, said: str,
 ) -> None:  # fmt: skip
     config.write_text(config.read_text() + "timeout = 1\nconnect_retries = 0\n")
@@ -148,7 +148,7 @@ def test_troubles_with_placement(
 
 
 def test_an_aggregate_that_somebody_adds_meanwhile_stays(
-    hosts: SmallCloud, placement: Placement, relay: Relay, sync: Callable[..., Ended]
+    hosts: TwoCells, placement: Placement, relay: Relay, sync: Callable[..., Ended]
 ) -> None:
     """Placement refuses what was read before; it is read again."""
     held = relay.fail("PUT", f"{NODES['host1']}/aggregates", held=True, times=1)
@@ -165,9 +165,7 @@ def test_an_aggregate_that_somebody_adds_meanwhile_stays(
     assert placement.aggregates(NODES["host1"]) == {*AGGREGATES.values(), FOREIGN}
 
 
-def test_one_line_where_there_is_no_way_to_placement(
-    hosts: SmallCloud, config: Path, sync: Callable[..., Ended]
-) -> None:
+def test_one_line_where_there_is_no_way_to_placement(hosts: TwoCells, config: Path, sync: Callable[..., Ended]) -> None:
     text = config.read_text()
     for wrong in (text.partition("[placement]")[0], re.sub("endpoint = .*", "endpoint = http://127.0.0.1:1", text)):
         config.write_text(wrong)

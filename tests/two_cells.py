@@ -29,17 +29,17 @@ lock_wait_timeout = 1
 """
 
 
-class SmallCloud:
+class TwoCells:
     """On a private server; columns that a test says nothing of are empty or zero."""
 
     def __init__(self, server: MariaDB) -> None:
         self.server = server
         api, cell = read_dump(DUMPS / "nova_api.sql.gz", ""), read_dump(DUMPS / "nova_cell1.sql.gz", "")
-        self._tables = {"small_api": API_TABLES, **{f"small_{name}": CELL_TABLES for name in ("cell0", *CELLS)}}
+        self._tables = {"two_cells_api": API_TABLES, **{f"two_cells_{name}": CELL_TABLES for name in ("cell0", *CELLS)}}
         for database, tables in self._tables.items():
             server.drop(database)
             server.create(database)
-            definitions = [(api if database == "small_api" else cell)[table][0] for table in tables]
+            definitions = [(api if database == "two_cells_api" else cell)[table][0] for table in tables]
             self._run(database, *definitions)
 
     def empty(self) -> None:
@@ -48,17 +48,17 @@ class SmallCloud:
         for database, tables in self._tables.items():
             self._run(database, *(f"DELETE FROM {table}" for table in tables))
         for number, (name, uuid) in enumerate({"cell0": CELL0, **CELLS}.items(), 1):
-            url = self.server.url(f"small_{name}")
+            url = self.server.url(f"two_cells_{name}")
             self._insert("api", "cell_mappings", id=number, uuid=uuid, name=name, database_connection=url)
 
     def forget_cells(self) -> None:
         """Map no cell at all."""
-        self._run("small_api", "DELETE FROM cell_mappings")
+        self._run("two_cells_api", "DELETE FROM cell_mappings")
 
     def lose(self, cell: str, port: int) -> None:
         """Have the database of a cell on a port where nobody listens."""
         url = f"mysql+pymysql://nova:nova@127.0.0.1:{port}/lost"
-        self._run("small_api", f"UPDATE cell_mappings SET database_connection = '{url}' WHERE name = '{cell}'")
+        self._run("two_cells_api", f"UPDATE cell_mappings SET database_connection = '{url}' WHERE name = '{cell}'")
 
     def node(self, cell: str, uuid: str, host: str, node: str | None = None, **columns: Any) -> None:
         """Add a compute node, which has the host's name unless another is given."""
@@ -120,13 +120,13 @@ class SmallCloud:
         :param placement: its section for Placement
         """
         path = folder / "nova.conf"
-        urls = {name: self.server.url(f"small_{name}") for name in ("api", "cell0")}
+        urls = {name: self.server.url(f"two_cells_{name}") for name in ("api", "cell0")}
         path.write_text(NOVA_CONF.format(locks=folder / "locks", **urls) + placement)
         return path
 
     def _insert(self, database: str, table: str, **columns: Any) -> int:
         names, marks = ", ".join(columns), ", ".join(["%s"] * len(columns))
-        with closing(self._connect(f"small_{database}")) as link, link.cursor() as cursor:
+        with closing(self._connect(f"two_cells_{database}")) as link, link.cursor() as cursor:
             cursor.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(columns.values()))
             return int(cursor.lastrowid)
 
