@@ -48,6 +48,7 @@ class Placement(Service):
         self._server = server
         self._database = database
         self._config = config
+        self.token = "admin"
 
     def prepare(self) -> None:
         self._server.execute(f"CREATE DATABASE IF NOT EXISTS `{self._database}` CHARACTER SET utf8mb4")
@@ -69,7 +70,7 @@ class Placement(Service):
 
     def answers(self) -> bool:
         try:
-            self.ask("GET", "/")
+            urllib.request.urlopen(self.url, timeout=30).close()
         except OSError:
             return False
         return True
@@ -90,7 +91,7 @@ class Placement(Service):
 
         :raises urllib.error.HTTPError: it was refused
         """
-        headers = {"X-Auth-Token": "admin", "OpenStack-API-Version": f"placement {version}"}
+        headers = {"X-Auth-Token": self.token, "OpenStack-API-Version": f"placement {version}"}
         body = None if document is None else json.dumps(document).encode()
         headers |= {"Content-Type": "application/json"} if body else {}
         asked = urllib.request.Request(self.url + path, body, headers, method=method)
