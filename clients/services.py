@@ -1,5 +1,6 @@
 """The services as one process reaches them, by the sections [placement] and [neutron] of its nova.conf."""
 
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -83,6 +84,9 @@ def _link(conf: cfg.ConfigOpts, kind: type[Service]) -> Adapter:
                 f"{kind.title} is not configured: set auth_type and its options in section [{group}] of nova.conf",
             )
         options = conf[group]
+        if not conf.debug:
+            # It warns of each retry; what is an error in the end is told as one.
+            logging.getLogger("keystoneauth.session").setLevel(logging.ERROR)
         session = loading.load_session_from_conf_options(conf, group, auth=auth, timeout=options.timeout or TIMEOUT)
         for transport in session.session.adapters.values():
             # The pool is the bound: no more connections than that, whoever asks.

@@ -42,15 +42,16 @@ def redis() -> Iterator[Redis]:
 
 
 @pytest.fixture(scope="session")
-def placement_server() -> Iterator[Placement]:
+def placement_server(mariadb: MariaDB) -> Iterator[Placement]:
     """A Placement for all tests, in whatever state the last one left it."""
-    with Placement() as server:
+    with Placement(mariadb) as server:
         yield server
 
 
 @pytest.fixture
-def placement(placement_server: Placement) -> Placement:
+def placement(mariadb: MariaDB, placement_server: Placement) -> Placement:
     """A Placement that knows no provider."""
+    mariadb.revive()
     placement_server.revive()
     placement_server.empty()
     return placement_server

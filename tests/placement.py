@@ -1,16 +1,14 @@
 """A real Placement on loopback, and the configuration with which the program reaches it."""
 
 import json
-import sqlite3
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
-from contextlib import closing
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from tests.services import HOST, Service
+from tests.services import HOST, MariaDB, Service
 
 SERVE: Final = Path(__file__).with_name("serve.py")
 CONFIG: Final = """\
@@ -39,18 +37,24 @@ EMPTIED: Final = (
 
 
 class Placement(Service):
-    """Placement with a database in a file of its own, or in the one that is given."""
+    """Placement with a database on a MariaDB server. SQLite would not do: its writers get in each other's way."""
 
     PROGRAMS: ClassVar[tuple[str, ...]] = ()
 
-    def __init__(self, database: str = "") -> None:
-        """:param database: its URL; empty: a new SQLite file"""
+    def __init__(self, server: MariaDB, database: str = "placement", config: str = CONFIG) -> None:
+        """:param database: is made where it is not there
+        :param config: what its configuration is to be, with a place for the URL of the database
+        """
         super().__init__()
-        self._file = self.folder / "placement.sqlite"
-        self._database = database or f"sqlite:///{self._file}"
+        self._server = server
+        self._database = database
+        self._config = config
+        self.token = "admin"
 
     def prepare(self) -> None:
-        (self.folder / "placement.conf").write_text(CONFIG.format(database=self._database))
+        self._server.execute(f"CREATE DATABASE IF NOT EXISTS `{self._database}` CHARACTER SET utf8mb4")
+        text = self._config.format(database=self._server.url(self._database))
+        (self.folder / "placement.conf").write_text(text)
 
     def command(self) -> list[str]:
         return [
@@ -67,7 +71,7 @@ class Placement(Service):
 
     def answers(self) -> bool:
         try:
-            self.ask("GET", "/")
+            urllib.request.urlopen(self.url, timeout=30).close()
         except OSError:
             return False
         return True
@@ -78,18 +82,17 @@ class Placement(Service):
         return f"http://{HOST}:{self.port}"
 
     def empty(self) -> None:
-        """Forget all providers and consumers. Only where the database is its own file."""
-        with closing(sqlite3.connect(self._file, timeout=30)) as link, link:
-            link.execute("UPDATE resource_providers SET root_provider_id = NULL, parent_provider_id = NULL")
-            for table in EMPTIED:
-                link.execute(f"DELETE FROM {table}")
+        """Forget all providers and consumers."""
+        roots = "UPDATE resource_providers SET root_provider_id = NULL, parent_provider_id = NULL"
+        for statement in (roots, *(f"DELETE FROM {table}" for table in EMPTIED)):
+            self._server.execute(statement, self._database)
 
     def ask(self, method: str, path: str, document: Any = None, version: str = VERSION) -> Any:
         """Send a request as an administrator; returns the document that comes back, None for an empty answer.
 
         :raises urllib.error.HTTPError: it was refused
         """
-        headers = {"X-Auth-Token": "admin", "OpenStack-API-Version": f"placement {version}"}
+        headers = {"X-Auth-Token": self.token, "OpenStack-API-Version": f"placement {version}"}
         body = None if document is None else json.dumps(document).encode()
         headers |= {"Content-Type": "application/json"} if body else {}
         asked = urllib.request.Request(self.url + path, body, headers, method=method)

@@ -125,9 +125,9 @@ def _put_lines(results: Sequence[CellResult[Healed]], params: Params) -> None:
     if params.max_count is None and not params.instance:
         put(f"Running batches of {BATCH} until complete")
     for result in results:
+        if not (result.complete or result.failure or result.outcome.looked_at):
+            continue  # its turn did not come
         put(f"Looking for instances in cell: {result.cell.identity}")
-        if result.outcome.looked_at:
-            put(f"Found {result.outcome.looked_at} candidate instances.")
         for line in result.outcome.lines:
             put(line)
     healed = sum(result.outcome.rows for result in results)

@@ -1,6 +1,6 @@
 """What an instance of a flavor needs of Placement.
 
-:source: Nova's manual, "Extra Specs"; as in nova-manage, all groups of a flavor are merged onto the compute node's provider
+:source: Nova's manual, "Extra Specs"; as in nova-manage, all groups of a flavor go onto the compute node's provider
 """
 
 import re

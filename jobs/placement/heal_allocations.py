@@ -184,20 +184,22 @@ class _Walk:
         :param healed: how many instances of the cell were before
         """
         subjects = self._subjects([one for one in found if one.node and not one.task_state])
-        decisions = together(self.healer.decide, subjects, self._params.at_once)
-        plans = [one for one in decisions if isinstance(one, Plan)]
-        outcome = Healed(
-            len(found), dry_run=self._params.dry_run, lines=tuple(self._lines(found, subjects, decisions))
-        ) + _told(one for one in decisions if isinstance(one, Problem))
+        decided = together(self.healer.decide, subjects, self._params.at_once)
+        decisions = {subject.uuid: decision for subject, decision in zip(subjects, decided, strict=True)}
+        plans = [one for one in decided if isinstance(one, Plan)]
+        results: list[Done | Problem] = [one for one in decided if isinstance(one, Problem)]
         if self._params.dry_run:
-            return outcome + _told(plan.done for plan in plans)
+            results += [plan.done for plan in plans]
+            plans = []
         room = len(plans) if self._params.max_count is None else self._params.max_count - healed
         while plans and room > 0 and not self.healer.stopped:
             now, plans = plans[:room], plans[room:]
-            written = _told(self._write(self._still_right(now)))
-            outcome += replace(written, lines=written.lines if self._params.verbose else ())
-            room -= written.rows
-        return replace(outcome, left=bool(plans) and not self.healer.stopped)
+            written = self._write(self._still_right(now))
+            room -= sum(isinstance(one, Done) for one in written)
+            results += written
+        left = bool(plans) and not self.healer.stopped
+        lines = tuple(self._lines(found, decisions, results, left)) if self._params.verbose else ()
+        return replace(_told(results), looked_at=len(found), dry_run=self._params.dry_run, left=left, lines=lines)
 
     def _subjects(self, found: Sequence[Instance]) -> list[Subject]:
         """Instances with all that is known of them, asked for as many at a time as can be."""
@@ -281,25 +283,36 @@ class _Walk:
         return [one for some in results for one in some if one is not None]
 
     def _lines(
-        self, found: Sequence[Instance], subjects: Sequence[Subject], decisions: Sequence[Decision]
+        self,
+        found: Sequence[Instance],
+        decisions: Mapping[str, Decision],
+        results: Iterable[Done | Problem],
+        left: bool,
     ) -> Iterator[str]:
-        """What the stock tool says of a page before it writes."""
-        if not self._params.verbose:
-            return
-        for one in found:
-            if one.task_state:
-                yield f"Instance {one.uuid} is undergoing a task state transition: {one.task_state}"
-            elif not one.node:
-                yield f"Instance {one.uuid} is not on a host."
-        for subject, decision in zip(subjects, decisions, strict=True):
-            if self._params.force:
-                yield f"Force flag passed for instance {subject.uuid}"
-            if decision is None:
-                yield f"The allocation of instance {subject.uuid} is up-to-date. Nothing to be healed."
-            elif isinstance(decision, Plan):
-                yield from decision.lines
-                if self._params.dry_run:
-                    yield decision.dry_line
+        """What the stock tool says of a page. It stops at the last instance that ``--max-count`` allowed."""
+        done = {one.instance: one for one in results if isinstance(one, Done)}
+        last = max((number for number, one in enumerate(found) if one.uuid in done), default=-1) if left else len(found)
+        for number, one in enumerate(found[: last + 1]):
+            if number % BATCH == 0:
+                yield f"Found {min(BATCH, len(found) - number)} candidate instances."
+            yield from self._lines_of(one, decisions.get(one.uuid), done.get(one.uuid))
+
+    def _lines_of(self, instance: Instance, decision: Decision, done: Done | None) -> Iterator[str]:
+        uuid = instance.uuid
+        if instance.task_state:
+            yield f"Instance {uuid} is undergoing a task state transition: {instance.task_state}"
+        elif not instance.node:
+            yield f"Instance {uuid} is not on a host."
+        elif decision is None:
+            yield f"The allocation of instance {uuid} is up-to-date. Nothing to be healed."
+        elif self._params.force:
+            yield f"Force flag passed for instance {uuid}"
+        if isinstance(decision, Plan):
+            yield from decision.lines
+            if self._params.dry_run:
+                yield decision.dry_line
+            elif done:
+                yield f"Successfully {done.what} allocations for instance {uuid}."
 
     def _read(self, read: Callable[[Connection], T]) -> T:
         return transactionally(lambda: read(self._cell), self._cell, name=str(self._target.database))
@@ -331,7 +344,6 @@ def _told(results: Iterable[Done | Problem]) -> Healed:
         done=done,
         problems=problems,
         codes=Counter(str(one.code) for one in problems),
-        lines=tuple(f"Successfully {one.what} allocations for instance {one.instance}." for one in done),
     )
 
 

@@ -220,9 +220,9 @@ class Healer:
         error = f"Placement returned no allocation candidate to fulfill the resource request of the port(s) {names}"
         if found:
             error = (
-                "Placement returned more than one possible allocation candidates to fulfill the resource request of the "
-                f"port(s) {names}. There is not enough information to select the proper one. Migrating the instance "
-                "heals it: that re-creates the full allocation on the target host."
+                "Placement returned more than one possible allocation candidates to fulfill the resource request of "
+                f"the port(s) {names}. There is not enough information to select the proper one. Migrating the "
+                "instance heals it: that re-creates the full allocation on the target host."
             )
         return Problem(subject.uuid, NOT_WRITTEN, f"{FAILED} {subject.uuid}. Error: {error}")
 
@@ -285,7 +285,7 @@ class Healer:
                 plan.uuid,
                 PORTS_NOT_WRITTEN,
                 f"Instance {plan.uuid}: Unable to update ports with allocations that are about to be created in "
-                f"placement: {error}. The healing of the instance is aborted. It is safe to try to heal the instance again.",
+                f"placement: {error}. The healing of the instance is aborted. It is safe to try to heal it again.",
             )
         except ports.NotRolledBack as error:
             self.stopped = error.problem
