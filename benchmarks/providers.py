@@ -62,8 +62,7 @@ def run(*, quick: bool, stock: str | None) -> str:
     """
     programs = {"cellkeeper": [OWN_PROGRAM]} | ({"nova-manage": shlex.split(stock)} if stock else {})
     with cloud(CELLS) as measured, tempfile.TemporaryDirectory(prefix="cellkeeper-bench-") as name:
-        measured.server.create(PLACEMENT)
-        with Placement(measured.server.url(PLACEMENT)) as placement:
+        with Placement(measured.server, PLACEMENT) as placement:
             config = measured.config(Path(name))
             config.write_text(STOCK_CONF.format(folder=name) + config.read_text() + nova_conf(placement.url))
             times = [

@@ -44,7 +44,7 @@ def redis() -> Iterator[Redis]:
 @pytest.fixture(scope="session")
 def placement_server(mariadb: MariaDB) -> Iterator[Placement]:
     """A Placement for all tests, in whatever state the last one left it."""
-    with Placement(mariadb) as server:
+    with Placement(mariadb, "empty_placement") as server:
         yield server
 
 
@@ -93,7 +93,7 @@ def placed_cloud(loaded_placed_cloud: RealCloud) -> RealCloud:
 @pytest.fixture(scope="session")
 def cloud_placement_server(loaded_placed_cloud: RealCloud) -> Iterator[Placement]:
     """The real cloud's Placement, in whatever state the last test left it."""
-    with Placement(loaded_placed_cloud.url(PLACEMENT)) as server:
+    with Placement(loaded_placed_cloud.server, PLACEMENT) as server:
         yield server
 
 
@@ -106,7 +106,7 @@ def cloud_placement(placed_cloud: RealCloud, cloud_placement_server: Placement) 
 
 @pytest.fixture(scope="session")
 def made_two_cells(mariadb: MariaDB) -> TwoCells:
-    """The databases of the small cloud, in whatever state the last test left them."""
+    """The databases of the two cells, in whatever state the last test left them."""
     return TwoCells(mariadb)
 
 
