@@ -27,7 +27,6 @@ endpoint = {url}
 connect_retry_delay = 0.1
 status_code_retry_delay = 0.1
 """
-TRIES: Final = 10
 VERSION: Final = "1.39"
 # Children before parents. Resource classes, traits, projects and users stay: the server remembers their ids.
 EMPTIED: Final = (
@@ -96,15 +95,9 @@ class Placement(Service):
         body = None if document is None else json.dumps(document).encode()
         headers |= {"Content-Type": "application/json"} if body else {}
         asked = urllib.request.Request(self.url + path, body, headers, method=method)
-        for left in reversed(range(TRIES)):
-            try:
-                with urllib.request.urlopen(asked, timeout=30) as answer:
-                    text = answer.read()
-                return json.loads(text) if text else None
-            except urllib.error.HTTPError as error:
-                if error.code < 500 or not left:  # SQLite has one writer, the program may be another
-                    raise
-        raise AssertionError
+        with urllib.request.urlopen(asked, timeout=30) as answer:
+            text = answer.read()
+        return json.loads(text) if text else None
 
     def provide(
         self,
