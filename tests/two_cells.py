@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pymysql
 
-from tests.realcloud import DUMPS, read_dump
+from tests.realcloud import DUMPS, NOVA_CONF, read_dump
 from tests.services import MariaDB
 
 CELL0: Final = "00000000-0000-0000-0000-000000000000"
@@ -16,17 +16,6 @@ API_TABLES: Final = (
 )  # fmt: skip
 CELL_TABLES: Final = ("compute_nodes", "shadow_compute_nodes", "instances", "migrations")
 SESSION: Final = "SET foreign_key_checks = 0, sql_mode = ''"
-NOVA_CONF: Final = """\
-[database]
-connection = {cell0}
-[api_database]
-connection = {api}
-[cellkeeper]
-lock_path = {locks}
-connect_timeout = 2
-read_timeout = 30
-lock_wait_timeout = 1
-"""
 
 
 class TwoCells:
@@ -120,7 +109,7 @@ class TwoCells:
         :param placement: its section for Placement
         """
         path = folder / "nova.conf"
-        urls = {name: self.server.url(f"two_cells_{name}") for name in ("api", "cell0")}
+        urls = {name: self.server.url(f"two_cells_{name}") for name in ("api", "cell1")}
         path.write_text(NOVA_CONF.format(locks=folder / "locks", **urls) + placement)
         return path
 

@@ -103,7 +103,7 @@ def _find(
     """
     api = api_database(conf)
     cells = [cell for cell in mapped_cells(conf, api) if not cell.is_cell0]
-    held, unread = holdings.read(placement, providers, conf.cellkeeper.connections)
+    held, unread = holdings.read(placement, providers, conf.cellkeeper.connections, runner.stop.is_set)
     building = being_built(api)
     results = runner.run([(ACTION, params)], targets(conf, cells, None))[0] if cells else []
     cloud = Cloud.of(results, building)
@@ -192,17 +192,27 @@ def _as_data(found: Findings, params: Params, code: Exit) -> dict[str, Any]:
 
 
 def _say_troubles(found: Findings, params: Params) -> None:
-    for consumer, reason in found.left.items():
-        say(f"Not able to delete allocations for consumer UUID {consumer}: {reason}")
-    for one in found.unaudited[:NAMED]:
-        say(f"Not audited: resource provider {one.provider.uuid} ({one.provider.name}): {one.reason}")
-    if len(found.unaudited) > NAMED:
-        say(f"{len(found.unaudited)} resource providers were not audited in all; -f json names them")
-    for uuid in found.bare[:NAMED]:
-        say(
-            f"Instance {uuid} {'has' if params.delete else 'then has'} no allocation: "
-            f"cellkeeper placement heal_allocations --instance {uuid}"
-        )
-    if len(found.bare) > NAMED:
-        say(f"{len(found.bare)} instances need heal_allocations in all; -f json names them")
+    has = "has" if params.delete else "then has"
+    _say_some(
+        [f"Not able to delete allocations for consumer UUID {uuid}: {why}" for uuid, why in found.left.items()],
+        "consumers keep their allocations",
+    )
+    _say_some(
+        [f"Not audited: resource provider {one.provider.uuid} ({one.provider.name}): {one.reason}"
+         for one in found.unaudited],
+        "resource providers were not audited",
+    )  # fmt: skip
+    _say_some(
+        [f"Instance {uuid} {has} no allocation: cellkeeper placement heal_allocations --instance {uuid}"
+         for uuid in found.bare],
+        "instances need heal_allocations",
+    )  # fmt: skip
     say_failures(found.results, "read")
+
+
+def _say_some(lines: Sequence[str], total: str) -> None:
+    """Say no more than can be read; all are in the document."""
+    for line in lines[:NAMED]:
+        say(line)
+    if len(lines) > NAMED:
+        say(f"{len(lines)} {total} in all; -f json names them")

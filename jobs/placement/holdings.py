@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Final
 
 from clients.errors import Refused, ServiceProblem
@@ -23,11 +22,20 @@ class Unread:
     reason: str
 
 
-def read(placement: Placement, providers: Sequence[Provider], at_once: int) -> tuple[list[Allocation], list[Unread]]:
-    """The allocations of some providers, in their order; with several requests under way."""
-    found = together(partial(_read_one, placement), providers, at_once)
-    unread = [one for one in found if isinstance(one, Unread)]
-    return [held for one in found if not isinstance(one, Unread) for held in one], unread
+def read(
+    placement: Placement, providers: Sequence[Provider], at_once: int, stopped: Callable[[], bool]
+) -> tuple[list[Allocation], list[Unread]]:
+    """The allocations of some providers, in their order; with several requests under way.
+
+    :param stopped: asked before each provider
+    """
+
+    def one(provider: Provider) -> list[Allocation] | Unread:
+        return Unread(provider, STOPPED) if stopped() else _read_one(placement, provider)
+
+    found = together(one, providers, at_once)
+    unread = [result for result in found if isinstance(result, Unread)]
+    return [held for result in found if not isinstance(result, Unread) for held in result], unread
 
 
 def _read_one(placement: Placement, provider: Provider) -> list[Allocation] | Unread:

@@ -12,7 +12,7 @@ from cli.main import run
 from jobs.placement import audit
 from tests.acceptance.program import until
 from tests.placement import Placement, nova_conf
-from tests.program import Program
+from tests.program import Ended, Program
 from tests.realcloud import RealCloud
 from tests.relay import Fault, Relay, placement_error
 from tests.services import free_port
@@ -23,24 +23,6 @@ VM, OTHER_VM = "11111111-0000-4000-8000-000000000001", "11111111-0000-4000-8000-
 NOBODY, NOBODY_ELSE = "ffffffff-0000-4000-8000-000000000001", "ffffffff-0000-4000-8000-000000000002"
 COMPUTE: Final = {"VCPU": 1, "MEMORY_MB": 512}
 INVENTORY: Final = {"VCPU": 64, "MEMORY_MB": 65536, "DISK_GB": 1000, "CUSTOM_GPU": 4}
-
-
-class Ended(NamedTuple):
-    """How the program ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def data(self) -> Any:
-        """The document that it printed."""
-        return json.loads(self.out)
-
-    @property
-    def orphans(self) -> list[tuple[str, str]]:
-        """Consumer and host of each orphan."""
-        return [(one["consumer"], one["host"]) for one in self.data["orphans"]]
 
 
 Audit = Callable[..., Ended]
@@ -72,6 +54,11 @@ def two_hosts(two_cells: TwoCells, placement: Placement) -> TwoCells:
         placement.provide(node, f"host{number}", INVENTORY)
         placement.allocate(vm, {node: COMPUTE}, "p1", "u1")
     return two_cells
+
+
+def orphans(ended: Ended) -> list[tuple[str, str]]:
+    """Consumer and host of each orphan that was found."""
+    return [(one["consumer"], one["host"]) for one in ended.data["orphans"]]
 
 
 def orphan(placement: Placement, *providers: str, consumer: str = NOBODY) -> None:
@@ -174,7 +161,7 @@ def test_children_of_a_compute_node_and_shared_storage(
     two_hosts.instance("cell2", uuid(4), "host2")
     placement.allocate(uuid(4), everything | {NODE2: COMPUTE}, "p1", "u1")
     one = audited("--resource_provider", gpu.upper())
-    assert (one.code, one.orphans) == (3, [(NOBODY, "host1"), (uuid(4), "host1")])
+    assert (one.code, orphans(one)) == (3, [(NOBODY, "host1"), (uuid(4), "host1")])
     assert audited("--delete").code == 4
     assert placement.held(uuid(3)) == everything
     assert placement.held(NOBODY) == {}
@@ -225,7 +212,7 @@ def test_a_cell_that_does_not_answer_loses_nothing(two_hosts: TwoCells, placemen
     two_hosts.lose("cell2", free_port())
     ended = audited("--delete")
     assert ended.code == 1
-    assert ended.orphans == [(NOBODY, "host1")]
+    assert orphans(ended) == [(NOBODY, "host1")]
     assert placement.held(NOBODY) == {NODE2: COMPUTE}
     assert placement.held(OTHER_VM) == {NODE2: COMPUTE}
     assert placement.held(uuid(3)) == {storage: {"DISK_GB": 5}}
@@ -241,7 +228,7 @@ def test_a_cell_that_does_not_answer_loses_nothing(two_hosts: TwoCells, placemen
 def test_without_a_mapped_cell_nothing_is_deleted(two_hosts: TwoCells, placement: Placement, audited: Audit) -> None:
     two_hosts.forget_cells()
     ended = audited("--delete")
-    assert (ended.code, ended.orphans) == (1, [])
+    assert (ended.code, orphans(ended)) == (1, [])
     assert placement.held(VM) == {NODE1: COMPUTE}
 
 
@@ -368,7 +355,7 @@ def test_a_placement_of_the_manuals_version_is_audited_and_not_written_to(
 ) -> None:
     orphan(placement, NODE1)
     relay.fail("GET", "^/$", status=200, body=OLD)
-    assert audited().orphans == [(NOBODY, "host1")]
+    assert orphans(audited()) == [(NOBODY, "host1")]
     ended = audited("--delete")
     assert ended.code == 1
     assert "is too old" in ended.err

@@ -5,12 +5,13 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import pytest
 
 from cli.main import run
 from tests.placement import Placement, nova_conf
+from tests.program import Ended
 from tests.realcloud import RealCloud
 from tests.relay import Relay, placement_error
 from tests.services import free_port
@@ -19,19 +20,6 @@ from tests.two_cells import TwoCells
 NODES: Final = {f"host{number}": f"cccccccc-0000-4000-8000-00000000000{number}" for number in range(1, 7)}
 AGGREGATES: Final = {name: f"aaaaaaaa-0000-4000-8000-00000000000{n}" for n, name in enumerate(("one", "two"), 1)}
 FOREIGN: Final = "aaaaaaaa-0000-4000-8000-000000000009"
-
-
-class Ended(NamedTuple):
-    """How the program ended."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def data(self) -> Any:
-        """The document that it printed."""
-        return json.loads(self.out)
 
 
 @pytest.fixture
