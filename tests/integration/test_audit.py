@@ -329,7 +329,8 @@ TROUBLES: Final = {
 def test_troubles_with_placement(
     two_hosts: TwoCells, placement: Placement, relay: Relay, config: Path, audited: Audit, trouble: Trouble
 ) -> None:
-    config.write_text(config.read_text() + "timeout = 1\nconnect_retries = 0\n")
+    patience = 4 if "silent" in trouble.how else 60
+    config.write_text(config.read_text() + f"timeout = {patience}\nconnect_retries = 0\n")
     orphan(placement, NODE1)
     relay.fail(trouble.method, trouble.path, **trouble.how)
     ended = audited("--delete", form="table")

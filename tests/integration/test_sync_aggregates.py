@@ -124,7 +124,8 @@ def test_troubles_with_placement(
     hosts: TwoCells, placement: Placement, relay: Relay, config: Path, sync: Callable[..., Ended],
     method: str, how: dict[str, Any], code: int, said: str,
 ) -> None:  # fmt: skip
-    config.write_text(config.read_text() + "timeout = 1\nconnect_retries = 0\n")
+    patience = 4 if "silent" in how else 60
+    config.write_text(config.read_text() + f"timeout = {patience}\nconnect_retries = 0\n")
     relay.fail(method, f"{NODES['host1']}/aggregates", **how)
     ended = sync()
     assert ended.code == code
