@@ -96,5 +96,5 @@ $(LIBVIRT_READY): pyproject.toml | $(TESTS_READY) services
 $(PEERS_READY): Makefile
 	@echo "Installing Keystone and Neutron into $(PEERS)"
 	@$(PYTHON) -m venv $(PEERS)
-	@$(PEERS)/bin/python -m pip install --quiet --quiet --no-input "keystone>=28" "neutron>=27" waitress
+	@$(PEERS)/bin/python -m pip install --quiet --quiet --no-input "keystone>=28" "neutron>=27" PyMySQL waitress
 	@touch $@
