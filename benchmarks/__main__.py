@@ -3,7 +3,7 @@
 import argparse
 from typing import Final, Protocol
 
-from benchmarks import archive, empty, heal, late, machine, memory
+from benchmarks import archive, empty, heal, late, machine, memory, workers
 from benchmarks.cloud import SETTINGS
 
 
@@ -19,6 +19,7 @@ BENCHMARKS: Final[dict[str, Benchmark]] = {
     "late": late.run,
     "empty": empty.run,
     "heal": heal.run,
+    "workers": workers.run,
 }
 
 
