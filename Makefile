@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PYTEST_OPTIONS ?=
 # Tests of fleets of workers: each waits for leases, graces and restarts.
-FLEET := $(addprefix tests/workers/test_,both_engines.py killed.py trouble.py)
+FLEET := $(addprefix tests/workers/test_,both_engines.py heal_allocations.py killed.py trouble.py)
 
 BIN := .venv/bin
 DEMO_READY := .venv/.ready
@@ -96,5 +96,5 @@ $(LIBVIRT_READY): pyproject.toml | $(TESTS_READY) services
 $(PEERS_READY): Makefile
 	@echo "Installing Keystone and Neutron into $(PEERS)"
 	@$(PYTHON) -m venv $(PEERS)
-	@$(PEERS)/bin/python -m pip install --quiet --quiet --no-input "keystone>=28" "neutron>=27" waitress
+	@$(PEERS)/bin/python -m pip install --quiet --quiet --no-input "keystone>=28" "neutron>=27" PyMySQL waitress
 	@touch $@

@@ -119,6 +119,16 @@ class RealCloud:
                     _run(link, f"DROP TABLE IF EXISTS `{table}`", *statements)
 
 
+def load(server: MariaDB, database: str, dump: str) -> None:
+    """Make a database of a dump of this folder; one of its name is replaced."""
+    server.drop(database)
+    server.create(database)
+    options = {"client_flag": CLIENT.MULTI_STATEMENTS, "init_command": SESSION}
+    with closing(server.connect(database, **options)) as link:
+        for statements in read_dump(DUMPS / dump, server.url("")).values():
+            _run(link, *statements)
+
+
 def read_dump(path: Path, url: str) -> dict[str, list[str]]:
     """The statements that make and fill each table of a dump; the others serve its own client only."""
     found: dict[str, list[str]] = {}

@@ -38,6 +38,7 @@ class Fault:
     :ivar after: let the service do it, then answer so
     :ivar silent: do not answer until the relay ends
     :ivar held: hold the request up until ``go_on``; then it passes
+    :ivar dropped: whether it was held up until the relay was healed: it never arrives
     """
 
     method: str
@@ -49,6 +50,7 @@ class Fault:
     after: bool = False
     silent: bool = False
     held: bool = False
+    dropped: bool = False
     _reached: threading.Event = field(default_factory=threading.Event)
     _released: threading.Event = field(default_factory=threading.Event)
 
@@ -124,9 +126,10 @@ class Relay:
         return fault
 
     def heal(self) -> None:
-        """Let all requests pass again, and forget what was asked."""
+        """Let all requests pass again, and forget what was asked. What is still held up never arrives."""
         with self._lock:
             for fault in self._faults:
+                fault.dropped = True
                 fault.go_on()
             self._faults = []
             self.asked = []
@@ -147,7 +150,7 @@ class Relay:
                 return
             if fault.held:
                 fault._released.wait(PATIENCE)
-                if self._over.is_set():
+                if fault.dropped:
                     request.close_connection = True
                     return
         status, kind, answer = 0, "application/json", b""

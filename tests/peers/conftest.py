@@ -55,8 +55,8 @@ def placement_server(mariadb: MariaDB, keystone: Keystone) -> Iterator[Placement
 
 
 @pytest.fixture(scope="session")
-def neutron(keystone: Keystone) -> Iterator[Neutron]:
-    with Neutron(keystone) as server:
+def neutron(mariadb: MariaDB, keystone: Keystone) -> Iterator[Neutron]:
+    with Neutron(mariadb, keystone) as server:
         yield server
 
 

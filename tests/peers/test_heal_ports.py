@@ -268,7 +268,7 @@ def test_killed_between_neutron_and_placement_the_next_run_finishes(
     ports = {one: [neutron.make_port(network, one, policy) for _ in range(2)] for one in instances}
     where, what = (neutron_relay, PUT_PORT) if moment == "second port" else (relay, "/allocations/")
     held = where.fail("PUT", what, held=True, skip=1)
-    with Running(HEAL, config=cloud.config) as running:
+    with Running(f"{HEAL} --concurrency 1", config=cloud.config) as running:
         held.wait_until_reached()
         running.process.kill()
         running.process.wait()
