@@ -3,7 +3,7 @@
 import argparse
 from typing import Final, Protocol
 
-from benchmarks import archive, empty, late, machine, memory, workers
+from benchmarks import archive, empty, heal, late, machine, memory, providers, workers
 from benchmarks.cloud import SETTINGS
 
 
@@ -18,7 +18,9 @@ BENCHMARKS: Final[dict[str, Benchmark]] = {
     "memory": memory.run,
     "late": late.run,
     "empty": empty.run,
+    "heal": heal.run,
     "workers": workers.run,
+    "providers": providers.run,
 }
 
 

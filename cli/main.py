@@ -12,6 +12,7 @@ from cli.db.commands import db
 from cli.grammar import Category
 from cli.libvirt.commands import libvirt
 from cli.output import lost_output, put, say
+from cli.placement.commands import placement
 from cli.runs import runs
 from cli.version import version
 from cli.worker import worker
@@ -27,6 +28,7 @@ The options below apply to all commands, before or after the command.
 cellkeeper = Category("cellkeeper", help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
 cellkeeper.add_command(db)
 cellkeeper.add_command(libvirt)
+cellkeeper.add_command(placement)
 cellkeeper.add_command(runs)
 cellkeeper.add_command(worker)
 

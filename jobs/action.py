@@ -3,14 +3,18 @@
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
-from typing import Any, Final, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, Self, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
+from clients.errors import Misconfigured, ServiceProblem
 from clients.hypervisor import HypervisorProblem, Hypervisors
 from novadb.cells import Cell
 from novadb.engine import Database, reason
 from novadb.errors import DatabaseProblem
+
+if TYPE_CHECKING:
+    from clients.services import Services  # what it imports, most actions do without
 
 Cursor = dict[str, Any]
 """Where the work in a cell goes on; a JSON object, so that it can travel."""
@@ -69,12 +73,14 @@ class Target:
 
     :ivar api: the API database, or None where the action does without
     :ivar hypervisors: those of the cloud, or why they cannot be asked
+    :ivar services: Placement and Neutron, or None where the action does without
     """
 
     cell: Cell
     api: Database | None
     limits: Limits = Limits()
     hypervisors: Hypervisors | HypervisorProblem = NO_HYPERVISORS
+    services: "Services | None" = None
 
     @property
     def database(self) -> Database:
@@ -104,6 +110,11 @@ class Target:
             raise self.hypervisors
         return self.hypervisors
 
+    def need_services(self) -> "Services":
+        """The services of an action that cannot do without; whoever starts the action has given them."""
+        assert self.services is not None
+        return self.services
+
 
 class ApiDatabaseProblem(DatabaseProblem):
     """The API database, not the cell's, is what failed: it has exit codes of its own."""
@@ -115,6 +126,9 @@ class FailureKind(Enum):
     CELL = "the cell's database cannot be used"
     API_DATABASE = "the API database cannot be used"
     HYPERVISORS = "the hypervisors cannot be asked"
+    PLACEMENT = "Placement cannot be used"
+    NEUTRON = "Neutron cannot be used"
+    MISCONFIGURED = "there is no way to a service"
     UNEXPECTED = "an error nobody thought of"
 
 
@@ -139,6 +153,10 @@ def failure_of(error: Exception, target: Target | None) -> Failure:
         return Failure(FailureKind.CELL, str(error))
     if isinstance(error, HypervisorProblem):
         return Failure(FailureKind.HYPERVISORS, str(error))
+    if isinstance(error, Misconfigured):
+        return Failure(FailureKind.MISCONFIGURED, str(error))
+    if isinstance(error, ServiceProblem):
+        return Failure(FailureKind[error.service.upper()], str(error))
     if isinstance(error, DBAPIError):
         return Failure(FailureKind.CELL, f"{target.database if target else 'a database'}: {reason(error)}")
     return Failure(

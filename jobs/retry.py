@@ -3,7 +3,7 @@
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, TypeVar
 
 from sqlalchemy import Connection
@@ -42,7 +42,7 @@ def transactionally(work: Callable[[], T], *connections: Connection, name: str, 
         certification, lost connection
     :raises DBAPIError: any other error of a database, at once
     """
-    for attempt in range(1, tries + 1):
+    for _ in attempts(tries):
         try:
             return work()
         except DBAPIError as error:
@@ -54,11 +54,17 @@ def transactionally(work: Callable[[], T], *connections: Connection, name: str, 
         finally:
             for connection in connections:
                 rollback(connection)
+        LOG.info("%s", problem)
+    raise problem
+
+
+def attempts(tries: int = TRIES) -> Iterator[int]:
+    """Count from 1 to ``tries``, with growing pauses in between: for what may succeed when it is done again."""
+    for attempt in range(1, tries + 1):
+        yield attempt
         if attempt < tries:
-            LOG.info("%s; trying again", problem)
             pause = FIRST_PAUSE * 2 ** (attempt - 1)
             time.sleep(pause + random.uniform(0, pause))  # noqa: S311 - jitter, no secret
-    raise problem
 
 
 def rollback(connection: Connection) -> None:

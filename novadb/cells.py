@@ -46,6 +46,11 @@ class Cell:
         return f"{self.uuid}({self.name})" if self.name else self.uuid
 
     @property
+    def is_cell0(self) -> bool:
+        """Whether the database is cell0's and no other cell's: then nothing runs there."""
+        return self.uuid == CELL0 and len(self.mapping_ids) == 1
+
+    @property
     def label(self) -> str:
         """The short name for people."""
         return self.name or self.uuid or "DB"
@@ -79,6 +84,12 @@ def read(api: Connection, template_base: str | None, timeouts: Timeouts) -> list
             else Cell(uuid, name, frozenset({number}), database)
         )
     return list(cells.values())
+
+
+def mapping_of(api: Connection, instance: str) -> list[int | None]:
+    """The ``cell_id`` of an instance's mapping: None where it is not scheduled yet; nothing without a mapping."""
+    statement = text("SELECT cell_id FROM instance_mappings WHERE instance_uuid = :uuid")
+    return list(api.execute(statement, {"uuid": instance}).scalars())
 
 
 def own_cell(cells: Iterable[Cell], database: Database, api: Connection, own: Connection) -> Cell:

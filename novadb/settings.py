@@ -54,6 +54,14 @@ CELLKEEPER_OPTIONS = [
         "hypervisor_concurrency", default=16, min=1,
         help="How many hosts of a cell are asked at the same time.",
     ),
+    cfg.IntOpt(
+        "connections", default=16, min=1,
+        help="Connections of a process to each service (Placement, Neutron): so many requests are under way at most.",
+    ),
+    cfg.IntOpt(
+        "requests", default=8, min=1,
+        help="How many requests of one cell are under way at the same time. The option --concurrency overrides it.",
+    ),
     cfg.StrOpt(
         "lock_path",
         help="Directory of the files that keep two runs of one command from working on one database at the "

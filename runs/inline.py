@@ -8,6 +8,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol, TypeVar
 
+from clients.errors import ServiceProblem
 from jobs.action import Action, CellResult, Failure, O, P, Target, failure_of
 from novadb.cells import Cell
 from novadb.errors import DatabaseProblem
@@ -127,7 +128,7 @@ class InlineEngine:
 
     @staticmethod
     def _failure(error: Exception, target: Target) -> Failure:
-        if not isinstance(error, DatabaseProblem):
+        if not isinstance(error, DatabaseProblem | ServiceProblem):
             LOG.debug("%s: the work failed", target.cell.label, exc_info=True)
         return failure_of(error, target)
 

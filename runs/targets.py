@@ -1,6 +1,7 @@
 """Which databases a process works on, by its own configuration."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from oslo_config import cfg
 from sqlalchemy.exc import DBAPIError
@@ -11,6 +12,9 @@ from jobs.action import ApiDatabaseProblem, Limits, Target
 from novadb import cells, settings
 from novadb.engine import Database, reason
 from novadb.errors import DatabaseProblem, UnsuitableSchema
+
+if TYPE_CHECKING:
+    from clients.services import Services
 
 
 def own_database(conf: cfg.ConfigOpts) -> Database:
@@ -58,11 +62,16 @@ def own_cell(conf: cfg.ConfigOpts, api: Database, mapped: Sequence[cells.Cell]) 
         raise UnsuitableSchema(f"{own}: {reason(error)}") from error
 
 
-def targets(conf: cfg.ConfigOpts, chosen: Sequence[cells.Cell], api: Database | None) -> list[Target]:
-    """What an action needs to work in each of the cells."""
+def targets(
+    conf: cfg.ConfigOpts, chosen: Sequence[cells.Cell], api: Database | None, services: "Services | None" = None
+) -> list[Target]:
+    """What an action needs to work in each of the cells.
+
+    :param services: for an action that asks Placement or Neutron: those of this process, one for all its cells
+    """
     limits = Limits(conf.cellkeeper.tree_ceiling, conf.cellkeeper.purge_chunk)
     reach = hypervisors(conf)
-    return [Target(cell, api, limits, reach) for cell in chosen]
+    return [Target(cell, api, limits, reach, services) for cell in chosen]
 
 
 def hypervisors(conf: cfg.ConfigOpts) -> Hypervisors | HypervisorProblem:

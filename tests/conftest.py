@@ -4,8 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.realcloud import RealCloud
+from tests.placement import Placement
+from tests.realcloud import DATABASES, PLACEMENT, RealCloud
+from tests.relay import Relay
 from tests.services import MariaDB, MissingProgram, Redis, Service, program
+from tests.two_cells import TwoCells
 
 SERVICES: dict[str, type[Service]] = {"mariadb": MariaDB, "redis": Redis}
 
@@ -39,6 +42,29 @@ def redis() -> Iterator[Redis]:
 
 
 @pytest.fixture(scope="session")
+def placement_server(mariadb: MariaDB) -> Iterator[Placement]:
+    """A Placement for all tests, in whatever state the last one left it."""
+    with Placement(mariadb, "empty_placement") as server:
+        yield server
+
+
+@pytest.fixture
+def placement(mariadb: MariaDB, placement_server: Placement) -> Placement:
+    """A Placement that knows no provider."""
+    mariadb.revive()
+    placement_server.revive()
+    placement_server.empty()
+    return placement_server
+
+
+@pytest.fixture
+def relay(placement: Placement) -> Iterator[Relay]:
+    """What stands between the program and that Placement, and can do harm."""
+    with Relay(placement.port) as between:
+        yield between
+
+
+@pytest.fixture(scope="session")
 def loaded_realcloud(mariadb: MariaDB) -> RealCloud:
     """The databases of the real cloud in the state in which the last test left them."""
     return RealCloud(mariadb)
@@ -49,3 +75,43 @@ def realcloud(loaded_realcloud: RealCloud) -> RealCloud:
     """The databases of the real cloud, as dumped."""
     loaded_realcloud.restore()
     return loaded_realcloud
+
+
+@pytest.fixture(scope="session")
+def loaded_placed_cloud(mariadb: MariaDB) -> RealCloud:
+    """The same with the database of its Placement."""
+    return RealCloud(mariadb, (*DATABASES, PLACEMENT))
+
+
+@pytest.fixture
+def placed_cloud(loaded_placed_cloud: RealCloud) -> RealCloud:
+    """The databases of the real cloud and of its Placement, as dumped."""
+    loaded_placed_cloud.restore()
+    return loaded_placed_cloud
+
+
+@pytest.fixture(scope="session")
+def cloud_placement_server(loaded_placed_cloud: RealCloud) -> Iterator[Placement]:
+    """The real cloud's Placement, in whatever state the last test left it."""
+    with Placement(loaded_placed_cloud.server, PLACEMENT) as server:
+        yield server
+
+
+@pytest.fixture
+def cloud_placement(placed_cloud: RealCloud, cloud_placement_server: Placement) -> Placement:
+    """The real cloud's Placement, as dumped."""
+    cloud_placement_server.revive()
+    return cloud_placement_server
+
+
+@pytest.fixture(scope="session")
+def made_two_cells(mariadb: MariaDB) -> TwoCells:
+    """The databases of the two cells, in whatever state the last test left them."""
+    return TwoCells(mariadb)
+
+
+@pytest.fixture
+def two_cells(made_two_cells: TwoCells) -> TwoCells:
+    """A cloud of two cells in which nothing is."""
+    made_two_cells.empty()
+    return made_two_cells

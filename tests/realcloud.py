@@ -16,6 +16,7 @@ Link: TypeAlias = "pymysql.Connection[Any]"
 
 DUMPS: Final = Path(__file__).parent / "data" / "realcloud"
 DATABASES: Final = ("nova_api", "nova_cell0", "nova_cell1", "nova_cell2", "nova_cell3")
+PLACEMENT: Final = "placement"
 DUMPED_URL: Final = "mysql+pymysql://nova:nova@127.0.0.1/"
 STATEMENT: Final = re.compile(r"(?:CREATE TABLE|INSERT INTO) `(\w+)`")
 SESSION: Final = (
@@ -45,15 +46,17 @@ class RealCloud:
     """The API database, cell0 and three cells, on a private server.
 
     :ivar server: the server; a test may kill or pause it, the next one finds it running
+    :ivar databases: which of the dumps are loaded
     :ivar uuids: the UUID of each cell by its name
     """
 
     api, cell0, cell1, cell2, cell3 = DATABASES
 
-    def __init__(self, server: MariaDB) -> None:
+    def __init__(self, server: MariaDB, databases: tuple[str, ...] = DATABASES) -> None:
         self.server = server
-        self._dumps = {name: _read(DUMPS / f"{name}.sql.gz", server.url("")) for name in DATABASES}
-        self._pristine: dict[str, dict[str, State]] = {name: {} for name in DATABASES}
+        self.databases = databases
+        self._dumps = {name: read_dump(DUMPS / f"{name}.sql.gz", server.url("")) for name in databases}
+        self._pristine: dict[str, dict[str, State]] = {name: {} for name in databases}
         self.restore()
         self._pristine = self.states()
         self.uuids: dict[str, str] = dict(self.rows(self.api, "SELECT name, uuid FROM cell_mappings"))
@@ -65,8 +68,8 @@ class RealCloud:
         """
         self.server.revive()
         _cut_off_connections(self.server)
-        with ThreadPoolExecutor(len(DATABASES)) as pool:
-            list(pool.map(self._restore, DATABASES))
+        with ThreadPoolExecutor(len(self.databases)) as pool:
+            list(pool.map(self._restore, self.databases))
 
     def url(self, database: str) -> str:
         """The URL of a database as nova.conf has it."""
@@ -79,7 +82,7 @@ class RealCloud:
     def states(self) -> dict[str, dict[str, State]]:
         """The definition and checksum of each table of each database."""
         found = {}
-        for database in DATABASES:
+        for database in self.databases:
             with closing(self._connect(database)) as link:
                 found[database] = _states(link)
         return found
@@ -116,7 +119,17 @@ class RealCloud:
                     _run(link, f"DROP TABLE IF EXISTS `{table}`", *statements)
 
 
-def _read(path: Path, url: str) -> dict[str, list[str]]:
+def load(server: MariaDB, database: str, dump: str) -> None:
+    """Make a database of a dump of this folder; one of its name is replaced."""
+    server.drop(database)
+    server.create(database)
+    options = {"client_flag": CLIENT.MULTI_STATEMENTS, "init_command": SESSION}
+    with closing(server.connect(database, **options)) as link:
+        for statements in read_dump(DUMPS / dump, server.url("")).values():
+            _run(link, *statements)
+
+
+def read_dump(path: Path, url: str) -> dict[str, list[str]]:
     """The statements that make and fill each table of a dump; the others serve its own client only."""
     found: dict[str, list[str]] = {}
     # A line end inside of a value is written as \n, so this one ends a statement.

@@ -17,6 +17,7 @@ from celery import Celery, Task
 from celery.signals import celeryd_after_setup, celeryd_init, worker_process_init, worker_ready, worker_shutting_down
 from oslo_config import cfg
 
+from clients.services import Services
 from jobs.action import Target
 from jobs.actions import ACTIONS
 from novadb import settings
@@ -111,11 +112,14 @@ def slice_worker() -> SliceWorker:
     conf = configuration()
     limits = SliceLimits(conf.celery.slice_seconds, conf.celery.lease_seconds)
     name = f"{socket.gethostname()}:{os.getpid()}"
-    return SliceWorker(conductor(), send, partial(target_of, conf), limits, DRAINING.is_set, name)
+    resolve = partial(target_of, conf, Services(conf))
+    return SliceWorker(conductor(), send, resolve, limits, DRAINING.is_set, name)
 
 
-def target_of(conf: cfg.ConfigOpts, uuid: str) -> Target:
+def target_of(conf: cfg.ConfigOpts, services: Services, uuid: str) -> Target:
     """A cell by this process's own configuration.
+
+    :param services: of this process, for all its slices
 
     :raises DatabaseProblem: the API database cannot be read, or has no such cell
     """
@@ -123,7 +127,7 @@ def target_of(conf: cfg.ConfigOpts, uuid: str) -> Target:
     chosen = [cell for cell in mapped_cells(conf, api) if cell.uuid == uuid]
     if not chosen:
         raise DatabaseProblem(f"{uuid}: no such cell is mapped in {api}")
-    return targets(conf, chosen, api)[0]
+    return targets(conf, chosen, api, services)[0]
 
 
 @celeryd_after_setup.connect  # type: ignore[untyped-decorator]

@@ -1,5 +1,7 @@
 """The installed program: run to its end, or watched while it runs. Whatever it prints holds no password."""
 
+import contextlib
+import io
 import json
 import os
 import shlex
@@ -119,10 +121,20 @@ def call(
     return Running(line, config=config, env=env, cwd=cwd, stdout=stdout).end()
 
 
+def call_here(line: str, *, config: Path) -> Ended:
+    """Run ``cellkeeper`` to its end in this process: much quicker, where it is its work that is tested."""
+    from cli import main
+
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        code = main.run(["--config-file", str(config), *shlex.split(line)])
+    return Ended(code, out.getvalue(), err.getvalue())
+
+
 def environment(more: Mapping[str, str]) -> dict[str, str]:
     """The environment of the tests without what would configure the program, and with ``more``."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("OS_")}
-    return kept | {"HOME": "/nonexistent", "TZ": "UTC0", "COLUMNS": "80"} | dict(more)
+    return kept | {"HOME": "/dev/null", "TZ": "UTC0", "COLUMNS": "80"} | dict(more)
 
 
 def until(condition: Callable[[], bool]) -> None:

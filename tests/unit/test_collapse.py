@@ -13,6 +13,8 @@ from jobs.db import backlog, purge
 from jobs.db.archive_deleted_rows import Archived, Blocked
 from jobs.db.backlog import Backlog, Waiting
 from jobs.db.purge import Purged
+from jobs.placement import heal_allocations as heal
+from jobs.placement.heal_allocations import Healed
 from novadb.cells import Cell
 from novadb.errors import DatabaseProblem
 
@@ -183,6 +185,61 @@ def test_outcomes_of_purge_add_up() -> None:
     two = Purged({"a": 2, "b": 3}, {"b": "created_at"}, ("y",))
     assert one + two == Purged({"a": 3, "b": 3}, {"a": "deleted_at", "b": "created_at"}, ("x", "y"))
     assert (one + two).rows == 6
+
+
+MADE = Healed(looked_at=2, created=1, updated=1)
+MORE = Healed(looked_at=2, created=1, left=True)
+WOULD = Healed(looked_at=2, created=2, dry_run=True)
+PLACEMENT, NEUTRON, NO_WAY = FailureKind.PLACEMENT, FailureKind.NEUTRON, FailureKind.MISCONFIGURED
+
+
+def hurt(*codes: int) -> Healed:
+    """A cell in which instances could not be healed."""
+    return Healed(looked_at=len(codes), created=1, codes={str(code): 1 for code in codes})
+
+
+@pytest.mark.parametrize(
+    ("cells", "code"),
+    [
+        pytest.param(results(), 4, id="no cell"),
+        pytest.param(results(Healed(), Healed(looked_at=5)), 4, id="nothing"),
+        pytest.param(results(WOULD, WOULD), 4, id="a dry run"),
+        pytest.param(results(MADE, Healed()), 0, id="healed in one cell"),
+        pytest.param(results(MADE, MORE), 1, id="something is left"),
+        pytest.param(results(hurt(8), MORE), 8, id="not supported"),
+        pytest.param(results(hurt(8), hurt(2), MADE), 2, id="no compute node"),
+        pytest.param(results(hurt(2, 8), hurt(3)), 3, id="not written"),
+        pytest.param(results((MADE, PLACEMENT), hurt(2)), 3, id="no Placement"),
+        pytest.param(results((MADE, NEUTRON), hurt(3)), 5, id="no Neutron"),
+        pytest.param(results(hurt(6), (MADE, NEUTRON)), 6, id="ports not written"),
+        pytest.param(results((MADE, BROKEN), hurt(6)), 255, id="a cell"),
+        pytest.param(results((MADE, API_BROKEN), hurt(3)), 255, id="the API database"),
+        pytest.param(results((MADE, NO_WAY), MADE), 255, id="no way to a service"),
+        pytest.param(results((hurt(7), SURPRISE), (MADE, BROKEN), hurt(6)), 7, id="ports not set back"),
+    ],
+)
+@pytest.mark.parametrize("params", [heal.Params(), heal.Params(max_count=3)])
+def test_heal_allocations(cells: list[CellResult[Healed]], code: int, params: heal.Params) -> None:
+    for action in (heal.ACTION, heal.DRY_RUN):
+        assert {action.collapse(order, params) for order in in_any_order(cells)} == {code}
+
+
+def test_of_max_count_the_next_cell_gets_what_is_left_and_with_nothing_left_is_looked_at() -> None:
+    params = heal.Params(max_count=3)
+    following = heal.ACTION.next_params(params, MADE)
+    assert following == heal.Params(max_count=1)
+    assert heal.ACTION.next_params(following, MADE) == heal.Params(max_count=0)
+    assert heal.ACTION.next_params(params, MORE) is None
+    assert heal.ACTION.in_turn(params)
+    assert not heal.ACTION.in_turn(heal.Params())
+    assert not heal.DRY_RUN.in_turn(heal.Params(max_count=3, dry_run=True))
+
+
+def test_outcomes_of_heal_allocations_add_up() -> None:
+    total = MADE + hurt(2, 8) + hurt(2) + MORE
+    assert (total.rows, total.looked_at, total.left) == (5, 7, True)
+    assert total.codes == {"2": 2, "8": 1}
+    assert (WOULD + Healed()).rows == 0
 
 
 def test_the_published_codes_are_those_of_the_manual() -> None:

@@ -10,6 +10,7 @@ from cli.main import cellkeeper, run
 from cli.version import version
 
 ARCHIVE = "db archive_deleted_rows"
+CATEGORIES = ["db", "libvirt", "placement", "runs"]
 PURGE = "db purge"
 
 
@@ -305,8 +306,8 @@ def test_a_wrong_command_line_ends_with_2_and_one_line(
 @pytest.mark.parametrize(
     ("line", "listed", "missing"),
     [
-        ("", ["bash-completion", "db", "libvirt", "runs", "version", "worker"], "archive_deleted_rows"),
-        ("--debug", ["bash-completion", "db", "libvirt", "runs", "version", "worker"], "archive_deleted_rows"),
+        ("", ["bash-completion", *CATEGORIES, "version", "worker"], "archive_deleted_rows"),
+        ("--debug", ["bash-completion", *CATEGORIES, "version", "worker"], "archive_deleted_rows"),
         ("db", ["archive_deleted_rows", "purge"], "bash-completion"),
         ("--debug db", ["archive_deleted_rows", "purge"], "bash-completion"),
     ],
@@ -332,7 +333,7 @@ def test_the_version(line: str, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("bash-completion", "db libvirt runs"),
+        ("bash-completion", " ".join(CATEGORIES)),
         ("bash-completion db", "archive_deleted_rows purge"),
         ("bash-completion nope", ""),
         ("bash-completion version", ""),

@@ -18,6 +18,8 @@ ROOT: Final = Path(__file__).parents[2]
 # What a command needs to work, and its help does not: each of them takes longer to import than the help to print.
 HEAVY: Final = {
     "celery",
+    "keystoneauth1",
+    "requests",
     "kombu",
     "redis",
     "sqlalchemy",

@@ -1,0 +1,108 @@
+"""The category ``placement``.
+
+What a command needs to work is imported when it runs: ``--help`` must be quick.
+"""
+
+from typing import Any
+
+import click
+
+from cli.grammar import Category, Command
+from cli.options import CONCURRENCY, DETACH, FORMAT, NO_WAIT, new_option, option
+
+placement = Category("placement", help="Commands for keeping Placement true to what the cells have.")
+
+
+@placement.command("heal_allocations", cls=Command)
+@option("--max-count", metavar="N", help="Heal at most N instances, over all cells together.")
+@option("--verbose", is_flag=True, help="Print what is done for each instance.")
+@option("--dry-run", is_flag=True, help="Say what would be healed; write nothing. Ends with 4.")
+@option("--instance", metavar="UUID", help="Look at this instance only; --max-count has no effect then.")
+@option("--skip-port-allocations", is_flag=True, help="Leave ports alone: Neutron is not asked then.")
+@option("--cell", metavar="UUID", help="Look at the instances of this cell only.")
+@option("--force", is_flag=True, help="With --instance: replace what it has by what its flavor and ports need.")
+@new_option(
+    "--concurrency",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Work at most N cells at the same time, with at most N requests of each under way.",
+)
+@NO_WAIT
+@DETACH
+@FORMAT
+def heal_allocations(**options: Any) -> int:
+    """Create missing allocations of instances in Placement.
+
+    For each instance on a host, in all cells but cell0: allocations that are missing are made of its flavor, on the
+    provider of its compute node; so are those of its ports that request resources; an owner of the allocations that
+    is not the instance's is corrected. Instances in a task are left alone. If automating, run it with --max-count
+    while it returns 1.
+
+    \b
+    Return codes:
+      0    Allocations were created or updated.
+      1    --max-count was reached and there are more instances to process.
+      2    Unable to find a compute node record for a given instance.
+      3    Unable to create or update allocations for an instance.
+      4    Nothing was created or updated.
+      5    Unable to query ports from neutron.
+      6    Unable to update ports in neutron.
+      7    Cannot roll back neutron port updates. Manual steps are needed.
+      8    An instance with vGPU or Cyborg resources cannot be healed.
+      127  Invalid input.
+      255  An unexpected error occurred.
+    """
+    from cli.placement.heal_allocations import heal
+
+    return heal(**options)
+
+
+@placement.command("sync_aggregates", cls=Command)
+@option("--verbose", is_flag=True, help="Print the hosts, and what is added.")
+@CONCURRENCY
+@FORMAT
+def sync_aggregates(**options: Any) -> int:
+    """Mirror host aggregates to the aggregates of resource providers.
+
+    Nothing is removed. All hosts are gone through, whatever is wrong with one of them; of several codes the first
+    of 255, 2, 3, 1, 6, 5, 4 is returned.
+
+    \b
+    Return codes:
+      0    Successful run.
+      1    A host was found with more than one matching compute node record.
+      2    An unexpected error occurred while working with the placement API.
+      3    Failed updating provider aggregates in placement.
+      4    Host mappings not found for one or more host aggregate members.
+      5    Compute node records not found for one or more hosts.
+      6    Resource provider not found by uuid for a given host.
+      255  An unexpected error occurred.
+    """
+    from cli.placement.sync_aggregates import sync
+
+    return sync(**options)
+
+
+@placement.command("audit", cls=Command)
+@option("--verbose", is_flag=True, help="Print what the stock tool prints, line by line.")
+@option("--resource_provider", metavar="UUID", help="Audit one resource provider only.")
+@option("--delete", "-delete", is_flag=True, help="Delete the orphaned allocations that are found.")
+@CONCURRENCY
+@FORMAT
+def audit(**options: Any) -> int:
+    """Find allocations that belong to no instance and to no migration.
+
+    Without --delete nothing is changed. What a cell that does not answer would have to say of is not audited, and
+    nothing of it deleted.
+
+    \b
+    Return codes:
+      0    No orphaned allocations were found.
+      1    An unexpected error occurred.
+      3    Orphaned allocations were found.
+      4    All found orphaned allocations were deleted.
+      127  Invalid input.
+    """
+    from cli.placement.audit import audit as run_audit
+
+    return run_audit(**options)

@@ -1,0 +1,162 @@
+"""``placement heal_allocations``: from the options to the exit code."""
+
+import uuid
+from collections.abc import Sequence
+from typing import Any, Final
+
+from cli import configuration
+from cli.cell_runs import Runner
+from cli.output import cell_as_data, labels, put, put_json, say, say_failures
+from cli.signals import graceful_stop
+from clients.services import Services
+from jobs.action import CellResult
+from jobs.placement.heal_allocations import ACTION, BATCH, DRY_RUN, NAMED, Exit, Healed, Params
+from jobs.placement.healing import Problem
+from novadb import cells
+from novadb.cells import CELL0, Cell
+from novadb.engine import Database
+from runs.targets import api_database, mapped_cells, targets
+from workers import options
+
+PRINTED: Final = 50  # problems of a cell on standard error
+
+
+class InvalidInput(Exception):
+    """The options make no sense; the text says why."""
+
+
+def heal(
+    max_count: str | None,
+    verbose: bool,
+    dry_run: bool,
+    instance: str | None,
+    skip_port_allocations: bool,
+    cell: str | None,
+    force: bool,
+    concurrency: int | None,
+    no_wait: bool,
+    detach: bool,
+    format: str,  # noqa: A002 - the option's name
+) -> int:
+    """Check the options in the order of the stock tool, run, print."""
+    conf = configuration.load(options.register)
+    try:
+        if instance and cell:
+            raise InvalidInput("The --cell and --instance options are mutually exclusive.")
+        if force and not instance:
+            raise InvalidInput("The --instance flag is required when using --force flag.")
+        limit = None if instance else _positive(max_count)
+        api = api_database(conf)
+        chosen = _chosen(api, mapped_cells(conf, api), instance, cell)
+    except InvalidInput as problem:
+        say(str(problem))
+        return Exit.INVALID_INPUT
+    printing = verbose and format == "table" and not detach
+    if not chosen and printing:
+        put("No cells to process.")
+    params = Params(
+        max_count=limit,
+        instance=instance,
+        force=force,
+        dry_run=dry_run,
+        ports=not skip_port_allocations,
+        verbose=printing,
+        at_once=concurrency or conf.cellkeeper.requests,
+        run=uuid.uuid4().hex,
+        cells=len(chosen),
+    )
+    action = DRY_RUN if dry_run else ACTION
+    with graceful_stop() as stop:
+        runner = Runner(conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted())
+        (results,) = runner.run([(action, params)], targets(conf, chosen, api, Services(conf)))
+    code = action.collapse(results, params)
+    if format == "json":
+        put_json({"exit_code": int(code), "dry_run": dry_run, "cells": [_as_data(result) for result in results]})
+    elif printing and chosen:
+        _put_lines(results, params)
+    elif dry_run and chosen:
+        created, updated = (sum(getattr(result.outcome, what) for result in results) for what in ("created", "updated"))
+        put(f"Would create allocations of {created} instances and update those of {updated}.")
+    _say_problems(results)
+    say_failures(results, "healed")
+    return code
+
+
+def _positive(max_count: str | None) -> int | None:
+    if max_count is None:
+        return None
+    try:
+        number = int(max_count)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise InvalidInput("Must supply a positive integer for --max-count.")
+    return number
+
+
+def _chosen(api: Database, mapped: Sequence[Cell], instance: str | None, cell: str | None) -> list[Cell]:
+    """The cells to work in: the instance's, the named one, or all but cell0."""
+    if instance:
+        return [_cell_of(api, mapped, instance)]
+    if cell:
+        named = [one for one in mapped if one.uuid == cell]
+        if not named:
+            raise InvalidInput(f"Cell with uuid {cell} was not found.")
+        return named
+    return [one for one in mapped if one.uuid != CELL0]
+
+
+def _cell_of(api: Database, mapped: Sequence[Cell], instance: str) -> Cell:
+    with api.connect() as connection:
+        rows = cells.mapping_of(connection, instance)
+    if not rows:
+        raise InvalidInput(
+            f"Unable to find cell for instance {instance}, is it mapped? Try running "
+            '"cellkeeper cell_v2 verify_instance" or "cellkeeper cell_v2 map_instances".'
+        )
+    found = [one for one in mapped if rows[0] in one.mapping_ids]
+    if not found:
+        raise InvalidInput(f"Instance {instance} is mapped to no cell: it is not scheduled yet.")
+    return found[0]
+
+
+def _put_lines(results: Sequence[CellResult[Healed]], params: Params) -> None:
+    """What the stock tool prints with ``--verbose``, cell by cell."""
+    if params.max_count is None and not params.instance:
+        put(f"Running batches of {BATCH} until complete")
+    for result in results:
+        if not (result.complete or result.failure or result.outcome.looked_at):
+            continue  # its turn did not come
+        put(f"Looking for instances in cell: {result.cell.identity}")
+        for line in result.outcome.lines:
+            put(line)
+    healed = sum(result.outcome.rows for result in results)
+    reached = any(result.outcome.left for result in results)
+    put(f"{'Max count reached. ' if reached else ''}Processed {healed} instances.")
+
+
+def _say_problems(results: Sequence[CellResult[Healed]]) -> None:
+    """Name what could not be healed, the worst first."""
+    for label, result in zip(labels(results), results, strict=True):
+        number = sum(result.outcome.codes.values())
+        for problem in sorted(result.outcome.problems, key=_badness)[:PRINTED]:
+            say(f"{label}: {problem.text}")
+        if number > PRINTED:
+            say(f"{label}: {number} instances could not be healed; -f json names up to {NAMED}")
+
+
+def _badness(problem: Problem) -> int:
+    return -problem.code if problem.code == Exit.PORTS_NOT_ROLLED_BACK else problem.code
+
+
+def _as_data(result: CellResult[Healed]) -> dict[str, Any]:
+    outcome = result.outcome
+    return cell_as_data(result) | {
+        "looked_at": outcome.looked_at,
+        "created": outcome.created,
+        "updated": outcome.updated,
+        "instances": [vars(done) for done in outcome.done],
+        "problems": [vars(problem) for problem in outcome.problems],
+        "problem_count": sum(outcome.codes.values()),
+        "left": outcome.left,
+    }

@@ -1,0 +1,234 @@
+"""Placement: resource providers, allocations, aggregates."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from clients.errors import Refused
+from clients.service import Service
+
+Resources = dict[str, int]
+"""Amounts by resource class."""
+
+PROVIDERS: Final = "1.14"
+AGGREGATES: Final = "1.19"
+ALLOCATIONS: Final = "1.28"
+CANDIDATES: Final = "1.36"
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A resource provider.
+
+    :ivar root: the uuid of the root of its tree; that of a compute node's provider is the node's own
+    """
+
+    uuid: str
+    name: str
+    generation: int
+    root: str
+    parent: str | None
+
+
+@dataclass(frozen=True)
+class Consumer:
+    """The allocations of one consumer, as read or to be written.
+
+    :ivar allocations: by provider; none: the consumer has nothing
+    :ivar generation: as read; None: it must not be there when this is written
+    :ivar generations: of the providers, as read with the allocations
+    """
+
+    allocations: Mapping[str, Resources] = field(default_factory=dict)
+    project_id: str = ""
+    user_id: str = ""
+    generation: int | None = None
+    generations: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def owner(self) -> tuple[str, str]:
+        """Project and user."""
+        return self.project_id, self.user_id
+
+    def document(self) -> dict[str, Any]:
+        """What Placement wants to have of it."""
+        return {
+            "allocations": {
+                uuid: {"resources": dict(held)}
+                | ({"generation": self.generations[uuid]} if uuid in self.generations else {})
+                for uuid, held in self.allocations.items()
+            },
+            "project_id": self.project_id,
+            "user_id": self.user_id,
+            "consumer_generation": self.generation,
+        }
+
+
+@dataclass(frozen=True)
+class RequestGroup:
+    """Resources that one provider must give.
+
+    :ivar suffix: the name of the group
+    """
+
+    suffix: str
+    resources: Resources
+    required: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to fulfil what was asked.
+
+    :ivar providers: which provider fulfils each group, by suffix
+    """
+
+    allocations: Mapping[str, Resources]
+    providers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Holding:
+    """What one consumer holds of one provider.
+
+    :ivar generation: of the consumer; None where the service is too old to tell
+    """
+
+    resources: Resources
+    generation: int | None
+
+
+class Placement(Service):
+    """The service."""
+
+    name = "placement"
+    title = "Placement"
+
+    def providers(self, in_tree: str | None = None) -> list[Provider]:
+        """All providers, or those of one tree."""
+        params = {"in_tree": in_tree} if in_tree else {}
+        found = self.ask("GET", "/resource_providers", microversion=PROVIDERS, params=params)
+        return [_provider(one) for one in found["resource_providers"]]
+
+    def provider(self, uuid: str) -> Provider | None:
+        """One provider, or None where there is none of this uuid."""
+        try:
+            return _provider(self.ask("GET", f"/resource_providers/{uuid}", microversion=PROVIDERS))
+        except Refused as refusal:
+            if refusal.status == 404:
+                return None
+            raise
+
+    def holdings(self, provider: str) -> dict[str, Holding]:
+        """What each consumer holds of a provider, also of an old service; nothing where there is no such provider."""
+        microversion = ALLOCATIONS if self.offers(ALLOCATIONS) else PROVIDERS
+        try:
+            found = self.ask("GET", f"/resource_providers/{provider}/allocations", microversion=microversion)
+        except Refused as refusal:
+            if refusal.status == 404:
+                return {}
+            raise
+        return {
+            consumer: Holding(dict(held["resources"]), held.get("consumer_generation"))
+            for consumer, held in found["allocations"].items()
+        }
+
+    def held_of(self, provider: str) -> dict[str, Resources]:
+        """The same without generations."""
+        return {consumer: held.resources for consumer, held in self.holdings(provider).items()}
+
+    def consumer(self, uuid: str) -> Consumer:
+        """What one consumer holds, and whose it is."""
+        found = self.ask("GET", f"/allocations/{uuid}", microversion=ALLOCATIONS)
+        allocations = {provider: dict(held["resources"]) for provider, held in found["allocations"].items()}
+        if not allocations:
+            return Consumer()
+        return Consumer(
+            allocations,
+            found.get("project_id", ""),
+            found.get("user_id", ""),
+            found.get("consumer_generation"),
+            {provider: held["generation"] for provider, held in found["allocations"].items() if "generation" in held},
+        )
+
+    def write(self, uuid: str, consumer: Consumer) -> None:
+        """Replace all that a consumer holds.
+
+        :raises Refused: with ``is_consumer_conflict`` if it is no longer as ``consumer.generation`` says
+        """
+        self.ask("PUT", f"/allocations/{uuid}", microversion=ALLOCATIONS, json=consumer.document())
+
+    def write_all(self, consumers: Mapping[str, Consumer]) -> None:
+        """Replace what several consumers hold: all or none.
+
+        :raises Refused: one of them cannot be written
+        """
+        document = {uuid: consumer.document() for uuid, consumer in consumers.items()}
+        self.ask("POST", "/allocations", microversion=ALLOCATIONS, json=document)
+
+    def delete(self, uuid: str) -> None:
+        """Take everything from a consumer; one that has nothing is fine."""
+        try:
+            self.ask("DELETE", f"/allocations/{uuid}", microversion=ALLOCATIONS)
+        except Refused as refusal:
+            if refusal.status != 404:
+                raise
+
+    def usage(self, project_id: str, user_id: str) -> Resources:
+        """What all consumers of one user in one project hold together."""
+        params = {"project_id": project_id, "user_id": user_id}
+        found: Resources = self.ask("GET", "/usages", microversion=ALLOCATIONS, params=params)["usages"]
+        return found
+
+    def candidates(
+        self, groups: Iterable[RequestGroup], in_tree: str, same_subtree: Iterable[Iterable[str]], group_policy: str
+    ) -> list[Candidate]:
+        """The ways to fulfil request groups in one tree.
+
+        :param in_tree: the uuid of a provider of the tree
+        :param same_subtree: suffixes of groups whose providers must have a common ancestor among them
+        :param group_policy: ``none`` or ``isolate``
+        """
+        params = [("group_policy", group_policy)]
+        for group in groups:
+            amounts = ",".join(f"{name}:{amount}" for name, amount in sorted(group.resources.items()))
+            params += [(f"resources{group.suffix}", amounts), (f"in_tree{group.suffix}", in_tree)]
+            if group.required:
+                params.append((f"required{group.suffix}", ",".join(group.required)))
+        params += [("same_subtree", ",".join(suffixes)) for suffixes in same_subtree]
+        query = urlencode(sorted(params), safe=":,")
+        found = self.ask("GET", f"/allocation_candidates?{query}", microversion=CANDIDATES)
+        return [_candidate(one) for one in found["allocation_requests"]]
+
+    def aggregates(self, provider: str) -> tuple[frozenset[str], int]:
+        """The aggregates of a provider, and its generation.
+
+        :raises Refused: 404: there is no such provider
+        """
+        found = self.ask("GET", f"/resource_providers/{provider}/aggregates", microversion=AGGREGATES)
+        return frozenset(found["aggregates"]), int(found["resource_provider_generation"])
+
+    def set_aggregates(self, provider: str, aggregates: Iterable[str], generation: int) -> None:
+        """Replace the aggregates of a provider.
+
+        :param generation: as read
+        :raises Refused: with ``is_concurrent`` if it has changed since
+        """
+        document = {"aggregates": sorted(aggregates), "resource_provider_generation": generation}
+        self.ask("PUT", f"/resource_providers/{provider}/aggregates", microversion=AGGREGATES, json=document)
+
+
+def _provider(found: Mapping[str, Any]) -> Provider:
+    return Provider(
+        found["uuid"],
+        found["name"],
+        found["generation"],
+        found["root_provider_uuid"],
+        found.get("parent_provider_uuid"),
+    )
+
+
+def _candidate(found: Mapping[str, Any]) -> Candidate:
+    allocations = {uuid: dict(held["resources"]) for uuid, held in found["allocations"].items()}
+    return Candidate(allocations, {suffix: uuids[0] for suffix, uuids in found["mappings"].items()})

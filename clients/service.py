@@ -1,0 +1,187 @@
+"""One service of the cloud: requests with retries, and what becomes of answers that are none."""
+
+import json as jsons
+import re
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from keystoneauth1 import adapter, exceptions
+from requests import Response
+
+from clients.errors import Away, Misconfigured, NotAllowed, Refused, TooOld
+
+# What may be another answer a moment later: every request here may come twice. keystoneauth1 asks again.
+PASSING: Final = (500, 502, 503, 504)
+WORDS: Final = 300  # characters of an answer that are worth repeating
+_IDENTITY: Final = (
+    exceptions.AuthorizationFailure, exceptions.AuthPluginException, exceptions.CatalogException,
+    exceptions.DiscoveryFailure, exceptions.MissingAuthPlugin, exceptions.Unauthorized, exceptions.VersionNotAvailable,
+)  # fmt: skip
+
+
+class Service:
+    """A service by its entry in the catalog.
+
+    :ivar name: the section of nova.conf that configures it
+    """
+
+    name: str
+    title: str
+
+    def __init__(self, link: adapter.Adapter) -> None:
+        self._link = link
+
+    @cached_property
+    def place(self) -> str:
+        """Where the service is, without whatever secret its URL holds.
+
+        :raises ServiceProblem: Keystone or its catalog cannot tell
+        """
+        try:
+            endpoint = self._link.get_endpoint()
+        except exceptions.ClientException as error:
+            raise self._unreached(error, "") from error
+        if not endpoint:
+            raise Misconfigured(
+                self.name,
+                f"{self.title}: the catalog of Keystone has no such service for region_name, valid_interfaces and "
+                f"service_type of section [{self.name}]",
+            )
+        return without_secret(endpoint)
+
+    def require(self, microversion: str, purpose: str) -> None:
+        """See that the service is new enough.
+
+        :raises TooOld: it is not; the text says what it offers
+        """
+        if not self.offers(microversion):
+            raise self._too_old(microversion, purpose, ".".join(map(str, self._offered or ())))
+
+    def greet(self) -> None:
+        """See that the service answers at all.
+
+        :raises ServiceProblem: it does not
+        """
+        self.ask("GET", "/")
+
+    def offers(self, microversion: str) -> bool:
+        """Whether the service is as new as that, as far as it says."""
+        return self._offered is None or self._offered >= _numbers(microversion)
+
+    @cached_property
+    def _offered(self) -> tuple[float, ...] | None:
+        """The newest microversion, or None where the service keeps it to itself: then a request will tell."""
+        place = self.place
+        try:
+            data = self._link.get_endpoint_data()
+        except exceptions.DiscoveryFailure:
+            return None
+        except exceptions.ClientException as error:
+            raise self._unreached(error, f" ({place})") from error
+        return tuple(data.max_microversion) if data and data.max_microversion else None
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        microversion: str | None = None,
+        json: Any = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> Any:
+        """Send a request.
+
+        :param path: below the endpoint
+        :param params: of the query; a list makes the parameter come several times
+        :returns: the document that came back, None for an empty answer
+        :raises Refused: 4xx, with the service's own words
+        :raises ServiceProblem: no usable answer, after retries
+        """
+        asked = f"{self.title} ({self.place}): {method} {path}"
+        options = {} if json is None else {"json": json}
+        try:
+            answer = self._link.request(
+                path, method, microversion=microversion, params=params, raise_exc=False, **options
+            )
+        except exceptions.ClientException as error:
+            raise self._unreached(error, f" ({self.place}): {method} {path}") from error
+        if answer.status_code >= 400:
+            raise self._refusal(answer, asked, microversion)
+        if not answer.content:
+            return None
+        try:
+            return answer.json()
+        except ValueError as error:
+            raise Away(
+                self.name, f"{asked}: answered {answer.status_code} with what is no JSON", answered=True
+            ) from error
+
+    def _refusal(self, answer: Response, asked: str, microversion: str | None) -> Exception:
+        status = answer.status_code
+        code, detail = _words(answer)
+        text = f"{asked}: answered {status}{f': {detail}' if detail else ''}"
+        if status >= 500:
+            return Away(self.name, text, answered=True)
+        if status == 406 and microversion:
+            return self._too_old(microversion, asked, "less")
+        if status in (401, 403):
+            return NotAllowed(
+                self.name, f"{text}: the user of section [{self.name}] lacks a role", status, code, detail
+            )
+        return Refused(self.name, text, status, code, detail)
+
+    def _too_old(self, microversion: str, purpose: str, offered: str) -> TooOld:
+        return TooOld(
+            self.name,
+            f"{self.title} ({self.place}) is too old: {purpose} needs microversion {microversion}, "
+            f"it offers {offered}; upgrade it",
+        )
+
+    def _unreached(self, error: exceptions.ClientException, where: str) -> Exception:
+        """An error of keystoneauth1 in our words; its own may hold URLs."""
+        said = " ".join(_without_urls(str(error)).split())[:WORDS]
+        if isinstance(error, _IDENTITY):
+            return Misconfigured(
+                self.name,
+                f"{self.title}{where}: no way to it with the options of section [{self.name}] of nova.conf: {said}",
+            )
+        if isinstance(error, exceptions.SSLError):
+            kind = f"TLS fails ({said}); see cafile and insecure in section [{self.name}]"
+        elif isinstance(error, exceptions.ConnectTimeout):
+            kind = "it does not answer in time"
+        else:
+            kind = f"no connection: {said}"
+        return Away(self.name, f"{self.title}{where}: {kind}")
+
+
+def without_secret(url: str) -> str:
+    """A URL without user, password and query."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path.rstrip('/')}"
+
+
+def _without_urls(text: str) -> str:
+    return re.sub(r"https?://\S+", lambda found: without_secret(found[0]), text.partition(": HTTP")[0])
+
+
+def _numbers(microversion: str) -> tuple[float, ...]:
+    return tuple(int(part) for part in microversion.split("."))
+
+
+def _words(answer: Response) -> tuple[str, str]:
+    """Code and detail of an answer that refuses, in any of the forms that services have."""
+    try:
+        document = answer.json()
+        if errors := document.get("errors"):
+            return str(errors[0].get("code", "")), _short(str(errors[0].get("detail") or errors[0].get("title", "")))
+        error = document.get("NeutronError") or document.get("error") or document
+        return "", _short(str(error.get("message", "") if isinstance(error, dict) else error))
+    except (ValueError, AttributeError, IndexError, KeyError, jsons.JSONDecodeError):
+        return "", str(answer.reason or "")
+
+
+def _short(text: str) -> str:
+    return " ".join(text.split())[:WORDS]

@@ -1,0 +1,118 @@
+"""The services as one process reaches them, by the sections [placement] and [neutron] of its nova.conf."""
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any, Final, TypeVar
+
+from keystoneauth1 import exceptions, loading
+from keystoneauth1.adapter import Adapter
+from oslo_config import cfg
+
+from clients.errors import Misconfigured
+from clients.neutron import Neutron
+from clients.placement import Placement
+from clients.service import PASSING, Service
+
+S = TypeVar("S", bound=Service)
+T = TypeVar("T")
+
+TIMEOUT: Final = 60.0  # seconds for an answer, where the configuration sets none: nobody waits for ever
+RETRIES: Final = 2  # where the configuration sets none
+REMEMBERED: Final = 8  # things that the cells of a run share: a process may work on a few runs
+SERVICE_TYPES: Final = {"placement": "placement", "neutron": "network"}
+
+
+class Services:
+    """Placement and Neutron, each with one session for all threads of the process, made when it is first needed."""
+
+    def __init__(self, conf: cfg.ConfigOpts) -> None:
+        """:param conf: of the process; the two sections need not be there until they are used"""
+        self._conf = conf
+        self._made: dict[str, Service] = {}
+        self._shared: dict[str, Future[Any]] = {}
+        self._lock = threading.Lock()
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What ``make`` returns, made once for all who ask by this name: the others wait for the first.
+
+        :raises Exception: it failed; the next one to ask tries again
+        """
+        with self._lock:
+            mine = name not in self._shared
+            found: Future[T] = self._shared.setdefault(name, Future())
+            for old in list(self._shared)[:-REMEMBERED]:
+                del self._shared[old]
+        if mine:
+            try:
+                found.set_result(make())
+            except BaseException as error:
+                with self._lock:
+                    self._shared.pop(name, None)
+                found.set_exception(error)
+        return found.result()
+
+    @property
+    def placement(self) -> Placement:
+        """:raises Misconfigured: section [placement] does not say how to reach it"""
+        return self._service(Placement)
+
+    @property
+    def neutron(self) -> Neutron:
+        """:raises Misconfigured: section [neutron] does not say how to reach it"""
+        return self._service(Neutron)
+
+    def _service(self, kind: type[S]) -> S:
+        with self._lock:
+            if kind.name not in self._made:
+                self._made[kind.name] = kind(_link(self._conf, kind))
+            made = self._made[kind.name]
+        assert isinstance(made, kind)
+        return made
+
+
+def _link(conf: cfg.ConfigOpts, kind: type[Service]) -> Adapter:
+    """keystoneauth1's own way from a section to a service, with Nova's defaults."""
+    group = kind.name
+    try:
+        register(conf, group)
+        auth = loading.load_auth_from_conf_options(conf, group)
+        if auth is None:
+            raise Misconfigured(
+                group,
+                f"{kind.title} is not configured: set auth_type and its options in section [{group}] of nova.conf",
+            )
+        options = conf[group]
+        if not conf.debug:
+            # It warns of each retry; what is an error in the end is told as one.
+            logging.getLogger("keystoneauth.session").setLevel(logging.ERROR)
+        session = loading.load_session_from_conf_options(conf, group, auth=auth, timeout=options.timeout or TIMEOUT)
+        for transport in session.session.adapters.values():
+            # The pool is the bound: no more connections than that, whoever asks.
+            transport.init_poolmanager(conf.cellkeeper.connections, conf.cellkeeper.connections, block=True)  # type: ignore[attr-defined]
+        return loading.load_adapter_from_conf_options(
+            conf,
+            group,
+            session=session,
+            user_agent="cellkeeper",
+            connect_retries=_or(options.connect_retries, options.http_retries),
+            status_code_retries=_or(options.status_code_retries, RETRIES),
+            retriable_status_codes=_or(options.retriable_status_codes, list(PASSING)),
+        )
+    except (exceptions.ClientException, cfg.Error, TypeError, ValueError, OSError) as error:
+        raise Misconfigured(group, f"{kind.title}: section [{group}] of nova.conf cannot be used: {error}") from error
+
+
+def _or(configured: object, default: object) -> object:
+    return default if configured is None else configured
+
+
+def register(conf: cfg.ConfigOpts, group: str) -> None:
+    """Make the options of a section known, as Nova does: what keystoneauth1 has, without a choice of API version."""
+    loading.register_session_conf_options(conf, group)
+    loading.register_auth_conf_options(conf, group)
+    adapter_options = loading.get_adapter_conf_options(include_deprecated=False)
+    cfg.set_defaults(adapter_options, valid_interfaces=["internal", "public"], service_type=SERVICE_TYPES[group])
+    retries = cfg.IntOpt("http_retries", default=RETRIES + (group == "neutron"), min=0, help="Nova's, of [neutron].")
+    conf.register_opts([*adapter_options, retries], group=group)

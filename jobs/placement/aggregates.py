@@ -1,0 +1,47 @@
+"""The aggregates of resource providers: what a host's provider lacks is added."""
+
+from typing import Final
+
+from clients.errors import Refused, ServiceProblem
+from clients.placement import Placement
+from jobs.placement.sync_aggregates import Exit, Problem, Wish
+from jobs.retry import attempts
+
+NOT_FOUND: Final = 404
+CONFLICT: Final = 409  # the generation; at this microversion the answer holds no code that says so
+
+
+def add(placement: Placement, wish: Wish) -> frozenset[str] | Problem:
+    """Put a provider into the aggregates that it lacks; it stays in those that it is in.
+
+    :returns: the aggregates that were added
+    """
+    added, failed = frozenset[str](), None
+    for _ in attempts():
+        try:
+            present, generation = placement.aggregates(wish.provider)
+        except ServiceProblem as problem:
+            said = f"Failed to get aggregates for resource provider with UUID {wish.provider}: {problem}"
+            return _problem(wish, problem, Exit.PLACEMENT_ERROR, said)
+        lacking = wish.aggregates - present
+        if not lacking:
+            return added  # by us if we have tried, though the answer was lost
+        added = lacking
+        try:
+            placement.set_aggregates(wish.provider, present | lacking, generation)
+        except ServiceProblem as problem:
+            said = f"Failed updating aggregates of host ({wish.host}), provider ({wish.provider}). Error: {problem}"
+            again = problem.status == CONFLICT if isinstance(problem, Refused) else failed is None
+            failed = _problem(wish, problem, Exit.UPDATE_FAILED, said)
+            if not again:
+                break
+        else:
+            return added
+    assert failed
+    return failed
+
+
+def _problem(wish: Wish, problem: ServiceProblem, code: Exit, said: str) -> Problem:
+    if isinstance(problem, Refused) and problem.status == NOT_FOUND:
+        return Problem(wish.host, Exit.NO_PROVIDER, f"Placement has no resource provider {wish.provider}")
+    return Problem(wish.host, code, said)

@@ -1,0 +1,383 @@
+"""``placement heal_allocations``: allocations that instances lack, and owners that are not theirs."""
+
+from collections import Counter
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from functools import partial
+from typing import Final, Self, TypeVar
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from clients.neutron import DEVICES, Port
+from clients.placement import ALLOCATIONS, Consumer, Provider
+from clients.together import together
+from jobs.action import Action, ApiDatabaseProblem, CellResult, Cursor, FailureKind, Step, Target
+from jobs.placement import instances
+from jobs.placement.healing import Decision, Done, Healer, Plan, Problem, Subject
+from jobs.placement.instances import Instance, Needs
+from jobs.placement.ledger import Ledger, Owner
+from jobs.retry import transactionally
+from jobs.sums import add
+from novadb.cells import CELL0
+from novadb.engine import reason
+
+T = TypeVar("T")
+
+PAGE: Final = DEVICES  # instances that Neutron is asked for at a time
+BATCH: Final = 50  # new allocations that are written at a time: all or none of them
+NAMED: Final = 1000  # healed instances and problems that are named, per cell
+LINES: Final = 5000  # lines for --verbose, per cell
+
+
+class Exit(IntEnum):
+    """The manual's return codes, and 8, which Nova has and the manual leaves out."""
+
+    HEALED = 0
+    MAX_COUNT = 1
+    NO_COMPUTE_NODE = 2
+    NOT_WRITTEN = 3
+    NOTHING_HEALED = 4
+    NO_PORTS = 5
+    PORTS_NOT_WRITTEN = 6
+    PORTS_NOT_ROLLED_BACK = 7
+    NOT_SUPPORTED = 8
+    INVALID_INPUT = 127
+    ERROR = 255
+
+
+# From worst to best: 7 needs somebody's hands.
+ORDER: Final = (
+    Exit.PORTS_NOT_ROLLED_BACK,
+    Exit.ERROR,
+    Exit.PORTS_NOT_WRITTEN,
+    Exit.NO_PORTS,
+    Exit.NOT_WRITTEN,
+    Exit.NO_COMPUTE_NODE,
+    Exit.NOT_SUPPORTED,
+)
+FAILURES: Final = {FailureKind.PLACEMENT: Exit.NOT_WRITTEN, FailureKind.NEUTRON: Exit.NO_PORTS}
+
+
+@dataclass(frozen=True)
+class Params:
+    """The options of the command.
+
+    :ivar max_count: how many instances may still be healed; 0: only look whether there are any. None: all
+    :ivar instance: uuid of the only one to look at
+    :ivar force: give it what its flavor says, whatever it has
+    :ivar dry_run: write nothing
+    :ivar ports: whether ports are healed
+    :ivar verbose: whether lines are wanted
+    :ivar at_once: requests of a cell that may be under way at the same time
+    :ivar run: names what the cells of one run share in a process
+    :ivar cells: how many there are
+    """
+
+    max_count: int | None = None
+    instance: str | None = None
+    force: bool = False
+    dry_run: bool = False
+    ports: bool = True
+    verbose: bool = False
+    at_once: int = 8
+    run: str = ""
+    cells: int = 1
+
+
+@dataclass(frozen=True)
+class Healed:
+    """What was done in a cell.
+
+    :ivar looked_at: instances that were found
+    :ivar created: instances that got allocations; in a dry run: would get
+    :ivar updated: instances whose allocations were changed; in a dry run: would be
+    :ivar done: what became of them, at most ``NAMED``
+    :ivar problems: what could not be healed, at most ``NAMED``
+    :ivar codes: how many problems there are, by code
+    :ivar left: whether somebody else waits, behind the last one that ``--max-count`` allowed
+    :ivar lines: for ``--verbose``, in the words of the stock tool
+    """
+
+    looked_at: int = 0
+    created: int = 0
+    updated: int = 0
+    dry_run: bool = False
+    done: tuple[Done, ...] = ()
+    problems: tuple[Problem, ...] = ()
+    codes: Mapping[str, int] = field(default_factory=dict)
+    left: bool = False
+    lines: tuple[str, ...] = ()
+
+    def __add__(self, other: Self) -> Self:
+        return replace(
+            self,
+            looked_at=self.looked_at + other.looked_at,
+            created=self.created + other.created,
+            updated=self.updated + other.updated,
+            dry_run=self.dry_run or other.dry_run,
+            done=(self.done + other.done)[:NAMED],
+            problems=(self.problems + other.problems)[:NAMED],
+            codes=add(self.codes, other.codes),
+            left=self.left or other.left,
+            lines=(self.lines + other.lines)[:LINES],
+        )
+
+    @property
+    def by_table(self) -> Mapping[str, int]:
+        """Instances that were healed, by what was done."""
+        return {"created": self.created, "updated": self.updated} if self.rows else {}
+
+    @property
+    def rows(self) -> int:
+        """Instances that were healed: none in a dry run."""
+        return 0 if self.dry_run else self.created + self.updated
+
+
+def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Step[Healed]]:
+    """Heal the instances of one cell, page by page.
+
+    :param cursor: ``after``: the id of the last instance that was dealt with; ``healed``: how many were so far
+    :raises ServiceProblem: Placement or Neutron cannot be used
+    :raises DatabaseProblem: the cell's database cannot be used
+    """
+    if target.cell.uuid == CELL0:
+        return
+    with target.database.connect() as cell:
+        walk = _Walk(target, params, cell)
+        at = cursor or {"after": 0, "healed": 0}
+        while found := walk.page(at["after"]):
+            outcome = walk.heal(found, at["healed"])
+            at = {"after": found[-1].id, "healed": at["healed"] + outcome.rows}
+            yield Step(outcome, at)
+            if walk.healer.stopped:
+                raise walk.healer.stopped
+            if outcome.left:
+                return
+
+
+class _Walk:
+    """The way through one cell."""
+
+    def __init__(self, target: Target, params: Params, cell: Connection) -> None:
+        self._target = target
+        self._params = params
+        self._cell = cell
+        self._services = target.need_services()
+        self._placement = self._services.placement
+        self._placement.require(ALLOCATIONS, "heal_allocations")
+        self._neutron = self._services.neutron if params.ports else None
+        self._needs = Needs()
+        self._nodes = self._read(instances.nodes)
+        self._ledger = None if params.instance else self._open_ledger()
+        self._judged: dict[Owner, bool] = {}
+        self.healer = Healer(self._placement, self._neutron, self._tree, force=params.force)
+
+    def page(self, after: int) -> list[Instance]:
+        """The next instances behind an id."""
+        return self._read(lambda cell: instances.page(cell, after, PAGE, self._params.instance))
+
+    def heal(self, found: Sequence[Instance], healed: int) -> Healed:
+        """Heal a page.
+
+        :param healed: how many instances of the cell were before
+        """
+        subjects = self._subjects([one for one in found if one.node and not one.task_state])
+        decided = together(self.healer.decide, subjects, self._params.at_once)
+        decisions = {subject.uuid: decision for subject, decision in zip(subjects, decided, strict=True)}
+        plans = [one for one in decided if isinstance(one, Plan)]
+        results: list[Done | Problem] = [one for one in decided if isinstance(one, Problem)]
+        if self._params.dry_run:
+            results += [plan.done for plan in plans]
+            plans = []
+        room = len(plans) if self._params.max_count is None else self._params.max_count - healed
+        while plans and room > 0 and not self.healer.stopped:
+            now, plans = plans[:room], plans[room:]
+            written = self._write(self._still_right(now))
+            room -= sum(isinstance(one, Done) for one in written)
+            results += written
+        left = bool(plans) and not self.healer.stopped
+        lines = tuple(self._lines(found, decisions, results, left)) if self._params.verbose else ()
+        return replace(_told(results), looked_at=len(found), dry_run=self._params.dry_run, left=left, lines=lines)
+
+    def _subjects(self, found: Sequence[Instance]) -> list[Subject]:
+        """Instances with all that is known of them, asked for as many at a time as can be."""
+        consumers = self._consumers(found)
+        ports: dict[str, list[Port]] = {}
+        if self._neutron and found:
+            for port in self._neutron.ports_of([one.uuid for one in found]):
+                ports.setdefault(port.device, []).append(port)
+        wanting = [
+            one
+            for one in found
+            if self._params.force
+            or not consumers[one.uuid].allocations
+            or any(p.request for p in ports.get(one.uuid, ()))
+        ]
+        needs = self._read(lambda cell: self._needs.of(cell, wanting))
+        return [
+            Subject(
+                one,
+                self._nodes.get((one.host or "", one.node or "")),
+                needs.get(one.uuid),
+                consumers[one.uuid],
+                tuple(ports.get(one.uuid, ())),
+            )
+            for one in found
+        ]
+
+    def _consumers(self, found: Sequence[Instance]) -> dict[str, Consumer]:
+        """What instances hold: by the ledger; on their own where it does not know for sure whose it is."""
+        ledger = self._ledger
+        if ledger is None:
+            alone = list(found)
+        else:
+            alone = [one for one in found if one.uuid in ledger.held and self._is_doubtful(ledger, one, found)]
+        read = together(lambda one: self._placement.consumer(one.uuid), alone, self._params.at_once)
+        on_their_own = {one.uuid: consumer for one, consumer in zip(alone, read, strict=True)}
+        return {one.uuid: on_their_own.get(one.uuid) or _by(ledger, one) for one in found}
+
+    def _is_doubtful(self, ledger: Ledger, instance: Instance, page: Sequence[Instance]) -> bool:
+        """Whether an instance may hold what is not booked on its owner; all owners of a page are judged together."""
+        owner = instance.owner
+        if owner not in self._judged:
+            new = {one.owner for one in page if one.uuid in ledger.held} - self._judged.keys()
+            doubtful = ledger.doubtful(self._placement, new, self._params.at_once)
+            self._judged |= {one: one in doubtful for one in new}
+        return self._judged[owner] or ledger.owners[instance.uuid] != owner
+
+    def _open_ledger(self) -> Ledger | None:
+        """The ledger that the cells of this run share; None where asking for each instance takes fewer requests."""
+        run = self._params.run
+        providers = self._services.once(f"{run} providers", self._placement.providers)
+        if len(providers) > self._read(instances.count) * self._params.cells:
+            return None
+        return self._services.once(f"{run} ledger", lambda: self._read_ledger(providers))
+
+    def _read_ledger(self, providers: Sequence[Provider]) -> Ledger:
+        try:
+            with self._target.need_api().connect() as api:
+                return Ledger.read(self._placement, providers, api, self._params.at_once)
+        except DBAPIError as error:
+            raise ApiDatabaseProblem(f"{self._target.api}: {reason(error)}") from error
+
+    def _tree(self, node: str) -> frozenset[str]:
+        if self._ledger:
+            return frozenset(uuid for uuid, root in self._ledger.roots.items() if root == node)
+        return frozenset(one.uuid for one in self._placement.providers(in_tree=node))
+
+    def _still_right(self, plans: Sequence[Plan]) -> list[Plan]:
+        """Plans for instances that are still where they were when it was looked: reading took its time."""
+        known = [plan.subject.instance for plan in plans]
+        unchanged = self._read(lambda cell: instances.unchanged(cell, known))
+        return [plan for plan in plans if plan.uuid in unchanged]
+
+    def _write(self, plans: Sequence[Plan]) -> list[Done | Problem]:
+        """Carry plans out: new allocations of a provider together, the others each on its own."""
+        batches = list(_batches(plan for plan in plans if plan.what == "created" and not plan.profiles))
+        alone = [plan for plan in plans if plan.what == "updated" or plan.profiles]
+        works = [partial(self.healer.write_all, batch) for batch in batches]
+        works += [partial(self.healer.write_all, [plan]) for plan in alone]
+        results = together(lambda one: one(), works, self._params.at_once)
+        return [one for some in results for one in some if one is not None]
+
+    def _lines(
+        self,
+        found: Sequence[Instance],
+        decisions: Mapping[str, Decision],
+        results: Iterable[Done | Problem],
+        left: bool,
+    ) -> Iterator[str]:
+        """What the stock tool says of a page. It stops at the last instance that ``--max-count`` allowed."""
+        done = {one.instance: one for one in results if isinstance(one, Done)}
+        last = max((number for number, one in enumerate(found) if one.uuid in done), default=-1) if left else len(found)
+        for number, one in enumerate(found[: last + 1]):
+            if number % BATCH == 0:
+                yield f"Found {min(BATCH, len(found) - number)} candidate instances."
+            yield from self._lines_of(one, decisions.get(one.uuid), done.get(one.uuid))
+
+    def _lines_of(self, instance: Instance, decision: Decision, done: Done | None) -> Iterator[str]:
+        uuid = instance.uuid
+        if instance.task_state:
+            yield f"Instance {uuid} is undergoing a task state transition: {instance.task_state}"
+        elif not instance.node:
+            yield f"Instance {uuid} is not on a host."
+        elif decision is None:
+            yield f"The allocation of instance {uuid} is up-to-date. Nothing to be healed."
+        elif self._params.force:
+            yield f"Force flag passed for instance {uuid}"
+        if isinstance(decision, Plan):
+            yield from decision.lines
+            if self._params.dry_run:
+                yield decision.dry_line
+            elif done:
+                yield f"Successfully {done.what} allocations for instance {uuid}."
+
+    def _read(self, read: Callable[[Connection], T]) -> T:
+        return transactionally(lambda: read(self._cell), self._cell, name=str(self._target.database))
+
+
+def _by(ledger: Ledger | None, instance: Instance) -> Consumer:
+    assert ledger is not None
+    return ledger.consumer(instance)
+
+
+def _batches(plans: Iterable[Plan]) -> Iterator[list[Plan]]:
+    """Plans of one provider each, at most ``BATCH`` of them."""
+    by_node: dict[str | None, list[Plan]] = {}
+    for plan in plans:
+        by_node.setdefault(plan.subject.node, []).append(plan)
+    for together_ in by_node.values():
+        for begin in range(0, len(together_), BATCH):
+            yield together_[begin : begin + BATCH]
+
+
+def _told(results: Iterable[Done | Problem]) -> Healed:
+    """What became of instances."""
+    known = list(results)
+    done = tuple(one for one in known if isinstance(one, Done))
+    problems = tuple(one for one in known if isinstance(one, Problem))
+    return Healed(
+        created=sum(one.what == "created" for one in done),
+        updated=sum(one.what == "updated" for one in done),
+        done=done,
+        problems=problems,
+        codes=Counter(str(one.code) for one in problems),
+    )
+
+
+def collapse(results: Sequence[CellResult[Healed]], _params: Params) -> Exit:
+    """The exit code of the whole.
+
+    From worst to best: ports could not be set back (7); a cell failed in no documented way (255); ports could not be
+    written (6) or asked for (5); allocations could not be written (3); a compute node is missing (2); a flavor is not
+    supported (8); ``--max-count`` was reached and something is left (1); something was healed (0); nothing was (4).
+    """
+    found = {Exit(int(code)) for result in results for code in result.outcome.codes}
+    found |= {FAILURES.get(result.failure.kind, Exit.ERROR) for result in results if result.failure}
+    for code in ORDER:
+        if code in found:
+            return code
+    if any(result.outcome.left for result in results):
+        return Exit.MAX_COUNT
+    return Exit.HEALED if any(result.outcome.rows for result in results) else Exit.NOTHING_HEALED
+
+
+def next_params(params: Params, done: Healed) -> Params | None:
+    """What the next cell may heal. With nothing left of the total it is only looked at, until somebody is found."""
+    if params.max_count is None or done.left:
+        return None if done.left else params
+    return replace(params, max_count=max(params.max_count - done.rows, 0))
+
+
+ACTION: Final = Action(
+    name="placement.heal_allocations",
+    params=Params,
+    work=work,
+    nothing=Healed(),
+    collapse=collapse,
+    in_turn=lambda params: params.max_count is not None and not params.dry_run,
+    next_params=next_params,
+)
+DRY_RUN: Final = replace(ACTION, name="placement.heal_allocations.dry_run", writes=False)

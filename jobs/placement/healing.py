@@ -1,0 +1,360 @@
+"""Healing one instance: what it should hold in Placement, and writing that, its ports first."""
+
+import json
+import logging
+import random
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from clients.errors import Away, NotAllowed, Refused, ServiceProblem
+from clients.neutron import Neutron, Port
+from clients.placement import CANDIDATES, Consumer, Placement, Resources
+from jobs.placement import ports
+from jobs.placement.instances import Instance, Need
+from jobs.retry import FIRST_PAUSE
+
+LOG = logging.getLogger("cellkeeper.heal")
+
+NO_COMPUTE_NODE, NOT_WRITTEN, PORTS_NOT_WRITTEN, PORTS_NOT_ROLLED_BACK, NOT_SUPPORTED = 2, 3, 6, 7, 8
+FAILED: Final = "Failed to update allocations for consumer"
+TRIES: Final = 5  # of one write that others get in the way of
+DECISIONS: Final = 4  # about one instance whose consumer others change meanwhile
+
+
+@dataclass(frozen=True)
+class Problem:
+    """An instance that could not be healed.
+
+    :ivar code: the return code that stands for it
+    """
+
+    instance: str
+    code: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """An instance that was healed, or would be.
+
+    :ivar what: ``created`` or ``updated``
+    :ivar allocations: what it holds now, by provider and resource class
+    :ivar ports: whose binding profile was written
+    """
+
+    instance: str
+    what: str
+    project_id: str
+    user_id: str
+    allocations: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    ports: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Subject:
+    """An instance with all that is known of it.
+
+    :ivar node: the uuid of its compute node, which is that of the provider; None: there is no such node
+    :ivar need: None: its flavor cannot be read, or was not asked for
+    :ivar consumer: what it holds. Without a generation: as the ledger knows it
+    """
+
+    instance: Instance
+    node: str | None
+    need: Need | None
+    consumer: Consumer
+    ports: tuple[Port, ...] = ()
+
+    @property
+    def uuid(self) -> str:
+        """Of the instance."""
+        return self.instance.uuid
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be written for an instance.
+
+    :ivar what: ``created`` or ``updated``
+    :ivar profiles: the ports to write before, with their new binding profiles
+    """
+
+    subject: Subject
+    what: str
+    after: Consumer
+    profiles: tuple[tuple[Port, Mapping[str, Any]], ...] = ()
+
+    @property
+    def uuid(self) -> str:
+        """Of the instance."""
+        return self.subject.uuid
+
+    @property
+    def done(self) -> Done:
+        """What it is when it is written."""
+        written = tuple(port.id for port, _ in self.profiles)
+        return Done(self.uuid, self.what, self.after.project_id, self.after.user_id, self.after.allocations, written)
+
+    @property
+    def lines(self) -> list[str]:
+        """What the stock tool says of it before it is written."""
+        return [
+            f"Found a request group : resource provider mapping {profile[ports.ALLOCATION]} for the port {port.id} "
+            f"with resource request {dict(port.request)} attached to the instance {self.uuid}"
+            for port, profile in self.profiles
+        ]
+
+    @property
+    def dry_line(self) -> str:
+        """What the stock tool says instead of writing."""
+        verb = {"created": "Create", "updated": "Update"}[self.what]
+        return f"[dry-run] {verb} allocations for instance {self.uuid}: {json.dumps(self.after.document())}"
+
+
+Decision = Plan | Problem | None
+"""None: nothing to be healed."""
+
+
+class Healer:
+    """Decides about instances and heals them. Called from several threads.
+
+    :ivar stopped: why nothing more can be done in this cell, once that is so
+    """
+
+    def __init__(
+        self, placement: Placement, neutron: Neutron | None, tree: Callable[[str], frozenset[str]], *, force: bool
+    ) -> None:
+        """:param neutron: None: ports are not healed
+        :param tree: tells the providers below that of a compute node
+        :param force: whether instances get what their flavors say, whatever they have
+        """
+        self._placement = placement
+        self._neutron = neutron
+        self._tree = tree
+        self._force = force
+        self.stopped: ServiceProblem | None = None
+
+    def decide(self, subject: Subject) -> Decision:
+        """What to do for an instance."""
+        try:
+            return self._decide(subject)
+        except ServiceProblem as problem:
+            return self._not_written(subject.uuid, problem)
+
+    def _decide(self, subject: Subject) -> Decision:
+        anew = self._force or not subject.consumer.allocations
+        held = dict(subject.consumer.allocations)
+        if anew:
+            problem = self._hindrance(subject)
+            if problem:
+                return problem
+            assert subject.node
+            assert subject.need
+            try:
+                resources = subject.need.resources
+            except ValueError as error:
+                return Problem(
+                    subject.uuid, NOT_WRITTEN, f"Instance {subject.uuid}: its flavor cannot be used: {error}"
+                )
+            held = {subject.node: resources} if resources else {}
+        lack = ports.lack_of(subject.ports, held, lambda: self._tree(subject.node or ""))
+        if lack and subject.node is None:
+            return self._hindrance(subject)
+        if not lack and not anew and subject.consumer.owner == subject.instance.owner:
+            return None
+        if subject.consumer.allocations and subject.consumer.generation is None:
+            return self._decide(replace(subject, consumer=self._placement.consumer(subject.uuid)))
+        for provider, resources in lack.unbacked.items():
+            held[provider] = _at_least(held.get(provider, {}), resources)
+        profiles: tuple[tuple[Port, Mapping[str, Any]], ...] = ()
+        if lack.homeless:
+            found = self._find_home(subject, lack.homeless)
+            if isinstance(found, Problem):
+                return found
+            more, profiles = found
+            for provider, resources in more.items():
+                held[provider] = _plus(held.get(provider, {}), resources)
+        if not held:
+            return None
+        before = subject.consumer
+        after = Consumer(held, *subject.instance.owner, before.generation, before.generations)
+        return Plan(subject, "updated" if self._force or before.allocations else "created", after, profiles)
+
+    def _hindrance(self, subject: Subject) -> Problem | None:
+        """Why nothing can be made for an instance of what its flavor says."""
+        uuid = subject.uuid
+        unsupported = subject.need.flavor.unsupported if subject.need else ""
+        if unsupported:
+            text = f"Healing allocation for instance {uuid} with {unsupported} request is not supported."
+            return Problem(uuid, NOT_SUPPORTED, text)
+        if subject.node is None:
+            host, node = subject.instance.host, subject.instance.node
+            text = (
+                f"Instance {uuid}: Compute host {host} could not be found: the cell has no compute node {node} on it."
+            )
+            return Problem(uuid, NO_COMPUTE_NODE, text)
+        if subject.need is None:
+            return Problem(uuid, NOT_WRITTEN, f"Instance {uuid}: its flavor in instance_extra cannot be read.")
+        return None
+
+    def _find_home(
+        self, subject: Subject, homeless: Sequence[Port]
+    ) -> Problem | tuple[Mapping[str, Resources], tuple[tuple[Port, Mapping[str, Any]], ...]]:
+        """Providers in the tree of the compute node for what ports request; there must be one way exactly."""
+        assert subject.node
+        self._placement.require(CANDIDATES, "healing ports")
+        found = self._placement.candidates(
+            [group for port in homeless for group in ports.groups_of(port)],
+            subject.node,
+            [subtree for port in homeless for subtree in ports.subtrees_of(port)],
+            subject.need.flavor.group_policy if subject.need else "none",
+        )
+        if len(found) == 1:
+            (candidate,) = found
+            return candidate.allocations, tuple(
+                (port, ports.with_providers(port, candidate.providers)) for port in homeless
+            )
+        names = [port.id for port in homeless]
+        error = f"Placement returned no allocation candidate to fulfill the resource request of the port(s) {names}"
+        if found:
+            error = (
+                "Placement returned more than one possible allocation candidates to fulfill the resource request of "
+                f"the port(s) {names}. There is not enough information to select the proper one. Migrating the "
+                "instance heals it: that re-creates the full allocation on the target host."
+            )
+        return Problem(subject.uuid, NOT_WRITTEN, f"{FAILED} {subject.uuid}. Error: {error}")
+
+    def write(self, plan: Plan) -> Done | Problem | None:
+        """Carry a plan out; where others changed the consumer meanwhile, decide again.
+
+        :returns: None: there is nothing to do any more, or nothing can be done: see ``stopped``
+        """
+        decision: Decision = plan
+        for _ in range(DECISIONS):
+            if not isinstance(decision, Plan) or self.stopped:
+                return None if isinstance(decision, Plan) else decision
+            written = self._write_once(decision)
+            if not isinstance(written, Refused):
+                return written
+            conflict = written
+            LOG.info("instance %s: %s; deciding again", plan.uuid, conflict)
+            decision = self._decide_again(decision)
+            if isinstance(decision, Done):
+                return decision
+        return self._not_written(plan.uuid, conflict)
+
+    def write_all(self, plans: Sequence[Plan]) -> list[Done | Problem | None]:
+        """Carry plans without ports out, in one request if nothing is in the way."""
+        if len(plans) > 1 and not self.stopped:
+            try:
+                self._patiently(lambda: self._placement.write_all({plan.uuid: plan.after for plan in plans}))
+            except ServiceProblem as problem:
+                LOG.info("%s; writing one by one", problem)
+            else:
+                return [plan.done for plan in plans]
+        return [self.write(plan) for plan in plans]
+
+    def _decide_again(self, plan: Plan) -> Any:
+        try:
+            consumer = self._placement.consumer(plan.uuid)
+            now = self._neutron.ports_of([plan.uuid]) if self._neutron else []
+        except ServiceProblem as problem:
+            return self._not_written(plan.uuid, problem)
+        if _same(consumer, plan.after) and not plan.profiles:
+            return plan.done  # written by us, and the answer was lost; or by somebody who saw the same
+        return self.decide(replace(plan.subject, consumer=consumer, ports=tuple(now)))
+
+    def _write_once(self, plan: Plan) -> Done | Problem | Refused:
+        """Ports, then allocations; all or nothing.
+
+        :returns: a refusal, where the consumer has changed meanwhile
+        """
+        try:
+            if plan.profiles:
+                assert self._neutron
+                ports.write(self._neutron, plan.profiles)
+            try:
+                self._patiently(lambda: self._placement.write(plan.uuid, plan.after))
+            except ServiceProblem as problem:
+                return self._refused(plan, problem)
+        except ports.NotWritten as error:
+            self._stop_if_vain(error.problem)
+            return Problem(
+                plan.uuid,
+                PORTS_NOT_WRITTEN,
+                f"Instance {plan.uuid}: Unable to update ports with allocations that are about to be created in "
+                f"placement: {error}. The healing of the instance is aborted. It is safe to try to heal it again.",
+            )
+        except ports.NotRolledBack as error:
+            self.stopped = error.problem
+            return Problem(plan.uuid, PORTS_NOT_ROLLED_BACK, _by_hand(plan.uuid, error))
+        return plan.done
+
+    def _refused(self, plan: Plan, problem: ServiceProblem) -> Done | Problem | Refused:
+        """The allocations could not be written. Ports go back, unless it is unknown whether that is right.
+
+        :raises ports.NotRolledBack: they could not
+        """
+        if isinstance(problem, Away):
+            try:
+                if _same(self._placement.consumer(plan.uuid), plan.after):
+                    return plan.done
+            except ServiceProblem:
+                if plan.profiles:
+                    names = [port.id for port, _ in plan.profiles]
+                    LOG.warning("instance %s: ports %s are written, allocations perhaps not", plan.uuid, names)
+                return self._not_written(plan.uuid, problem)
+        if plan.profiles:
+            assert self._neutron
+            ports.roll_back(self._neutron, [port for port, _ in plan.profiles])
+        if isinstance(problem, Refused) and problem.is_consumer_conflict:
+            return problem
+        return self._not_written(plan.uuid, problem)
+
+    def _not_written(self, uuid: str, problem: ServiceProblem) -> Problem:
+        self._stop_if_vain(problem)
+        return Problem(uuid, NOT_WRITTEN, f"{FAILED} {uuid}. Error: {problem}")
+
+    def _stop_if_vain(self, problem: ServiceProblem) -> None:
+        """One instance may be refused, or be too much for a service; without a service there is no use in going on."""
+        if isinstance(problem, NotAllowed) or not (
+            isinstance(problem, Refused) or (isinstance(problem, Away) and problem.answered)
+        ):
+            self.stopped = problem
+
+    @staticmethod
+    def _patiently(write: Callable[[], None]) -> None:
+        """Write again as long as only others of the same provider are in the way."""
+        for attempt in range(1, TRIES):
+            try:
+                return write()
+            except Refused as refusal:
+                if not refusal.is_concurrent:
+                    raise
+                LOG.info("%s; trying again", refusal)
+            pause = FIRST_PAUSE * 2**attempt
+            time.sleep(pause + random.uniform(0, pause))  # noqa: S311 - jitter, no secret
+        return write()
+
+
+def _by_hand(uuid: str, error: ports.NotRolledBack) -> str:
+    commands = "; ".join(f"openstack port unset {port} --binding-profile allocation" for port in error.ports)
+    return (
+        f"Instance {uuid}: Failed to update neutron ports with allocation keys and the automatic rollback of the "
+        f"previously successful port updates also failed: {error}. Make sure that the binding:profile.allocation key "
+        f"of the affected ports {list(error.ports)} is cleaned in neutron, by hand: {commands}"
+    )
+
+
+def _same(one: Consumer, two: Consumer) -> bool:
+    return one.allocations == two.allocations and one.owner == two.owner
+
+
+def _plus(one: Resources, two: Resources) -> Resources:
+    return {**one, **{name: one.get(name, 0) + amount for name, amount in two.items()}}
+
+
+def _at_least(one: Resources, two: Resources) -> Resources:
+    return {**one, **{name: max(one.get(name, 0), amount) for name, amount in two.items()}}

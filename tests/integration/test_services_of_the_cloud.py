@@ -1,0 +1,168 @@
+"""Placement and Neutron as the jobs reach them: what goes wrong becomes one line that an operator can act on."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from oslo_config import cfg
+
+from clients.errors import Away, Misconfigured, NotAllowed, Refused, ServiceProblem, TooOld
+from clients.placement import Consumer
+from clients.services import Services
+from clients.together import together
+from novadb import settings
+from tests.placement import Placement, nova_conf
+from tests.relay import Relay, placement_error
+from tests.services import free_port
+
+NODE: Final = "cccccccc-0000-4000-8000-000000000001"
+CONSUMER: Final = "11111111-0000-4000-8000-000000000001"
+SECRET: Final = "service-secret"
+
+
+def services(folder: Path, text: str) -> Services:
+    """The services by a nova.conf of this text."""
+    file = folder / "nova.conf"
+    file.write_text(text)
+    conf = cfg.ConfigOpts()
+    settings.register(conf)
+    conf(["--config-file", str(file)], project="nova")
+    return Services(conf)
+
+
+@pytest.fixture
+def reached(relay: Relay, tmp_path: Path) -> Services:
+    """A Placement with one provider, by way of the relay."""
+    return services(tmp_path, nova_conf(relay.url))
+
+
+def test_what_is_written_is_read(placement: Placement, reached: Services) -> None:
+    placement.provide(NODE, "node1", {"VCPU": 8, "MEMORY_MB": 1024})
+    held = {NODE: {"VCPU": 2, "MEMORY_MB": 512}}
+    assert reached.placement.consumer(CONSUMER) == Consumer()
+    reached.placement.write(CONSUMER, Consumer(held, "project", "user"))
+    assert reached.placement.consumer(CONSUMER) == Consumer(held, "project", "user", generation=1)
+    assert reached.placement.held_of(NODE) == {CONSUMER: held[NODE]}
+    assert reached.placement.usage("project", "user") == held[NODE]
+    assert [(one.uuid, one.name, one.root) for one in reached.placement.providers()] == [(NODE, "node1", NODE)]
+    assert reached.placement.provider(CONSUMER) is None
+    assert reached.placement.held_of(CONSUMER) == {}
+    with pytest.raises(Refused) as refusal:
+        reached.placement.write(CONSUMER, Consumer(held, "project", "user"))
+    assert refusal.value.is_consumer_conflict
+    reached.placement.delete(CONSUMER)
+    reached.placement.delete(CONSUMER)
+    assert placement.held(CONSUMER) == {}
+
+
+def read(services: Services) -> object:
+    return services.placement.consumer(CONSUMER)
+
+
+def write(services: Services) -> object:
+    return services.placement.write(CONSUMER, Consumer({NODE: {"VCPU": 1}}, "project", "user"))
+
+
+@pytest.mark.parametrize(
+    ("work", "fault", "kind", "words"),
+    [
+        pytest.param(read, {"status": 500, "body": placement_error(500)}, Away, "answered 500: injected", id="500"),
+        pytest.param(read, {"status": 503}, Away, "answered 503", id="503"),
+        pytest.param(read, {"status": 200, "body": "<html>"}, Away, "answered 200 with what is no JSON", id="garbage"),
+        pytest.param(read, {"status": 0}, Away, "no connection", id="cut off"),
+        pytest.param(read, {"silent": True}, Away, "it does not answer in time", id="silence"),
+        pytest.param(read, {"status": 403}, NotAllowed, "answered 403", id="403"),
+        pytest.param(read, {"status": 406}, TooOld, "too old", id="406"),
+        pytest.param(
+            write,
+            {"status": 409, "body": placement_error(409, "placement.concurrent_update")},
+            Refused,
+            "409",
+            id="409",
+        ),
+    ],
+)
+def test_an_answer_that_helps_nobody(
+    placement: Placement,
+    relay: Relay,
+    tmp_path: Path,
+    work: Callable[[Services], object],
+    fault: dict[str, Any],
+    kind: type[ServiceProblem],
+    words: str,
+) -> None:
+    relay.fail("GET" if work is read else "PUT", "/allocations/", **fault)
+    with pytest.raises(kind, match=words) as problem:
+        work(services(tmp_path, nova_conf(relay.url) + "timeout = 0.5\n"))
+    assert str(problem.value).startswith(f"Placement ({relay.url}): ") or kind is TooOld
+    assert f"/allocations/{CONSUMER}" in str(problem.value)
+    assert problem.value.service == "placement"
+
+
+@pytest.mark.parametrize("fault", [{"status": 503}, {"status": 502}, {"status": 0}, {"silent": True, "times": 1}])
+def test_what_passes_by_itself_is_asked_again(
+    placement: Placement, relay: Relay, tmp_path: Path, fault: dict[str, Any]
+) -> None:
+    relay.fail("GET", "/allocations/", **{"times": 2} | fault)
+    assert read(services(tmp_path, nova_conf(relay.url) + "timeout = 2\n")) == Consumer()
+
+
+def test_a_service_that_is_too_old_is_told_what_is_needed(relay: Relay, reached: Services) -> None:
+    version = {"id": "v1.0", "min_version": "1.0", "max_version": "1.20", "status": "CURRENT"}
+    body = {"versions": [version | {"links": [{"rel": "self", "href": ""}]}]}
+    relay.fail("GET", "^/$", status=200, body=body)
+    reached.placement.require("1.14", "audit")
+    with pytest.raises(TooOld) as problem:
+        reached.placement.require("1.28", "heal_allocations")
+    assert str(problem.value) == (
+        f"Placement ({relay.url}) is too old: heal_allocations needs microversion 1.28, it offers 1.20; upgrade it"
+    )
+
+
+def test_a_service_that_is_new_enough_is_asked_once(relay: Relay, reached: Services) -> None:
+    reached.placement.require("1.28", "heal_allocations")
+    reached.placement.require("1.36", "ports")
+    assert relay.count("GET", "^/$") == 1
+
+
+PASSWORD: Final = (
+    f"auth_type = password\nauth_url = http://127.0.0.1:{{port}}\nusername = nova\npassword = {SECRET}\n"
+    "project_name = service\nuser_domain_id = default\nproject_domain_id = default\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        pytest.param("", "set auth_type and its options in section [placement]", id="no section"),
+        pytest.param("[placement]\nauth_type = nonsense\n", "section [placement]", id="unknown plugin"),
+        pytest.param("[placement]\nauth_type = password\n", "section [placement]", id="missing options"),
+        pytest.param("[placement]\n" + PASSWORD, "section [placement]", id="no Keystone"),
+        pytest.param(
+            "[placement]\n" + PASSWORD + "cafile = /nonexistent\n", "section [placement]", id="no certificate"
+        ),
+        pytest.param("[placement]\nauth_type = none\n", "[placement]", id="no endpoint"),
+    ],
+)
+def test_no_way_to_a_service(tmp_path: Path, section: str, words: str) -> None:
+    with pytest.raises(Misconfigured) as problem:
+        services(tmp_path, section.format(port=free_port())).placement.require("1.28", "heal_allocations")
+    assert words in str(problem.value)
+    assert SECRET not in str(problem.value)
+    assert "\n" not in str(problem.value)
+
+
+def test_a_refused_connection_names_the_place_without_its_secrets(tmp_path: Path) -> None:
+    port = free_port()
+    with pytest.raises(Away) as problem:
+        services(tmp_path, nova_conf(f"http://nova:{SECRET}@127.0.0.1:{port}")).placement.consumer(CONSUMER)
+    assert str(problem.value).startswith(
+        f"Placement (http://127.0.0.1:{port}): GET /allocations/{CONSUMER}: no connection"
+    )
+    assert SECRET not in str(problem.value)
+
+
+def test_no_more_connections_than_configured(placement: Placement, relay: Relay, tmp_path: Path) -> None:
+    reached = services(tmp_path, "[cellkeeper]\nconnections = 1\n" + nova_conf(relay.url))
+    assert together(lambda _: read(reached), range(6), 6) == [Consumer()] * 6

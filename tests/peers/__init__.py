@@ -1,0 +1,1 @@
+"""Commands of the category ``placement`` with real Keystone, Placement and Neutron: ``make test-peers``."""

@@ -1,0 +1,197 @@
+"""A relay between the program and a service: it remembers what was asked, and answers in the service's stead."""
+
+import http.client
+import json
+import re
+import socket
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any, Final, NamedTuple, Self
+
+from tests.services import HOST
+
+PATIENCE: Final = 60.0  # seconds until a request that nobody lets go on is an error
+PASSED_ON: Final = ("content-type", "openstack-api-version", "x-auth-token", "accept", "x-openstack-request-id")
+
+
+class Asked(NamedTuple):
+    """A request, and the status that came back; 0 for none."""
+
+    method: str
+    path: str
+    body: Any
+    status: int
+
+
+@dataclass
+class Fault:
+    """What the relay does to some requests.
+
+    :ivar method: of HTTP
+    :ivar path: a regular expression; with the query
+    :ivar status: to answer; 0: close the connection without an answer
+    :ivar body: to answer: a document, or a text as it stands
+    :ivar times: how often; None: always
+    :ivar skip: how many such requests pass before
+    :ivar after: let the service do it, then answer so
+    :ivar silent: do not answer until the relay ends
+    :ivar held: hold the request up until ``go_on``; then it passes
+    :ivar dropped: whether it was held up until the relay was healed: it never arrives
+    """
+
+    method: str
+    path: str
+    status: int = 500
+    body: Any = ""
+    times: int | None = None
+    skip: int = 0
+    after: bool = False
+    silent: bool = False
+    held: bool = False
+    dropped: bool = False
+    _reached: threading.Event = field(default_factory=threading.Event)
+    _released: threading.Event = field(default_factory=threading.Event)
+
+    def wait_until_reached(self) -> None:
+        """Wait until the program has sent such a request."""
+        assert self._reached.wait(PATIENCE), "the request was not sent"
+
+    def go_on(self) -> None:
+        """Let what is held up pass."""
+        self._released.set()
+
+
+def placement_error(status: int, code: str = "placement.undefined_code", detail: str = "injected") -> dict[str, Any]:
+    """A document as Placement's errors are."""
+    return {"errors": [{"status": status, "title": "Injected", "detail": detail, "code": code}]}
+
+
+class Relay:
+    """A relay in this process. As a context manager it listens until the end.
+
+    :ivar asked: all requests so far, in the order of their ends
+    """
+
+    def __init__(self, port: int) -> None:
+        """:param port: of the service, on loopback"""
+        self.asked: list[Asked] = []
+        self._faults: list[Fault] = []
+        self._upstream = port
+        self._lock = threading.Lock()
+        self._over = threading.Event()
+        relay = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
+            def handle_any(self) -> None:
+                relay.handle(self)
+
+            do_GET = do_PUT = do_POST = do_DELETE = handle_any  # noqa: N815 - http.server's names
+
+            def log_message(self, *_: Any) -> None: ...
+
+        class Server(ThreadingHTTPServer):
+            daemon_threads = True
+
+            def handle_error(self, *_: Any) -> None: ...  # a client that was killed
+
+        self._server = Server((HOST, 0), Handler)
+        self.port: int = self._server.server_address[1]
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self.heal()
+        self._server.shutdown()
+        self._server.server_close()
+
+    @property
+    def url(self) -> str:
+        """Where it listens."""
+        return f"http://{HOST}:{self.port}"
+
+    def fail(self, method: str, path: str, **how: Any) -> Fault:
+        """Do something to requests from now on; the parameters are those of ``Fault``."""
+        fault = Fault(method, path, **how)
+        with self._lock:
+            self._faults.append(fault)
+        return fault
+
+    def heal(self) -> None:
+        """Let all requests pass again, and forget what was asked. What is still held up never arrives."""
+        with self._lock:
+            for fault in self._faults:
+                fault.dropped = True
+                fault.go_on()
+            self._faults = []
+            self.asked = []
+
+    def count(self, method: str, path: str) -> int:
+        """How many requests of that kind there were; the path is a regular expression."""
+        return sum(one.method == method and re.search(path, one.path) is not None for one in self.asked)
+
+    def handle(self, request: BaseHTTPRequestHandler) -> None:
+        """Deal with one request."""
+        body = request.rfile.read(int(request.headers.get("content-length") or 0))
+        fault = self._fault(request.command, request.path)
+        if fault:
+            fault._reached.set()
+            if fault.silent:
+                self._over.wait(PATIENCE)
+                request.close_connection = True
+                return
+            if fault.held:
+                fault._released.wait(PATIENCE)
+                if fault.dropped:
+                    request.close_connection = True
+                    return
+        status, kind, answer = 0, "application/json", b""
+        if fault is None or fault.after or fault.held:
+            status, kind, answer = self._pass_on(request, body)
+        if fault and not fault.held:
+            status = fault.status
+            answer = fault.body.encode() if isinstance(fault.body, str) else json.dumps(fault.body).encode()
+        with self._lock:
+            self.asked.append(Asked(request.command, request.path, json.loads(body) if body else None, status))
+        if not status:
+            request.close_connection = True
+            request.connection.shutdown(socket.SHUT_RDWR)
+            return
+        request.send_response(status)
+        request.send_header("Content-Type", kind)
+        request.send_header("Content-Length", str(len(answer)))
+        request.end_headers()
+        request.wfile.write(answer)
+
+    def _fault(self, method: str, path: str) -> Fault | None:
+        with self._lock:
+            for fault in self._faults:
+                if fault.method == method and re.search(fault.path, path) and fault.times != 0:
+                    if fault.skip:
+                        fault.skip -= 1
+                    else:
+                        fault.times = None if fault.times is None else fault.times - 1
+                        return fault
+        return None
+
+    def _pass_on(self, request: BaseHTTPRequestHandler, body: bytes) -> tuple[int, str, bytes]:
+        link = http.client.HTTPConnection(HOST, self._upstream, timeout=PATIENCE)
+        headers = {name: value for name, value in request.headers.items() if name.lower() in PASSED_ON}
+        try:
+            link.request(request.command, request.path, body or None, headers)
+            answer = link.getresponse()
+            return answer.status, answer.headers.get("content-type", "application/json"), answer.read()
+        finally:
+            link.close()
+
+
+Prepare = Callable[[Relay], None]
+"""What a test does to a relay before the program starts."""

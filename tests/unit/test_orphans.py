@@ -1,0 +1,169 @@
+"""Which allocations are orphaned, and which aggregates a provider should be in: decisions, without any service."""
+
+import json
+from typing import Any, Final
+
+import pytest
+
+from clients.placement import Provider
+from jobs.action import CellResult, Failure, FailureKind
+from jobs.codec import decode, encode
+from jobs.placement.audit import Known, Node
+from jobs.placement.orphans import NOBODY, Allocation, Cloud, bare, judge
+from jobs.placement.sync_aggregates import Exit, Member, Nodes, Wish, plan
+from novadb.cells import Cell
+from novadb.errors import DatabaseProblem
+
+CELL: Final = Cell("uuid", "cell1", frozenset({1}), DatabaseProblem("not looked at"))
+COMPUTE: Final = {"VCPU": 1, "MEMORY_MB": 512}
+
+HERE: Final = Provider("node1", "node1", 0, "node1", None)
+BRIDGE: Final = Provider("bridge1", "node1:bridge", 0, "node1", "agent1")
+GPU: Final = Provider("gpu1", "node1:gpu", 0, "node1", "node1")
+THERE: Final = Provider("node2", "node2", 0, "node2", None)
+RETIRED: Final = Provider("old", "old", 0, "old", None)
+SHARED: Final = Provider("storage", "storage", 0, "storage", None)
+
+CELL1: Final = Known(
+    nodes={"node1": Node("host1", "node1"), "node2": Node("host2", "node2")},
+    retired={"old": Node("host9", "old")},
+    instances={"node1": ("vm1", "moving"), "node2": ("vm2",), "": ("offloaded",)},
+    moving=("moving", "migration"),
+)
+
+
+def read(*cells: Known, unread: int = 0) -> list[CellResult[Known]]:
+    """The results of cells that were read, and of some that were not."""
+    broken = CellResult(CELL, Known(), Failure(FailureKind.CELL, "gone"), complete=False)
+    return [*(CellResult(CELL, known) for known in cells), *[broken] * unread]
+
+
+def reasons(held: list[Allocation], cloud: Cloud) -> list[tuple[str, str, str]]:
+    """The orphans: consumer, provider, reason."""
+    orphans, _ = judge(held, cloud)
+    return [(one.allocation.consumer, one.allocation.provider.uuid, one.reason) for one in orphans]
+
+
+def holds(consumer: str, provider: Provider, **resources: int) -> Allocation:
+    return Allocation(consumer, provider, resources or COMPUTE, 1)
+
+
+@pytest.mark.parametrize(
+    ("consumer", "provider", "reason"),
+    [
+        pytest.param("vm1", HERE, None, id="an instance where it is"),
+        pytest.param("vm1", BRIDGE, None, id="an instance on a child of the compute node's provider"),
+        pytest.param("vm1", SHARED, None, id="a live instance on shared storage"),
+        pytest.param("offloaded", SHARED, None, id="an instance on no host, on shared storage"),
+        pytest.param("moving", THERE, None, id="an instance on its way, on either host"),
+        pytest.param("moving", RETIRED, None, id="an instance on its way, on a host that is deleted"),
+        pytest.param("migration", HERE, None, id="an open migration"),
+        pytest.param("migration", THERE, None, id="an open migration, on the other host"),
+        pytest.param("building", THERE, None, id="an instance that is in no cell yet"),
+        pytest.param("vm2", HERE, "the instance is on host2", id="what an evacuation left"),
+        pytest.param("vm2", BRIDGE, "the instance is on host2", id="what it left on a child"),
+        pytest.param("offloaded", HERE, "the instance is on no compute node", id="shelved and offloaded"),
+        pytest.param("nobody", HERE, NOBODY, id="nobody"),
+        pytest.param("nobody", SHARED, NOBODY, id="nobody, on shared storage"),
+        pytest.param("vm1", RETIRED, "its compute node is deleted; the instance is on host1", id="a deleted host"),
+        pytest.param("nobody", RETIRED, f"its compute node is deleted; {NOBODY}", id="nobody, on a deleted host"),
+    ],
+)
+def test_who_may_hold_what(consumer: str, provider: Provider, reason: str | None) -> None:
+    cloud = Cloud.of(read(CELL1), building=["building"])
+    assert reasons([holds(consumer, provider)], cloud) == ([(consumer, provider.uuid, reason)] if reason else [])
+
+
+def test_what_a_consumer_holds_of_one_tree_belongs_together() -> None:
+    held = [holds("nobody", HERE), holds("nobody", GPU, CUSTOM_GPU=1), holds("nobody", SHARED, CUSTOM_SHARE=1)]
+    cloud = Cloud.of(read(CELL1))
+    assert [provider for _, provider, _ in reasons(held, cloud)] == ["node1", "gpu1"]
+
+
+@pytest.mark.parametrize("resources", [{"CUSTOM_BAREMETAL": 1}, {"IPV4_ADDRESS": 1}, {"FPGA": 1}])
+def test_what_is_no_compute_allocation_is_not_audited(resources: dict[str, int]) -> None:
+    held = [holds("nobody", HERE, **resources), holds("vm2", HERE, **resources)]
+    assert judge(held, Cloud.of(read(CELL1))) == ([], [])
+
+
+def test_a_cell_that_was_not_read_leaves_its_providers_unknown() -> None:
+    other = Known(nodes={"node2": Node("host2", "node2")}, instances={"node2": ("vm2",)})
+    held = [holds(consumer, provider) for consumer in ("vm1", "vm2", "nobody") for provider in (HERE, THERE, SHARED)]
+    orphans, unknown = judge(held, Cloud.of(read(other, unread=1)))
+    assert unknown == [HERE, SHARED]
+    assert [(one.allocation.consumer, one.allocation.provider) for one in orphans] == [
+        ("vm1", THERE),
+        ("nobody", THERE),
+    ]
+
+
+def test_of_a_provider_that_holds_no_compute_allocation_nothing_needs_to_be_known() -> None:
+    assert judge([holds("nobody", SHARED, CUSTOM_SHARE=1)], Cloud.of(read(unread=1))) == ([], [])
+
+
+def test_a_cell_read_in_part_is_as_good_as_unread() -> None:
+    stopped = CellResult(CELL, CELL1, complete=False)
+    assert judge([holds("vm1", HERE)], Cloud.of([stopped])) == ([], [HERE])
+
+
+def test_without_any_cell_nothing_is_an_orphan() -> None:
+    assert judge([holds("vm1", HERE)], Cloud.of([])) == ([], [HERE])
+
+
+def test_an_instance_in_two_cells_is_on_its_way_between_them() -> None:
+    one = Known(nodes={"node1": Node("host1", "node1")}, instances={"node1": ("vm1", "vm3")})
+    two = Known(nodes={"node2": Node("host2", "node2")}, instances={"node2": ("vm1",)})
+    held = [holds(uuid, provider) for uuid in ("vm1", "vm3") for provider in (HERE, THERE)]
+    assert reasons(held, Cloud.of(read(one, two))) == [("vm3", "node2", "the instance is on host1")]
+
+
+def test_a_compute_node_that_came_back_in_another_cell_is_alive() -> None:
+    gone = Known(retired={"node1": Node("host1", "node1")})
+    back = Known(nodes={"node1": Node("host1", "node1")}, instances={"node1": ("vm1",)})
+    assert reasons([holds("vm1", HERE)], Cloud.of(read(gone, back))) == []
+
+
+def test_instances_that_hold_nothing_but_orphans_are_told() -> None:
+    cloud = Cloud.of(read(CELL1))
+    held = [holds("vm1", THERE), holds("vm2", HERE), holds("vm2", THERE), holds("nobody", HERE)]
+    orphans, _ = judge(held, cloud)
+    assert [one.allocation.consumer for one in orphans] == ["vm1", "vm2", "nobody"]
+    assert bare(held, orphans, cloud) == ["vm1"]
+
+
+def test_what_is_known_adds_up_and_travels() -> None:
+    more = Known(instances={"node1": ("vm4",), "node3": ("vm5",)}, moving=("vm5",))
+    both = CELL1 + more
+    assert both.instances == {**CELL1.instances, "node1": ("vm1", "moving", "vm4"), "node3": ("vm5",)}
+    assert both.moving == ("moving", "migration", "vm5")
+    assert (both.nodes, both.retired) == (CELL1.nodes, CELL1.retired)
+    assert decode(Known, json.loads(json.dumps(encode(both)))) == both
+
+
+MEMBERS: Final = [
+    Member("agg1", "first", "host1", 1),
+    Member("agg1", "first", "HOST2", 1),
+    Member("agg2", "second", "host1", 1),
+    Member("agg2", "second", "unmapped", None),
+    Member("agg2", "second", "ghost", 1),
+    Member("agg2", "second", "bare-metal", 1),
+    Member("agg2", "second", "far", 2),
+    Member("agg3", "empty", None, None),
+]
+
+
+def test_the_aggregates_of_all_hosts_are_gathered_by_provider() -> None:
+    nodes = Nodes({"host1": ("node1",), "host2": ("node2",), "bare-metal": ("n3", "n4"), "stranger": ("n5",)})
+    cells: dict[int, CellResult[Any]] = {
+        1: CellResult(CELL, nodes),
+        2: CellResult(CELL, Nodes(), Failure(FailureKind.CELL, "gone"), complete=False),
+    }
+    wishes, problems = plan(MEMBERS, cells)
+    assert wishes == [Wish("host1", "node1", frozenset({"agg1", "agg2"})), Wish("HOST2", "node2", frozenset({"agg1"}))]
+    assert [(problem.host, problem.exit) for problem in problems] == [
+        ("unmapped", Exit.NO_HOST_MAPPING),
+        ("ghost", Exit.NO_COMPUTE_NODE),
+        ("bare-metal", Exit.SEVERAL_NODES),
+        ("far", Exit.ERROR),
+    ]
+    assert problems[2].text.startswith("Unexpected number of compute node records (2) found for host bare-metal.")

@@ -1,0 +1,43 @@
+"""``placement heal_allocations`` by workers: one total over cells, and services by the configuration of each worker."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.placement import Placement, nova_conf
+from tests.realcloud import load
+from tests.services import MariaDB
+from tests.workers.fleet import Site
+
+HEAL = "placement heal_allocations --skip-port-allocations"
+DATABASE = "placement_of_workers"
+
+
+@pytest.fixture
+def damaged(mariadb: MariaDB) -> Iterator[Placement]:
+    """The Placement of the real cloud: six instances lack allocations, one belongs to somebody else."""
+    load(mariadb, DATABASE, "placement.sql.gz")
+    with Placement(mariadb, DATABASE) as server:
+        yield server
+
+
+def test_workers_heal_what_the_process_itself_would(site: Site, damaged: Placement) -> None:
+    site.config.write_text(site.config.read_text() + nova_conf(damaged.url))
+    with site.worker() as worker:
+        worker.serve()
+        assert "Would create allocations of 6 instances and update those of 1." in site.call(f"{HEAL} --dry-run").out
+        first = site.call(f"{HEAL} --max-count 4 --verbose")
+        assert (first.code, first.err) == (1, "")
+        assert first.out.endswith("Max count reached. Processed 4 instances.\n")
+        second = site.call(f"{HEAL} -f json")
+        assert second.code == 0
+        assert sum(cell["created"] + cell["updated"] for cell in second.document["cells"]) == 3
+        assert site.call(HEAL).code == 4
+
+
+def test_a_worker_without_placement_says_so(site: Site) -> None:
+    with site.worker() as worker:
+        worker.serve()
+        ended = site.call(HEAL)
+    assert ended.code == 255
+    assert "cell1: Placement is not configured" in ended.err
