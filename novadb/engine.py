@@ -49,6 +49,10 @@ class Database:
     def __repr__(self) -> str:
         return f"<Database {self.name} at {urls.place(self.url)}>"
 
+    def with_timeouts(self, timeouts: Timeouts) -> "Database":
+        """The same database, with other limits on its connections."""
+        return Database(self.url.render_as_string(hide_password=False), self.name, timeouts)
+
     @property
     def server(self) -> str:
         """What shares one set of disks and locks: the cap on parallel work counts by it."""
@@ -203,6 +207,12 @@ def reason(error: DBAPIError) -> str:
     words = getattr(error.orig, "args", ()) or (str(error.orig),)
     number = f" (error {words[0]})" if isinstance(words[0], int) and len(words) > 1 else ""
     return f"{words[-1]}{number}".replace("\n", " ")
+
+
+def number_of(error: DBAPIError) -> int | None:
+    """The server's number of an error; None where it has none, as of SQLite's."""
+    words = getattr(error.orig, "args", ())
+    return words[0] if words and isinstance(words[0], int) else None
 
 
 def is_transient(error: DBAPIError) -> bool:
