@@ -8,6 +8,7 @@ from typing import Final
 
 import click
 
+from cli.api_db.commands import api_db
 from cli.db.commands import db
 from cli.grammar import Category
 from cli.output import lost_output, put, say
@@ -24,6 +25,7 @@ The options below apply to all commands, before or after the command.
 """
 
 cellkeeper = Category("cellkeeper", help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+cellkeeper.add_command(api_db)
 cellkeeper.add_command(db)
 cellkeeper.add_command(runs)
 cellkeeper.add_command(worker)
@@ -99,3 +101,7 @@ def report(error: Exception, options: Sequence[str]) -> int:
         with contextlib.suppress(OSError):
             traceback.print_exception(error)
     return UNEXPECTED
+
+
+if __name__ == "__main__":
+    main()

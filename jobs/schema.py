@@ -7,7 +7,7 @@ from sqlalchemy.exc import DBAPIError
 
 from jobs.retry import transactionally
 from novadb.engine import Database, reason
-from novadb.errors import UnsuitableSchema
+from novadb.errors import MissingDatabase, UnsuitableSchema
 from novadb.migrations import upgrade as migrations
 from novadb.migrations.upgrade import Schema, Upgraded
 
@@ -28,6 +28,11 @@ def upgrade(
     work = partial(migrations.upgrade, database, schema, revision, tell=tell, stopped=stopped)
     try:
         return transactionally(work, name=str(database))
+    except MissingDatabase as problem:
+        raise MissingDatabase(
+            f"{problem}. This makes tables, not databases: let an administrator create it first, "
+            f"as in CREATE DATABASE {database.url.database}"
+        ) from problem
     except DBAPIError as error:
         raise UnsuitableSchema(
             f"{database}: {reason(error)}. What was done stands; when the reason is gone, run the same command again"

@@ -16,10 +16,11 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from novadb import urls
-from novadb.errors import Unreachable
+from novadb.errors import MissingDatabase, Unreachable
 from novadb.settings import Timeouts
 
 CANNOT_CONNECT: Final = 2003
+UNKNOWN_DATABASE: Final = 1049
 # Errors that go away by themselves: deadlock, lock wait, lost Galera certification, a node that is not
 # ready, too many connections, a row changed under a snapshot, a server that shuts down or went away.
 TRANSIENT: Final = frozenset({1020, 1040, 1047, 1053, 1205, 1213, CANNOT_CONNECT, 2006, 2013, 2014, 2055, 4031})
@@ -67,12 +68,14 @@ class Database:
     def connect(self) -> Iterator[Connection]:
         """Open one connection, outside any transaction, and close it at the end.
 
-        :raises Unreachable: the server refuses, does not answer in time, or does not know the database
+        :raises MissingDatabase: the server does not know the database
+        :raises Unreachable: the server refuses, or does not answer in time
         """
         try:
             connection = self._engine.connect()
         except DBAPIError as error:
-            raise Unreachable(f"{self}: {reason(error)}") from error
+            kind = MissingDatabase if number_of(error) == UNKNOWN_DATABASE else Unreachable
+            raise kind(f"{self}: {reason(error)}") from error
         except AttributeError as error:  # all that the driver says of a character set that it does not know
             raise Unreachable(f"{self}: its URL cannot be used: unknown charset") from error
         except (

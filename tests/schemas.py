@@ -1,4 +1,4 @@
-"""Descriptions of schemas: what a database says of its own tables, and what it said after the stock tool's migrations."""
+"""Descriptions of schemas: what a database says of its tables, and what it said after the stock tool's migrations."""
 
 import json
 import lzma
@@ -24,7 +24,8 @@ _ASPECTS: Final = {
         FROM information_schema.columns WHERE table_schema = DATABASE() ORDER BY table_name, ordinal_position""",
     "indexes": """
         SELECT table_name, index_name, non_unique, seq_in_index, column_name, collation, sub_part, index_type, comment
-        FROM information_schema.statistics WHERE table_schema = DATABASE() ORDER BY table_name, index_name, seq_in_index""",
+        FROM information_schema.statistics WHERE table_schema = DATABASE()
+        ORDER BY table_name, index_name, seq_in_index""",
     "foreign keys": """
         SELECT k.table_name, constraint_name, column_name, k.referenced_table_name, referenced_column_name,
                update_rule, delete_rule
@@ -34,7 +35,8 @@ _ASPECTS: Final = {
         ORDER BY k.table_name, constraint_name, k.ordinal_position""",
     "constraints": """
         SELECT table_name, constraint_name, constraint_type
-        FROM information_schema.table_constraints WHERE table_schema = DATABASE() ORDER BY table_name, constraint_name""",
+        FROM information_schema.table_constraints WHERE table_schema = DATABASE()
+        ORDER BY table_name, constraint_name""",
     "checks": """
         SELECT table_name, constraint_name, check_clause
         FROM information_schema.check_constraints WHERE constraint_schema = DATABASE()
