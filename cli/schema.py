@@ -43,12 +43,13 @@ class Upgrader:
         :raises runs.exclusion.Busy: another run is at work on it, and the command must not wait
         """
         self.stop.farewell = FAREWELL
+        action = "db.sync" if schema == MAIN else "api_db.sync"
 
         def tell(line: str) -> None:
             say(f"{database.name}: {line}")
 
         try:
-            with exclusively(self.conf, f"{schema.name}.sync", [database], self.wait, self.stop):
+            with exclusively(self.conf, action, [database], self.wait, self.stop):
                 done = job.upgrade(database, schema, self.revision, tell=tell, stopped=self.stop.is_set)
         except (Stopped, Interrupted):
             tell("stopped; what was done stands, and the same command goes on from there")
@@ -57,5 +58,5 @@ class Upgrader:
         if self.revision is None and done.before != done.after == schema.released != newest:
             tell(f"{newest} is left out, which older releases do not know; name it, or head, to have it")
         who = getpass.getuser()
-        LOG.info("%s.sync by %s of %s: from %s to %s", schema.name, who, database, done.before, done.after)
+        LOG.info("%s by %s of %s: from %s to %s", action, who, database, done.before, done.after)
         return done

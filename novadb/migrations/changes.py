@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from alembic import context, op
-from sqlalchemy import Column, Connection, Index, MetaData, String, Table, inspect, text
+from sqlalchemy import Column, Connection, MetaData, String, Table, inspect, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
@@ -74,34 +74,29 @@ def drop_table(name: str) -> None:
 
 def add_columns(table: str, *parts: Part) -> None:
     """Add columns behind those of a table."""
-    missing = [item for item in flat(parts) if isinstance(item, Column) and item.name not in _columns(table)]
-    if not missing:
-        return _found()
-    with _change():
-        if _is_mysql():
+    columns = {item.name: item for item in flat(parts) if isinstance(item, Column)}
+    if not columns.keys() - _columns(table).keys():
+        _found()
+    while missing := [column for name, column in columns.items() if name not in _columns(table)]:
+        with _change():
             if not _adds_at_once():
                 _tell_copy(table)
             _alter(table, [f"ADD COLUMN {CreateColumn(column).compile(_connection())}" for column in missing])
-        else:
-            for column in missing:
-                op.add_column(table, column)
-    return None
 
 
 def drop_columns(table: str, names: str) -> None:
     """Drop columns, with all that is in them."""
-    surplus = [name for name in names.split() if name in _columns(table)]
-    if not surplus:
-        return _found()
-    with _change():
-        _tell_copy(table)
-        if _is_mysql():
-            _alter(table, [f"DROP COLUMN {_quoted(name)}" for name in surplus])
-        else:
-            with op.batch_alter_table(table) as batch:
+    if not _columns(table).keys() & names.split():
+        _found()
+    while surplus := [name for name in names.split() if name in _columns(table)]:
+        with _change():
+            _tell_copy(table)
+            if _is_mysql():
+                _alter(table, [f"DROP COLUMN {_quoted(name)}" for name in surplus])
+                continue
+            with op.batch_alter_table(table) as batch:  # SQLite drops columns since 3.35 only
                 for name in surplus:
                     batch.drop_column(name)
-    return None
 
 
 def lengthen(table: str, column: str, length: int) -> None:
@@ -120,10 +115,7 @@ def collate_by_bytes(table: str) -> None:
     """Let the texts of a table differ where their bytes do, on MySQL. Elsewhere they do so anyway."""
     if not _is_mysql():
         return None
-    collation = (
-        "SELECT table_collation FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = :t"
-    )
-    if _connection().execute(text(collation), {"t": table}).scalar_one().endswith("_bin"):
+    if _table_fact("table_collation", table).endswith("_bin"):
         return _found()
     with _change():
         _tell_copy(table)
@@ -196,7 +188,8 @@ def _create(table: Table) -> None:
     with _change():
         _connection().execute(CreateWhole(table))
         if not _is_mysql():
-            _add(indexes_of(table, _connection().dialect.name))
+            for index in indexes_of(table, _connection().dialect.name):
+                _connection().execute(CreateIndex(index))
 
 
 def _complete(table: Table) -> None:
@@ -211,16 +204,11 @@ def _complete(table: Table) -> None:
     present = _indexes(table.name)
     lacking = [index for index in indexes_of(table, _connection().dialect.name) if index.name not in present]
     if not lacking:
-        return _found()
-    with _change():
-        _tell_read(table.name, ", ".join(str(index.name) for index in lacking))
-        _add(lacking)
-    return None
-
-
-def _add(indexes: list[Index]) -> None:
-    for index in indexes:
-        _connection().execute(CreateIndex(index))
+        _found()
+    for index in lacking:
+        with _change():
+            _tell_read(table.name, str(index.name))
+            _connection().execute(CreateIndex(index))
 
 
 def _tell_read(table: str, index: str) -> None:
@@ -251,7 +239,9 @@ def _table_fact(column: str, table: str) -> Any:
 
 
 def _alter(table: str, clauses: list[str]) -> None:
-    op.execute(text(f"ALTER TABLE {_quoted(table)} {', '.join(clauses)}".replace(":", r"\:")))
+    """Make several changes of a table: in one statement, where the database takes that, so that it is copied once."""
+    for together in [", ".join(clauses)] if _is_mysql() else clauses:
+        _connection().exec_driver_sql(f"ALTER TABLE {_quoted(table)} {together}")
 
 
 def _quoted(name: str) -> str:
@@ -278,6 +268,8 @@ def _is_mysql() -> bool:
 
 
 def _adds_at_once() -> bool:
+    if not _is_mysql():
+        return True
     dialect: Any = _connection().dialect
     return tuple(dialect.server_version_info) >= ADDS_AT_ONCE[dialect.is_mariadb]
 

@@ -38,7 +38,7 @@ class Progress:
         if heads != self.heads:
             raise Overtaken
         if self.found:
-            self.tell(f"{self.found} changes of this revision were made before: going on from there")
+            self.tell(f"changes of this revision that were made before: {self.found}; going on from there")
             self.found = 0
 
     def applied(self, revision: str, title: str) -> None:

@@ -152,7 +152,7 @@ def _try(connection: Connection, database: Database, schema: Schema, revision: s
 def _tell_begin(tell: Callable[[str], None], current: str | None, legacy: int | None, pending: list[str]) -> None:
     if legacy is not None:
         tell(f"version {legacy} of sqlalchemy-migrate, which is taken for revision {pending[0]}")
-    tell(f"at {current or 'no revision'}, {len(pending)} revisions to go, up to {pending[-1]}")
+    tell(f"at {current or 'no revision'}; revisions to go: {len(pending)}, up to {pending[-1]}")
 
 
 def _pending(
@@ -163,6 +163,11 @@ def _pending(
     :raises Refused: there is no way
     """
     revisions = schema.revisions
+    if current is not None and any(current in other.revisions for other in (MAIN, API) if other != schema):
+        raise Refused(
+            f"{database} is of the other schema: see whether connection in section [database] names a cell's database, "
+            "and connection in section [api_database] the API database"
+        )
     if current is not None and current not in revisions:
         raise Refused(
             f"{database} is at revision {current}, which this version of cellkeeper does not know: it is of a newer "

@@ -167,7 +167,7 @@ def test_a_killed_run_is_gone_on_with(bare: Bare) -> None:
     ended = call("db sync --local_cell head", config=bare.config)
     assert ended.code == 0
     assert begun < 100
-    assert "changes of this revision were made before: going on from there" in ended.err
+    assert "changes of this revision that were made before: " in ended.err
     with bare.database("bare_cell1").connect() as cell1:
         assert describe(cell1).keys() == recorded("mariadb", "main")["ab450ba04102"].keys()
 

@@ -135,8 +135,8 @@ def test_a_run_after_an_interruption_says_where_it_goes_on(empty: Database) -> N
     told: list[str] = []
     upgrade(empty, MAIN, "16f1fbcab42b", tell=told.append)
     assert told[:2] == [
-        "at no revision, 2 revisions to go, up to 16f1fbcab42b",
-        "39 changes of this revision were made before: going on from there",
+        "at no revision; revisions to go: 2, up to 16f1fbcab42b",
+        "changes of this revision that were made before: 39; going on from there",
     ]
     assert [line.partition(":")[0] for line in told[2:]] == MAIN.revisions[:2]
 
@@ -254,6 +254,12 @@ def test_a_database_of_a_newer_release_is_left_alone(empty: Database) -> None:
     execute(empty, "UPDATE alembic_version SET version_num = 'ffffffffffff'")
     with pytest.raises(Refused, match="is at revision ffffffffffff, which this version of cellkeeper does not know"):
         upgrade(empty, API)
+
+
+def test_a_database_of_the_other_schema_is_left_alone(empty: Database) -> None:
+    upgrade(empty, API)
+    with pytest.raises(Refused, match="is of the other schema: see whether connection in section"):
+        upgrade(empty, MAIN)
 
 
 def test_a_version_table_with_two_rows_is_named(empty: Database) -> None:
