@@ -15,15 +15,12 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 from sqlalchemy.sql.compiler import DDLCompiler
 
-from novadb.engine import number_of, reason
+from novadb.engine import MADE, number_of, reason
 from novadb.errors import UnsuitableSchema
 from novadb.migrations.environment import recorded_heads
 from novadb.migrations.progress import Progress
 from novadb.migrations.tables import MYSQL, Part, flat, indexes_of
 
-# The server's words for a change that somebody else has just made: there is such a table, column or index already, or
-# no more.
-MADE: Final = frozenset({1050, 1051, 1060, 1061, 1091})
 # The versions of MariaDB and MySQL from which on a column is added without copying the table.
 ADDS_AT_ONCE: Final = {True: (10, 3), False: (8, 0, 12)}
 COUNTED: Final = 100_000  # rows; beyond, the server's estimate must do

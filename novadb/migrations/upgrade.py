@@ -13,9 +13,9 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, inspect, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from novadb.engine import Database
+from novadb.engine import MADE, Database, number_of
 from novadb.errors import DatabaseProblem, UnsuitableSchema
 from novadb.migrations.environment import VERSION_TABLE, recorded_heads
 from novadb.migrations.progress import Overtaken, Progress
@@ -141,9 +141,10 @@ def _try(connection: Connection, database: Database, schema: Schema, revision: s
         if legacy is not None:
             command.stamp(config, schema.initial)
         command.upgrade(config, pending[-1])
-    except (IntegrityError, CommandError) as error:  # somebody else has written the revision, see _alone_with_it
+    except (DBAPIError, CommandError) as error:  # has somebody else made the version table, or written the revision?
         connection.rollback()
-        if recorded_heads(connection) != progress.heads:
+        made = isinstance(error, DBAPIError) and number_of(error) in MADE
+        if made or (isinstance(error, IntegrityError | CommandError) and recorded_heads(connection) != progress.heads):
             raise Overtaken from error
         raise
     return pending[-1]

@@ -115,9 +115,7 @@ def test_a_cell0_that_is_not_mapped_is_said_and_passed_over(bare: Bare) -> None:
     assert bare.revision("bare_cell1") == "16f1fbcab42b"
 
 
-@pytest.mark.parametrize(
-    ("line", "code"), [("db sync 402", 1), ("db sync --local_cell 402", 255), ("api_db sync 67", 255)]
-)
+@pytest.mark.parametrize(("line", "code"), [("db sync 402", 1), ("db sync --local_cell 402", 255)])
 def test_a_number_of_the_old_tool_is_refused(bare: Bare, line: str, code: int) -> None:
     bare.map(cell0=bare.server.url("bare_cell0"))
     ended = call(line, config=bare.config)
@@ -155,7 +153,6 @@ def test_one_cell_can_be_named(bare: Bare) -> None:
     assert call("db sync --cell cell2", config=bare.config).code == 0
     assert [bare.revision(name) for name in NAMES[1:]] == [None, None, HEAD]
     assert call("db sync --cell cell7", config=bare.config).line == "No cell is mapped as cell7"
-    assert call("db sync --all-cells --local_cell", config=bare.config).code == 2
 
 
 def test_a_killed_run_is_gone_on_with(bare: Bare) -> None:

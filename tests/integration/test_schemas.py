@@ -119,7 +119,7 @@ def test_without_a_revision_it_goes_as_far_as_the_oldest_release_in_use_knows_an
 
 @ENGINES
 def test_a_migration_that_is_stopped_again_and_again_comes_to_the_same_end(fresh: Database, engine: str) -> None:
-    for step in (1, 30, 17, 40, 25, 3, 2, 1, 2, 3, 1, 1):
+    for step in (1, 60, 50, 3, 2, 1, 3):
         # SQLite takes a revision back that is stopped in the middle.
         with pytest.raises(Stopped):
             upgrade(fresh, MAIN, "head", stopped=after(step))
@@ -156,20 +156,19 @@ def test_a_table_of_somebody_else_ends_it(empty: Database) -> None:
         upgrade(empty)
 
 
-def test_three_at_once_come_to_the_same_end(empty: Database) -> None:
-    together = [elsewhere(empty) for _ in range(3)]
-    assert [process.wait() for process in together] == [0, 0, 0]
+def test_two_at_once_come_to_the_same_end(empty: Database) -> None:
+    together = [elsewhere(empty) for _ in range(2)]
+    assert [process.wait() for process in together] == [0, 0]
     assert described(empty) == at_head(MAIN)
     assert rows(empty, "SELECT version_num FROM alembic_version") == [(MAIN.revisions[-1],)]
 
 
-@pytest.mark.parametrize("change", [60, 113])
-def test_who_is_overtaken_undoes_nothing(empty: Database, change: int) -> None:
-    """The other one goes through before this change, which may be to make an index that a later revision drops."""
+def test_who_is_overtaken_undoes_nothing(empty: Database) -> None:
+    """The other one goes through all revisions before this one makes its next change."""
     numbers = count(1)
 
     def let_another_through() -> bool:
-        if next(numbers) == change:
+        if next(numbers) == 113:
             assert elsewhere(empty).wait() == 0
         return False
 
