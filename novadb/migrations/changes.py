@@ -112,7 +112,7 @@ def collate_by_bytes(table: str) -> None:
     """Let the texts of a table differ where their bytes do, on MySQL. Elsewhere they do so anyway."""
     if not _is_mysql():
         return None
-    if _table_fact("table_collation", table).endswith("_bin"):
+    if str(_table_fact("table_collation", table)).endswith("_bin"):
         return _found()
     with _change():
         _tell_copy(table)
@@ -226,13 +226,13 @@ def _rows(table: str) -> str:
         return f"{rows:,} rows" if rows else ""
     if not _is_mysql():
         return f"more than {COUNTED:,} rows"
-    return f"about {max(_table_fact('table_rows', table), rows):,} rows"
+    return f"about {max(_table_fact('table_rows', table) or 0, rows):,} rows"
 
 
 def _table_fact(column: str, table: str) -> Any:
-    """What MySQL's catalogue of tables has in a column."""
+    """What MySQL's catalogue of tables has in a column; None while another process has the table rewritten."""
     facts = f"SELECT {column} FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = :table"
-    return _connection().execute(text(facts), {"table": table}).scalar_one()
+    return _connection().execute(text(facts), {"table": table}).scalar()
 
 
 def _alter(table: str, clauses: list[str]) -> None:
