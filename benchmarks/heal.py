@@ -29,7 +29,8 @@ NEUTRON_CONF: Final = "[neutron]\nauth_type = none\nendpoint_override = {url}\n"
 FLAVOR: Final[dict[str, Any]] = {
     "id": 1, "name": "small", "memory_mb": 512, "vcpus": 1, "root_gb": 10, "ephemeral_gb": 0,
     "flavorid": "1", "swap": 0, "rxtx_factor": 1.0, "vcpu_weight": 0, "disabled": False, "is_public": True,
-    "extra_specs": {}, "description": None, "created_at": None, "updated_at": None, "deleted_at": None, "deleted": False,
+    "extra_specs": {}, "description": None, "created_at": None, "updated_at": None, "deleted_at": None,
+    "deleted": False,
 }  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from cli.api_db.commands import api_db
 from cli.db.commands import db
 from cli.grammar import Category
 from cli.libvirt.commands import libvirt
@@ -26,6 +27,7 @@ The options below apply to all commands, before or after the command.
 """
 
 cellkeeper = Category("cellkeeper", help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+cellkeeper.add_command(api_db)
 cellkeeper.add_command(db)
 cellkeeper.add_command(libvirt)
 cellkeeper.add_command(placement)
@@ -103,3 +105,7 @@ def report(error: Exception, options: Sequence[str]) -> None:
 
         with contextlib.suppress(OSError):
             traceback.print_exception(error)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,13 +9,14 @@ import pytest
 
 from jobs.action import CellResult, Failure, FailureKind, Outcome
 from jobs.db import archive_deleted_rows as archive
-from jobs.db import backlog, purge
+from jobs.db import backlog, purge, sync
 from jobs.db.archive_deleted_rows import Archived, Blocked
 from jobs.db.backlog import Backlog, Waiting
 from jobs.db.purge import Purged
+from jobs.db.sync import Synced
 from jobs.placement import heal_allocations as heal
 from jobs.placement.heal_allocations import Healed
-from novadb.cells import Cell
+from novadb.cells import CELL0, Cell
 from novadb.errors import DatabaseProblem
 
 CELL = Cell("uuid", "cell1", frozenset({1}), DatabaseProblem("not looked at"))
@@ -259,3 +260,27 @@ def test_the_published_codes_are_those_of_the_manual() -> None:
         "NO_API_DATABASE": 4,
         "ERROR": 255,
     }
+
+
+@pytest.mark.parametrize(
+    ("failing", "code"),
+    [
+        pytest.param("", 0, id="none"),
+        pytest.param("0", 1, id="cell0"),
+        pytest.param("1", 255, id="a cell"),
+        pytest.param("01", 255, id="cell0 and a cell"),
+        pytest.param("D", 255, id="the configured database"),
+    ],
+)
+def test_sync(failing: str, code: int) -> None:
+    away = DatabaseProblem("not looked at")
+    uuids = {"0": CELL0, "1": "uuid", "D": None}
+    cells = [
+        CellResult(
+            Cell(uuid, None, frozenset(), away),
+            Synced(),
+            Failure(BROKEN, "why") if number in failing else None,
+        )
+        for number, uuid in uuids.items()
+    ]
+    assert {sync.collapse(order, sync.Params()) for order in in_any_order(cells)} == {code}

@@ -10,7 +10,7 @@ from cli.main import cellkeeper, run
 from cli.version import version
 
 ARCHIVE = "db archive_deleted_rows"
-CATEGORIES = ["db", "libvirt", "placement", "runs"]
+CATEGORIES = ["api_db", "db", "libvirt", "placement", "runs"]
 PURGE = "db purge"
 
 
