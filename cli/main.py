@@ -12,6 +12,7 @@ from cli.db.commands import db
 from cli.grammar import Category
 from cli.output import lost_output, put, say
 from cli.runs import runs
+from cli.schedule.commands import beat, schedule
 from cli.version import version
 from cli.worker import worker
 
@@ -27,6 +28,8 @@ cellkeeper = Category("cellkeeper", help=HELP, context_settings={"help_option_na
 cellkeeper.add_command(db)
 cellkeeper.add_command(runs)
 cellkeeper.add_command(worker)
+cellkeeper.add_command(beat)
+cellkeeper.add_command(schedule)
 
 
 @cellkeeper.command("version", help="Print the version.")
