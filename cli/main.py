@@ -14,6 +14,7 @@ from cli.output import lost_output, put, say
 from cli.runs import runs
 from cli.schedule.commands import beat, schedule
 from cli.version import version
+from cli.watch.commands import check, metrics
 from cli.worker import worker
 
 UNEXPECTED: Final = 255
@@ -30,6 +31,8 @@ cellkeeper.add_command(runs)
 cellkeeper.add_command(worker)
 cellkeeper.add_command(beat)
 cellkeeper.add_command(schedule)
+cellkeeper.add_command(check)
+cellkeeper.add_command(metrics)
 
 
 @cellkeeper.command("version", help="Print the version.")

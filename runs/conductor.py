@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -44,6 +44,14 @@ class Message:
 def queue_of(cell: str) -> str:
     """The name of a cell's queue."""
     return f"cell.{cell}"
+
+
+def serving(workers: Mapping[str, set[str] | None], cell: str) -> int:
+    """How many of the workers serve a cell.
+
+    :param workers: the uuids of the cells that each one serves; None: all
+    """
+    return sum(serves is None or cell in serves for serves in workers.values())
 
 
 def hold_names(order: Order) -> list[str]:
@@ -138,7 +146,7 @@ class Conductor:
 
     def _look_after_cell(self, record: RunRecord, cell: CellRecord, workers: dict[str, set[str] | None]) -> None:
         order, uuid = record.order, cell.ref.uuid
-        if not any(serves is None or uuid in serves for serves in workers.values()):
+        if not serving(workers, uuid):
             since = self._unserved.setdefault((order.id, uuid), time.monotonic())
             if time.monotonic() - since >= GRACE:
                 failure = Failure(FailureKind.CELL, f"{cell.ref.label}: {NO_WORKER}")
@@ -184,7 +192,8 @@ class Conductor:
         later = [results_of(self.store.load(order.id, number), number) for number in range(1, record.phase + 1)]
         books: dict[str, float] = {}
         for phase, results in zip(order.phases, [first, *later], strict=False):
-            books |= tally.entries(phase.action, results, time.time())
+            if ACTIONS[phase.action].writes:
+                books |= tally.entries(phase.action, results, time.time())
         if any(result.failure for results in later for result in results):
             code = 255
         if self.store.close(order, code, hold_names(order), books):

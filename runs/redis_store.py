@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 from redis import Redis
@@ -228,7 +229,9 @@ class RedisStore:
                     pipe.expire(self._cell_key(order.id, number, cell.uuid), self._expires)
             pipe.execute()
 
-    def close(self, order: Order, exit_code: int, holds: Iterable[str], tally: Mapping[str, float]) -> bool:
+    def close(
+        self, order: Order, exit_code: int, holds: Iterable[str], tally: Mapping[str, float] = MappingProxyType({})
+    ) -> bool:
         """End a run; one caller alone is told True.
 
         :param tally: what it leaves behind in the books

@@ -141,7 +141,8 @@ class SliceWorker:
             try:
                 for step in steps:
                     outcome += step.outcome
-                    kept = lease.record((step.cursor, encode(outcome)), step.outcome.rows)
+                    rows = step.outcome.rows if action.writes else 0
+                    kept = lease.record((step.cursor, encode(outcome)), rows)
                     if kept == "kept" and step.outcome.rows:
                         kept = self._pause(action.pause(params), lease)
                     if kept != "kept":

@@ -51,12 +51,12 @@ def check(conf: cfg.ConfigOpts) -> None:
     client(conf, 0).ping()
 
 
-def client(conf: cfg.ConfigOpts, tries: int) -> Redis:
-    """The Redis that knows the runs. Nothing is connected yet.
+def client(conf: cfg.ConfigOpts, tries: int, url: str | None = None) -> Redis:
+    """The Redis that knows the runs, or another one. Nothing is connected yet.
 
     :param tries: to do a command again before it is an error
     """
-    url: str = conf.celery.store_url or conf.celery.broker_url
+    url = str(url or conf.celery.store_url or conf.celery.broker_url)
     options: dict[str, Any] = {
         "decode_responses": True,
         "socket_timeout": 10,
