@@ -69,9 +69,9 @@ class Runner:
         :returns: the results of each phase that was come to, in the order of ``chosen``
         :raises exclusion.Busy: another run is at work on one of the databases, and the command must not wait
         :raises click.exceptions.Exit: the run is started, and left to the workers
+        :raises DatabaseProblem: the run cannot be meant like this
         """
-        zone = settings.zone(self.conf)
-        until = dates.closing_time(self.until, zone, datetime.now(UTC)) if self.until else None
+        until = self._closing_time()
         if self._has_broker() and all(target.cell.uuid for target in chosen):
             done = self._by_workers(phases, chosen, listeners, until)
         elif self.detach or configuration.run_wanted():
@@ -85,6 +85,16 @@ class Runner:
             for action, _ in phases[len(done) :]:
                 say(f"{action.name} was not begun")
         return done
+
+    def _closing_time(self) -> datetime | None:
+        """When the maintenance window closes."""
+        if not self.until:
+            return None
+        now = datetime.now(UTC)
+        closes = dates.closing_time(self.until, settings.zone(self.conf), now)
+        if closes <= now:
+            raise DatabaseProblem(f"--until {self.until}: this moment has passed, nothing is begun")
+        return closes
 
     def _has_broker(self) -> bool:
         return bool(self.conf.celery.broker_url)

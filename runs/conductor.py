@@ -203,6 +203,9 @@ class Conductor:
                 "run %s: %s by %s in %d cells: %d rows, %d cells failed, exit code %d",
                 order.id, order.phases[0].action, order.by, len(order.cells), rows, failed, code,
             )  # fmt: skip
+            left = [result.cell.label for result in first if not result.complete and not result.failure]
+            if record.closed and left:
+                LOG.warning("run %s: its window closed before these were through: %s", order.id, ", ".join(left))
 
     @staticmethod
     def _message(order: Order, phase: int, cell: CellRef, sequence: int) -> Message:
