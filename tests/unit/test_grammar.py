@@ -122,7 +122,7 @@ def test_an_option_of_the_stock_tool_may_be_shortened(command: str, short: str, 
     ],
 )
 def test_until_means_a_time_where_one_follows(line: str, options: dict[str, Any]) -> None:
-    """CLI-8"""
+    """WIN-1"""
     assert parsed(line).options == options
 
 
