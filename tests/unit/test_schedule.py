@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 import pytest
+from oslo_config import cfg
 
 from cli.main import cellkeeper
 from cli.schedule.reading import understand
@@ -202,3 +203,20 @@ def test_nothing_is_started_after_the_deadline_or_when_the_window_has_closed(
     entry: Entry, deadline: int, latest: str
 ) -> None:
     assert entry.latest(moment("2026-11-24T01:30"), timedelta(seconds=deadline)) == moment(latest)
+
+
+# -- the documentation -----------------------------------------------------------------------------------------------
+
+DOCS = Path(__file__).parents[2] / "docs" / "schedule.md"
+
+
+@pytest.mark.parametrize("option", options.OPTIONS, ids=lambda option: option.name)
+def test_each_option_is_documented_with_its_default(option: cfg.Opt) -> None:
+    default = "" if option.default == [] else option.default
+    assert f"| `{option.name}` | {default} | " in DOCS.read_text()
+
+
+@pytest.mark.parametrize("name", options.DEFAULTS)
+def test_what_comes_along_is_documented(name: str) -> None:
+    cron, command = options.DEFAULTS[name]
+    assert f"| `{name}` | `{cron}` | `{command}` |" in DOCS.read_text()

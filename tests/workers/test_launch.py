@@ -48,6 +48,14 @@ def test_a_run_that_finds_its_databases_held_is_not_started(site: Site, launcher
     assert launcher(entry(), "nightly-3", NOW, 60).started
 
 
+def test_a_name_that_another_command_has_taken_is_refused(site: Site, launcher: Launcher) -> None:
+    assert launcher(entry(), "nightly-6", NOW, 60).started
+    archive = entry(words=("db", "archive_deleted_rows", "--all-cells"))
+    assert launcher(archive, "nightly-6", NOW, 60).reason == (
+        "There is a run nightly-6 already, of db.purge: choose another --run-id"
+    )
+
+
 def test_what_keeps_a_run_from_its_start_is_told(site: Site, launcher: Launcher, silent: Path) -> None:
     assert "has no readable table" in launcher(entry(), "nightly-4", NOW, 60).reason
     assert launcher(entry(), "nightly-5", NOW, 0.01).reason == "it did not start within 0.01 s"
