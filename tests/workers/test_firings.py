@@ -16,7 +16,6 @@ from schedules.beat import Attempt, Beat
 from schedules.entries import Command, Entry
 from schedules.firings import Firing, Firings, FiringState, run_id
 from tests.acceptance.program import until
-from tests.services import Redis
 
 DEADLINE = 600.0
 NIGHT = datetime(2026, 11, 24, 2, tzinfo=UTC)
@@ -29,14 +28,6 @@ SHORT = 0.05
 def entry(cron: str = "0 2 * * *", zone: str = "UTC", window: str | None = None) -> Entry:
     command = Command("db purge", {"until": window})
     return Entry("nightly", cron, ("db", "purge"), command, ZoneInfo(zone))
-
-
-@pytest.fixture
-def client(broker: Redis) -> Client:
-    """A connection to an empty Redis."""
-    client = Client.from_url(broker.url(), decode_responses=True)
-    client.flushall()
-    return client
 
 
 @pytest.fixture
@@ -68,6 +59,15 @@ class Started:
 
 def beat(firings: Firings, started: Started, stop: threading.Event | None = None) -> Beat:
     return Beat([entry()], firings, started, DEADLINE, stop or threading.Event())
+
+
+def due_now(firings: Firings) -> tuple[Entry, datetime]:
+    """An entry of every minute that is due now, and the time."""
+    every_minute, now = entry("* * * * *"), datetime.now(UTC)
+    nominal = every_minute.last(now)
+    assert nominal is not None
+    firings.know(every_minute, nominal - timedelta(minutes=1))
+    return every_minute, now
 
 
 def last(firings: Firings) -> Firing:
@@ -175,9 +175,7 @@ def test_an_entry_that_is_new_is_not_started_for_the_past(client: Client) -> Non
 
 def test_a_start_that_fails_is_tried_again(firings: Firings, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RETRY", SHORT)
-    now = datetime.now(UTC)
-    every_minute = entry("* * * * *")
-    firings.know(every_minute, every_minute.last(now) - timedelta(minutes=1))  # type: ignore[operator]
+    every_minute, now = due_now(firings)
     started = Started("Another run is at work", "Another run is at work", "the API database is away")
     started_by = Beat([every_minute], firings, started, 86_400, threading.Event())
     started_by.fire(every_minute, now)
@@ -201,9 +199,7 @@ def test_a_beat_that_is_stopped_leaves_the_firing_to_the_next(firings: Firings) 
     stop = threading.Event()
     started = Started("Another run is at work")
     started.hindrance = stop.set
-    every_minute = entry("* * * * *")
-    now = datetime.now(UTC)
-    firings.know(every_minute, every_minute.last(now) - timedelta(minutes=1))  # type: ignore[operator]
+    every_minute, now = due_now(firings)
     Beat([every_minute], firings, started, 86_400, stop).fire(every_minute, now)
     assert started.runs == []
     Beat([every_minute], firings, started, 86_400, threading.Event()).fire(every_minute, now)

@@ -13,20 +13,11 @@ from redis import Redis as Client
 from runs.records import CellRecord, CellState, Order
 from runs.redis_store import Claim, RedisStore, RunGone
 from tests.acceptance.program import until
-from tests.services import Redis
 from tests.workers.orders import A, B, C, moved, order
 
 LEASE = 60.0
 SHORT = 0.05
 FAR = 3600
-
-
-@pytest.fixture
-def client(broker: Redis) -> Client:
-    """A connection to an empty Redis."""
-    client = Client.from_url(broker.url(), decode_responses=True)
-    client.flushall()
-    return client
 
 
 @pytest.fixture
