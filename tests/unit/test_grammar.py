@@ -359,7 +359,7 @@ def test_the_version(line: str, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("bash-completion", "db runs schedule"),
+        ("bash-completion", "db libvirt runs schedule"),
         ("bash-completion db", "archive_deleted_rows purge"),
         ("bash-completion nope", ""),
         ("bash-completion version", ""),
