@@ -2,8 +2,7 @@
 PYTHON ?= python3
 PYTEST_OPTIONS ?=
 # Tests of fleets of workers: each waits for leases, graces and restarts.
-FLEET := $(addprefix tests/workers/test_,both_engines.py heal_allocations.py killed.py trouble.py)
-
+FLEET := $(addprefix tests/workers/test_,beat.py both_engines.py heal_allocations.py killed.py launch.py trouble.py)
 # Tests with targets of their own.
 APART := $(FLEET) tests/libvirtd tests/peers
 

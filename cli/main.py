@@ -15,7 +15,9 @@ from cli.libvirt.commands import libvirt
 from cli.output import lost_output, put, say
 from cli.placement.commands import placement
 from cli.runs import runs
+from cli.schedule.commands import beat, schedule
 from cli.version import version
+from cli.watch.commands import check, metrics
 from cli.worker import worker
 
 UNEXPECTED: Final = 255
@@ -33,6 +35,10 @@ cellkeeper.add_command(libvirt)
 cellkeeper.add_command(placement)
 cellkeeper.add_command(runs)
 cellkeeper.add_command(worker)
+cellkeeper.add_command(beat)
+cellkeeper.add_command(schedule)
+cellkeeper.add_command(check)
+cellkeeper.add_command(metrics)
 
 
 @cellkeeper.command("version", help="Print the version.")

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from cli.grammar import Category, Command
-from cli.options import ALL_CELLS, CONCURRENCY, DETACH, DRY_RUN, FORMAT, NO_WAIT, new_option, option
+from cli.options import ALL_CELLS, CONCURRENCY, DETACH, DRY_RUN, FORMAT, NO_WAIT, UNTIL, new_option, option
 
 db = Category(
     "db", help="Commands for managing the databases of the cells.", aliases={"archive": "archive_deleted_rows"}
@@ -89,6 +89,7 @@ def sync(**options: Any) -> int:
 @CONCURRENCY
 @NO_WAIT
 @DETACH
+@UNTIL
 @FORMAT
 def archive_deleted_rows(**options: Any) -> int:
     """Move deleted rows from production tables to shadow tables.
@@ -123,6 +124,7 @@ def archive_deleted_rows(**options: Any) -> int:
 @CONCURRENCY
 @NO_WAIT
 @DETACH
+@UNTIL
 @FORMAT
 def purge(**options: Any) -> int:
     """Delete rows from shadow tables.
