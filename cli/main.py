@@ -9,6 +9,7 @@ from typing import Final
 import click
 
 from cli.db.commands import db
+from cli.flower import flower
 from cli.grammar import Category
 from cli.output import lost_output, put, say
 from cli.runs import runs
@@ -27,6 +28,7 @@ cellkeeper = Category("cellkeeper", help=HELP, context_settings={"help_option_na
 cellkeeper.add_command(db)
 cellkeeper.add_command(runs)
 cellkeeper.add_command(worker)
+cellkeeper.add_command(flower)
 
 
 @cellkeeper.command("version", help="Print the version.")
