@@ -58,6 +58,12 @@ CELLKEEPER_OPTIONS = [
     ),
 ]  # fmt: skip
 
+CONNECTIONS: Final = {
+    "database": "The URL of the database that is worked without --all-cells, such as "
+                "mysql+pymysql://USER:PASSWORD@HOST/nova_cell0. Its parts fill the templates in cell mappings.",
+    "api_database": "The URL of the API database, such as mysql+pymysql://USER:PASSWORD@HOST/nova_api.",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Timeouts:
@@ -107,8 +113,8 @@ def load(
 
 def register(conf: cfg.ConfigOpts) -> None:
     """Make the options known that cellkeeper reads."""
-    conf.register_opts([cfg.StrOpt("connection", secret=True)], group="database")
-    conf.register_opts([cfg.StrOpt("connection", secret=True)], group="api_database")
+    for group, text in CONNECTIONS.items():
+        conf.register_opts([cfg.StrOpt("connection", secret=True, help=text)], group=group)
     conf.register_group(CELLKEEPER)
     conf.register_opts(CELLKEEPER_OPTIONS, group=CELLKEEPER)
 

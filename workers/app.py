@@ -23,6 +23,7 @@ from novadb import settings
 from novadb.errors import DatabaseProblem, NotConfigured
 from runs.conductor import Conductor, Message, outcome_of, queue_of
 from runs.records import FORMAT
+from runs.redis_store import RunGone
 from runs.slices import SliceLimits, SliceWorker
 from runs.targets import api_database, mapped_cells, targets
 from workers import options
@@ -99,7 +100,10 @@ def _in_words(message: Message) -> str:
     place = f"slice {message.sequence + 1} of run {message.run}"
     if not message.sequence:
         return place
-    record = conductor().store.load(message.run, message.phase)
+    try:
+        record = conductor().store.load(message.run, message.phase)
+    except RunGone:
+        return place
     cell = next(cell for cell in record.cells if cell.ref.uuid == message.cell)
     rows = outcome_of(ACTIONS[message.action], cell).rows
     at = "".join(f", {name} {value}" for name, value in (cell.cursor or {}).items() if value)
