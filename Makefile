@@ -3,6 +3,10 @@ PYTHON ?= python3
 PYTEST_OPTIONS ?=
 # Tests of fleets of workers: each waits for leases, graces and restarts.
 FLEET := $(addprefix tests/workers/test_,both_engines.py killed.py trouble.py)
+# Tests of a whole deployment, and those that look at it in a browser.
+DEPLOYMENT := tests/deploy/test_compose_runs.py
+BROWSER := tests/browser
+APART := $(FLEET) $(DEPLOYMENT) $(BROWSER)
 
 BIN := .venv/bin
 DEMO_READY := .venv/.ready
@@ -15,7 +19,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet --no-input
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: venv
 venv: $(TESTS_READY) ## make .venv with cellkeeper and what develops it (PYTHON=python3.12 chooses the Python)
@@ -26,11 +30,20 @@ demo: $(DEMO_READY) ## show cellkeeper at work on a made-up cloud; needs no data
 
 .PHONY: test
 test: $(LIBVIRT_READY) services ## run all tests, on MariaDB servers of their own (PYTEST_OPTIONS="-k archive")
-	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(FLEET:%=--ignore=%) $(PYTEST_OPTIONS)
+	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(APART:%=--ignore=%) $(PYTEST_OPTIONS)
 
 .PHONY: test-workers
 test-workers: $(LIBVIRT_READY) services ## run the tests that start, stop and kill whole workers (minutes)
 	@$(BIN)/python -m pytest $(FLEET) $(PYTEST_OPTIONS)
+
+.PHONY: test-deploy
+test-deploy: $(TESTS_READY) services ## run every command of docker-compose.yml, without containers (minutes)
+	@$(BIN)/python -m pytest $(DEPLOYMENT) $(PYTEST_OPTIONS)
+
+.PHONY: test-flower
+test-flower: $(TESTS_READY) ## look at Flower in a browser, with a run in progress and after (FLOWER_PICTURE=docs/flower.png)
+	@tools/install-services.sh browser
+	@$(BIN)/python -m pytest $(BROWSER) $(PYTEST_OPTIONS)
 
 .PHONY: test-fast
 test-fast: $(TESTS_READY) ## run the tests that need no server
@@ -48,6 +61,10 @@ check: lint test ## lint and test
 .PHONY: bench
 bench: $(TESTS_READY) services ## measure what the README says about speed
 	@$(BIN)/python -m benchmarks
+
+.PHONY: config
+config: $(TESTS_READY) ## write the example configuration files anew from the code
+	@for name in nova cellkeeper; do $(BIN)/oslo-config-generator --config-file deploy/config/$$name.gen; done
 
 .PHONY: services
 services: | $(TESTS_READY) ## install the server programs that the tests need, where they are missing
