@@ -7,6 +7,7 @@ COPY demo demo
 COPY jobs jobs
 COPY novadb novadb
 COPY runs runs
+COPY schedules schedules
 COPY workers workers
 RUN python -m venv /opt/cellkeeper && /opt/cellkeeper/bin/pip install --no-cache-dir .
 

@@ -2,19 +2,24 @@
 
 import getpass
 import logging
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 from oslo_config import cfg
 
+from cli import configuration, window
 from cli.output import put, say
 from cli.progress import Several, shown
 from cli.signals import Stop
+from jobs import dates
 from jobs.action import Action, CellResult, Failure, FailureKind, Target
+from novadb import settings
 from novadb.engine import Database
 from novadb.errors import DatabaseProblem
 from runs import exclusion
@@ -36,6 +41,7 @@ class Runner:
     :ivar detach: whether to leave the run to the workers
     :ivar stop: set when the run is to end after the current batches
     :ivar debugger: whether an unexpected error of a cell is raised, for ``--post-mortem``
+    :ivar until: what the option ``--until`` says, or None
     """
 
     conf: cfg.ConfigOpts
@@ -44,9 +50,14 @@ class Runner:
     detach: bool
     stop: Stop
     debugger: bool
+    until: str | None = None
 
     def run(
-        self, phases: Sequence[PhaseOf], chosen: Sequence[Target], listeners: Sequence[Listener] = ()
+        self,
+        phases: Sequence[PhaseOf],
+        chosen: Sequence[Target],
+        listeners: Sequence[Listener] = (),
+        counting: PhaseOf | None = None,
     ) -> list[Results]:
         """Carry out an action in cells, and what follows if it wrote rows.
 
@@ -54,15 +65,36 @@ class Runner:
         another database there.
 
         :param listeners: of the first phase
+        :param counting: what looks for what is left when the maintenance window closes
         :returns: the results of each phase that was come to, in the order of ``chosen``
         :raises exclusion.Busy: another run is at work on one of the databases, and the command must not wait
         :raises click.exceptions.Exit: the run is started, and left to the workers
+        :raises DatabaseProblem: the run cannot be meant like this
         """
+        until = self._closing_time()
         if self._has_broker() and all(target.cell.uuid for target in chosen):
-            return self._by_workers(phases, chosen, listeners)
-        if self.detach:
-            raise DatabaseProblem("--detach needs workers: broker_url in section [celery], and --all-cells")
-        return self._inline(phases, chosen, listeners)
+            done = self._by_workers(phases, chosen, listeners, until)
+        elif self.detach or configuration.run_wanted():
+            raise DatabaseProblem("--detach and --run-id need workers: broker_url in section [celery], and --all-cells")
+        else:
+            with window.closing(self.stop, until):
+                done = self._inline(phases, chosen, listeners)
+        if until and time.time() >= until.timestamp():
+            self.stop.set()
+            window.say_left(until, done[-1], chosen, counting if len(done) == 1 else None, self.conf)
+            for action, _ in phases[len(done) :]:
+                say(f"{action.name} was not begun")
+        return done
+
+    def _closing_time(self) -> datetime | None:
+        """When the maintenance window closes."""
+        if not self.until:
+            return None
+        now = datetime.now(UTC)
+        closes = dates.closing_time(self.until, settings.zone(self.conf), now)
+        if closes <= now:
+            raise DatabaseProblem(f"--until {self.until}: this moment has passed, nothing is begun")
+        return closes
 
     def _has_broker(self) -> bool:
         return bool(self.conf.celery.broker_url)
@@ -119,7 +151,11 @@ class Runner:
                     raise result.failure.error
 
     def _by_workers(
-        self, phases: Sequence[PhaseOf], chosen: Sequence[Target], listeners: Sequence[Listener]
+        self,
+        phases: Sequence[PhaseOf],
+        chosen: Sequence[Target],
+        listeners: Sequence[Listener],
+        until: datetime | None,
     ) -> list[Results]:
         from workers import app, options
         from workers.engine import CeleryEngine, order_of
@@ -127,8 +163,15 @@ class Runner:
         options.check(self.conf)
         app.configure(self.conf)
         engine = CeleryEngine(app.conductor(), self.stop)
-        order = order_of(phases, [target.cell for target in chosen])
-        if not engine.start(order, wait=self.wait, on_wait=_say_waiting):
+        order = order_of(
+            phases,
+            [target.cell for target in chosen],
+            until=until.timestamp() if until else None,
+            run=configuration.run_wanted(),
+        )
+        with window.closing(self.stop, until):
+            started = engine.start(order, wait=self.wait, on_wait=_say_waiting)
+        if not started:
             action, _ = phases[0]
             return [[CellResult(target.cell, action.nothing, complete=False) for target in chosen]]
         if self.detach:

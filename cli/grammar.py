@@ -4,6 +4,8 @@ The stock tool parses with argparse, which takes any unambiguous beginning of a 
 does not know, and global options behind a command, must be written in full.
 """
 
+import re
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,11 +15,16 @@ from cli.version import version
 
 
 class Option(click.Option):
-    """An option of the stock tool, which may be abbreviated; ``new=True``: one of our own, which may not."""
+    """An option of the stock tool, which may be abbreviated; ``new=True``: one of our own, which may not.
 
-    def __init__(self, *args: Any, new: bool = False, **kwargs: Any) -> None:
+    :ivar begins: what its value begins with, as a pattern, where its name is an abbreviation in the stock tool: before
+        anything else it still is
+    """
+
+    def __init__(self, *args: Any, new: bool = False, begins: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.new = new
+        self.begins = begins
 
 
 class _Spelling:
@@ -31,16 +38,17 @@ class _Spelling:
     def rewrite(self, words: Sequence[str], stop_at_command: bool) -> list[str]:
         """Write options in full. Values of options, and what follows ``--``, stay as they are."""
         done: list[str] = []
-        rest = iter(words)
-        for word in rest:
+        rest = deque(words)
+        while rest:
+            word = rest.popleft()
             name, equals, value = word.partition("=")
             if word == "--" or (stop_at_command and not word.startswith("-")):
                 return [*done, word, *rest]
             if word.startswith("--"):
-                name = self._full(name)
+                name = self._full(name, value if equals else rest[0] if rest else "")
             done.append(name + equals + value)
-            if not equals and self._takes_value(name):
-                done += [next_word for next_word in [next(rest, None)] if next_word is not None]
+            if not equals and self._takes_value(name) and rest:
+                done.append(rest.popleft())
         return done
 
     def _takes_value(self, name: str) -> bool:
@@ -52,10 +60,15 @@ class _Spelling:
         option = self.by_name.get(name)
         return option is not None and not option.is_flag and not option.count
 
-    def _full(self, name: str) -> str:
+    def _full(self, name: str, value: str) -> str:
+        """The whole name of an option.
+
+        :param value: what follows it
+        """
         swapped = name[:2] + name[2:].replace("-", "\0").replace("_", "-").replace("\0", "_")
         for spelling in (name, *(known for known in self.by_name if _same(known, name))):
-            if spelling in self.by_name:
+            option = self.by_name.get(spelling)
+            if option and re.match(getattr(option, "begins", ""), value):
                 return spelling
         found = {
             known: option

@@ -13,7 +13,9 @@ from cli.flower import flower
 from cli.grammar import Category
 from cli.output import lost_output, put, say
 from cli.runs import runs
+from cli.schedule.commands import beat, schedule
 from cli.version import version
+from cli.watch.commands import check, metrics
 from cli.worker import worker
 
 UNEXPECTED: Final = 255
@@ -29,6 +31,10 @@ cellkeeper.add_command(db)
 cellkeeper.add_command(runs)
 cellkeeper.add_command(worker)
 cellkeeper.add_command(flower)
+cellkeeper.add_command(beat)
+cellkeeper.add_command(schedule)
+cellkeeper.add_command(check)
+cellkeeper.add_command(metrics)
 
 
 @cellkeeper.command("version", help="Print the version.")

@@ -1,6 +1,8 @@
 """Options that several commands have, and how an option is declared."""
 
+import re
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any, Protocol, TypeVar, cast
 
 import click
@@ -26,6 +28,45 @@ def new_option(*names: str, **kwargs: Any) -> Decorator:
     return cast(Decorator, click.option(*names, cls=Option, new=True, **kwargs))
 
 
+class _ClosingTime(click.ParamType):  # type: ignore[type-arg]
+    """``HH:MM``, or a moment with its offset from UTC; ``cli.window`` says which moment is meant."""
+
+    name = "time"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if re.fullmatch(r"([01]?\d|2[0-3]):[0-5]\d", value):
+            return value
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            moment = None
+        if moment is None or moment.tzinfo is None:
+            self.fail(f"{value!r} is neither HH:MM nor a moment with an offset such as 2026-11-24T06:00+00:00.")
+        return value
+
+
+def _remember_run(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
+    """Keep the name where ``Runner`` finds it: no command has anything to do with it."""
+    if value is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", value):
+        raise click.BadParameter(f"{value!r} is not made of letters, digits, '_', '.' and '-'.")
+    ctx.find_root().ensure_object(dict)["run"] = value
+
+
+def _detach(command: F) -> F:
+    """``--detach``, and the name for the run."""
+    named = new_option(
+        "--run-id",
+        metavar="NAME",
+        expose_value=False,
+        callback=_remember_run,
+        help="Name the run of workers. A run of this name is started once; who comes later follows it.",
+    )
+    plain = new_option(
+        "--detach", is_flag=True, help="Leave the run to the workers; print its id, for: cellkeeper runs."
+    )
+    return plain(named(command))
+
+
 ALL_CELLS: Decorator = option("--all-cells", is_flag=True, help="Run the command in all cells, cell0 included.")
 DRY_RUN: Decorator = new_option("--dry-run", is_flag=True, help="Count what there is to do, by table; write nothing.")
 CONCURRENCY: Decorator = new_option(
@@ -34,8 +75,13 @@ CONCURRENCY: Decorator = new_option(
 NO_WAIT: Decorator = new_option(
     "--no-wait", is_flag=True, help="End at once if the same command already works on one of the databases."
 )
-DETACH: Decorator = new_option(
-    "--detach", is_flag=True, help="Leave the run to the workers; print its id, for: cellkeeper runs."
+DETACH: Decorator = _detach
+UNTIL: Decorator = new_option(
+    "--until",
+    begins=r"\d",
+    type=_ClosingTime(),
+    metavar="HH:MM",
+    help="Stop after the current batches at this time (of the option timezone), and say what is left.",
 )
 FORMAT: Decorator = new_option(
     "-f", "--format", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How to print."

@@ -62,7 +62,8 @@ def show_run(run: str, format: str) -> int:  # noqa: A002 - the option's name
         put_json(_run_as_data(record) | {"phases": [_phase_as_data(one, n) for n, one in enumerate(phases)]})
         return 0
     code = "" if record.exit_code is None else f", exit code {record.exit_code}"
-    put(f"Run {run}, started {_moment(record.started)} by {record.order.by}: {record.state}{code}")
+    window = f", window until {_moment(record.order.until)}" if record.order.until else ""
+    put(f"Run {run}, started {_moment(record.started)} by {record.order.by}{window}: {record.state}{code}")
     for number, phase in enumerate(phases):
         _put_phase(phase, number)
     return 0
@@ -142,6 +143,7 @@ def _run_as_data(record: "RunRecord") -> dict[str, Any]:
         "exit_code": record.exit_code,
         "started": _moment(record.started),
         "finished": _moment(record.finished) or None,
+        "until": _moment(record.order.until) or None,
         "cells": [cell.label for cell in record.order.cells],
     }
 

@@ -6,16 +6,17 @@ from typing import Any, Final
 from oslo_config import cfg
 
 from novadb import settings
+from schedules import options as schedule
 from workers import options
 
-REGISTER: Final = (settings.register, options.register_flower)
+REGISTER: Final = (settings.register, options.register_flower, schedule.register)
 # The sections that stand in nova.conf, because Nova reads them, too.
 NOVAS: Final = frozenset({"DEFAULT", "database", "api_database"})
 
 Section = tuple[cfg.OptGroup, list[Any]]
 
 
-class _Known(cfg.ConfigOpts):  # type: ignore[misc]
+class _Known(cfg.ConfigOpts):
     """A configuration that remembers what was made known, in this order."""
 
     def __init__(self) -> None:

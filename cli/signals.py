@@ -14,7 +14,7 @@ SHOW_CURSOR: Final = "\x1b[?25h"
 
 
 class Stop(threading.Event):
-    """Set by the first signal.
+    """Set by the first signal, or when the maintenance window closes.
 
     :ivar farewell: what to say when the second one ends the process
     """

@@ -1,4 +1,4 @@
-"""The dates of ``--before``."""
+"""The dates of ``--before``, the times of ``--until``."""
 
 import re
 import time
@@ -41,6 +41,22 @@ def parse(text: str, now: datetime | None = None) -> datetime:
     except (ValueError, OverflowError) as error:
         shown = text if len(text) <= 60 else text[:60] + "..."
         raise ValueError(f"{shown!r} cannot be understood for sure ({error}); {_HINT}") from None
+
+
+def closing_time(text: str, zone: tzinfo, after: datetime) -> datetime:
+    """The moment that ``--until`` means.
+
+    :param text: ``HH:MM``: the first time after ``after`` that a clock shows it; or a moment with its offset
+    :param zone: of the clock
+    :param after: with a time zone
+    """
+    if text[1:3].find(":") < 0:
+        return datetime.fromisoformat(text)
+    hour, minute = map(int, text.split(":"))
+    begin = after.astimezone(zone)
+    closing = begin.replace(hour=hour, minute=minute, second=0, microsecond=0, fold=0)
+    # In wall-clock time: a day may have 23 hours.
+    return closing if closing.astimezone(UTC) > begin.astimezone(UTC) else closing + timedelta(days=1)
 
 
 def _one_meaning(words: str) -> datetime:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 from oslo_config import cfg
 from oslo_log import log
@@ -50,6 +51,10 @@ CELLKEEPER_OPTIONS = [
         "lock_path",
         help="Directory of the files that keep two runs of one command from working on one database at the "
              "same time, on this host. Defaults to cellkeeper-UID in the folder for temporary files.",
+    ),
+    cfg.StrOpt(
+        "timezone", default="UTC",
+        help="The time zone of --until and of the schedule: a name such as Europe/Berlin.",
     ),
     cfg.BoolOpt(
         "exclusion", default=True,
@@ -117,6 +122,20 @@ def register(conf: cfg.ConfigOpts) -> None:
         conf.register_opts([cfg.StrOpt("connection", secret=True, help=text)], group=group)
     conf.register_group(CELLKEEPER)
     conf.register_opts(CELLKEEPER_OPTIONS, group=CELLKEEPER)
+
+
+def zone(conf: cfg.ConfigOpts) -> ZoneInfo:
+    """The time zone of times of day.
+
+    :raises cfg.ConfigFileValueError: nobody knows one of that name
+    """
+    name = conf.cellkeeper.timezone
+    try:
+        return ZoneInfo(name)
+    except (ValueError, LookupError, OSError):
+        raise cfg.ConfigFileValueError(
+            f"timezone in section [cellkeeper]: {name!r} is no time zone; use UTC, or a name such as Europe/Berlin"
+        ) from None
 
 
 def timeouts(conf: cfg.ConfigOpts) -> Timeouts:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -11,6 +11,7 @@ from jobs.actions import ACTIONS
 from jobs.codec import decode
 from novadb.cells import Cell
 from novadb.errors import DatabaseProblem
+from runs import tally
 from runs.records import FORMAT, CellRecord, CellRef, CellState, Order, RunRecord
 from runs.redis_store import RedisStore, RunGone
 
@@ -45,6 +46,14 @@ def queue_of(cell: str) -> str:
     return f"cell.{cell}"
 
 
+def serving(workers: Mapping[str, set[str] | None], cell: str) -> int:
+    """How many of the workers serve a cell.
+
+    :param workers: the uuids of the cells that each one serves; None: all
+    """
+    return sum(serves is None or cell in serves for serves in workers.values())
+
+
 def hold_names(order: Order) -> list[str]:
     """What a run excludes others from: its actions on its databases. What does not write excludes nobody."""
     writing = [phase.action for phase in order.phases if ACTIONS[phase.action].writes]
@@ -60,10 +69,15 @@ class Conductor:
         self._send = send
         self._unserved: dict[tuple[str, str], float] = {}
 
-    def start(self, order: Order) -> None:
-        """Store a run, and send its first messages."""
-        self.store.create(order)
-        self._open(order, 0)
+    def start(self, order: Order) -> bool:
+        """Store a run, and send its first messages.
+
+        :returns: False: there is a run of this id already, which stays as it is
+        """
+        created = self.store.create(order)
+        if created:
+            self._open(order, 0)
+        return created
 
     def finish_cell(
         self, order: Order, phase: int, cell: str, token: str | None, failure: Failure | None, complete: bool
@@ -96,7 +110,10 @@ class Conductor:
         :raises RunGone: there is no such run
         """
         self.store.cancel(run)
-        record = self.store.load(run)
+        self._end_unheld(self.store.load(run))
+
+    def _end_unheld(self, record: RunRecord) -> None:
+        """End the cells that nobody works on right now."""
         for cell in record.cells:
             if cell.state is not CellState.DONE and not cell.leased:
                 self.finish_cell(record.order, record.phase, cell.ref.uuid, None, None, complete=False)
@@ -117,6 +134,9 @@ class Conductor:
             return  # a run of a newer program; its own workers look after it
         self.store.hold(run, hold_names(order), lease, renew=True)
         self.store.keep(order, record.phase)
+        if record.closed:
+            self._end_unheld(record)
+            record = self.store.load(run)
         workers = self.store.workers()
         for cell in record.cells:
             if cell.state in (CellState.WAITING, CellState.WORKING) and not cell.leased:
@@ -126,7 +146,7 @@ class Conductor:
 
     def _look_after_cell(self, record: RunRecord, cell: CellRecord, workers: dict[str, set[str] | None]) -> None:
         order, uuid = record.order, cell.ref.uuid
-        if not any(serves is None or uuid in serves for serves in workers.values()):
+        if not serving(workers, uuid):
             since = self._unserved.setdefault((order.id, uuid), time.monotonic())
             if time.monotonic() - since >= GRACE:
                 failure = Failure(FailureKind.CELL, f"{cell.ref.label}: {NO_WORKER}")
@@ -151,10 +171,10 @@ class Conductor:
             self._send(self._message(order, phase, cell, 0))
 
     def _next_turn(self, record: RunRecord) -> None:
-        """Send the first cell that has not had its turn; without a budget, or after a cancellation, end the rest."""
+        """Send the first cell that has not had its turn; without a budget, or if the run is to end, end the rest."""
         order, phase = record.order, record.phase
         queued = [cell.ref for cell in record.cells if cell.state is CellState.QUEUED]
-        if record.cancelled or params_for(record, queued[0].uuid) is None:
+        if record.stopping or params_for(record, queued[0].uuid) is None:
             for cell in queued:
                 self.store.finish(order.id, phase, cell.uuid, None, None, complete=False)
             self.go_on(order.id)
@@ -165,20 +185,27 @@ class Conductor:
         """Begin the next phase if the first one wrote rows; else end the run with the collapsed exit code."""
         order, following = record.order, record.phase + 1
         first = results_of(self.store.load(order.id, 0), 0)
-        if following < len(order.phases) and not record.cancelled and any(one.outcome.rows for one in first):
+        if following < len(order.phases) and not record.stopping and any(one.outcome.rows for one in first):
             self._open(order, following)
             return
         code = exit_code_of(first, order)
         later = [results_of(self.store.load(order.id, number), number) for number in range(1, record.phase + 1)]
+        books: dict[str, float] = {}
+        for phase, results in zip(order.phases, [first, *later], strict=False):
+            if ACTIONS[phase.action].writes:
+                books |= tally.entries(phase.action, results, time.time())
         if any(result.failure for results in later for result in results):
             code = 255
-        if self.store.close(order, code, hold_names(order)):
+        if self.store.close(order, code, hold_names(order), books):
             rows = sum(result.outcome.rows for result in first)
             failed = sum(result.failure is not None for result in first)
             LOG.info(
                 "run %s: %s by %s in %d cells: %d rows, %d cells failed, exit code %d",
                 order.id, order.phases[0].action, order.by, len(order.cells), rows, failed, code,
             )  # fmt: skip
+            left = [result.cell.label for result in first if not result.complete and not result.failure]
+            if record.closed and left:
+                LOG.warning("run %s: its window closed before these were through: %s", order.id, ", ".join(left))
 
     @staticmethod
     def _message(order: Order, phase: int, cell: CellRef, sequence: int) -> Message:

@@ -36,14 +36,17 @@ class Phase:
 class Order:
     """A run as it is started.
 
+    :ivar id: a run is started once, however often it is ordered
     :ivar phases: one after the other; a later one only if the first wrote rows
     :ivar by: who started it
+    :ivar until: when its maintenance window closes, in seconds since the epoch; None: never
     """
 
     id: str
     phases: tuple[Phase, ...]
     cells: tuple[CellRef, ...]
     by: str
+    until: float | None = None
     format: int = FORMAT
 
 
@@ -92,6 +95,7 @@ class RunRecord:
 
     :ivar phase: the number of the phase it is in
     :ivar exit_code: None while it goes on
+    :ivar closed: whether its maintenance window closed before it ended
     """
 
     order: Order
@@ -100,11 +104,17 @@ class RunRecord:
     cancelled: bool
     exit_code: int | None
     finished: float | None
+    closed: bool = False
     cells: tuple[CellRecord, ...] = field(default=())
 
     @property
     def state(self) -> str:
         """The state for people."""
         if self.exit_code is not None:
-            return "cancelled" if self.cancelled else "finished"
-        return "cancelling" if self.cancelled else "running"
+            return "cancelled" if self.cancelled else "window closed" if self.closed else "finished"
+        return "cancelling" if self.cancelled else "window closing" if self.closed else "running"
+
+    @property
+    def stopping(self) -> bool:
+        """Whether nothing new is to begin."""
+        return self.cancelled or self.closed

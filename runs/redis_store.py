@@ -1,8 +1,9 @@
 """The store of runs in Redis: every change that decides something is one atomic script."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 from redis import Redis
@@ -13,11 +14,32 @@ from runs.records import FORMAT, CellRecord, CellRef, CellState, Order, RunRecor
 
 PREFIX: Final = "cellkeeper"
 NOW: Final = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000);"
+# A run is to end: somebody asked for it, or its maintenance window has closed.
+STOPPING: Final = """
+local asked = redis.call('HMGET', KEYS[1], 'cancelled', 'until')
+local closes = tonumber(asked[2] or '')
+local stopping = asked[1] == '1' and 'cancelled' or closes and now >= closes and 'closed' or ''
+"""
+# The first one that creates a run is told 1.
+CREATE: Final = (
+    NOW
+    + """
+if redis.call('HSETNX', KEYS[1], 'order', ARGV[2]) == 0 then return 0 end
+redis.call('HSET', KEYS[1], 'phase', -1, 'exit_code', '', 'cancelled', 0, 'finished', '', 'until', ARGV[3],
+           'started', now)
+redis.call('EXPIRE', KEYS[1], ARGV[4])
+redis.call('SADD', KEYS[2], ARGV[1])
+redis.call('ZADD', KEYS[3], now, ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[3], 0, now - ARGV[4] * 1000)
+return 1
+"""
+)
 
 # A claim is granted to the message of the current sequence; and to one that a dead worker left behind after it had
 # counted on, if the continuation was never claimed: it may never have been sent.
 CLAIM: Final = (
     NOW
+    + STOPPING
     + """
 if redis.call('HGET', KEYS[1], 'exit_code') ~= '' then return {'over'} end
 if redis.call('HGET', KEYS[1], 'phase') ~= ARGV[6] then return {'over'} end
@@ -31,12 +53,13 @@ redis.call('HSET', KEYS[2], 'state', 'working', 'holder', ARGV[3], 'lease_until'
            'claimed', sequence, 'worker', ARGV[5], 'touched', now)
 redis.call('HSETNX', KEYS[2], 'started', now)
 local attempts = redis.call('HINCRBY', KEYS[2], 'attempts', 1)
-return {'granted', sequence, c[6], c[7], attempts, redis.call('HGET', KEYS[1], 'cancelled')}
+return {'granted', sequence, c[6], c[7], attempts, stopping}
 """
 )
 # What a step did, while the claim holds. Without a new outcome it only renews the lease.
 RECORD: Final = (
     NOW
+    + STOPPING
     + """
 if redis.call('HGET', KEYS[2], 'holder') ~= ARGV[1] then return 'lost' end
 redis.call('HSET', KEYS[2], 'lease_until', now + tonumber(ARGV[2]), 'touched', now)
@@ -45,8 +68,8 @@ redis.call('EXPIRE', KEYS[2], ARGV[5])
 if ARGV[3] ~= '' then
   redis.call('HSET', KEYS[2], 'cursor', ARGV[3], 'outcome', ARGV[4], 'attempts', 0)
 end
-if redis.call('HGET', KEYS[1], 'cancelled') == '1' then return 'cancelled' end
-return 'kept'
+if tonumber(ARGV[7]) > 0 then redis.call('HINCRBY', KEYS[3], ARGV[6], ARGV[7]) end
+return stopping ~= '' and stopping or 'kept'
 """
 )
 ADVANCE: Final = (
@@ -88,7 +111,8 @@ CLOSE: Final = (
 if redis.call('HGET', KEYS[1], 'exit_code') ~= '' or redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 redis.call('HSET', KEYS[1], 'exit_code', ARGV[1], 'finished', now)
 redis.call('SREM', KEYS[2], ARGV[2])
-for i = 3, #KEYS do
+for i = 3, #ARGV, 2 do redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1]) end
+for i = 4, #KEYS do
   if redis.call('GET', KEYS[i]) == ARGV[2] then redis.call('DEL', KEYS[i]) end
 end
 return 1
@@ -137,6 +161,7 @@ class Claim:
 
     :ivar token: proves it
     :ivar attempts: claims since the last step that was recorded
+    :ivar stopping: ``cancelled`` or ``closed`` if the run is to end, else empty
     """
 
     token: str
@@ -144,7 +169,7 @@ class Claim:
     cursor: dict[str, Any] | None
     outcome: dict[str, Any] | None
     attempts: int
-    cancelled: bool
+    stopping: str
 
 
 class RunGone(Exception):
@@ -178,24 +203,14 @@ class RedisStore:
 
     # -- runs ------------------------------------------------------------------------------------------------------
 
-    def create(self, order: Order) -> None:
-        """Store a run that has not begun: its phase is -1."""
-        key = self._key("run", order.id)
-        with self._redis.pipeline() as pipe:
-            fields: dict[Any, Any] = {
-                "order": json.dumps(asdict(order)),
-                "phase": -1,
-                "exit_code": "",
-                "cancelled": 0,
-                "finished": "",
-            }
-            pipe.hset(key, mapping=fields)
-            pipe.hset(key, "started", self._now_ms())
-            pipe.expire(key, self._expires)
-            pipe.sadd(self._key("active"), order.id)
-            pipe.zadd(self._key("runs"), {order.id: self._now_ms()})
-            pipe.zremrangebyscore(self._key("runs"), 0, self._now_ms() - self._expires * 1000)
-            pipe.execute()
+    def create(self, order: Order) -> bool:
+        """Store a run that has not begun: its phase is -1.
+
+        :returns: whether it was not there before; one caller alone is told True
+        """
+        keys = [self._key("run", order.id), self._key("active"), self._key("runs")]
+        until = "" if order.until is None else int(order.until * 1000)
+        return bool(self._run(CREATE, keys, order.id, json.dumps(asdict(order)), until, self._expires))
 
     def open_phase(self, order: Order, number: int, states: Sequence[CellState]) -> bool:
         """Begin a phase, if the run is in the one before; one caller alone is told True."""
@@ -214,10 +229,20 @@ class RedisStore:
                     pipe.expire(self._cell_key(order.id, number, cell.uuid), self._expires)
             pipe.execute()
 
-    def close(self, order: Order, exit_code: int, holds: Iterable[str]) -> bool:
-        """End a run; one caller alone is told True."""
-        keys = [self._key("run", order.id), self._key("active"), *map(self._hold_key, holds)]
-        return bool(self._run(CLOSE, keys, exit_code, order.id))
+    def close(
+        self, order: Order, exit_code: int, holds: Iterable[str], tally: Mapping[str, float] = MappingProxyType({})
+    ) -> bool:
+        """End a run; one caller alone is told True.
+
+        :param tally: what it leaves behind in the books
+        """
+        keys = [self._key("run", order.id), self._key("active"), self._key("tally"), *map(self._hold_key, holds)]
+        entries = [part for entry in tally.items() for part in entry]
+        return bool(self._run(CLOSE, keys, exit_code, order.id, *entries))
+
+    def tally(self) -> dict[str, float]:
+        """The books: numbers by name, see ``runs.tally``. They outlive the runs."""
+        return {str(name): float(value) for name, value in self._redis.hgetall(self._key("tally")).items()}
 
     def cancel(self, run: str) -> None:
         """Ask a run to end after the current steps.
@@ -244,6 +269,7 @@ class RedisStore:
             cancelled=found["cancelled"] == "1",
             exit_code=int(found["exit_code"]) if found["exit_code"] else None,
             finished=int(found["finished"]) / 1000 if found["finished"] else None,
+            closed=bool(found.get("until")) and int(found["finished"] or self._now_ms()) >= int(found["until"]),
             cells=self._load_cells(order, current if phase is None else phase),
         )
 
@@ -292,8 +318,8 @@ class RedisStore:
         )  # fmt: skip
         if answer[0] != "granted":
             return str(answer[0])
-        _, current, cursor, outcome, attempts, cancelled = answer
-        return Claim(token, current, _json(cursor), _json(outcome), attempts, cancelled == "1")
+        _, current, cursor, outcome, attempts, stopping = answer
+        return Claim(token, current, _json(cursor), _json(outcome), attempts, stopping)
 
     def record(
         self,
@@ -303,15 +329,18 @@ class RedisStore:
         token: str,
         lease: float,
         progress: tuple[dict[str, Any], dict[str, Any]] | None = None,
+        counted: tuple[str, int] = ("", 0),
     ) -> str:
         """Renew a claim and keep what was done.
 
         :param progress: the cursor, and the outcome of all slices so far, encoded
-        :returns: ``kept``; ``cancelled``: end after this step; ``lost``: the claim is somebody else's, write no more
+        :param counted: what the step adds to an entry of the books
+        :returns: ``kept``; ``cancelled``, ``closed``: end after this step; ``lost``: the claim is somebody else's,
+            write no more
         """
         cursor, outcome = map(json.dumps, progress) if progress else ("", "")
-        keys = [self._key("run", run), self._cell_key(run, phase, uuid)]
-        return str(self._run(RECORD, keys, token, int(lease * 1000), cursor, outcome, self._expires))
+        keys = [self._key("run", run), self._cell_key(run, phase, uuid), self._key("tally")]
+        return str(self._run(RECORD, keys, token, int(lease * 1000), cursor, outcome, self._expires, *counted))
 
     def advance(self, run: str, phase: int, uuid: str, token: str) -> int | None:
         """Give a claim up for the next slice; its sequence number, or None if the claim was lost."""

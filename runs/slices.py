@@ -15,6 +15,7 @@ from jobs.action import Failure, FailureKind, Target, failure_of
 from jobs.actions import ACTIONS
 from jobs.codec import encode
 from novadb.errors import DatabaseProblem
+from runs import tally
 from runs.conductor import Conductor, Message, outcome_of, params_for
 from runs.records import RunRecord
 from runs.redis_store import Claim, RedisStore, RunGone
@@ -61,10 +62,13 @@ class Lease:
             with suppress(RedisError):
                 self.record(None)
 
-    def record(self, progress: tuple[dict[str, Any], dict[str, Any]] | None) -> str:
+    def record(self, progress: tuple[dict[str, Any], dict[str, Any]] | None, rows: int = 0) -> str:
         """Renew the claim and keep what was done; what the store says of it."""
         message = self._message
-        return self._store.record(message.run, message.phase, message.cell, self._token, self._seconds, progress)
+        counted = tally.name(tally.ROWS, message.action, message.cell), rows
+        return self._store.record(
+            message.run, message.phase, message.cell, self._token, self._seconds, progress, counted
+        )
 
 
 class SliceWorker:
@@ -111,7 +115,7 @@ class SliceWorker:
             record = self._store.load(message.run, message.phase)
         except RunGone:
             return "over"
-        if claim.cancelled:
+        if claim.stopping:
             return self._finish(record, message, claim, None, complete=False)
         if claim.attempts > ATTEMPTS:
             reason = f"{message.label}: {ATTEMPTS} workers in a row died of it without getting a step done"
@@ -125,7 +129,7 @@ class SliceWorker:
         return self._finish(record, message, claim, failure, complete=verdict == "complete")
 
     def _steps(self, record: RunRecord, message: Message, claim: Claim, lease: Lease) -> tuple[str, Failure | None]:
-        """Do the work until it is through, the time is over, it is cancelled, or the claim is lost."""
+        """Do the work until it is through, the time is over, the run is to end, or the claim is lost."""
         action = ACTIONS[message.action]
         target = None
         until = time.monotonic() + self._limits.work
@@ -137,7 +141,8 @@ class SliceWorker:
             try:
                 for step in steps:
                     outcome += step.outcome
-                    kept = lease.record((step.cursor, encode(outcome)))
+                    rows = step.outcome.rows if action.writes else 0
+                    kept = lease.record((step.cursor, encode(outcome)), rows)
                     if kept == "kept" and step.outcome.rows:
                         kept = self._pause(action.pause(params), lease)
                     if kept != "kept":
@@ -154,7 +159,7 @@ class SliceWorker:
         return "complete", None
 
     def _pause(self, seconds: float, lease: Lease) -> str:
-        """Wait, unless the claim is lost, the run cancelled, or the worker is to end; what the store says."""
+        """Wait, unless the claim is lost, the run is to end, or the worker; what the store says."""
         until = time.monotonic() + seconds
         kept = "kept"
         while kept == "kept" and not self._draining() and (left := until - time.monotonic()) > 0:

@@ -26,15 +26,26 @@ LOOK_AFTER: Final = 5.0  # seconds between two rounds of a conductor's duties
 AWAY: Final = 30.0  # seconds without the store before the wait is given up
 
 
-def order_of(phases: Sequence[tuple[Action[Any, Any], Any]], cells: Sequence[Cell]) -> Order:
-    """A new run of some actions with their parameters over some cells, whose databases must be known."""
+def order_of(
+    phases: Sequence[tuple[Action[Any, Any], Any]],
+    cells: Sequence[Cell],
+    *,
+    until: float | None = None,
+    run: str | None = None,
+) -> Order:
+    """A run of some actions with their parameters over some cells, whose databases must be known.
+
+    :param until: when its maintenance window closes, in seconds since the epoch
+    :param run: its id; None: a new one
+    """
     refs = tuple(
         CellRef(cell.uuid or "", cell.label, cell.database.fingerprint)
         for cell in cells
         if isinstance(cell.database, Database)
     )
     by = f"{getpass.getuser()}@{socket.gethostname()}"
-    return Order(uuid.uuid4().hex[:12], tuple(Phase(a.name, encode(params)) for a, params in phases), refs, by)
+    ordered = tuple(Phase(action.name, encode(params)) for action, params in phases)
+    return Order(run or uuid.uuid4().hex[:12], ordered, refs, by, until)
 
 
 class CeleryEngine:
@@ -49,7 +60,7 @@ class CeleryEngine:
         self.stop = stop
 
     def start(self, order: Order, *, wait: bool, on_wait: Callable[[str], None]) -> bool:
-        """Start a run as soon as no other one holds its databases.
+        """Start a run as soon as no other one holds its databases; one of this id that is there already stays.
 
         :param wait: whether to wait for another run; here, in the caller, never in a worker
         :param on_wait: told once about each run that is waited for

@@ -67,7 +67,7 @@ def register_flower(conf: cfg.ConfigOpts) -> None:
 
 def store(conf: cfg.ConfigOpts) -> RedisStore:
     """The store of runs, as configured. Nothing is connected yet."""
-    return RedisStore(_redis(conf, PATIENCE), conf.celery.expires)
+    return RedisStore(client(conf, PATIENCE), conf.celery.expires)
 
 
 def check(conf: cfg.ConfigOpts) -> None:
@@ -75,11 +75,15 @@ def check(conf: cfg.ConfigOpts) -> None:
 
     :raises RedisError: it cannot
     """
-    _redis(conf, 0).ping()
+    client(conf, 0).ping()
 
 
-def _redis(conf: cfg.ConfigOpts, tries: int) -> Redis:
-    url: str = conf.celery.store_url or conf.celery.broker_url
+def client(conf: cfg.ConfigOpts, tries: int, url: str | None = None) -> Redis:
+    """The Redis that knows the runs, or another one. Nothing is connected yet.
+
+    :param tries: to do a command again before it is an error
+    """
+    url = str(url or conf.celery.store_url or conf.celery.broker_url)
     options: dict[str, Any] = {
         "decode_responses": True,
         "socket_timeout": 10,

@@ -37,6 +37,7 @@ def archive(
     concurrency: int | None,
     no_wait: bool,
     detach: bool,
+    until: str | None,
     format: str,  # noqa: A002 - the option's name
 ) -> int:
     """Check the options in the order of the stock tool, run, print."""
@@ -58,7 +59,7 @@ def archive(
     chosen = targets(conf, mapped if all_cells else [own_cell(conf, api, mapped)], api)
     params = Params(max_rows, limit, until_complete, task_log, sleep, repair)
     with graceful_stop() as stop:
-        runner = Runner(conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted())
+        runner = Runner(conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted(), until)
         if dry_run:
             (waiting,) = runner.run([(backlog.ARCHIVE, params)], chosen)
             put_backlog(waiting, all_cells, format)
@@ -85,10 +86,11 @@ def archive(
 
 def _run(runner: Runner, phases: Sequence[PhaseOf], chosen: Sequence[Target], dots: bool) -> list[Results]:
     """Run; ``dots``: print the stock tool's line of progress meanwhile."""
+    counting = backlog.ARCHIVE, phases[0][1]
     if not dots:
-        return runner.run(phases, chosen)
+        return runner.run(phases, chosen, counting=counting)
     listener = Dots("Archiving..", phases[0][1].max_rows, at_once=not sys.stderr.isatty())
-    results = runner.run(phases, chosen, [listener])
+    results = runner.run(phases, chosen, [listener], counting)
     listener.flush()
     put(".stopped" if runner.stop.is_set() else ".complete")
     return results

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from cli.grammar import Category, Command
-from cli.options import ALL_CELLS, CONCURRENCY, DETACH, DRY_RUN, FORMAT, NO_WAIT, new_option, option
+from cli.options import ALL_CELLS, CONCURRENCY, DETACH, DRY_RUN, FORMAT, NO_WAIT, UNTIL, new_option, option
 
 db = Category(
     "db", help="Commands for managing the databases of the cells.", aliases={"archive": "archive_deleted_rows"}
@@ -50,6 +50,7 @@ db = Category(
 @CONCURRENCY
 @NO_WAIT
 @DETACH
+@UNTIL
 @FORMAT
 def archive_deleted_rows(**options: Any) -> int:
     """Move deleted rows from production tables to shadow tables.
@@ -84,6 +85,7 @@ def archive_deleted_rows(**options: Any) -> int:
 @CONCURRENCY
 @NO_WAIT
 @DETACH
+@UNTIL
 @FORMAT
 def purge(**options: Any) -> int:
     """Delete rows from shadow tables.

@@ -26,6 +26,7 @@ def purge(
     concurrency: int | None,
     no_wait: bool,
     detach: bool,
+    until: str | None,
     format: str,  # noqa: A002 - the option's name
 ) -> int:
     """Check the options in the order of the stock tool, run, print."""
@@ -46,12 +47,12 @@ def purge(
     chosen = targets(conf, cells, None)
     params = Params(limit)
     with graceful_stop() as stop:
-        runner = Runner(conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted())
+        runner = Runner(conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted(), until)
         if dry_run:
             (waiting,) = runner.run([(backlog.PURGE, params)], chosen)
             put_backlog(waiting, all_cells, format)
             return backlog.PURGE.collapse(waiting, params)
-        (results,) = runner.run([(ACTION, params)], chosen)
+        (results,) = runner.run([(ACTION, params)], chosen, counting=(backlog.PURGE, params))
     code = ACTION.collapse(results, params)
     if format == "json":
         put_json({"exit_code": int(code), "cells": purged_as_data(results)})

@@ -17,7 +17,7 @@ from tests.services import MariaDB
 DATABASES: Final = ROOT / "deploy" / "compose" / "databases.sh"
 ARCHIVE: Final = "db archive_deleted_rows --all-cells --until-complete"
 TWO_CELLS: Final = "SET foreign_key_checks = 0; DELETE FROM cell_mappings WHERE name NOT IN ('cell0', 'cell1')"
-IN_TURN: Final = ("redis", "worker", "worker-cell1", "flower")
+IN_TURN: Final = ("redis", "worker", "worker-cell1", "beat", "flower")
 
 
 class Image(MariaDB):
@@ -72,7 +72,8 @@ def stack(host: Host, tmp_path: Path) -> Stack:
     subprocess.run([ROOT / "deploy" / "compose" / "new-env", tmp_path], check=True, capture_output=True)
     folder = tmp_path / ".nova"
     folder.mkdir()
-    (folder / "cellkeeper.conf").write_text((ROOT / "deploy" / "compose" / "cellkeeper.conf").read_text())
+    shipped = (ROOT / "deploy" / "compose" / "cellkeeper.conf").read_text()
+    (folder / "cellkeeper.conf").write_text(shipped.replace("#enabled =", "enabled = nightly_archive, weekly_purge"))
     return Stack(host, variables_of(tmp_path / ".env"))
 
 

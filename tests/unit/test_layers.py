@@ -10,7 +10,7 @@ import pytest
 
 ROOT: Final = Path(__file__).parents[2]
 # From the bottom to the top: a room imports from itself and from those that stand before it.
-ROOMS: Final = ("novadb", "jobs", "runs", "workers", "cli")
+ROOMS: Final = ("novadb", "jobs", "runs", "workers", "schedules", "cli")
 # Rooms that nothing imports, and that import none of the others.
 ASIDE: Final = ("demo",)
 # What a room does without, by docs/architecture.md.
@@ -19,6 +19,7 @@ WITHOUT: Final = {
     "jobs": {"click", "rich", "celery", "threading", "concurrent", "multiprocessing", "oslo_config", "os", "argparse"},
     "runs": {"click", "rich", "celery", "kombu", "pymysql", "argparse"},
     "workers": {"click", "rich", "sqlalchemy", "pymysql", "argparse"},
+    "schedules": {"click", "rich", "celery", "kombu", "sqlalchemy", "pymysql", "argparse"},
     "cli": {"pymysql", "sqlite3", "celery", "kombu"},
 }
 
@@ -71,6 +72,8 @@ def test_imports_go_one_way(file: Path) -> None:
         ("runs", "if TYPE_CHECKING:\n    from cli.main import main", ["cli"]),
         ("runs", "from celery import Celery", ["celery"]),
         ("workers", "from cli.progress import shown", ["cli"]),
+        ("workers", "from schedules.entries import Entry", ["schedules"]),
+        ("schedules", "from cli.main import main", ["cli"]),
         ("runs", "from demo.cloud import build", ["demo"]),
         ("cli", "from tests.services import MariaDB", ["tests"]),
         ("cli", "import jobs.action, runs.inline, novadb.cells, cli.output", []),

@@ -98,7 +98,7 @@ def at_once(tries: int, deed: Callable[[int], Any]) -> list[Any]:
 
 def test_the_current_message_is_granted_the_cell(store: RedisStore, run: Order) -> None:
     found = claim(store, "t")
-    assert found == Claim("t", 0, None, None, attempts=1, cancelled=False)
+    assert found == Claim("t", 0, None, None, attempts=1, stopping="")
     now = cell(store)
     assert (now.state, now.worker, now.leased) == (CellState.WORKING, "w-t", True)
     assert now.started is not None
@@ -212,7 +212,7 @@ def test_who_works_learns_that_the_run_is_cancelled_and_what_was_done_is_kept(st
 
 def test_who_claims_learns_that_the_run_is_cancelled(store: RedisStore, run: Order) -> None:
     store.cancel("r")
-    assert claim(store, "t").cancelled
+    assert claim(store, "t").stopping == "cancelled"
 
 
 def test_what_a_stranger_records_is_lost(store: RedisStore, run: Order, client: Client) -> None:

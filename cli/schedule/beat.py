@@ -1,0 +1,37 @@
+"""``beat``: read the schedule, refuse what cannot be meant, start what is due."""
+
+import logging
+from datetime import UTC, datetime
+
+from cli import configuration
+from cli.output import say
+from cli.schedule import reading
+from cli.signals import graceful_stop
+from schedules.beat import Beat
+from schedules.entries import Refused
+from schedules.launch import Launcher
+
+LOG = logging.getLogger("cellkeeper.beat")
+REFUSED = 255
+
+
+def run_beat() -> int:
+    """Run until a signal ends it."""
+    conf = reading.load()
+    LOG.setLevel(logging.DEBUG if conf.debug else logging.INFO)
+    firings = reading.firings(conf)
+    try:
+        entries = reading.read(conf)
+    except Refused as refused:
+        for line in refused.lines:
+            say(f"The schedule cannot be used: {line}")
+        return REFUSED
+    if not entries:
+        say("Nothing is scheduled: name entries in the option enabled of section [schedule]")
+        return REFUSED
+    for entry in entries:
+        LOG.info("%s: %s, next at %s", entry.name, entry.line, entry.next(datetime.now(UTC)))
+    with graceful_stop() as stop:
+        launcher = Launcher(configuration.given())
+        Beat(entries, firings, launcher, conf.schedule.deadline, stop).run()
+    return 0

@@ -1,0 +1,127 @@
+"""``schedule list``: what is due when, and how it went."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from oslo_config import cfg
+
+from cli.output import put, put_json, say, table
+from cli.schedule import reading
+from runs.records import RunRecord
+from runs.redis_store import RunGone
+from schedules.entries import Entry, Refused
+from schedules.firings import Firing, FiringState
+from schedules.options import DEFAULTS
+from workers import options as celery
+
+HEADER = ("Entry", "When", "Command", "Last", "How it ended", "Run", "Next")
+
+
+@dataclass(frozen=True)
+class Line:
+    """An entry with what became of its last firing.
+
+    :ivar run: the run that it started; None: there was none, or it has expired
+    """
+
+    entry: Entry
+    firing: Firing | None
+    run: RunRecord | None
+
+    @property
+    def ending(self) -> str:
+        """How the last firing ended, for people."""
+        if self.firing is None or self.firing.state is FiringState.NEW:
+            return "not due yet"
+        if self.firing.state is not FiringState.STARTED:
+            return f"{self.firing.state}: {self.firing.reason}" if self.firing.reason else self.firing.state
+        if self.run is None:
+            return "started; the run has expired"
+        code = "" if self.run.exit_code is None else f", exit code {self.run.exit_code}"
+        return self.run.state + code
+
+    @property
+    def last(self) -> datetime | None:
+        """When the entry was due last, as far as a beat was there to see it."""
+        return self.firing.nominal if self.firing and self.firing.state is not FiringState.NEW else None
+
+
+def list_schedule(form: str) -> int:
+    """Print all entries."""
+    conf = reading.load()
+    refused: tuple[str, ...] = ()
+    try:
+        entries = reading.read(conf)
+    except Refused as problem:
+        entries, refused = [], tuple(problem.lines)
+    lines, beats = _look(conf, entries)
+    off = {name: _default(conf, name) for name in DEFAULTS if name not in conf.schedule.enabled}
+    if form == "json":
+        document = {
+            "timezone": conf.cellkeeper.timezone,
+            "beats": beats,
+            "refused": refused,
+            "entries": [_as_data(line) for line in lines],
+            "not_enabled": {name: {"cron": cron, "command": command} for name, (cron, command) in off.items()},
+        }
+        put_json(document)
+    else:
+        rows = [_row(line) for line in lines]
+        rows += [(name, cron, command, "", "not enabled", "", "") for name, (cron, command) in off.items()]
+        put(table(HEADER, rows))
+    for one in refused:
+        say(f"The schedule cannot be used: {one}")
+    if entries and not beats:
+        say("No beat is running: start one with: cellkeeper beat")
+    return 255 if refused else 0
+
+
+def _look(conf: cfg.ConfigOpts, entries: list[Entry]) -> tuple[list[Line], list[str]]:
+    """What became of the entries, and which beats are alive."""
+    if not entries:
+        return [], []
+    firings, runs = reading.firings(conf), celery.store(conf)
+    celery.check(conf)
+    lines = []
+    for entry in entries:
+        firing, run = firings.last(entry), None
+        if firing and firing.run:
+            try:
+                run = runs.load(firing.run)
+            except RunGone:
+                run = None
+        lines.append(Line(entry, firing, run))
+    return lines, firings.beats()
+
+
+def _default(conf: cfg.ConfigOpts, name: str) -> tuple[str, str]:
+    section = conf[f"schedule_{name}"]
+    return section.cron, section.command
+
+
+def _row(line: Line) -> tuple[Any, ...]:
+    entry, firing = line.entry, line.firing
+    run = firing.run if firing else ""
+    following = entry.next(datetime.now(UTC))
+    return entry.name, entry.cron, entry.line, _local(line.last, entry), line.ending, run, _local(following, entry)
+
+
+def _local(moment: datetime | None, entry: Entry) -> str:
+    return moment.astimezone(entry.zone).strftime("%Y-%m-%d %H:%M:%S %Z") if moment else ""
+
+
+def _as_data(line: Line) -> dict[str, Any]:
+    entry, firing, run = line.entry, line.firing, line.run
+    return {
+        "entry": entry.name,
+        "cron": entry.cron,
+        "command": entry.line,
+        "last": line.last,
+        "state": firing.state if firing else FiringState.NEW,
+        "reason": (firing.reason if firing else "") or None,
+        "run": (firing.run if firing else "") or None,
+        "run_state": run.state if run else None,
+        "exit_code": run.exit_code if run else None,
+        "next": entry.next(datetime.now(UTC)),
+    }

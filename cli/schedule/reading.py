@@ -1,0 +1,67 @@
+"""Reading the schedule, with the grammar of this program."""
+
+import contextlib
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import click
+from oslo_config import cfg
+
+from cli import configuration
+from novadb.errors import NotConfigured
+from schedules import entries, options
+from schedules.entries import Command, Entry
+from schedules.firings import Firings
+from workers import options as celery
+
+
+def load() -> cfg.ConfigOpts:
+    """The configuration, with the options of the schedule."""
+    return configuration.load(celery.register, options.register)
+
+
+def read(conf: cfg.ConfigOpts) -> list[Entry]:
+    """The enabled entries.
+
+    :raises entries.Refused: one cannot be meant
+    """
+    return entries.read(conf, understand)
+
+
+def understand(words: Sequence[str]) -> Command:
+    """What a command line means, without carrying it out.
+
+    :raises ValueError: the program would refuse it
+    """
+    root = click.get_current_context().find_root().command
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # --help
+            context = root.make_context("cellkeeper", list(words), obj={})
+            while isinstance(context.command, click.Group):
+                context = _next(context, context.command)
+    except click.ClickException as error:
+        raise ValueError(error.format_message()) from None
+    except click.exceptions.Exit:
+        raise ValueError("it only prints something") from None
+    path = context.command_path.split()[1:]
+    return Command(" ".join(path), context.params)
+
+
+def _next(context: click.Context, group: click.Group) -> click.Context:
+    rest: list[Any] = [*context._protected_args, *context.args]
+    if not rest:
+        raise ValueError("it names no command")
+    _, command, words = group.resolve_command(context, rest)
+    assert command is not None
+    return command.make_context(command.name, words, parent=context)
+
+
+def firings(conf: cfg.ConfigOpts) -> Firings:
+    """The memory of the schedule.
+
+    :raises NotConfigured: there is no Redis
+    """
+    if not conf.celery.broker_url:
+        raise NotConfigured("There is no schedule without workers: set broker_url in section [celery]")
+    return Firings(celery.client(conf, 0))

@@ -1,0 +1,215 @@
+"""``check``: look everywhere at once, print what was found, end with 0 or 1."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from itertools import chain
+from typing import Any, Final
+
+from oslo_config import cfg
+from redis.exceptions import RedisError
+
+from cli.output import labels, put, put_json, table
+from cli.schedule import reading
+from jobs.action import CellResult
+from jobs.check import (
+    LOOK,
+    Exit,
+    Finding,
+    Findings,
+    Verdict,
+    clock_finding,
+    is_failed,
+    look_at_api,
+    try_out,
+    versions_at_odds,
+)
+from jobs.db.deleted_rows import DeletedRows, Params
+from novadb.cells import Cell
+from runs.conductor import serving
+from runs.inline import InlineEngine
+from runs.targets import api_database, mapped_cells, targets
+from schedules.entries import Refused
+from workers import options as celery
+
+STATEMENT: Final = 10.0
+"""Seconds that a statement may take here, where nothing large is read."""
+MIB: Final = 1 << 20
+
+
+@dataclass(frozen=True)
+class Row:
+    """A finding and where it was made: ``configuration``, ``API database``, ``Redis``, ``schedule``, or a cell."""
+
+    where: str
+    finding: Finding
+
+
+def run_check(form: str) -> int:
+    """Look, print, and tell by the exit code whether all is well."""
+    conf = reading.load()
+    conf.set_override("read_timeout", min(conf.cellkeeper.read_timeout, STATEMENT), "cellkeeper")
+    rows = [Row("configuration", finding) for finding in _configuration(conf)]
+    cells, found = _api(conf)
+    rows += [Row("API database", finding) for finding in found]
+    results = _look_at_cells(conf, cells)
+    names = labels(results)
+    apart = versions_at_odds({name: one.outcome.schema for name, one in zip(names, results, strict=True)})
+    rows += [Row("cells", apart)] if apart else []
+    workers: dict[str, set[str] | None] | None = None
+    if conf.celery.broker_url:
+        found = try_out("Redis", lambda: _redis(conf), RedisError)
+        rows += [Row("Redis", finding) for finding in found]
+        if not is_failed(found):
+            workers = celery.store(conf).workers()
+        rows += [Row("schedule", finding) for finding in _schedule(conf, reachable=workers is not None)]
+    cell_rows = [_findings(result, workers) for result in results]
+    code = Exit.FAILED if is_failed([row.finding for row in rows] + list(chain(*cell_rows))) else Exit.WELL
+    if form == "json":
+        rows += [Row(name, finding) for name, found in zip(names, cell_rows, strict=True) for finding in found]
+        put_json(_as_data(code, rows, results))
+    else:
+        rows += [row for n, name in enumerate(names) for row in _shown(name, cell_rows[n])]
+        lines = ((row.where, row.finding.subject, row.finding.verdict, row.finding.detail) for row in rows)
+        put(table(("Where", "What", "Verdict", "Detail"), lines))
+    return code
+
+
+def _configuration(conf: cfg.ConfigOpts) -> list[Finding]:
+    files = [*conf.config_file, *(conf.config_dir or ())]
+    read = ", ".join(map(str, files)) or "no file is there: name one with --config-file"
+    found = [Finding("files", Verdict.OK if files else Verdict.WARNING, read)]
+    if not conf.celery.broker_url:
+        why = "no broker_url in section [celery]: every command works in its own process, nothing is scheduled"
+        found.append(Finding("workers", Verdict.WARNING, why))
+    return found
+
+
+def _api(conf: cfg.ConfigOpts) -> tuple[list[Cell], list[Finding]]:
+    """The cells, and what was found in the API database."""
+    cells: list[Cell] = []
+
+    def look() -> Sequence[Finding]:
+        api = api_database(conf)
+        found = look_at_api(api).found
+        cells.extend(mapped_cells(conf, api))
+        if not cells:
+            return [*found, Finding("cells", Verdict.FAILED, "no cell is mapped")]
+        return [*found, Finding("cells", Verdict.OK, f"{len(cells)} are mapped")]
+
+    return cells, try_out("database", look)
+
+
+def _look_at_cells(conf: cfg.ConfigOpts, cells: Sequence[Cell]) -> list[CellResult[Findings]]:
+    """All at once: many that do not answer take no longer than one."""
+    engine = InlineEngine(max(len(cells), 1), max(len(cells), 1))
+    return engine.run(LOOK, Params(seconds=STATEMENT), targets(conf, cells, None))
+
+
+def _redis(conf: cfg.ConfigOpts) -> list[Finding]:
+    """Look at the store of runs, and at the broker if that is another Redis."""
+    client = celery.client(conf, 0)
+    told = client.info()
+    seconds, micros = client.time()
+    clock = datetime.fromtimestamp(int(seconds) + int(micros) / 1e6, UTC) - datetime.now(UTC)
+    celery.client(conf, 0, conf.celery.broker_url).ping()
+    return [
+        Finding("answers", Verdict.OK, f"Redis {told.get('redis_version')}, {_memory(told)}"),
+        _eviction(told),
+        _persistence(told),
+        clock_finding(clock),
+    ]
+
+
+def _memory(told: dict[str, Any]) -> str:
+    limit = int(told.get("maxmemory", 0))
+    return f"{int(told['used_memory']) / MIB:.1f} MiB in use" + (f" of {limit / MIB:.0f}" if limit else "")
+
+
+def _eviction(told: dict[str, Any]) -> Finding:
+    policy, limit = told.get("maxmemory_policy", "noeviction"), int(told.get("maxmemory", 0))
+    if limit and policy != "noeviction":
+        return Finding("eviction", Verdict.FAILED, f"{policy} drops runs and messages: set maxmemory-policy noeviction")
+    return Finding("eviction", Verdict.OK, "nothing is dropped")
+
+
+def _persistence(told: dict[str, Any]) -> Finding:
+    if not int(told.get("aof_enabled", 0)):
+        return Finding("persistence", Verdict.WARNING, "a restart forgets runs: set appendonly yes")
+    return Finding("persistence", Verdict.OK, "appendonly")
+
+
+def _schedule(conf: cfg.ConfigOpts, *, reachable: bool) -> list[Finding]:
+    """The entries and the beats.
+
+    :param reachable: whether Redis is
+    """
+    try:
+        entries = reading.read(conf)
+    except Refused as refused:
+        return [Finding("entry", Verdict.FAILED, line) for line in refused.lines]
+    if not entries:
+        return [Finding("entries", Verdict.WARNING, "nothing is scheduled: option enabled of section [schedule]")]
+    now = datetime.now(UTC)
+    found = [
+        Finding("entry", Verdict.OK, f"{entry.name}: next at {entry.next(now):%Y-%m-%d %H:%M:%S %Z}")
+        for entry in entries
+    ]
+    if reachable:
+        beats = reading.firings(conf).beats()
+        missing = "none is running: start one with: cellkeeper beat"
+        found.append(Finding("beats", Verdict.OK if beats else Verdict.FAILED, ", ".join(beats) or missing))
+    return found
+
+
+def _findings(result: CellResult[Findings], workers: dict[str, set[str] | None] | None) -> list[Finding]:
+    """All that was found of a cell.
+
+    :param workers: None: they cannot be told
+    """
+    found = list(result.outcome.found)
+    if result.failure:
+        found.append(Finding("database", Verdict.FAILED, result.failure.reason))
+    else:
+        found.append(_backlog_finding(result.outcome.backlog))
+    if workers is not None:
+        number = serving(workers, result.cell.uuid or "")
+        missing = "none serves it: start one with: cellkeeper worker"
+        found.append(Finding("workers", Verdict.OK if number else Verdict.FAILED, str(number) if number else missing))
+    return found
+
+
+def _backlog_finding(backlog: DeletedRows) -> Finding:
+    detail = f"{'at least ' if backlog.uncounted else ''}{backlog.rows:,} deleted rows"
+    if backlog.oldest:
+        age: timedelta = datetime.now(UTC).replace(tzinfo=None) - backlog.oldest
+        detail += f", the oldest of {backlog.oldest:%Y-%m-%d}, {age.days} days ago"
+    return Finding("backlog", Verdict.OK, detail)
+
+
+def _shown(name: str, found: Sequence[Finding]) -> list[Row]:
+    """A cell in the table: its backlog, and what is not well. The rest stands in the JSON."""
+    return [Row(name, one) for one in found if one.verdict is not Verdict.OK or one.subject == "backlog"]
+
+
+def _as_data(code: Exit, rows: Sequence[Row], results: Sequence[CellResult[Findings]]) -> dict[str, Any]:
+    return {
+        "exit_code": int(code),
+        "findings": [{"where": row.where, "what": row.finding.subject} | _told(row.finding) for row in rows],
+        "cells": [
+            {
+                "cell": result.cell.name,
+                "uuid": result.cell.uuid,
+                "schema": result.outcome.schema or None,
+                "deleted_rows": result.outcome.backlog.rows,
+                "deleted_rows_by_table": result.outcome.backlog.tables,
+                "oldest": result.outcome.backlog.oldest,
+                "not_fully_counted": result.outcome.backlog.uncounted,
+            }
+            for result in results
+        ],
+    }
+
+
+def _told(finding: Finding) -> dict[str, str]:
+    return {"verdict": finding.verdict, "detail": finding.detail}

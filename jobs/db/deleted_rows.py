@@ -1,0 +1,127 @@
+"""The backlog of a cell for whoever watches it: rows that are marked as deleted, and how old they are.
+
+Bounded in rows and in time: unlike ``--dry-run``, which counts what would move, it may be asked every few minutes.
+"""
+
+import time
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from enum import IntEnum
+from typing import Final, Self
+
+from sqlalchemy import Connection, DateTime, column, func, select, table, text, type_coerce
+from sqlalchemy.exc import DBAPIError
+
+from jobs.action import Action, CellResult, Cursor, Step, Target
+from jobs.db.trees import INSTANCES, Forest
+from jobs.retry import rollback
+from novadb import catalogue
+
+# The server ended a statement at its limit: MariaDB, MySQL.
+TOO_LONG: Final = frozenset({1969, 3024})
+
+
+class Exit(IntEnum):
+    """Whether all cells could be looked at."""
+
+    LOOKED_AT = 0
+    ERROR = 255
+
+
+@dataclass(frozen=True)
+class Params:
+    """The limits.
+
+    :ivar bound: rows of a table that are counted at most
+    :ivar seconds: that the statements of a cell may take in all
+    """
+
+    bound: int = 100_000
+    seconds: float = 10.0
+
+
+@dataclass(frozen=True)
+class DeletedRows:
+    """What was found in a cell.
+
+    :ivar tables: rows that are marked as deleted, by table; those of instances first
+    :ivar oldest: their oldest time of deletion, naive and in UTC; None where they have none
+    :ivar uncounted: tables with more rows than were counted, or that there was no time for
+    """
+
+    tables: Mapping[str, int] = field(default_factory=dict)
+    oldest: datetime | None = None
+    uncounted: tuple[str, ...] = ()
+
+    def __add__(self, other: Self) -> Self:
+        ages = [age for age in (self.oldest, other.oldest) if age]
+        return replace(
+            self,
+            tables={**self.tables, **other.tables},
+            oldest=min(ages, default=None),
+            uncounted=self.uncounted + other.uncounted,
+        )
+
+    @property
+    def by_table(self) -> Mapping[str, int]:
+        """Rows by table."""
+        return self.tables
+
+    @property
+    def rows(self) -> int:
+        """All of them."""
+        return sum(self.tables.values())
+
+
+def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Step[DeletedRows]]:
+    """Count the deleted rows of one cell, table by table.
+
+    :raises DatabaseProblem: the cell's database cannot be used
+    """
+    until = time.monotonic() + params.seconds
+    with target.database.connect() as cell:
+        forest = Forest(catalogue.read(cell))
+        rollback(cell)
+        for name in sorted(forest.roots, key=lambda name: (name != INSTANCES, name)):
+            yield Step(_look(cell, name, params.bound, until - time.monotonic()), {"table": name})
+
+
+def _look(cell: Connection, name: str, bound: int, seconds: float) -> DeletedRows:
+    """Look into one table.
+
+    :param seconds: that are left for it
+    """
+    if seconds <= 0:
+        return DeletedRows(uncounted=(name,))
+    found = table(name, column("deleted"), column("deleted_at"))
+    some = select(found.c.deleted_at).where(found.c.deleted != 0).limit(bound).subquery()
+    oldest = type_coerce(func.min(some.c.deleted_at), DateTime)
+    try:
+        _limit(cell, seconds)
+        rows, age = cell.execute(select(func.count(), oldest).select_from(some)).one()
+    except DBAPIError as error:
+        if getattr(error.orig, "args", ("",))[0] not in TOO_LONG:
+            raise
+        return DeletedRows(uncounted=(name,))
+    finally:
+        rollback(cell)
+    return DeletedRows({name: rows} if rows else {}, age, (name,) if rows == bound else ())
+
+
+def _limit(cell: Connection, seconds: float) -> None:
+    """Let the server itself end what takes longer: a client that leaves would leave the work behind."""
+    if cell.dialect.name != "sqlite":
+        is_mariadb = getattr(cell.dialect, "is_mariadb", False)
+        limit = f"max_statement_time = {seconds:.3f}" if is_mariadb else f"max_execution_time = {seconds * 1000:.0f}"
+        cell.execute(text(f"SET SESSION {limit}"))
+
+
+def collapse(results: Sequence[CellResult[DeletedRows]], _params: Params) -> Exit:
+    """A cell that could not be looked at is an error."""
+    return Exit.ERROR if any(result.failure for result in results) else Exit.LOOKED_AT
+
+
+LOOK: Final = Action(
+    name="db.deleted_rows", params=Params, work=work, nothing=DeletedRows(), collapse=collapse, writes=False
+)

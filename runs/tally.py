@@ -1,0 +1,45 @@
+"""The books: what runs leave behind for whoever watches them, by action and cell. They outlive the runs."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
+
+from jobs.action import CellResult
+
+ROWS: Final = "rows"
+"""Rows written so far, by all runs; counted with each step."""
+SUCCESS: Final = "success"
+"""When a run last ended without failure and had written rows, or found nothing left; seconds since the epoch."""
+FAILED: Final = "failed"
+"""Whether the last run failed, 1 or 0."""
+BLOCKED: Final = "blocked"
+"""Trees of rows that the last run left, because something is in their way."""
+DURATION: Final = "duration"
+"""Seconds from the begin of the last run to its end."""
+
+
+def name(kind: str, action: str, cell: str) -> str:
+    """The name of an entry."""
+    return f"{kind} {action} {cell}"
+
+
+def entries(action: str, results: Iterable[CellResult[Any]], now: float) -> dict[str, float]:
+    """What a run that has ended enters.
+
+    :param results: of one phase. What is not begun for want of a budget or of time enters nothing
+    """
+    found: dict[str, float] = {}
+    for result in results:
+        cell, outcome = result.cell.uuid or "", result.outcome
+        if not (result.complete or result.failure or outcome.rows):
+            continue
+        found[name(FAILED, action, cell)] = int(result.failure is not None)
+        found[name(BLOCKED, action, cell)] = getattr(outcome, "blocked_count", 0)
+        found[name(DURATION, action, cell)] = result.seconds
+        if not result.failure:
+            found[name(SUCCESS, action, cell)] = now
+    return found
+
+
+def read(books: dict[str, float]) -> Sequence[tuple[str, str, str, float]]:
+    """The entries as kind, action, cell and number, in order."""
+    return sorted((*entry.split(" ", 2), number) for entry, number in books.items())  # type: ignore[misc]

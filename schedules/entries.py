@@ -1,0 +1,191 @@
+"""The entries of the schedule: read from the configuration, and refused where they cannot be meant."""
+
+import re
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from cronsim import CronSim, CronSimError
+from oslo_config import cfg
+
+from jobs import dates
+from jobs.db.archive_deleted_rows import MAX_ROWS_LIMIT
+from novadb import settings
+from schedules.options import register_entry
+
+ARCHIVE: Final = "db archive_deleted_rows"
+PURGE: Final = "db purge"
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command line as the grammar understands it.
+
+    :ivar path: category and command, without aliases and abbreviations
+    :ivar options: by the name of the parameter
+    """
+
+    path: str
+    options: Mapping[str, Any]
+
+
+Understand = Callable[[Sequence[str]], Command]
+"""Reads the words of a command line; raises ``ValueError`` with what is wrong with them."""
+
+
+class Refused(Exception):
+    """The schedule cannot be meant as it stands.
+
+    :ivar lines: what is wrong, each with the name of the entry
+    """
+
+    def __init__(self, lines: Sequence[str]) -> None:
+        super().__init__("; ".join(lines))
+        self.lines = lines
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What is started when.
+
+    :ivar cron: the expression
+    :ivar words: the command line
+    :ivar zone: that the expression is in
+    """
+
+    name: str
+    cron: str
+    words: tuple[str, ...]
+    command: Command
+    zone: ZoneInfo
+
+    def last(self, now: datetime) -> datetime | None:
+        """The last nominal time up to now, in UTC; None: there was none in living memory."""
+        return self._first(now + timedelta(seconds=1), reverse=True)
+
+    def next(self, now: datetime) -> datetime | None:
+        """The next nominal time after now, in UTC; None: there will be none."""
+        return self._first(now, reverse=False)
+
+    def _first(self, begin: datetime, reverse: bool) -> datetime | None:
+        moments = CronSim(self.cron, begin.replace(microsecond=0).astimezone(self.zone), reverse=reverse)
+        found = next(moments, None)
+        return found.astimezone(UTC) if found else None
+
+    def latest(self, nominal: datetime, deadline: timedelta) -> datetime:
+        """Until when a firing may be started: within the deadline, and before its maintenance window closes."""
+        closes = self.closes(nominal)
+        return min(nominal + deadline, closes) if closes else nominal + deadline
+
+    def closes(self, nominal: datetime) -> datetime | None:
+        """When the maintenance window of a firing closes; None: never."""
+        until = self.command.options.get("until")
+        return dates.closing_time(until, self.zone, nominal) if until else None
+
+    @property
+    def line(self) -> str:
+        """The command line, as one would type it."""
+        return shlex.join(self.words)
+
+
+def read(conf: cfg.ConfigOpts, understand: Understand) -> list[Entry]:
+    """The enabled entries.
+
+    :raises Refused: an entry cannot be meant
+    """
+    zone = settings.zone(conf)
+    entries, problems = [], []
+    for name in dict.fromkeys(conf.schedule.enabled):
+        try:
+            entries.append(_read_entry(conf, name, zone, understand))
+        except ValueError as error:
+            problems.append(f"{name}: {error}")
+    problems += ages_at_odds(entries, datetime.now(UTC).replace(tzinfo=None))
+    if conf.schedule.deadline >= conf.celery.expires:
+        problems.append("deadline in section [schedule] must be below expires in section [celery]")
+    if problems:
+        raise Refused(problems)
+    return entries
+
+
+def _read_entry(conf: cfg.ConfigOpts, name: str, zone: ZoneInfo, understand: Understand) -> Entry:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,49}", name):
+        raise ValueError("the name of an entry is made of letters, digits, '_' and '-'")
+    register_entry(conf, name)
+    section = conf[f"schedule_{name}"]
+    if not section.cron or not section.command:
+        missing = "cron" if not section.cron else "command"
+        raise ValueError(f"it has no {missing}: set it in section [schedule_{name}]")
+    _check_cron(section.cron, zone)
+    words = _words(section.command)
+    command = understand(words)
+    _check_options(command)
+    return Entry(name, section.cron, words, command, zone)
+
+
+def _check_cron(cron: str, zone: ZoneInfo) -> None:
+    now = datetime.now(zone)
+    try:
+        first = next(CronSim(cron, now), None)
+    except CronSimError as error:
+        raise ValueError(f"bad cron expression {cron!r}: {error}") from None
+    if first is None:
+        raise ValueError(f"bad cron expression {cron!r}: it never comes")
+
+
+def _words(line: str) -> tuple[str, ...]:
+    try:
+        words = shlex.split(line)
+    except ValueError as error:
+        raise ValueError(f"bad command line: {error}") from None
+    return tuple(words[1:] if words[:1] == ["cellkeeper"] else words)
+
+
+def _check_options(command: Command) -> None:
+    """What commands look at themselves only when they run: at night is too late for it.
+
+    :raises ValueError: an option has no use in a schedule
+    """
+    options = command.options
+    if "detach" not in options or options.get("dry_run"):
+        raise ValueError(f"{command.path} is no work for workers: only what takes --detach can be scheduled")
+    if options.get("all_cells") is False:
+        raise ValueError(f"{command.path} needs --all-cells: workers work on mapped cells")
+    if options.get("before") is not None:
+        try:
+            dates.parse(options["before"])
+        except ValueError as error:
+            raise ValueError(f"invalid value for --before: {error}") from None
+    if not 0 <= (options.get("max_rows") or 0) <= MAX_ROWS_LIMIT:
+        raise ValueError(f"invalid value for --max_rows: {options['max_rows']}")
+    if "-" in (options.get("until") or ""):
+        raise ValueError("--until in a schedule is a time of day: HH:MM")
+    if command.path == PURGE and options["before"] is None and not options["everything"]:
+        raise ValueError("db purge needs --before or --all")
+
+
+def ages_at_odds(entries: Sequence[Entry], now: datetime) -> list[str]:
+    """The purges that would delete what an archive moved a moment ago: their age is below that of the archive.
+
+    :param now: what ages count back from; naive, in UTC
+    """
+
+    def limit(entry: Entry) -> datetime:
+        before = entry.command.options.get("before")
+        return dates.parse(before, now) if before else now
+
+    def shown(entry: Entry) -> str:
+        before = entry.command.options.get("before")
+        return f"--before {before}" if before else "no --before"
+
+    return [
+        f"{purge.name}: it purges with {shown(purge)}, below the age of {archive.name} with {shown(archive)}: "
+        "what that archives at night would be gone for good at once"
+        for purge in entries
+        if purge.command.path == PURGE
+        for archive in entries
+        if archive.command.path == ARCHIVE and limit(purge) > limit(archive)
+    ]
