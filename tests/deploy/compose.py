@@ -114,13 +114,12 @@ class Host:
         self._started.append(process)
         return process
 
-    def run(
-        self, command: list[str], env: Mapping[str, str], stdin: bytes = b""
-    ) -> "subprocess.CompletedProcess[bytes]":
+    def run(self, command: list[str], env: Mapping[str, str]) -> "subprocess.CompletedProcess[bytes]":
         """Run a command to its end."""
         return subprocess.run(
             self.words(command),
-            input=stdin, capture_output=True, timeout=PATIENCE, env=self._environment(env), cwd=self._folder, check=False,
+            stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE, env=self._environment(env),
+            cwd=self._folder, check=False,
         )  # fmt: skip
 
     def log_of(self, name: str) -> Path:
