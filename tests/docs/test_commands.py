@@ -28,7 +28,7 @@ from tests.workers.fleet import hooked
 
 REDIS_PASSWORD: Final = "redis-secret"
 USER: Final = "cellkeeper"
-PATIENCE: Final = 120  # seconds for a command to end
+PATIENCE: Final = 60  # seconds for a command to end
 NEVER: Final = (2, 255)
 """Exit codes of a command line that is wrong, and of one that failed."""
 CONFIG: Final = """\
