@@ -2,11 +2,12 @@
 PYTHON ?= python3
 PYTEST_OPTIONS ?=
 # Tests of fleets of workers: each waits for leases, graces and restarts.
-FLEET := $(addprefix tests/workers/test_,both_engines.py killed.py trouble.py)
-# Tests of a whole deployment, and those that look at it in a browser.
+FLEET := $(addprefix tests/workers/test_,beat.py both_engines.py killed.py launch.py trouble.py)
+# Tests of a whole deployment, of all that the documents print, and those that look at Flower in a browser.
 DEPLOYMENT := tests/deploy/test_compose_runs.py
+DOCUMENTS := tests/docs/test_commands.py
 BROWSER := tests/browser
-APART := $(FLEET) $(DEPLOYMENT) $(BROWSER)
+APART := $(FLEET) $(DEPLOYMENT) $(DOCUMENTS) $(BROWSER)
 
 BIN := .venv/bin
 DEMO_READY := .venv/.ready
@@ -39,6 +40,10 @@ test-workers: $(LIBVIRT_READY) services ## run the tests that start, stop and ki
 .PHONY: test-deploy
 test-deploy: $(TESTS_READY) services ## run every command of docker-compose.yml, without containers (minutes)
 	@$(BIN)/python -m pytest $(DEPLOYMENT) $(PYTEST_OPTIONS)
+
+.PHONY: test-docs
+test-docs: $(TESTS_READY) services ## run every command that README.md and docs/ print (minutes)
+	@$(BIN)/python -m pytest $(DOCUMENTS) $(PYTEST_OPTIONS)
 
 .PHONY: test-flower
 test-flower: $(TESTS_READY) ## look at Flower in a browser, with a run in progress and after (FLOWER_PICTURE=docs/flower.png)

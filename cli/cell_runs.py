@@ -24,6 +24,7 @@ from novadb.engine import Database
 from novadb.errors import DatabaseProblem
 from runs import exclusion
 from runs.inline import InlineEngine, Listener
+from runs.records import Order
 
 LOG = logging.getLogger("cellkeeper.audit")
 
@@ -174,6 +175,7 @@ class Runner:
         if not started:
             action, _ = phases[0]
             return [[CellResult(target.cell, action.nothing, complete=False) for target in chosen]]
+        _check_same(order, engine.order(order.id))
         if self.detach:
             put(order.id)
             raise click.exceptions.Exit(0)
@@ -194,6 +196,16 @@ def _in_order(action: Action[Any, Any], results: Results, chosen: Sequence[Targe
         )
         for target in chosen
     ]
+
+
+def _check_same(wanted: Order, there: Order) -> None:
+    """See that the run of this name is one of this command: it may have been started before.
+
+    :raises DatabaseProblem: it is another command's
+    """
+    actions = [phase.action for phase in there.phases]
+    if actions != [phase.action for phase in wanted.phases]:
+        raise DatabaseProblem(f"There is a run {there.id} already, of {' and '.join(actions)}: choose another --run-id")
 
 
 def _say_waiting(holder: str) -> None:

@@ -23,10 +23,12 @@ class Stop(threading.Event):
 
 
 @contextmanager
-def graceful_stop() -> Iterator[Stop]:
+def graceful_stop(announcement: str = STOPPING) -> Iterator[Stop]:
     """An event that SIGINT or SIGTERM sets. A second signal ends the process at once.
 
     The databases then roll back what was not committed: nothing is lost.
+
+    :param announcement: what to say to the first one
     """
     stop = Stop()
 
@@ -36,7 +38,7 @@ def graceful_stop() -> Iterator[Stop]:
             os._exit(128 + number)
         stop.set()
         if not sys.stderr.isatty():  # there the live table says it
-            os.write(2, f"{STOPPING}\n".encode())
+            os.write(2, f"{announcement}\n".encode())
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -63,6 +63,7 @@ class Beat:
         self._stop = stop
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self._token = f"{self.name}:{uuid.uuid4().hex[:8]}"  # a pid may come back
+        self._told = ""
 
     def run(self) -> None:
         """Start what is due until ``stop`` is set; then wait for the attempts that are under way."""
@@ -77,11 +78,14 @@ class Beat:
         self._try(lambda: self._firings.rest(self.name))
 
     def _try(self, duty: Callable[[], None]) -> None:
-        """Do something; that it fails now ends no beat."""
+        """Do something; that it fails now ends no beat. What keeps failing is told once."""
         try:
             duty()
+            self._told = ""
         except RedisError as error:
-            LOG.warning("the store does not answer, the beat goes on: %s", error)
+            if str(error) != self._told:
+                LOG.warning("the store does not answer, the beat goes on: %s", error)
+            self._told = str(error)
         except Exception:
             LOG.exception("a duty of the beat failed; it goes on")
 

@@ -81,6 +81,13 @@ class CeleryEngine:
         self._conductor.start(order)
         return True
 
+    def order(self, run: str) -> Order:
+        """What a run was started for.
+
+        :raises RunGone: it is not there
+        """
+        return self._store.load(run).order
+
     def _describe(self, run: str) -> str:
         try:
             record = self._store.load(run)

@@ -2,6 +2,7 @@
 
 import logging
 from datetime import UTC, datetime
+from typing import Final
 
 from cli import configuration
 from cli.output import say
@@ -12,7 +13,8 @@ from schedules.entries import Refused
 from schedules.launch import Launcher
 
 LOG = logging.getLogger("cellkeeper.beat")
-REFUSED = 255
+REFUSED: Final = 255
+STOPPING: Final = "Stopping after the start that is under way; once more to leave at once. Runs go on."
 
 
 def run_beat() -> int:
@@ -31,7 +33,7 @@ def run_beat() -> int:
         return REFUSED
     for entry in entries:
         LOG.info("%s: %s, next at %s", entry.name, entry.line, entry.next(datetime.now(UTC)))
-    with graceful_stop() as stop:
+    with graceful_stop(STOPPING) as stop:
         launcher = Launcher(configuration.given())
         Beat(entries, firings, launcher, conf.schedule.deadline, stop).run()
     return 0

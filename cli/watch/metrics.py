@@ -39,7 +39,7 @@ def _serve(listen: str, registry: CollectorRegistry, backlogs: Backlogs, every: 
     if not port.isdecimal() or not host:
         say(f"cellkeeper metrics: {listen!r} is no HOST:PORT to listen at. Try: cellkeeper metrics --help")
         return USAGE
-    with graceful_stop() as stop:
+    with graceful_stop("Stopping.") as stop:
         try:
             server, thread = start_http_server(int(port), host.strip("[]"), registry)
         except OSError as error:

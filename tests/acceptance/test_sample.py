@@ -3,6 +3,7 @@
 import re
 import sqlite3
 from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -76,3 +77,34 @@ def test_a_database_file_that_is_missing_costs_one_cell(sample: Path) -> None:
     assert [line.partition(":")[0] for line in lines[:-1]] == ["cell2"]
     assert not (sample.parent / "nova_cell3.db").exists()
     assert deleted(sample, "cell0", "cell1", "cell2") == {"cell0": 0, "cell1": 0, "cell2": 1}
+
+
+def test_a_window_that_stays_open_changes_nothing(sample: Path) -> None:
+    ended = call(f"{ARCHIVE} --verbose --until {far_from_now()}", config=sample)
+    assert ended.code == 1
+    assert re.fullmatch(r"cell2: left in instances: id \d+: 1 in share_mapping \(.*", ended.line)
+    assert ".complete\n" in ended.out
+
+
+def far_from_now() -> str:
+    """A time of day that comes in some hours."""
+    return (datetime.now(UTC) + timedelta(hours=8)).strftime("%H:%M")
+
+
+def test_a_moment_that_has_passed_begins_nothing(untouched_sample: Path) -> None:
+    ended = call(f"{ARCHIVE} --until 2026-01-01T06:00+00:00", config=untouched_sample)
+    assert (ended.code, ended.out) == (255, "")
+    assert ended.line == "--until 2026-01-01T06:00+00:00: this moment has passed, nothing is begun"
+
+
+def test_a_run_of_ones_own_process_takes_no_name(untouched_sample: Path) -> None:
+    ended = call(f"{ARCHIVE} --run-id mine", config=untouched_sample)
+    assert (ended.code, ended.out) == (255, "")
+    assert ended.line.startswith("--detach and --run-id need workers: ")
+
+
+def test_an_unknown_time_zone_is_named(untouched_sample: Path) -> None:
+    env = {"OS_CELLKEEPER__TIMEZONE": "Mars/Olympus"}
+    ended = call(f"{ARCHIVE} --until 06:00", config=untouched_sample, env=env)
+    assert ended.code == 255
+    assert "timezone in section [cellkeeper]: 'Mars/Olympus' is no time zone" in ended.line

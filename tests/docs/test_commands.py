@@ -20,7 +20,7 @@ from redis import Redis as Client
 from demo.cloud import build
 from runs.redis_store import RedisStore
 from tests.acceptance.program import environment, until
-from tests.deploy.compose import services, variables_of
+from tests.deploy.compose import services
 from tests.docs.printed import FILES, OWN, ROOT, Printed, all_commands
 from tests.realcloud import RealCloud
 from tests.services import HOST, PLACES, MariaDB, Redis
@@ -57,7 +57,7 @@ class Operator:
         self.placeholders: dict[str, Callable[[], str]] = {"RUN": self._newest_run}
 
     def _newest_run(self) -> str:
-        client = Client.from_url(self.broker.url(), username=USER, password=REDIS_PASSWORD, decode_responses=True)
+        client = Client(HOST, self.broker.port, username=USER, password=REDIS_PASSWORD, decode_responses=True)
         return next(iter(RedisStore(client, 3600).recent()))
 
     def environment(self) -> dict[str, str]:
@@ -151,10 +151,10 @@ def _has_services(words: list[str]) -> bool:
 
 
 def _services() -> set[str]:
-    return set(services(dict.fromkeys(variables_of_example(), "x")))
+    return set(services(dict.fromkeys(_variables(), "x")))
 
 
-def variables_of_example() -> set[str]:
+def _variables() -> set[str]:
     """The variables of the compose file."""
     return set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
 
@@ -210,6 +210,9 @@ def workers(broker: Redis, loaded_realcloud: RealCloud, tmp_path_factory: pytest
             stack.callback(process.wait)
             stack.callback(process.terminate)
             until(lambda shown=shown: _answers_ping(operator, shown, operator.home))  # type: ignore[misc]
+        # A run for the documents that speak of one before they start one.
+        first = Printed(ROOT / "README.md", 0, "cellkeeper db purge --all --all-cells --detach")
+        assert operator.run(first) is None
         yield
 
 

@@ -1,16 +1,17 @@
-"""The dates of ``--before``: read as they were meant, or refused in one line; never guessed."""
+"""The dates of ``--before``: read as they were meant, or refused in one line; never guessed. And ``--until``."""
 
 import os
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from jobs.dates import parse
+from jobs.dates import closing_time, parse
 
 NOW = datetime(2026, 3, 31, 12, 30, 15, 999)
 # The rules of some places, which need no files of time zones.
@@ -213,3 +214,23 @@ def test_any_text_is_a_naive_date_or_a_refusal_in_one_line(text: str) -> None:
         assert parse(text, NOW).tzinfo is None
     except ValueError as error:
         assert len(str(error).splitlines()) == 1  # noqa: PT017 - both ends are right
+
+
+@pytest.mark.parametrize(
+    ("text", "zone", "now", "closing"),
+    [
+        pytest.param("06:00", "UTC", "2026-11-24T02:00", "2026-11-24T06:00", id="later today"),
+        pytest.param("6:00", "UTC", "2026-11-24T02:00", "2026-11-24T06:00", id="one digit"),
+        pytest.param("06:00", "UTC", "2026-11-24T06:00", "2026-11-25T06:00", id="right now is over: tomorrow"),
+        pytest.param("06:00", "UTC", "2026-11-24T22:00", "2026-11-25T06:00", id="beyond midnight"),
+        pytest.param("00:00", "UTC", "2026-12-31T22:00", "2027-01-01T00:00", id="midnight"),
+        pytest.param("06:00", "Europe/Berlin", "2026-11-24T02:00", "2026-11-24T05:00", id="in a zone"),
+        pytest.param("00:30", "Europe/Berlin", "2026-11-24T22:00", "2026-11-24T23:30", id="tomorrow there, today here"),
+        pytest.param("06:00", "Europe/Berlin", "2026-03-28T20:00", "2026-03-29T04:00", id="over a night of 23 hours"),
+        pytest.param("06:00", "Europe/Berlin", "2026-10-24T20:00", "2026-10-25T05:00", id="over a night of 25 hours"),
+        pytest.param("2026-11-24T06:00+01:00", "UTC", "2026-11-24T22:00", "2026-11-24T05:00", id="a moment"),
+    ],
+)
+def test_the_window_closes_when_the_clock_next_shows_the_time(text: str, zone: str, now: str, closing: str) -> None:
+    found = closing_time(text, ZoneInfo(zone), datetime.fromisoformat(now).replace(tzinfo=UTC))
+    assert found.astimezone(UTC) == datetime.fromisoformat(closing).replace(tzinfo=UTC)

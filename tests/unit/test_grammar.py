@@ -95,6 +95,8 @@ def test_options_of_purge(line: str, options: dict[str, Any]) -> None:
         (ARCHIVE, "--max_r 5", {"max_rows": 5}),
         (ARCHIVE, "--max-r 5", {"max_rows": 5}),
         (ARCHIVE, "--until --verb", {"until_complete": True, "verbose": True}),
+        (ARCHIVE, "--until --all-cells", {"until_complete": True, "all_cells": True}),
+        (ARCHIVE, "--until", {"until_complete": True}),
         (ARCHIVE, "--v", {"verbose": True}),
         (ARCHIVE, "--b 2015-10-21", {"before": "2015-10-21"}),
         (ARCHIVE, "--a", {"all_cells": True}),
@@ -107,6 +109,31 @@ def test_options_of_purge(line: str, options: dict[str, Any]) -> None:
 )
 def test_an_option_of_the_stock_tool_may_be_shortened(command: str, short: str, options: dict[str, Any]) -> None:
     assert parsed(f"{command} {short}").options == options
+
+
+@pytest.mark.parametrize(
+    ("line", "options"),
+    [
+        (f"{ARCHIVE} --until 06:00", {"until": "06:00"}),
+        (f"{ARCHIVE} --until=6:00 --until-complete", {"until": "6:00", "until_complete": True}),
+        (f"{ARCHIVE} --until --until 06:00", {"until": "06:00", "until_complete": True}),
+        (f"{PURGE} --all --until 23:59", {"everything": True, "until": "23:59"}),
+        (f"{PURGE} --all --until 2026-11-24T06:00+01:00", {"everything": True, "until": "2026-11-24T06:00+01:00"}),
+    ],
+)
+def test_until_means_a_time_where_one_follows(line: str, options: dict[str, Any]) -> None:
+    """WIN-1"""
+    assert parsed(line).options == options
+
+
+@pytest.mark.parametrize("value", ["24:00", "12:60", "2026-11-24", "2026-11-24T06:00", "1200"])
+def test_another_time_for_until_is_refused(value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert f"{value!r} is neither HH:MM nor" in usage_error(f"{ARCHIVE} --until {value}", capsys)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a:b", "-a", "a/b", "x" * 101])
+def test_a_run_id_that_is_no_name_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert "is not made of letters" in usage_error(f"{ARCHIVE} --run-id={shlex.quote(name)}", capsys)
 
 
 @pytest.mark.parametrize(

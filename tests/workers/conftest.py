@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redis import Redis as Client
 
 from tests.realcloud import RealCloud
 from tests.services import Redis
@@ -39,3 +40,11 @@ def site(realcloud: RealCloud, broker: Redis, tmp_path: Path) -> Site:
     broker.revive()
     broker.execute("FLUSHALL")
     return Site(realcloud, broker, tmp_path)
+
+
+@pytest.fixture
+def client(broker: Redis) -> Client:
+    """A connection to an empty Redis."""
+    client = Client.from_url(broker.url(), decode_responses=True)
+    client.flushall()
+    return client

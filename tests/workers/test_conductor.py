@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 from redis import Redis as Client
@@ -10,6 +10,7 @@ from redis import Redis as Client
 from jobs.action import Failure, FailureKind
 from jobs.db.archive_deleted_rows import Params
 from runs import conductor as module
+from runs import tally
 from runs.conductor import NO_WORKER, Conductor, Message, queue_of
 from runs.records import CellRef, Order, Phase, RunRecord
 from runs.redis_store import Claim, RedisStore
@@ -294,6 +295,85 @@ def test_a_cancelled_run_whose_worker_died_ends(stage: Stage, impatient: None) -
         token = stage.claim(run, A, sequence=message.sequence)
         stage.conductor.finish_cell(run, 0, A.uuid, token, None, complete=False)
     assert stage.record(run).state == "cancelled"
+
+
+# -- the maintenance window ------------------------------------------------------------------------------------------
+
+
+def closed(run: Order) -> Order:
+    """The same run, with a window that has closed."""
+    return replace(run, until=1.0)
+
+
+def test_what_nobody_works_on_ends_when_the_window_has_closed(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+    run = stage.start(closed(order(cells=(A, B, C))))
+    token = stage.claim(run, A)
+    stage.conductor.look_after(run.id, LEASE)
+    assert stage.states(run) == ["working", "done", "done"]
+    assert stage.store.record(run.id, 0, A.uuid, token, LEASE, ({}, moved(3))) == "closed"
+    stage.conductor.finish_cell(run, 0, A.uuid, token, None, complete=False)
+    ended = stage.record(run)
+    assert (ended.state, ended.exit_code) == ("window closed", 1)
+    assert audits(caplog)[-1] == "run r: its window closed before these were through: cell-a, cell-b, cell-c"
+
+
+def test_no_cell_has_its_turn_after_the_window_has_closed(stage: Stage) -> None:
+    run = stage.start(closed(order(params=TOTAL, cells=(A, B, C))))
+    assert stage.take() == []
+    assert (stage.record(run).state, stage.record(run).exit_code) == ("window closed", 0)
+
+
+def test_no_phase_follows_after_the_window_has_closed(stage: Stage) -> None:
+    run = stage.start(closed(order(purge=True)))
+    for cell in (A, B):
+        token = stage.claim(run, cell)
+        assert stage.store.record(run.id, 0, cell.uuid, token, LEASE, ({}, moved(5))) == "closed"
+        stage.conductor.finish_cell(run, 0, cell.uuid, token, None, complete=True)
+    assert (stage.record(run).phase, stage.record(run).exit_code) == (0, 1)
+
+
+# -- one run of each id ----------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_is_ordered_again_sends_nothing(stage: Stage) -> None:
+    run = stage.start(order())
+    stage.take()
+    assert not stage.conductor.start(run)
+    assert stage.take() == []
+    for cell in (A, B):
+        stage.work(run, cell, 5)
+    assert not stage.conductor.start(run)
+    assert stage.take() == []
+    assert stage.record(run).exit_code == 1
+
+
+# -- the books -------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_ends_enters_what_it_did_in_each_cell(stage: Stage) -> None:
+    run = stage.start(order(purge=True))
+    stage.work(run, A, 5)
+    stage.work(run, B, 3, failed=True)
+    for cell in (A, B):
+        stage.work(run, cell, 0, phase=1)
+    books = {name: value for name, value in stage.store.tally().items() if not name.startswith("duration")}
+    succeeded = {name for name in books if name.startswith(tally.SUCCESS)}
+    assert succeeded == {
+        tally.name(tally.SUCCESS, action, cell.uuid) for action, cell in ((ARCHIVE, A), (PURGE, A), (PURGE, B))
+    }
+    failed = {name: value for name, value in books.items() if name.startswith(tally.FAILED)}
+    assert failed == {
+        tally.name(tally.FAILED, ARCHIVE, A.uuid): 0,
+        tally.name(tally.FAILED, ARCHIVE, B.uuid): 1,
+        tally.name(tally.FAILED, PURGE, A.uuid): 0,
+        tally.name(tally.FAILED, PURGE, B.uuid): 0,
+    }
+
+
+def test_a_cell_that_was_not_begun_enters_nothing(stage: Stage) -> None:
+    run = stage.start(order(params=TOTAL, cells=(A, B)))
+    stage.work(run, A, 100)
+    assert {entry.rsplit(" ", 1)[1] for entry in stage.store.tally()} == {A.uuid}
 
 
 # -- looking after ---------------------------------------------------------------------------------------------------

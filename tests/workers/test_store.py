@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,20 +13,11 @@ from redis import Redis as Client
 from runs.records import CellRecord, CellState, Order
 from runs.redis_store import Claim, RedisStore, RunGone
 from tests.acceptance.program import until
-from tests.services import Redis
 from tests.workers.orders import A, B, C, moved, order
 
 LEASE = 60.0
 SHORT = 0.05
 FAR = 3600
-
-
-@pytest.fixture
-def client(broker: Redis) -> Client:
-    """A connection to an empty Redis."""
-    client = Client.from_url(broker.url(), decode_responses=True)
-    client.flushall()
-    return client
 
 
 @pytest.fixture
@@ -452,3 +444,67 @@ def test_a_worker_lives_until_it_rests_or_falls_silent(store: RedisStore) -> Non
     assert store.workers() == {"a:1": None, "b:2": {A.uuid}}
     store.rest("a:1")
     assert store.workers() == {"b:2": {A.uuid}}
+
+
+# -- one run of each id ----------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_created_once(store: RedisStore) -> None:
+    assert sorted(at_once(16, lambda _: store.create(order()))) == [False] * 15 + [True]
+
+
+def test_a_run_that_is_there_stays_as_it_is(store: RedisStore, run: Order) -> None:
+    claim(store, "t")
+    assert not store.create(order(cells=(C,)))
+    assert store.load("r").order == run
+    assert cell(store).leased
+
+
+# -- the maintenance window ------------------------------------------------------------------------------------------
+
+
+def closing(store: RedisStore, seconds: float) -> Order:
+    """A run whose window closes in so many seconds."""
+    return begin(store, replace(order(), until=time.time() + seconds))
+
+
+def test_who_works_learns_that_the_window_has_closed_and_what_was_done_is_kept(store: RedisStore) -> None:
+    closing(store, 0.3)
+    assert claim(store, "t").stopping == ""
+    assert not store.load("r").closed
+    until(lambda: record(store, "t", 5) == "closed")
+    assert store.load("r").state == "window closing"
+    assert cell(store).outcome == moved(5)
+
+
+def test_who_claims_learns_that_the_window_has_closed(store: RedisStore) -> None:
+    closing(store, -1)
+    assert claim(store, "t").stopping == "closed"
+
+
+def test_an_open_window_stops_nobody(store: RedisStore) -> None:
+    closing(store, 3600)
+    assert claim(store, "t").stopping == ""
+    assert record(store, "t", 5) == "kept"
+
+
+def test_a_run_that_ended_before_its_window_closed_is_finished(store: RedisStore) -> None:
+    run = closing(store, 0.5)
+    assert store.close(run, 0, [])
+    assert store.load("r").state == "finished"
+    until(lambda: time.time() > (run.until or 0))
+    assert store.load("r").state == "finished"
+
+
+# -- the books -------------------------------------------------------------------------------------------------------
+
+
+def test_the_books_count_steps_and_outlive_the_run(store: RedisStore, client: Client, run: Order) -> None:
+    claim(store, "t")
+    for rows in (5, 7, 0):
+        assert store.record("r", 0, A.uuid, "t", LEASE, ({}, moved(rows)), ("rows", rows)) == "kept"
+    assert store.record("r", 0, A.uuid, "somebody else", LEASE, ({}, moved(9)), ("rows", 9)) == "lost"
+    assert store.close(run, 1, [], {"duration": 1.5})
+    assert not store.close(run, 1, [], {"duration": 99})
+    client.delete("cellkeeper:run:r")
+    assert store.tally() == {"rows": 12, "duration": 1.5}

@@ -1,0 +1,175 @@
+"""``cellkeeper check``: what is well, what is not, and that nothing keeps it waiting."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import pytest
+from redis import Redis as Client
+
+from runs.redis_store import RedisStore
+from schedules.firings import Firings
+from tests.acceptance.program import Ended, call
+from tests.realcloud import RealCloud
+from tests.services import MariaDB, Redis
+
+SCHEDULE: Final = "\n[schedule]\nenabled = nightly_archive, weekly_purge\n"
+READER: Final = "reader"
+
+
+class Site(NamedTuple):
+    """A cloud with a Redis, in which signs of life can be put."""
+
+    cloud: RealCloud
+    config: Path
+    store: RedisStore
+    firings: Firings
+
+    def check(self, words: str = "", **env: str) -> Ended:
+        return call(f"check {words}", config=self.config, env=env)
+
+    def live(self, *cells: str) -> None:
+        """Signs of life of a beat, and of a worker that serves these cells; all of them unless named."""
+        self.store.beat("worker", [self.cloud.uuids[cell] for cell in cells] or None, 60)
+        self.firings.live("beat", 60)
+
+
+@pytest.fixture(scope="module")
+def broker() -> Iterator[Redis]:
+    with Redis(password="redis-secret") as server:
+        yield server
+
+
+@pytest.fixture
+def site(untouched: RealCloud, broker: Redis, tmp_path: Path) -> Site:
+    broker.execute("FLUSHALL")
+    config = untouched.config(tmp_path)
+    config.write_text(f"{config.read_text()}[celery]\nbroker_url = {broker.url()}\n{SCHEDULE}")
+    client = Client.from_url(broker.url(), decode_responses=True)
+    return Site(untouched, config, RedisStore(client, 3600), Firings(client))
+
+
+def problems(ended: Ended) -> dict[tuple[str, str], str]:
+    """What failed, by where and what."""
+    found = ended.document["findings"]
+    return {(one["where"], one["what"]): one["detail"] for one in found if one["verdict"] == "failed"}
+
+
+def test_all_is_well(site: Site) -> None:
+    site.live()
+    before = site.cloud.checksums()
+    ended = site.check("-f json")
+    assert (ended.code, ended.err, problems(ended)) == (0, "", {})
+    assert ended.document["exit_code"] == 0
+    cells = {cell["cell"]: cell for cell in ended.document["cells"]}
+    assert cells["cell1"]["deleted_rows_by_table"]["instances"] == 53
+    assert cells["cell1"]["oldest"].startswith("20")
+    assert cells["cell1"]["schema"].startswith("alembic_version ")
+    said = {(one["where"], one["what"]) for one in ended.document["findings"]}
+    assert {("API database", "grants"), ("Redis", "clock"), ("schedule", "beats"), ("cell3", "clock")} <= said
+    assert site.cloud.checksums() == before
+
+
+def test_the_table_has_a_line_for_each_cell_and_for_each_problem(site: Site) -> None:
+    site.live("cell0", "cell1", "cell2")
+    ended = site.check()
+    assert (ended.code, ended.err) == (1, "")
+    lines = [[word.strip() for word in line.split("|")[1:-1]] for line in ended.out.splitlines() if "| cell" in line]
+    backlogs = [line[0] for line in lines if line[1] == "backlog"]
+    assert backlogs == ["cell0", "cell1", "cell2", "cell3"]
+    assert ["cell3", "workers", "failed", "none serves it: start one with: cellkeeper worker"] in lines
+
+
+def test_without_a_broker_workers_and_schedule_are_not_asked_for(untouched: RealCloud, tmp_path: Path) -> None:
+    ended = call("check -f json", config=untouched.config(tmp_path))
+    assert (ended.code, problems(ended)) == (0, {})
+    assert {one["where"] for one in ended.document["findings"]} == {
+        "configuration", "API database", "cell0", "cell1", "cell2", "cell3",
+    }  # fmt: skip
+
+
+def test_the_sample_cloud_on_sqlite(untouched_sample: Path) -> None:
+    ended = call("check -f json", config=untouched_sample)
+    assert (ended.code, problems(ended)) == (0, {})
+
+
+@pytest.mark.parametrize(
+    ("env", "where", "what", "said"),
+    [
+        ({"OS_API_DATABASE__CONNECTION": ""}, "API database", "database", "No database is configured"),
+        (
+            {"OS_API_DATABASE__CONNECTION": "mysql+pymysql://nova:nova-secret@127.0.0.1:1/nova_api"},
+            "API database", "database", "cannot connect",
+        ),
+        ({"OS_CELERY__BROKER_URL": "redis://127.0.0.1:1/0"}, "Redis", "Redis", "Connection refused"),
+        ({"OS_SCHEDULE__ENABLED": "mine"}, "schedule", "entry", "mine: it has no cron"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_is_named(site: Site, env: dict[str, str], where: str, what: str, said: str) -> None:
+    site.live()
+    ended = site.check("-f json", **env)
+    assert (ended.code, ended.err) == (1, "")
+    assert list(problems(ended)) == [(where, what)]
+    assert said in problems(ended)[where, what]
+
+
+def test_without_a_beat_and_a_worker(site: Site) -> None:
+    ended = site.check("-f json")
+    assert ended.code == 1
+    cells = [(f"cell{number}", "workers") for number in range(4)]
+    assert list(problems(ended)) == [("schedule", "beats"), *cells]
+
+
+# -- cells that are not as they should be ----------------------------------------------------------------------------
+
+
+def reader(cloud: RealCloud, cell: str) -> str:
+    """The URL of a cell for a user who may only read."""
+    cloud.server.execute(f"CREATE USER IF NOT EXISTS {READER}@'%' IDENTIFIED BY '{MariaDB.PASSWORD}'")
+    cloud.server.execute(f"GRANT SELECT ON `{cell}`.* TO {READER}@'%'")
+    return cloud.server.url(cell, user=READER)
+
+
+def move(cloud: RealCloud, cell: str, url: str) -> None:
+    """Give the mapping of a cell another URL."""
+    cloud.rows(cloud.api, f"UPDATE cell_mappings SET database_connection = '{url}' WHERE name = '{cell}'")
+
+
+def test_cells_that_are_not_as_they_should_be(realcloud: RealCloud, tmp_path: Path) -> None:
+    move(realcloud, "cell0", realcloud.url("nova_cell9"))
+    move(realcloud, "cell1", realcloud.url(realcloud.api))
+    move(realcloud, "cell2", reader(realcloud, realcloud.cell2))
+    realcloud.rows(realcloud.cell3, "ALTER TABLE shadow_instances DROP COLUMN locked_by")
+    ended = call("check -f json", config=realcloud.config(tmp_path))
+    found = problems(ended)
+    assert ended.code == 1
+    assert {where for where, _ in found} == {"cell0", "cell1", "cell2", "cell3"}
+    assert "Unknown database" in found["cell0", "database"]
+    assert "no table to archive: is it a cell's database?" in found["cell1", "shadow tables"]
+    assert found["cell2", "grants"].startswith("missing: INSERT (INSERT command denied to user 'reader'")
+    assert "shadow_instances lacks the columns locked_by" in found["cell3", "shadow tables"]
+
+
+def test_cells_of_different_schemas_are_pointed_out(realcloud: RealCloud, tmp_path: Path) -> None:
+    realcloud.rows(realcloud.cell2, "UPDATE alembic_version SET version_num = 'older'")
+    ended = call("check -f json", config=realcloud.config(tmp_path))
+    (finding,) = [one for one in ended.document["findings"] if one["where"] == "cells"]
+    assert (ended.code, finding["verdict"]) == (0, "warning")
+    assert "alembic_version older: cell2" in finding["detail"]
+
+
+def test_a_cell_that_stays_silent_is_reported(realcloud: RealCloud, tmp_path: Path, silent_port: int) -> None:
+    move(realcloud, "cell2", f"mysql+pymysql://nova:{MariaDB.PASSWORD}@127.0.0.1:{silent_port}/nova_cell2")
+    ended = call("check -f json", config=realcloud.config(tmp_path))
+    assert ended.code == 1
+    assert "does not answer within 2 s" in problems(ended)["cell2", "database"]
+    assert "cell3" in {one["where"] for one in ended.document["findings"] if one["what"] == "backlog"}
+
+
+def test_a_server_that_hangs_in_the_middle_is_reported(realcloud: RealCloud, tmp_path: Path) -> None:
+    """All databases are on it: not even the cells are known."""
+    config = realcloud.config(tmp_path)
+    realcloud.server.pause()
+    ended = call("check -f json", config=config)
+    assert ended.code == 1
+    assert list(problems(ended)) == [("API database", "database")]
