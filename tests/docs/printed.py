@@ -5,6 +5,7 @@ import shlex
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Final
 
@@ -106,7 +107,7 @@ def commands(block: Block) -> Iterator[Printed]:
 
 def _code(following: tuple[str, ...]) -> int | None:
     """The exit code that a transcript shows behind a command."""
-    for line, result in zip(following, following[1:], strict=False):
+    for line, result in pairwise(following):
         if line.startswith(PROMPT):
             return int(result) if line == "$ echo $?" else None
     return None
