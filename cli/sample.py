@@ -27,7 +27,7 @@ class _Known(cfg.ConfigOpts):
     def register_opt(self, opt: Any, group: Any = None, cli: bool = False, **caching: Any) -> bool:
         section = self._section(getattr(group, "name", group) or "DEFAULT")
         is_new = bool(super().register_opt(opt, group, cli, **caching))
-        if is_new:
+        if opt not in section[1]:  # an OptGroup remembers options itself, beyond this configuration
             section[1].append(opt)
         return is_new
 
