@@ -3,8 +3,12 @@ PYTHON ?= python3
 PYTEST_OPTIONS ?=
 # Tests of fleets of workers: each waits for leases, graces and restarts.
 FLEET := $(addprefix tests/workers/test_,beat.py both_engines.py heal_allocations.py killed.py launch.py trouble.py)
-# Tests with targets of their own.
-APART := $(FLEET) tests/libvirtd tests/peers
+# Tests of a whole deployment, of all that the documents print, and those that look at Flower in a browser.
+DEPLOYMENT := tests/deploy/test_compose_runs.py
+DOCUMENTS := tests/docs/test_commands.py
+BROWSER := tests/browser
+# What has a target of its own.
+APART := $(FLEET) $(DEPLOYMENT) $(DOCUMENTS) $(BROWSER) tests/libvirtd tests/peers
 
 BIN := .venv/bin
 DEMO_READY := .venv/.ready
@@ -19,7 +23,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet --no-input
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: venv
 venv: $(TESTS_READY) ## make .venv with cellkeeper and what develops it (PYTHON=python3.12 chooses the Python)
@@ -45,6 +49,19 @@ test-libvirt: $(LIBVIRT_READY) services ## run the tests that ask a real libvirt
 test-peers: services $(PEERS_READY) ## run the tests with real Keystone and Neutron, installed into .tools/peers (minutes)
 	@$(BIN)/python -m pytest tests/peers $(PYTEST_OPTIONS)
 
+.PHONY: test-deploy
+test-deploy: $(TESTS_READY) services ## run every command of docker-compose.yml, without containers (minutes)
+	@$(BIN)/python -m pytest $(DEPLOYMENT) $(PYTEST_OPTIONS)
+
+.PHONY: test-docs
+test-docs: $(TESTS_READY) services ## run every command that README.md and docs/ print (minutes)
+	@$(BIN)/python -m pytest $(DOCUMENTS) $(PYTEST_OPTIONS)
+
+.PHONY: test-flower
+test-flower: $(TESTS_READY) ## look at Flower in a browser, with a run in progress and after (FLOWER_PICTURE=docs/flower.png)
+	@tools/install-services.sh browser
+	@$(BIN)/python -m pytest $(BROWSER) $(PYTEST_OPTIONS)
+
 .PHONY: test-fast
 test-fast: $(TESTS_READY) ## run the tests that need no server
 	@$(BIN)/python -m pytest tests/unit $(PYTEST_OPTIONS)
@@ -61,6 +78,10 @@ check: lint test ## lint and test
 .PHONY: bench
 bench: $(TESTS_READY) services ## measure what the README says about speed
 	@$(BIN)/python -m benchmarks
+
+.PHONY: config
+config: $(TESTS_READY) ## write the example configuration files anew from the code
+	@for name in nova cellkeeper; do $(BIN)/oslo-config-generator --config-file deploy/config/$$name.gen; done
 
 .PHONY: services
 services: | $(TESTS_READY) ## install the server programs that the tests need, where they are missing

@@ -10,6 +10,7 @@ import click
 
 from cli.api_db.commands import api_db
 from cli.db.commands import db
+from cli.flower import flower
 from cli.grammar import Category
 from cli.libvirt.commands import libvirt
 from cli.output import lost_output, put, say
@@ -35,6 +36,7 @@ cellkeeper.add_command(libvirt)
 cellkeeper.add_command(placement)
 cellkeeper.add_command(runs)
 cellkeeper.add_command(worker)
+cellkeeper.add_command(flower)
 cellkeeper.add_command(beat)
 cellkeeper.add_command(schedule)
 cellkeeper.add_command(check)

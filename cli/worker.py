@@ -12,10 +12,13 @@ from cli.output import say
 @click.option("--cells", cls=Option, new=True, metavar="NAME,...", default="", help="Serve these cells only.")
 @click.option("--concurrency", cls=Option, new=True, type=click.IntRange(min=1), metavar="N", help="Child processes.")
 @click.option("--name", cls=Option, new=True, metavar="NAME", help="Name of the worker; by default by host and cells.")
-def worker(cells: str, concurrency: int | None, name: str | None) -> int:
+@click.option("--ping", cls=Option, new=True, is_flag=True, help="Only ask that worker on this host whether it lives.")
+def worker(cells: str, concurrency: int | None, name: str | None, ping: bool) -> int:
     """Serve the queues of cells: of all of them, also of those mapped later, or of those named.
 
     Stop it with SIGTERM: it ends after the current slices, within seconds, and repeats nothing.
+
+    With --ping and the same --cells or --name it ends with 0 if the worker answers, else with 1.
     """
     from cli import configuration
     from workers import options, run
@@ -25,4 +28,9 @@ def worker(cells: str, concurrency: int | None, name: str | None) -> int:
         say("There is no broker: set broker_url in section [celery]")
         return 255
     names = [one.strip() for one in cells.split(",") if one.strip()]
-    return run.run_worker(conf, names, concurrency, name or f"{'-'.join(names) or 'all'}@{socket.gethostname()}")
+    node = name or f"{'-'.join(names) or 'all'}@{socket.gethostname()}"
+    if ping:
+        answers = run.ping(conf, node)
+        say(f"{node} {'answers' if answers else 'does not answer'}")
+        return 0 if answers else 1
+    return run.run_worker(conf, names, concurrency, node)

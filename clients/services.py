@@ -84,7 +84,7 @@ def _link(conf: cfg.ConfigOpts, kind: type[Service]) -> Adapter:
                 f"{kind.title} is not configured: set auth_type and its options in section [{group}] of nova.conf",
             )
         options = conf[group]
-        if not conf.debug:
+        if "debug" not in conf or not conf.debug:
             # It warns of each retry; what is an error in the end is told as one.
             logging.getLogger("keystoneauth.session").setLevel(logging.ERROR)
         session = loading.load_session_from_conf_options(conf, group, auth=auth, timeout=options.timeout or TIMEOUT)
@@ -106,6 +106,12 @@ def _link(conf: cfg.ConfigOpts, kind: type[Service]) -> Adapter:
 
 def _or(configured: object, default: object) -> object:
     return default if configured is None else configured
+
+
+def register_all(conf: cfg.ConfigOpts) -> None:
+    """Make the options of all services known."""
+    for group in SERVICE_TYPES:
+        register(conf, group)
 
 
 def register(conf: cfg.ConfigOpts, group: str) -> None:

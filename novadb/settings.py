@@ -16,6 +16,13 @@ PROGRAM: Final = "cellkeeper"
 
 CELLKEEPER = cfg.OptGroup("cellkeeper", "How cellkeeper itself works.")
 
+LIBVIRT_OPTIONS = [
+    cfg.StrOpt(
+        "connection_uri", default="",
+        help="The libvirt of a host, with {host} in the place of its name: qemu+tls://{host}/system.",
+    ),
+]  # fmt: skip
+
 CELLKEEPER_OPTIONS = [
     cfg.IntOpt(
         "concurrency", default=16, min=1,
@@ -79,6 +86,12 @@ CELLKEEPER_OPTIONS = [
     ),
 ]  # fmt: skip
 
+CONNECTIONS: Final = {
+    "database": "The URL of the database that is worked without --all-cells, such as "
+                "mysql+pymysql://USER:PASSWORD@HOST/nova_cell0. Its parts fill the templates in cell mappings.",
+    "api_database": "The URL of the API database, such as mysql+pymysql://USER:PASSWORD@HOST/nova_api.",
+}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Timeouts:
@@ -128,9 +141,9 @@ def load(
 
 def register(conf: cfg.ConfigOpts) -> None:
     """Make the options known that cellkeeper reads."""
-    conf.register_opts([cfg.StrOpt("connection", secret=True)], group="database")
-    conf.register_opts([cfg.StrOpt("connection", secret=True)], group="api_database")
-    conf.register_opts([cfg.StrOpt("connection_uri", default="")], group="libvirt")
+    for group, text in CONNECTIONS.items():
+        conf.register_opts([cfg.StrOpt("connection", secret=True, help=text)], group=group)
+    conf.register_opts(LIBVIRT_OPTIONS, group="libvirt")
     conf.register_group(CELLKEEPER)
     conf.register_opts(CELLKEEPER_OPTIONS, group=CELLKEEPER)
 

@@ -1,14 +1,14 @@
 #!/bin/bash
 # Installs what the tests need of the system and do not find: the programs of MariaDB and Redis, and what the extra
-# `libvirt` is compiled with; with the argument `hypervisor`, a libvirtd and a QEMU as well. The tests start servers of
-# their own; no service is started or changed here.
+# `libvirt` is compiled with; with the word `browser` or `hypervisor` behind it, a browser, or a libvirtd and a QEMU, as
+# well. The tests start servers of their own; no service is started or changed here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # Servers are not always on the PATH of a plain user.
 export PATH="$PATH:/usr/sbin:/usr/local/sbin:/usr/libexec:$PWD/.venv/bin"
+with=${1:-}
 linked_redis=.venv/bin/redis-server
-wanted=${1:-}
 
 main() {
     python=$(command -v .venv/bin/python || command -v "${PYTHON:-python3}") || fail "There is no ${PYTHON:-python3}"
@@ -30,18 +30,25 @@ main() {
 
 find_missing() {
     missing=() packages=()
+    if [ "$with" = browser ]; then
+        has chromium chromedriver || need "chromium with chromedriver" chromium chromium-driver
+    fi
     # Its installation script calls a program that Debian packs with the client.
     has mariadbd mariadb-install-db my_print_defaults ||
         need "mariadbd with mariadb-install-db" mariadb-server-core mariadb-client-core
     # Debian's package redis-server would start a service, this one has the same program under another name.
     has redis-server || need "redis-server" redis-tools
+    # What looks at the units of deploy/systemd, and what gives the services of the compose file a network of their own.
+    has systemd-analyze || need "systemd-analyze" systemd
+    has ip || need "ip" iproute2
+    has unshare nsenter || need "unshare and nsenter" util-linux
     if ! "$python" -c "import libvirt" 2>/dev/null; then
         has gcc || need "gcc" gcc libc6-dev
         has pkg-config || need "pkg-config" pkg-config
         { has pkg-config && pkg-config --exists libvirt; } || need "the headers of libvirt" libvirt-dev
         has_python_headers || need "the headers of $("$python" --version)" "$(python_headers)"
     fi
-    if [ "$wanted" = hypervisor ]; then
+    if [ "$with" = hypervisor ]; then
         has libvirtd || need "libvirtd" libvirt-daemon libvirt-daemon-driver-qemu
         has qemu-system-x86_64 || need "qemu-system-x86_64" qemu-system-x86
     fi

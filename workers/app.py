@@ -22,8 +22,9 @@ from jobs.action import Target
 from jobs.actions import ACTIONS
 from novadb import settings
 from novadb.errors import DatabaseProblem, NotConfigured
-from runs.conductor import Conductor, Message, queue_of
+from runs.conductor import Conductor, Message, outcome_of, queue_of
 from runs.records import FORMAT
+from runs.redis_store import RunGone
 from runs.slices import SliceLimits, SliceWorker
 from runs.targets import api_database, mapped_cells, targets
 from workers import options
@@ -90,9 +91,24 @@ def configure_worker(**_: Any) -> None:
 
 
 def send(message: Message) -> None:
-    """Put a message into its cell's queue."""
-    name = queue_of(message.cell)
-    app.send_task(message.action, kwargs=asdict(message), queue=name, retry=True)
+    """Put a message into its cell's queue, in words that Flower shows instead of its fields."""
+    told = {"argsrepr": message.label, "kwargsrepr": _in_words(message)}
+    app.send_task(message.action, kwargs=asdict(message), queue=queue_of(message.cell), retry=True, **told)
+
+
+def _in_words(message: Message) -> str:
+    """What a slice is, for people: its run, what was done in its cell before, and where it goes on."""
+    place = f"slice {message.sequence + 1} of run {message.run}"
+    if not message.sequence:
+        return place
+    try:
+        record = conductor().store.load(message.run, message.phase)
+    except RunGone:
+        return place
+    cell = next(cell for cell in record.cells if cell.ref.uuid == message.cell)
+    rows = outcome_of(ACTIONS[message.action], cell).rows
+    at = "".join(f", {name} {value}" for name, value in (cell.cursor or {}).items() if value)
+    return f"rows so far: {rows:,}{at}; {place}"
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The section ``[celery]`` of the configuration."""
+"""The sections ``[celery]`` and ``[flower]`` of the configuration."""
 
 from typing import Any, Final, cast
 
@@ -29,6 +29,26 @@ OPTIONS: Final = [
     ),
 ]  # fmt: skip
 
+FLOWER_GROUP: Final = cfg.OptGroup("flower", "The web page that shows workers and tasks: cellkeeper flower.")
+
+FLOWER_OPTIONS: Final = [
+    cfg.StrOpt("user", default="cellkeeper", help="The name to log in with."),
+    cfg.StrOpt("password", secret=True, help="The password to log in with. Without one, Flower does not start."),
+    cfg.StrOpt(
+        "address", default="127.0.0.1",
+        help="Where to listen. The password travels in the open without TLS: beyond this host, give cert_file and "
+             "key_file, or put a proxy with TLS in front.",
+    ),
+    cfg.PortOpt("port", default=5555, help="The port to listen on."),
+    cfg.StrOpt("url_prefix", default="", help="The path under which a proxy publishes it, as in /flower."),
+    cfg.StrOpt("cert_file", help="The certificate to serve TLS with, in PEM."),
+    cfg.StrOpt("key_file", help="The private key of cert_file."),
+    cfg.BoolOpt(
+        "read_only", default=True,
+        help="Whether Flower only shows. Otherwise whoever logs in can also send tasks and stop workers.",
+    ),
+]  # fmt: skip
+
 PATIENCE: Final = 10  # tries, over some 20 seconds, before a store that is away is an error
 
 
@@ -36,6 +56,13 @@ def register(conf: cfg.ConfigOpts) -> None:
     """Make the options known."""
     conf.register_group(GROUP)
     conf.register_opts(OPTIONS, group=GROUP)
+
+
+def register_flower(conf: cfg.ConfigOpts) -> None:
+    """Make the options of Flower known, and those of the workers that it shows."""
+    register(conf)
+    conf.register_group(FLOWER_GROUP)
+    conf.register_opts(FLOWER_OPTIONS, group=FLOWER_GROUP)
 
 
 def store(conf: cfg.ConfigOpts) -> RedisStore:

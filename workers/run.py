@@ -2,13 +2,17 @@
 
 import logging
 from collections.abc import Sequence
+from typing import Final
 from urllib.parse import urlsplit
 
 from oslo_config import cfg
 
 from workers import app as application
+from workers import options
 
 LOG = logging.getLogger("cellkeeper.worker")
+
+PATIENCE: Final = 5.0  # seconds for a worker to answer
 
 
 def run_worker(conf: cfg.ConfigOpts, cells: Sequence[str], concurrency: int | None, node: str) -> int:
@@ -25,6 +29,17 @@ def run_worker(conf: cfg.ConfigOpts, cells: Sequence[str], concurrency: int | No
     words = ["worker", f"--hostname={node}", "--loglevel=INFO", "--events", "--queues=cellkeeper", "--without-mingle"]
     app.worker_main(words + ([f"--concurrency={concurrency}"] if concurrency else []))
     return 0
+
+
+def ping(conf: cfg.ConfigOpts, node: str) -> bool:
+    """Whether a worker answers.
+
+    :param node: its name in Celery
+    :raises RedisError: the broker cannot be used
+    """
+    options.check(conf)
+    application.configure(conf)
+    return bool(application.app.control.ping([node], timeout=PATIENCE))
 
 
 def warn_of_open_redis(conf: cfg.ConfigOpts) -> None:

@@ -1,0 +1,1 @@
+"""What the documents print: commands that run, options and files that exist."""

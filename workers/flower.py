@@ -1,0 +1,73 @@
+"""Flower for our workers: with a password, read only, in words."""
+
+import asyncio
+import logging
+import signal
+import ssl
+from typing import Any, Final
+
+from flower import command
+from flower.app import Flower
+from flower.options import options as flower_options
+from flower.urls import settings
+from flower.views.monitor import Metrics
+from oslo_config import cfg
+from tornado.web import authenticated
+
+from workers import app as application
+
+COLUMNS: Final = "name,args,kwargs,state,result,received,runtime,worker"
+
+
+class ClosedMetrics(Metrics):  # type: ignore[misc]
+    """Flower's numbers for those who know the password; Flower itself shows them to everybody."""
+
+    @authenticated
+    async def get(self) -> None:
+        await super().get()
+
+
+def run_flower(conf: cfg.ConfigOpts) -> None:
+    """Serve Flower until a signal ends it.
+
+    The password goes from our configuration to Flower's in this process: Flower's own ways, its command line and its
+    environment, can be seen from outside.
+
+    :param conf: an empty password: everybody may look
+    :raises OSError: the address is taken, or the certificate cannot be used
+    """
+    application.configure(conf)
+    own = conf.flower
+    prefix = own.url_prefix.strip("/")
+    chosen: dict[str, Any] = {
+        "address": own.address,
+        "port": own.port,
+        "basic_auth": [f"{own.user}:{own.password}"] if own.password else [],
+        "url_prefix": prefix or None,
+        "read_only": own.read_only,
+        "tasks_columns": COLUMNS,
+    }
+    for name, value in chosen.items():
+        setattr(flower_options, name, value)
+    command.extract_settings()
+    flower = Flower(capp=application.app, options=flower_options, **settings | {"ssl_options": _tls(own)})
+    # Rules that are added go before those that are there.
+    flower.add_handlers(".*", [(f"/{prefix}/metrics" if prefix else "/metrics", ClosedMetrics)])
+    logging.getLogger("tornado.access").setLevel(logging.WARNING)
+    flower.start_http_server()
+    _serve(flower)
+
+
+def _tls(own: Any) -> ssl.SSLContext | None:
+    if not own.cert_file:
+        return None
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(own.cert_file, own.key_file)
+    return context
+
+
+def _serve(flower: Flower) -> None:
+    loop: asyncio.AbstractEventLoop = flower.io_loop.asyncio_loop
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, flower.stop)
+    flower.start()
