@@ -63,12 +63,14 @@ class Limits:
 class Target:
     """A cell to work on, and what the work may reach beside it.
 
-    :ivar api: the API database, or None where the action does without
+    :ivar api: the API database, why it cannot be used, or None where the action does without
+    :ivar walked: the cells that the stock tool walks from here, where it is the cell of the configuration alone
     """
 
     cell: Cell
-    api: Database | None
+    api: "Database | ApiDatabaseProblem | None"
     limits: Limits = Limits()
+    walked: tuple[Cell, ...] = ()
 
     @property
     def database(self) -> Database:
@@ -83,10 +85,12 @@ class Target:
     def need_api(self) -> Database:
         """The API database of an action that cannot do without.
 
-        :raises ApiDatabaseProblem: there is none
+        :raises ApiDatabaseProblem: there is none, or it cannot be used
         """
         if self.api is None:
             raise ApiDatabaseProblem("The API database is not configured")
+        if isinstance(self.api, ApiDatabaseProblem):
+            raise self.api
         return self.api
 
 

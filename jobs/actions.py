@@ -3,9 +3,12 @@
 from typing import Any, Final
 
 from jobs.action import Action
-from jobs.db import archive_deleted_rows, backlog, purge
+from jobs.db import archive_deleted_rows, backlog, online_data_migrations, purge
 
 ACTIONS: Final[dict[str, Action[Any, Any]]] = {
     action.name: action
-    for action in (archive_deleted_rows.ACTION, purge.ACTION, backlog.ARCHIVE, backlog.PURGE)
+    for action in (
+        archive_deleted_rows.ACTION, purge.ACTION, backlog.ARCHIVE, backlog.PURGE,
+        online_data_migrations.ACTION,
+    )
 }  # fmt: skip
