@@ -38,7 +38,7 @@ class Params:
     """
 
     max_count: int | None = None
-    defaults: Defaults = Defaults()
+    defaults: Defaults = field(default_factory=Defaults)
 
 
 @dataclass(frozen=True)

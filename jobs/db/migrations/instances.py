@@ -16,6 +16,7 @@ from jobs.db.migrations.migration import (
     fill,
     next_after,
     nova_table,
+    pairs,
 )
 
 INSTANCES: Final = nova_table("instances", "uuid", "host", "node", "availability_zone", "compute_id")
@@ -23,8 +24,8 @@ NODES: Final = nova_table("compute_nodes", "host", "hypervisor_hostname", "delet
 AGGREGATE_HOSTS: Final = nova_table("aggregate_hosts", "host", "aggregate_id")
 AGGREGATE_METADATA: Final = nova_table("aggregate_metadata", "key", "value", "aggregate_id")
 
-NO_HOST: Final = "no host, as in cell0 or while shelved: there is nothing to fill in"
-NO_NODE: Final = "no compute node, not even a deleted one, has their host and node"
+NO_HOST: Final = "instances without a host, as in cell0 or while shelved: they have no compute node"
+NO_NODE: Final = "instances whose host and node no compute node has, not even a deleted one"
 
 
 def set_availability_zones(place: Place, size: int, after: int) -> Batch:
@@ -32,7 +33,7 @@ def set_availability_zones(place: Place, size: int, after: int) -> Batch:
     due = select(INSTANCES.c.id, INSTANCES.c.host).where(
         INSTANCES.c.id > after, INSTANCES.c.availability_zone.is_(None), INSTANCES.c.host.is_not(None)
     )
-    hosts = {number: host for number, host in place.cell.execute(due.order_by(INSTANCES.c.id).limit(size))}
+    hosts = pairs(place.cell, due.order_by(INSTANCES.c.id).limit(size))
     place.rollback()
     zones = zones_of(place.api, set(hosts.values())) if hosts else {}
     values = {number: zones.get(host, place.defaults.zone) for number, host in hosts.items()}
@@ -54,7 +55,7 @@ def zones_of(api: ApiConnection, hosts: Iterable[str]) -> dict[str, str]:
         .order_by(AGGREGATE_HOSTS.c.aggregate_id.desc())
     )
     with api.transaction() as connection:
-        return {host: zone for host, zone in connection.execute(zones)}
+        return pairs(connection, zones)
 
 
 SAME_NODE: Final[ColumnElement[bool]] = and_(
@@ -71,7 +72,7 @@ def set_compute_ids(place: Place, size: int, after: int) -> Batch:
     Only instances whose node is known come under the limit: the others would take up every batch for ever.
     """
     due = select(INSTANCES.c.id, NODE).where(INSTANCES.c.id > after, INSTANCES.c.compute_id.is_(None), NODE_IS_KNOWN)
-    nodes = {number: node for number, node in place.cell.execute(due.order_by(INSTANCES.c.id).limit(size))}
+    nodes = pairs(place.cell, due.order_by(INSTANCES.c.id).limit(size))
     done = fill(place.cell, INSTANCES, "compute_id", nodes)
     place.cell.commit()
     tally, following = Tally(len(nodes), done), next_after(list(nodes), size)
@@ -89,7 +90,7 @@ def _without_node(cell: Connection) -> Tally:
         count = cell.execute(select(func.count()).select_from(INSTANCES).where(lacking)).scalar_one()
         if count:
             named = cell.execute(select(INSTANCES.c.uuid).where(lacking).order_by(INSTANCES.c.id).limit(NAMED))
-            tally += Tally(count, left={reason: Left(count, tuple(f"instance {uuid}" for uuid in named.scalars()))})
+            tally += Tally(count, left={reason: Left(count, tuple(named.scalars()))})
     return tally
 
 

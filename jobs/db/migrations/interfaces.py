@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, Connection, and_, delete, insert, or_, select, true, update
 from sqlalchemy.exc import IntegrityError
 
-from jobs.db.migrations.migration import CHUNK, FAKE, Batch, Migration, Place, Tally, left_for, nova_table, now
+from jobs.db.migrations.migration import CHUNK, FAKE, Batch, Migration, Place, Tally, left_for, nova_table, now, pairs
 from jobs.retry import TryAgain
 from novadb.errors import DatabaseProblem
 
@@ -40,13 +40,14 @@ OF_EVERY_INSTANCE: Final = {
 LIVE: Final[ColumnElement[bool]] = and_(
     INSTANCES.c.deleted == 0,
     or_(INSTANCES.c.vm_state.is_(None), INSTANCES.c.vm_state != "soft-delete"),
+    or_(INSTANCES.c.hidden.is_(None), INSTANCES.c.hidden == 0),  # the other half of a move between cells is
     INSTANCES.c.uuid != FAKE,
 )
 IN_ORDER: Final = (INSTANCES.c.created_at, INSTANCES.c.id)
 
-UNREADABLE: Final = "the cache of their network cannot be read"
-TOO_MANY: Final = "more interfaces than in the cache of their network: perhaps one is being attached"
-TAKEN: Final = "virtual_interfaces has one of their ports for another instance"
+UNREADABLE: Final = "instances whose network cache cannot be read"
+TOO_MANY: Final = "instances with more interfaces than their network cache lists: perhaps one is being attached"
+TAKEN: Final = "instances one of whose ports is another instance's, too"
 
 
 class Port(NamedTuple):
@@ -92,7 +93,7 @@ def rebuild_interfaces(place: Place, size: int, _after: int) -> Batch:
         look.checked - sum(map(len, look.left.values())), len(look.rebuild), unseen=len(uuids) == size < CHUNK
     )
     for reason, instances in look.left.items():
-        tally += left_for(reason, (f"instance {uuid}" for uuid in instances))
+        tally += left_for(reason, instances)
     return Batch(tally, 0 if len(uuids) == CHUNK else None)
 
 
@@ -115,7 +116,7 @@ def _behind_marker(cell: Connection) -> ColumnElement[bool]:
 def _look(cell: Connection, uuids: Sequence[str]) -> Look:
     """Compare the interfaces of instances with the caches of their networks."""
     cached = select(CACHES.c.instance_uuid, CACHES.c.network_info)
-    caches = dict(map(tuple, cell.execute(cached.where(CACHES.c.instance_uuid.in_(uuids), CACHES.c.deleted == 0))))
+    caches = pairs(cell, cached.where(CACHES.c.instance_uuid.in_(uuids), CACHES.c.deleted == 0))
     known = _interfaces(cell, INTERFACES.c.instance_uuid.in_(uuids))
     checked, rebuild, left = 0, {}, defaultdict(list)
     for uuid in uuids:
@@ -177,7 +178,7 @@ def _rebuild(cell: Connection, rebuild: Mapping[str, list[Port]]) -> None:
     if not rebuild:
         return
     old = and_(INTERFACES.c.instance_uuid.in_(list(rebuild)), INTERFACES.c.deleted == 0)
-    tags = dict(map(tuple, cell.execute(select(INTERFACES.c.uuid, INTERFACES.c.tag).where(old))))
+    tags = pairs(cell, select(INTERFACES.c.uuid, INTERFACES.c.tag).where(old))
     cell.execute(update(INTERFACES).where(old).values(deleted=INTERFACES.c.id, deleted_at=now()))
     new = [
         {"uuid": port.uuid, "address": port.address, "instance_uuid": uuid, "tag": tags.get(port.uuid)}
@@ -204,7 +205,7 @@ def _make_fake_instance(cell: Connection) -> None:
 
 
 def _set_marker(cell: Connection, uuid: str) -> None:
-    """Note the last instance that was looked at, in the form of the stock tool: the tag of an interface that is none."""
+    """Note the last instance that was looked at, as the stock tool does: in the tag of an interface that is none."""
     cell.execute(delete(INTERFACES).where(INTERFACES.c.instance_uuid == FAKE))
     marker: dict[str, Any] = {"uuid": FAKE, "instance_uuid": FAKE, "address": f"ff:ff:ff:ff:ff:ff/{FAKE}", "tag": uuid}
     cell.execute(insert(INTERFACES).values(created_at=now(), deleted=0, **marker))
@@ -213,7 +214,7 @@ def _set_marker(cell: Connection, uuid: str) -> None:
 FILL_VIRTUAL_INTERFACE_LIST: Final = Migration(
     "fill_virtual_interface_list",
     rebuild_interfaces,
-    cell_columns=("virtual_interfaces.tag",),
+    cell_columns=("virtual_interfaces.tag", "instances.hidden"),
     walks=True,
     looks=True,
 )

@@ -1,6 +1,5 @@
 """Instance mappings of the API database that lack what their instance in the cell tells."""
 
-from collections.abc import Collection
 from itertools import islice
 from typing import Any, Final
 
@@ -18,6 +17,7 @@ from jobs.db.migrations.migration import (
     fill,
     left_for,
     nova_table,
+    pairs,
 )
 
 MAPPINGS: Final = nova_table(
@@ -29,17 +29,17 @@ CELLS: Final = nova_table("cell_mappings")
 Mapped = list[tuple[int, str]]
 """Mappings: id and instance uuid."""
 
-NOT_SCHEDULED: Final = "mapped to no cell: not scheduled yet, or never"
-NO_INSTANCE: Final = "their instance is not in the cell: it is being built, or was archived without its mapping"
-NO_USER: Final = "their instance has no user"
+NOT_SCHEDULED: Final = "mappings of instances that are in no cell: not scheduled yet, or never"
+NO_INSTANCE: Final = "mappings of instances that are not in their cell: being built, or archived without the mapping"
+NO_USER: Final = "mappings of instances without a user"
 
 
 def set_queued_for_delete(place: Place, size: int, after: int) -> Batch:
     """Mark mappings whose instance is deleted or soft-deleted as queued for deletion, all others as not."""
     mapped = _lacking(place, "queued_for_delete", size, after)
     gone = or_(INSTANCES.c.deleted != 0, INSTANCES.c.vm_state == "soft-delete")
-    deleted = {uuid for uuid, is_gone in _of_instances(place, mapped, case((gone, 1), else_=0)) if is_gone}
-    done = _write(place, "queued_for_delete", {number: int(uuid in deleted) for number, uuid in mapped})
+    deleted = _of_instances(place, mapped, case((gone, 1), else_=0))
+    done = _write(place, "queued_for_delete", {number: deleted.get(uuid, 0) for number, uuid in mapped})
     return Batch(Tally(len(mapped), done), mapped[-1][0] if len(mapped) == size else None)
 
 
@@ -49,16 +49,14 @@ def set_user_ids(place: Place, size: int, after: int) -> Batch:
     So many mappings are looked at that the ones without an instance take no room from the others.
     """
     mapped = _lacking(place, "user_id", CHUNK, after, MAPPINGS.c.project_id != FAKE)
-    users = dict(_of_instances(place, mapped, INSTANCES.c.user_id))
+    users = _of_instances(place, mapped, INSTANCES.c.user_id)
     values = dict(islice(((number, users[uuid]) for number, uuid in mapped if users.get(uuid)), size))
     done = _write(place, "user_id", values)
     if len(values) == size:  # what lies behind is looked at next time
         mapped = [(number, uuid) for number, uuid in mapped if number <= max(values)]
     tally = Tally(len(values), done)
-    tally += left_for(NO_INSTANCE, (f"mapping of instance {uuid}" for _, uuid in mapped if uuid not in users))
-    tally += left_for(
-        NO_USER, (f"mapping of instance {uuid}" for _, uuid in mapped if uuid in users and not users[uuid])
-    )
+    tally += left_for(NO_INSTANCE, (uuid for _, uuid in mapped if uuid not in users))
+    tally += left_for(NO_USER, (uuid for _, uuid in mapped if uuid in users and not users[uuid]))
     if len(values) == size or len(mapped) == CHUNK:
         return Batch(tally, mapped[-1][0])
     return Batch(tally + _not_scheduled(place), None)
@@ -78,12 +76,12 @@ def _lacking(place: Place, name: str, size: int, after: int, *more: ColumnElemen
         return [(number, uuid) for number, uuid in api.execute(lacking)]
 
 
-def _of_instances(place: Place, mapped: Mapped, what: ColumnElement[Any]) -> Collection[tuple[str, Any]]:
-    """Of each mapped instance that is in the cell, its uuid and something of it. The cell is asked for nothing in vain."""
+def _of_instances(place: Place, mapped: Mapped, what: ColumnElement[Any]) -> dict[str, Any]:
+    """By uuid, something of each mapped instance that is in the cell. A cell without any is not asked."""
     if not mapped:
-        return []
+        return {}
     wanted = select(INSTANCES.c.uuid, what).where(INSTANCES.c.uuid.in_(sorted(uuid for _, uuid in mapped)))
-    found = [(uuid, value) for uuid, value in place.cell.execute(wanted)]
+    found = pairs(place.cell, wanted)
     place.rollback()
     return found
 
@@ -103,7 +101,7 @@ def _not_scheduled(place: Place) -> Tally:
             return Tally()
         count = api.execute(select(func.count()).select_from(MAPPINGS).where(*lacking)).scalar_one()
         named = api.execute(select(MAPPINGS.c.instance_uuid).where(*lacking).order_by(MAPPINGS.c.id).limit(NAMED))
-        names = tuple(f"mapping of instance {uuid}" for uuid in named.scalars())
+        names = tuple(named.scalars())
     return Tally(count, left={NOT_SCHEDULED: Left(count, names)}) if count else Tally()
 
 

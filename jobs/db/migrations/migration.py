@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, Final, Self
 
-from sqlalchemy import Connection, DateTime, TableClause, case, column, select, table, update
+from sqlalchemy import Connection, DateTime, Select, TableClause, case, column, select, table, update
 
 from jobs.action import Target
 from jobs.api_connection import ApiConnection
@@ -194,6 +194,11 @@ def nova_table(name: str, *columns: str) -> TableClause:
 def now() -> datetime:
     """The time for Nova's columns: UTC, without zone. Its columns hold seconds, and the server would round them up."""
     return datetime.now(UTC).replace(tzinfo=None, microsecond=0)
+
+
+def pairs(connection: Connection, statement: Select[Any]) -> dict[Any, Any]:
+    """The rows of a statement that selects two columns, by the first."""
+    return {first: second for first, second in connection.execute(statement)}  # noqa: C416 - rows are no tuples to mypy
 
 
 def without_value(connection: Connection, rows: TableClause, name: str, after: int, size: int, *more: Any) -> list[int]:

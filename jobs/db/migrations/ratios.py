@@ -4,7 +4,7 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, func, or_, select, update
 
-from jobs.db.migrations.migration import Batch, Migration, Place, Tally, next_after, now, nova_table
+from jobs.db.migrations.migration import Batch, Migration, Place, Tally, next_after, nova_table, now
 
 COLUMNS: Final = ("cpu_allocation_ratio", "ram_allocation_ratio", "disk_allocation_ratio")
 NODES: Final = nova_table("compute_nodes", "deleted", *COLUMNS)
