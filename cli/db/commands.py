@@ -123,8 +123,8 @@ def online_data_migrations(**options: Any) -> int:
     \b
     Return codes:
       0    No (further) updates are possible.
-      1    Some updates were completed successfully; not all may have succeeded.
-      2    Some updates generated errors, and no other migrations were able to take effect.
+      1    Some updates were completed; not all may have succeeded.
+      2    Some updates generated errors, and no others took effect.
       127  Invalid input was provided.
       255  An unexpected error occurred.
     """
