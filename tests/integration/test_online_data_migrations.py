@@ -3,6 +3,7 @@
 What they leave is compared with what the stock tool left of the same, and with rules where it is wrong.
 """
 
+import itertools
 import random
 import signal
 from collections.abc import Sequence
@@ -68,7 +69,7 @@ def test_all_cells_at_once_leave_what_the_stock_tool_leaves(unmigrated: RealClou
     found = migrations_of(ended.data)
     assert sum(cell["populate_queued_for_delete"][1] for cell in found.values()) == 179
     # Mappings of no cell are counted once, for the first one: not by each, and not by none.
-    assert [cell["populate_user_id"][0] - cell["populate_user_id"][1] for cell in found.values()] == [1, 0, 0, 2]
+    assert [cell["populate_user_id"][0] - cell["populate_user_id"][1] for cell in found.values()] == [3, 0, 0, 0]
     assert_nothing_is_left_to_do(program)
 
 
@@ -87,17 +88,15 @@ def test_a_cell_at_a_time_leaves_what_the_stock_tool_leaves(unmigrated: RealClou
 
 def test_many_calls_with_a_budget_come_to_the_same_end(unmigrated: RealCloud, program: Program) -> None:
     """A script calls while it says 1; no call changes more than it may, and none is starved."""
-    code, total = PARTIAL, 0
-    for budget in (1, 7, 40, 3, *[250] * 20):
-        if code == COMPLETE:
-            break
+    for budget in itertools.chain([3, 60], itertools.repeat(900)):
         ended = program.run(*ALL, "--max-count", str(budget), "-f", "json")
         done = sum(done for cell in migrations_of(ended.data).values() for _, done in cell.values())
         assert ended.err == ""
         assert done <= budget
-        assert ended.code == PARTIAL or done == 0
-        code, total = ended.code, total + done
-    assert code == COMPLETE
+        if ended.code == COMPLETE:
+            break
+        assert ended.code == PARTIAL
+    assert done == 0
     assert look(unmigrated) == recorded()
 
 
@@ -180,23 +179,20 @@ def test_limits_that_the_api_database_has_stay_and_hold_up_no_others(realcloud: 
 @pytest.mark.parametrize(
     ("moment", "numbers"),
     [
-        (Moment.CELL_COMMIT, range(0, 40, 9)),
-        (Moment.API_COMMIT, range(0, 24, 5)),
-        (Moment.CELL_STATEMENT, (20, 45, 80, 120)),
+        (Moment.CELL_COMMIT, (4, 11, 24)),
+        (Moment.API_COMMIT, (2, 9)),
+        (Moment.CELL_STATEMENT, (40, 90)),
     ],
     ids=lambda value: value.value if isinstance(value, Moment) else "",
 )
 def test_killed_in_the_middle_and_run_again_the_result_is_the_same(
     unmigrated: RealCloud, program: Program, moment: Moment, numbers: Sequence[int]
 ) -> None:
-    kills = 0
     for number in numbers:
         with program.start_and_kill(moment, number, *ALL) as run:
-            kills += run.end().code == -signal.SIGKILL
-    assert kills >= 2, "it was too late"
+            assert run.end().code == -signal.SIGKILL
     assert program.run(*ALL).code == COMPLETE
     assert look(unmigrated) == recorded()
-    assert_nothing_is_left_to_do(program)
 
 
 def test_two_runs_at_once_do_nothing_twice(unmigrated: RealCloud, program: Program, tmp_path: Path) -> None:
