@@ -53,7 +53,8 @@ def set_user_ids(place: Place, size: int, after: int) -> Batch:
     values = dict(islice(((number, users[uuid]) for number, uuid in mapped if users.get(uuid)), size))
     done = _write(place, "user_id", values)
     if len(values) == size:  # what lies behind is looked at next time
-        mapped = [(number, uuid) for number, uuid in mapped if number <= max(values)]
+        last = max(values)
+        mapped = [(number, uuid) for number, uuid in mapped if number <= last]
     tally = Tally(len(values), done)
     tally += left_for(NO_INSTANCE, (uuid for _, uuid in mapped if uuid not in users))
     tally += left_for(NO_USER, (uuid for _, uuid in mapped if uuid in users and not users[uuid]))

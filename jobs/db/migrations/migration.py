@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any, Final, Self
 
-from sqlalchemy import Connection, DateTime, Select, TableClause, case, column, select, table, update
+from sqlalchemy import Connection, DateTime, Select, TableClause, TextClause, bindparam, column, select, table, text
 
 from jobs.action import Target
 from jobs.api_connection import ApiConnection
@@ -218,10 +218,21 @@ def fill(connection: Connection, rows: TableClause, name: str, values: Mapping[i
     """
     if not values:
         return 0
-    filled = {name: case(dict(sorted(values.items())), value=rows.c.id), "updated_at": now()}
-    return connection.execute(
-        update(rows).where(rows.c.id.in_(sorted(values)), rows.c[name].is_(None)).values(filled)
-    ).rowcount
+    ordered = sorted(values.items())
+    bound: dict[str, Any] = {"now": now()}
+    for number, (key, value) in enumerate(ordered):
+        bound |= {f"k{number}": key, f"v{number}": value}
+    return connection.execute(_filling(rows.name, name, len(ordered)), bound).rowcount
+
+
+@lru_cache(maxsize=32)
+def _filling(table: str, name: str, size: int) -> TextClause:
+    """The statement that fills so many rows. As text it is compiled once for all batches of a size."""
+    values = " ".join(f"WHEN :k{number} THEN :v{number}" for number in range(size))
+    keys = ", ".join(f":k{number}" for number in range(size))
+    return text(
+        f"UPDATE {table} SET {name} = CASE id {values} END, updated_at = :now WHERE id IN ({keys}) AND {name} IS NULL"
+    ).bindparams(bindparam("now", type_=DateTime))
 
 
 def next_after(ids: list[int], size: int) -> int | None:
