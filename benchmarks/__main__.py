@@ -3,7 +3,7 @@
 import argparse
 from typing import Final, Protocol
 
-from benchmarks import archive, empty, late, machine, memory, migrations
+from benchmarks import archive, empty, late, machine, memory, migrations, workers
 from benchmarks.cloud import SETTINGS
 
 
@@ -19,6 +19,7 @@ BENCHMARKS: Final[dict[str, Benchmark]] = {
     "late": late.run,
     "empty": empty.run,
     "migrations": migrations.run,
+    "workers": workers.run,
 }
 
 

@@ -1,4 +1,4 @@
-"""``db online_data_migrations`` as an operator sees it: its text, its exit codes, what it says when something is wrong."""
+"""``db online_data_migrations`` as an operator sees it: its text, its exit codes, what it says of trouble."""
 
 import sqlite3
 from contextlib import closing
