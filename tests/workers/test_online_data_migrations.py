@@ -12,7 +12,7 @@ from tests.unmigrated import look, put_back, recorded
 from tests.workers.fleet import Site, Worker
 
 MIGRATE: Final = "db online_data_migrations --all-cells"
-DEATHS: Final = 4
+DEATHS: Final = 2
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +23,8 @@ def tickets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def shared_site(loaded_realcloud: RealCloud, broker: Redis, tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """Slices of one step."""
-    return Site(loaded_realcloud, broker, tmp_path_factory.mktemp("site"), slice_seconds=0.01, lease_seconds=1.0)
+    """Slices of a few steps."""
+    return Site(loaded_realcloud, broker, tmp_path_factory.mktemp("site"), slice_seconds=0.2, lease_seconds=1.0)
 
 
 @pytest.fixture(scope="module")
