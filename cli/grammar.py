@@ -72,15 +72,23 @@ def _same(one: str, two: str) -> bool:
 
 
 class Command(click.Command):
-    """A command of the stock tool."""
+    """A command of the stock tool.
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    :ivar unexpected: its exit code for an error that nobody thought of
+    """
+
+    def __init__(self, *args: Any, unexpected: int = 255, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.unexpected = unexpected
         self.epilog = "The options that cellkeeper --help shows apply here, too."
         self.params += _global_options(new=True)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, _Spelling(self.params).rewrite(args, stop_at_command=False))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        ctx.find_root().ensure_object(dict)["unexpected"] = self.unexpected
+        return super().invoke(ctx)
 
 
 class Category(click.Group):

@@ -4,12 +4,13 @@ import contextlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import click
 
 from cli.db.commands import db
 from cli.grammar import Category
+from cli.libvirt.commands import libvirt
 from cli.output import lost_output, put, say
 from cli.runs import runs
 from cli.version import version
@@ -25,6 +26,7 @@ The options below apply to all commands, before or after the command.
 
 cellkeeper = Category("cellkeeper", help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
 cellkeeper.add_command(db)
+cellkeeper.add_command(libvirt)
 cellkeeper.add_command(runs)
 cellkeeper.add_command(worker)
 
@@ -60,7 +62,7 @@ def run(arguments: list[str]) -> int:
 
     :returns: the exit code. Every error is one line on standard error; its traceback only with ``--debug``
     """
-    given: dict[str, list[str]] = {}
+    given: dict[str, Any] = {}
     stderr = sys.stderr
     try:
         return int(cellkeeper.main(arguments, "cellkeeper", standalone_mode=False, obj=given) or 0)
@@ -81,10 +83,11 @@ def run(arguments: list[str]) -> int:
         say("Interrupted.")
         return INTERRUPTED
     except Exception as error:
-        return report(error, given.get("words", []))
+        report(error, given.get("words", []))
+        return int(given.get("unexpected", UNEXPECTED))
 
 
-def report(error: Exception, options: Sequence[str]) -> int:
+def report(error: Exception, options: Sequence[str]) -> None:
     """Say in one line what went wrong; more where the global options ask for it."""
     from cli.errors import one_line
 
@@ -98,4 +101,3 @@ def report(error: Exception, options: Sequence[str]) -> int:
 
         with contextlib.suppress(OSError):
             traceback.print_exception(error)
-    return UNEXPECTED

@@ -305,8 +305,8 @@ def test_a_wrong_command_line_ends_with_2_and_one_line(
 @pytest.mark.parametrize(
     ("line", "listed", "missing"),
     [
-        ("", ["bash-completion", "db", "runs", "version", "worker"], "archive_deleted_rows"),
-        ("--debug", ["bash-completion", "db", "runs", "version", "worker"], "archive_deleted_rows"),
+        ("", ["bash-completion", "db", "libvirt", "runs", "version", "worker"], "archive_deleted_rows"),
+        ("--debug", ["bash-completion", "db", "libvirt", "runs", "version", "worker"], "archive_deleted_rows"),
         ("db", ["archive_deleted_rows", "purge"], "bash-completion"),
         ("--debug db", ["archive_deleted_rows", "purge"], "bash-completion"),
     ],
@@ -332,7 +332,7 @@ def test_the_version(line: str, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("bash-completion", "db runs"),
+        ("bash-completion", "db libvirt runs"),
         ("bash-completion db", "archive_deleted_rows purge"),
         ("bash-completion nope", ""),
         ("bash-completion version", ""),
