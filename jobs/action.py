@@ -68,15 +68,15 @@ class Target:
     """A cell to work on, and what the work may reach beside it.
 
     :ivar api: the API database, why it cannot be used, or None where the action does without
-    :ivar walked: the cells that the stock tool walks from here, where it is the cell of the configuration alone
     :ivar hypervisors: those of the cloud, or why they cannot be asked
+    :ivar walked: the cells that the stock tool walks from here, where it is the cell of the configuration alone
     """
 
     cell: Cell
     api: "Database | ApiDatabaseProblem | None"
     limits: Limits = Limits()
-    walked: tuple[Cell, ...] = ()
     hypervisors: Hypervisors | HypervisorProblem = NO_HYPERVISORS
+    walked: tuple[Cell, ...] = ()
 
     @property
     def database(self) -> Database:
