@@ -3,7 +3,7 @@
 import argparse
 from typing import Final, Protocol
 
-from benchmarks import archive, empty, heal, late, machine, memory, providers, workers
+from benchmarks import archive, empty, heal, late, machine, memory, migrations, providers, workers
 from benchmarks.cloud import SETTINGS
 
 
@@ -19,6 +19,7 @@ BENCHMARKS: Final[dict[str, Benchmark]] = {
     "late": late.run,
     "empty": empty.run,
     "heal": heal.run,
+    "migrations": migrations.run,
     "workers": workers.run,
     "providers": providers.run,
 }

@@ -53,7 +53,7 @@ def print_version() -> None:
 def bash_completion(category: str | None) -> None:
     chosen = cellkeeper.commands.get(category) if category else cellkeeper
     listed = chosen.commands.values() if isinstance(chosen, Category) else ()
-    click.echo(" ".join(command.name or "" for command in listed if category or isinstance(command, Category)))
+    click.echo(" ".join(sorted(one.name or "" for one in listed if category or isinstance(one, Category))))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import click
 
@@ -52,12 +52,12 @@ def _in_json(value: Any) -> str:
     raise TypeError(f"{type(value).__name__} has no place in JSON")
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table in the form of the stock tool, its cells to the left."""
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]], align: Literal["l", "c"] = "l") -> str:
+    """A table in the form of the stock tool, its cells to the left, or centred."""
     from prettytable import PrettyTable
 
     drawn = PrettyTable(list(header))
-    drawn.align = "l"
+    drawn.align = align
     drawn.add_rows([list(row) for row in rows])
     return drawn.get_string()
 

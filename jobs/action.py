@@ -71,16 +71,18 @@ NO_HYPERVISORS: Final = HypervisorProblem("The action asks no hypervisors")
 class Target:
     """A cell to work on, and what the work may reach beside it.
 
-    :ivar api: the API database, or None where the action does without
+    :ivar api: the API database, why it cannot be used, or None where the action does without
     :ivar hypervisors: those of the cloud, or why they cannot be asked
     :ivar services: Placement and Neutron, or None where the action does without
+    :ivar walked: the cells that the stock tool walks from here, where it is the cell of the configuration alone
     """
 
     cell: Cell
-    api: Database | None
+    api: "Database | ApiDatabaseProblem | None"
     limits: Limits = Limits()
     hypervisors: Hypervisors | HypervisorProblem = NO_HYPERVISORS
     services: "Services | None" = None
+    walked: tuple[Cell, ...] = ()
 
     @property
     def database(self) -> Database:
@@ -95,10 +97,12 @@ class Target:
     def need_api(self) -> Database:
         """The API database of an action that cannot do without.
 
-        :raises ApiDatabaseProblem: there is none
+        :raises ApiDatabaseProblem: there is none, or it cannot be used
         """
         if self.api is None:
             raise ApiDatabaseProblem("The API database is not configured")
+        if isinstance(self.api, ApiDatabaseProblem):
+            raise self.api
         return self.api
 
     def need_hypervisors(self) -> Hypervisors:

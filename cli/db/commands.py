@@ -141,3 +141,53 @@ def purge(**options: Any) -> int:
     from cli.db.purge import purge as run_purge
 
     return run_purge(**options)
+
+
+@db.command("online_data_migrations", cls=Command)
+@option(
+    "--max-count",
+    metavar="COUNT",
+    help="Maximum number of objects to migrate in this call. Without it, migration runs until it is complete.",
+)
+@new_option("--all-cells", is_flag=True, help="Migrate all cells at the same time, cell0 included.")
+@new_option("--verbose", is_flag=True, help="List the rows that cannot be migrated, with the reason.")
+@CONCURRENCY
+@NO_WAIT
+@DETACH
+@FORMAT
+def online_data_migrations(**options: Any) -> int:
+    """Perform data migration to update all live data.
+
+    To be called after upgrading the database schema and the nova services. While it returns 1, it should be called
+    again, even if some updates generated errors. It is complete only when it returns 0.
+
+    \b
+    Return codes:
+      0    No (further) updates are possible.
+      1    Some updates were completed; not all may have succeeded.
+      2    Some updates generated errors, and no others took effect.
+      127  Invalid input was provided.
+      255  An unexpected error occurred.
+    """
+    from cli.db.online_data_migrations import online_data_migrations as run_migrations
+
+    return run_migrations(**options)
+
+
+@db.command("ironic_compute_node_move", cls=Command)
+@option("--ironic-node-uuid", metavar="UUID", required=True, help="The Ironic node, which is the compute node, too.")
+@option("--destination-host", metavar="HOST", required=True, help="[DEFAULT]/host of the nova-compute to move it to.")
+def ironic_compute_node_move(**options: Any) -> int:
+    """Move an Ironic node, and the instance on it, to another nova-compute service.
+
+    The service that has the node must be forced down, the one that gets it must not. Both are in the database that
+    [database]/connection names.
+
+    \b
+    Return codes:
+      0    The node was moved.
+      255  It was not: the reason is given.
+    """
+    from cli.db.ironic_compute_node_move import ironic_compute_node_move as move
+
+    return move(**options)

@@ -1,17 +1,13 @@
 """The rows of the API database that belong to instances, and go with them."""
 
 from collections import Counter
-from collections.abc import Collection, Iterator
-from contextlib import ExitStack, contextmanager
-from typing import Any, Final, Self
+from collections.abc import Collection
+from typing import Any, Final
 
 from sqlalchemy import BindParameter, Connection, bindparam, column, delete, or_, select, table
-from sqlalchemy.exc import DBAPIError
 
-from jobs.action import ApiDatabaseProblem
-from jobs.retry import TryAgain, rollback
-from novadb.engine import Database, is_transient, reason
-from novadb.errors import Unreachable
+from jobs.api_connection import ApiConnection
+from novadb.engine import Database
 
 # An IN list of 1,000 uuids makes MariaDB scan instance_group_member; this many use its index.
 UUIDS_PER_STATEMENT: Final = 100
@@ -28,25 +24,17 @@ DELETIONS: Final = {
 }
 
 
-class ApiRows:
-    """Deletes API rows of archived instances, over a connection that is opened when it is first needed."""
+class ApiRows(ApiConnection):
+    """Deletes API rows of archived instances."""
 
     def __init__(self, database: Database, mapping_ids: frozenset[int]) -> None:
         """:param mapping_ids: ``cell_mappings.id`` of the cell whose instances are archived"""
-        self._database = database
+        super().__init__(database)
         self._ours = MAPPINGS.c.cell_id.in_(sorted(mapping_ids))
         named, mapped = MAPPINGS.c.instance_uuid.in_(UUIDS), MAPPINGS.c.cell_id
         elsewhere = select(MAPPINGS.c.instance_uuid).where(named, mapped.is_not(None), ~self._ours)
         self._elsewhere = elsewhere.with_for_update()
         self._own_mappings = delete(MAPPINGS).where(named, or_(self._ours, mapped.is_(None)))
-        self._stack = ExitStack()
-        self._connection: Connection | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stack.close()
 
     def delete(self, uuids: Collection[str]) -> Counter[str]:
         """Delete and commit the API rows of instances that this cell archives.
@@ -61,7 +49,7 @@ class ApiRows:
         deleted: Counter[str] = Counter({rows.name: 0 for rows in TABLES})
         ordered = sorted(uuids)
         for start in range(0, len(ordered), UUIDS_PER_STATEMENT):
-            with self._transaction() as api:
+            with self.transaction() as api:
                 chunk = ordered[start : start + UUIDS_PER_STATEMENT]
                 deleted.update(self._delete_chunk(api, chunk))
         return deleted
@@ -87,22 +75,5 @@ class ApiRows:
             .order_by(MAPPINGS.c.id)
             .limit(UUIDS_PER_STATEMENT)
         )
-        with self._transaction() as api:
+        with self.transaction() as api:
             return [(number, uuid) for number, uuid in api.execute(queued)]
-
-    @contextmanager
-    def _transaction(self) -> Iterator[Connection]:
-        try:
-            if self._connection is None:
-                self._connection = self._stack.enter_context(self._database.connect())
-            try:
-                yield self._connection
-                self._connection.commit()
-            except BaseException:
-                rollback(self._connection)
-                raise
-        except Unreachable as error:
-            raise TryAgain(ApiDatabaseProblem(str(error))) from error
-        except DBAPIError as error:
-            problem = ApiDatabaseProblem(f"{self._database}: {reason(error)}")
-            raise (TryAgain(problem) if is_transient(error) else problem) from error

@@ -1,0 +1,1 @@
+"""The online data migrations: a module per group, ``order`` lists them all."""
