@@ -14,7 +14,7 @@ from oslo_config import cfg
 from cli.output import put, say
 from cli.progress import Several, shown
 from cli.signals import Stop
-from jobs.action import Action, CellResult, Failure, FailureKind, Target
+from jobs.action import Action, CellResult, Failure, FailureKind, Scope, Target
 from novadb.engine import Database
 from novadb.errors import DatabaseProblem
 from runs import exclusion
@@ -89,13 +89,14 @@ class Runner:
         return done
 
     def _exclusively(self, action: Action[Any, Any], chosen: Sequence[Target]) -> AbstractContextManager[None]:
-        """The context in which no other run of the action works on these databases, from this host."""
+        """The context in which no other run of the action works on these databases or in this cloud, from this host."""
         own = self.conf.cellkeeper
-        databases = [target.cell.database for target in chosen if own.exclusion and action.writes]
+        exclusive = chosen if own.exclusion and action.writes else []
+        held = [target.api if action.scope is Scope.CLOUD else target.cell.database for target in exclusive]
         return exclusion.hold(
             Path(own.lock_path) if own.lock_path else exclusion.default_folder(),
             action.name,
-            [database.fingerprint for database in databases if isinstance(database, Database)],
+            [database.fingerprint for database in held if isinstance(database, Database)],
             wait=self.wait,
             stop=self.stop,
             on_wait=_say_waiting,

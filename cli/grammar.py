@@ -74,13 +74,19 @@ def _same(one: str, two: str) -> bool:
 class Command(click.Command):
     """A command of the stock tool."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, error_code: int = 255, **kwargs: Any) -> None:
+        """:param error_code: with which an error ends it that it does not know"""
         super().__init__(*args, **kwargs)
+        self._error_code = error_code
         self.epilog = "The options that cellkeeper --help shows apply here, too."
         self.params += _global_options(new=True)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, _Spelling(self.params).rewrite(args, stop_at_command=False))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        ctx.find_root().ensure_object(dict)["error_code"] = self._error_code
+        return super().invoke(ctx)
 
 
 class Category(click.Group):

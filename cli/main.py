@@ -4,10 +4,11 @@ import contextlib
 import os
 import sys
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import click
 
+from cli.cell_v2.commands import cell_v2
 from cli.db.commands import db
 from cli.grammar import Category
 from cli.output import lost_output, put, say
@@ -23,7 +24,13 @@ HELP: Final = """Keep the databases of an OpenStack Nova deployment in order: as
 The options below apply to all commands, before or after the command.
 """
 
-cellkeeper = Category("cellkeeper", help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+cellkeeper = Category(
+    "cellkeeper",
+    help=HELP,
+    aliases={"cells_v2": "cell_v2"},
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+cellkeeper.add_command(cell_v2)
 cellkeeper.add_command(db)
 cellkeeper.add_command(runs)
 cellkeeper.add_command(worker)
@@ -37,7 +44,7 @@ def print_version() -> None:
 @cellkeeper.command("bash-completion", help="Print the categories, or the commands of one, on a line.")
 @click.argument("category", required=False)
 def bash_completion(category: str | None) -> None:
-    chosen = cellkeeper.commands.get(category) if category else cellkeeper
+    chosen = cellkeeper.get_command(click.get_current_context(), category) if category else cellkeeper
     listed = chosen.commands.values() if isinstance(chosen, Category) else ()
     click.echo(" ".join(command.name or "" for command in listed if category or isinstance(command, Category)))
 
@@ -60,7 +67,7 @@ def run(arguments: list[str]) -> int:
 
     :returns: the exit code. Every error is one line on standard error; its traceback only with ``--debug``
     """
-    given: dict[str, list[str]] = {}
+    given: dict[str, Any] = {}
     stderr = sys.stderr
     try:
         return int(cellkeeper.main(arguments, "cellkeeper", standalone_mode=False, obj=given) or 0)
@@ -81,10 +88,11 @@ def run(arguments: list[str]) -> int:
         say("Interrupted.")
         return INTERRUPTED
     except Exception as error:
-        return report(error, given.get("words", []))
+        report(error, given.get("words", []))
+        return int(given.get("error_code", UNEXPECTED))
 
 
-def report(error: Exception, options: Sequence[str]) -> int:
+def report(error: Exception, options: Sequence[str]) -> None:
     """Say in one line what went wrong; more where the global options ask for it."""
     from cli.errors import one_line
 
@@ -98,4 +106,3 @@ def report(error: Exception, options: Sequence[str]) -> int:
 
         with contextlib.suppress(OSError):
             traceback.print_exception(error)
-    return UNEXPECTED

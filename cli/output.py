@@ -52,12 +52,12 @@ def _in_json(value: Any) -> str:
     raise TypeError(f"{type(value).__name__} has no place in JSON")
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """A table in the form of the stock tool, its cells to the left."""
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]], *, centred: bool = False) -> str:
+    """A table in the form of the stock tool, its cells to the left unless they are to be centred."""
     from prettytable import PrettyTable
 
     drawn = PrettyTable(list(header))
-    drawn.align = "l"
+    drawn.align = "c" if centred else "l"
     drawn.add_rows([list(row) for row in rows])
     return drawn.get_string()
 

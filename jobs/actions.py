@@ -3,9 +3,13 @@
 from typing import Any, Final
 
 from jobs.action import Action
+from jobs.cell_v2 import discover_hosts, map_instances
 from jobs.db import archive_deleted_rows, backlog, purge
 
 ACTIONS: Final[dict[str, Action[Any, Any]]] = {
     action.name: action
-    for action in (archive_deleted_rows.ACTION, purge.ACTION, backlog.ARCHIVE, backlog.PURGE)
+    for action in (
+        archive_deleted_rows.ACTION, purge.ACTION, backlog.ARCHIVE, backlog.PURGE,
+        discover_hosts.ACTION, map_instances.ACTION,
+    )
 }  # fmt: skip

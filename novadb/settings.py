@@ -107,6 +107,7 @@ def load(
 
 def register(conf: cfg.ConfigOpts) -> None:
     """Make the options known that cellkeeper reads."""
+    conf.register_opts([cfg.StrOpt("transport_url", default="rabbit://", secret=True)])  # oslo.messaging's default
     conf.register_opts([cfg.StrOpt("connection", secret=True)], group="database")
     conf.register_opts([cfg.StrOpt("connection", secret=True)], group="api_database")
     conf.register_group(CELLKEEPER)

@@ -137,7 +137,7 @@ class SliceWorker:
             try:
                 for step in steps:
                     outcome += step.outcome
-                    kept = lease.record((step.cursor, encode(outcome)))
+                    kept = lease.record((step.cursor, encode(outcome)) if step.cursor is not None else None)
                     if kept == "kept" and step.outcome.rows:
                         kept = self._pause(action.pause(params), lease)
                     if kept != "kept":

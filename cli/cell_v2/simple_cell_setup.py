@@ -1,0 +1,31 @@
+"""``cell_v2 simple_cell_setup``: from nothing to cell0 and one cell with its hosts and instances."""
+
+from cli.cell_v2 import map_cell0, map_cell_and_hosts
+from cli.cell_v2.cloud import Cloud, UnusableUrl
+from cli.output import say
+from jobs.action import Target
+from jobs.cell_v2.simple_cell_setup import Exit, map_all_instances
+from jobs.cell_v2.update_cell import find
+
+
+def _sync_cell0(cloud: Cloud) -> None:
+    pass
+
+
+def simple_cell_setup(transport_url: str | None) -> int:
+    """Do each part as its own command would. What is done already is passed over, so that it can be done again."""
+    cloud = Cloud.configured()
+    try:
+        transport = cloud.transport_url(transport_url)
+    except UnusableUrl as error:
+        say(str(error))
+        return Exit.NO_HOSTS_OR_INVALID_URL
+    map_cell0.map_to(cloud, None)
+    _sync_cell0(cloud)
+    uuid = map_cell_and_hosts.map_to(cloud, transport)
+    if uuid is None:
+        return Exit.NO_HOSTS_OR_INVALID_URL
+    cell = find(cloud.api, cloud.defaults, uuid)
+    assert cell is not None
+    map_all_instances(Target(cell.cell(cloud.api.timeouts), cloud.api))
+    return Exit.SET_UP
