@@ -78,7 +78,7 @@ class Runner:
                 concurrency = self.concurrency or own.concurrency
                 engine = InlineEngine(concurrency, own.concurrency_per_server, listener, self.stop)
                 try:
-                    with self._exclusively(action, chosen):
+                    with exclusively(self.conf, action.name, _held(action, chosen), self.wait, self.stop):
                         done.append(engine.run(action, params, chosen))
                 except exclusion.Interrupted:
                     done.append([CellResult(target.cell, action.nothing, complete=False) for target in chosen])
@@ -87,20 +87,6 @@ class Runner:
                     break
         self._raise_unexpected(done)
         return done
-
-    def _exclusively(self, action: Action[Any, Any], chosen: Sequence[Target]) -> AbstractContextManager[None]:
-        """The context in which no other run of the action works on these databases or in this cloud, from this host."""
-        own = self.conf.cellkeeper
-        exclusive = chosen if own.exclusion and action.writes else []
-        held = [target.api if action.scope is Scope.CLOUD else target.cell.database for target in exclusive]
-        return exclusion.hold(
-            Path(own.lock_path) if own.lock_path else exclusion.default_folder(),
-            action.name,
-            [database.fingerprint for database in held if isinstance(database, Database)],
-            wait=self.wait,
-            stop=self.stop,
-            on_wait=_say_waiting,
-        )
 
     def _audit(self, action: Action[Any, Any], params: Any, results: Results) -> None:
         LOG.info(
@@ -139,6 +125,35 @@ class Runner:
         with shown(len(chosen), self.stop) as progress:
             _, done = engine.follow(order.id, [Several([progress, *listeners]), progress])
         return [_in_order(action, results, chosen) for (action, _), results in zip(phases, done, strict=False)]
+
+
+def exclusively(
+    conf: cfg.ConfigOpts, name: str, databases: Sequence[Database | DatabaseProblem], wait: bool, stop: Stop
+) -> AbstractContextManager[None]:
+    """The context in which no other run of an action works on these databases, from this host.
+
+    :param name: of the action
+    :raises exclusion.Busy: another run is at work on one of them, and the command must not wait
+    :raises exclusion.Interrupted: the wait was called off
+    """
+    own = conf.cellkeeper
+    return exclusion.hold(
+        Path(own.lock_path) if own.lock_path else exclusion.default_folder(),
+        name,
+        [database.fingerprint for database in databases if own.exclusion and isinstance(database, Database)],
+        wait=wait,
+        stop=stop,
+        on_wait=_say_waiting,
+    )
+
+
+def _held(action: Action[Any, Any], chosen: Sequence[Target]) -> list[Database | DatabaseProblem]:
+    """The databases that another run of the action keeps off meanwhile."""
+    if not action.writes:
+        return []
+    if action.scope is Scope.CLOUD:
+        return [target.need_api() for target in chosen]
+    return [target.cell.database for target in chosen]
 
 
 def _in_order(action: Action[Any, Any], results: Results, chosen: Sequence[Target]) -> Results:

@@ -19,9 +19,9 @@ def load(*more: Callable[[cfg.ConfigOpts], None]) -> cfg.ConfigOpts:
     :param more: make further options known
     :raises cfg.Error: a file is missing or cannot be understood
     """
-    watched = [word for word in _given() if "watch-log-file" in word][-1:]
+    watched = [word for word in given() if "watch-log-file" in word][-1:]
     defaults = {"watch_log_file": watched == ["--watch-log-file"]} if watched else {}
-    conf = settings.load([word for word in _given() if word not in OWN_WORDS], *more, overrides=defaults)
+    conf = settings.load([word for word in given() if word not in OWN_WORDS], *more, overrides=defaults)
     if conf.use_stderr and not conf.debug and not conf.log_config_append:
         logging.getLogger().setLevel(logging.WARNING)  # a cron job that went well has nothing to say
     return conf
@@ -29,10 +29,10 @@ def load(*more: Callable[[cfg.ConfigOpts], None]) -> cfg.ConfigOpts:
 
 def debugger_wanted() -> bool:
     """Whether ``--post-mortem`` is given."""
-    return "--post-mortem" in _given()
+    return "--post-mortem" in given()
 
 
-def _given() -> list[str]:
+def given() -> list[str]:
     """The global options of the command line."""
     words: list[str] = click.get_current_context().find_root().obj.get("words", [])
     return words

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import click
 
+from cli.api_db.commands import api_db
 from cli.cell_v2.commands import cell_v2
 from cli.db.commands import db
 from cli.grammar import Category
@@ -30,6 +31,7 @@ cellkeeper = Category(
     aliases={"cells_v2": "cell_v2"},
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+cellkeeper.add_command(api_db)
 cellkeeper.add_command(cell_v2)
 cellkeeper.add_command(db)
 cellkeeper.add_command(runs)
@@ -106,3 +108,7 @@ def report(error: Exception, options: Sequence[str]) -> None:
 
         with contextlib.suppress(OSError):
             traceback.print_exception(error)
+
+
+if __name__ == "__main__":
+    main()

@@ -16,10 +16,11 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from novadb import urls
-from novadb.errors import Unreachable
+from novadb.errors import MissingDatabase, Unreachable
 from novadb.settings import Timeouts
 
 CANNOT_CONNECT: Final = 2003
+UNKNOWN_DATABASE: Final = 1049
 # Errors that go away by themselves: deadlock, lock wait, lost Galera certification, a node that is not
 # ready, too many connections, a row changed under a snapshot, a server that shuts down or went away.
 TRANSIENT: Final = frozenset({1020, 1040, 1047, 1053, 1205, 1213, CANNOT_CONNECT, 2006, 2013, 2014, 2055, 4031})
@@ -49,6 +50,10 @@ class Database:
     def __repr__(self) -> str:
         return f"<Database {self.name} at {urls.place(self.url)}>"
 
+    def with_timeouts(self, timeouts: Timeouts) -> "Database":
+        """The same database, with other limits on its connections."""
+        return Database(self.url.render_as_string(hide_password=False), self.name, timeouts)
+
     @property
     def server(self) -> str:
         """What shares one set of disks and locks: the cap on parallel work counts by it."""
@@ -63,12 +68,14 @@ class Database:
     def connect(self) -> Iterator[Connection]:
         """Open one connection, outside any transaction, and close it at the end.
 
-        :raises Unreachable: the server refuses, does not answer in time, or does not know the database
+        :raises MissingDatabase: the server does not know the database
+        :raises Unreachable: the server refuses, or does not answer in time
         """
         try:
             connection = self._engine.connect()
         except DBAPIError as error:
-            raise Unreachable(f"{self}: {reason(error)}") from error
+            kind = MissingDatabase if number_of(error) == UNKNOWN_DATABASE else Unreachable
+            raise kind(f"{self}: {reason(error)}") from error
         except AttributeError as error:  # all that the driver says of a character set that it does not know
             raise Unreachable(f"{self}: its URL cannot be used: unknown charset") from error
         except (
@@ -203,6 +210,12 @@ def reason(error: DBAPIError) -> str:
     words = getattr(error.orig, "args", ()) or (str(error.orig),)
     number = f" (error {words[0]})" if isinstance(words[0], int) and len(words) > 1 else ""
     return f"{words[-1]}{number}".replace("\n", " ")
+
+
+def number_of(error: DBAPIError) -> int | None:
+    """The server's number of an error; None where it has none, as of SQLite's."""
+    words = getattr(error.orig, "args", ())
+    return words[0] if words and isinstance(words[0], int) else None
 
 
 def is_transient(error: DBAPIError) -> bool:

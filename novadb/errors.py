@@ -16,5 +16,9 @@ class Unreachable(DatabaseProblem):
     """The database refuses the connection, does not answer, or went away."""
 
 
+class MissingDatabase(Unreachable):
+    """The server answers, and has no database of that name."""
+
+
 class UnsuitableSchema(DatabaseProblem):
     """The database answers, but its tables are not what the work needs."""

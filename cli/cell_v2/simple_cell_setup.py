@@ -6,10 +6,10 @@ from cli.output import say
 from jobs.action import Target
 from jobs.cell_v2.simple_cell_setup import Exit, map_all_instances
 from jobs.cell_v2.update_cell import find
-
-
-def _sync_cell0(cloud: Cloud) -> None:
-    pass
+from jobs.schema import upgrade
+from novadb.cells import CELL0
+from novadb.errors import DatabaseProblem
+from novadb.migrations.upgrade import MAIN
 
 
 def simple_cell_setup(transport_url: str | None) -> int:
@@ -29,3 +29,13 @@ def simple_cell_setup(transport_url: str | None) -> int:
     assert cell is not None
     map_all_instances(Target(cell.cell(cloud.api.timeouts), cloud.api))
     return Exit.SET_UP
+
+
+def _sync_cell0(cloud: Cloud) -> None:
+    """Make cell0's tables. As in the stock tool the setup goes on without: the database may be made later."""
+    cell0 = find(cloud.api, cloud.defaults, CELL0)
+    try:
+        if cell0 is not None:
+            upgrade(cell0.database(cloud.api.timeouts), MAIN, tell=say)
+    except DatabaseProblem as problem:
+        say(f"Unable to sync cell0 schema: {problem}")

@@ -15,6 +15,39 @@ db = Category(
 )
 
 
+@db.command("version", cls=Command)
+def version() -> int:
+    """Print the current version of the main database, a revision; None where it has none."""
+    from cli.db.sync import version as print_version
+
+    return print_version()
+
+
+@db.command("sync", cls=Command)
+@click.argument("revision", required=False, metavar="[VERSION]")
+@option("--local_cell", is_flag=True, help="Upgrade the configured database alone, without cell0.")
+@new_option("--all-cells", is_flag=True, help="Upgrade all mapped cells at the same time, a process for each.")
+@new_option("--cell", metavar="CELL", help="Upgrade this mapped cell, by its uuid or name.")
+@CONCURRENCY
+@NO_WAIT
+@FORMAT
+def sync(**options: Any) -> int:
+    """Upgrade the schema of the main database.
+
+    It goes up to VERSION, a revision, or to the newest one that the releases in use know; cell0 is upgraded first, if
+    it is mapped. Run it after api_db sync. It may be run again at any time, also after it was interrupted.
+
+    \b
+    Return codes:
+      0    The schema is at the version.
+      1    Failed to access cell0.
+      255  An unexpected error occurred.
+    """
+    from cli.db.sync import sync as run_sync
+
+    return run_sync(**options)
+
+
 @db.command("archive_deleted_rows", cls=Command)
 @option(
     "--max_rows",

@@ -1,0 +1,40 @@
+"""The category ``api_db``.
+
+What a command needs to work is imported when it runs: ``--help`` must be quick.
+"""
+
+from typing import Any
+
+import click
+
+from cli.grammar import Category, Command
+from cli.options import NO_WAIT
+
+api_db = Category("api_db", help="Commands for managing the API database.")
+
+
+@api_db.command("version", cls=Command)
+def version() -> int:
+    """Print the current version of the API database, a revision; None where it has none."""
+    from cli.api_db.sync import version as print_version
+
+    return print_version()
+
+
+@api_db.command("sync", cls=Command)
+@click.argument("revision", required=False, metavar="[VERSION]")
+@NO_WAIT
+def sync(**options: Any) -> int:
+    """Upgrade the schema of the API database.
+
+    It goes up to VERSION, a revision, or to the newest one. The database itself must be there. Run it before db sync;
+    it may be run again at any time, also after it was interrupted.
+
+    \b
+    Return codes:
+      0    The schema is at the version.
+      255  An unexpected error occurred.
+    """
+    from cli.api_db.sync import sync as run_sync
+
+    return run_sync(**options)

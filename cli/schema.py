@@ -1,0 +1,61 @@
+"""Upgrading one database from the command line: alone on it, with a line for each thing that happens."""
+
+import getpass
+import logging
+from dataclasses import dataclass
+from typing import Final
+
+from oslo_config import cfg
+
+from cli.cell_runs import exclusively
+from cli.output import say
+from cli.signals import Stop
+from jobs import schema as job
+from novadb.engine import Database
+from novadb.migrations.progress import Stopped
+from novadb.migrations.upgrade import MAIN, Schema, Upgraded
+from runs.exclusion import Interrupted
+
+LOG = logging.getLogger("cellkeeper.audit")
+
+FAREWELL: Final = "Left at once. The server ends its last statement by itself; the same command goes on from there."
+
+
+@dataclass(frozen=True)
+class Upgrader:
+    """Upgrades databases for one command.
+
+    :ivar revision: what the command line says, or None
+    :ivar wait: whether to wait for another run on the same database
+    :ivar stop: set when to end before the next change
+    """
+
+    conf: cfg.ConfigOpts
+    revision: str | None
+    wait: bool
+    stop: Stop
+
+    def upgrade(self, database: Database, schema: Schema = MAIN) -> Upgraded:
+        """Upgrade a database.
+
+        :raises DatabaseProblem: it cannot be done; the text says what to do
+        :raises KeyboardInterrupt: the operator has called it off
+        :raises runs.exclusion.Busy: another run is at work on it, and the command must not wait
+        """
+        self.stop.farewell = FAREWELL
+
+        def tell(line: str) -> None:
+            say(f"{database.name}: {line}")
+
+        try:
+            with exclusively(self.conf, f"{schema.name}.sync", [database], self.wait, self.stop):
+                done = job.upgrade(database, schema, self.revision, tell=tell, stopped=self.stop.is_set)
+        except (Stopped, Interrupted):
+            tell("stopped; what was done stands, and the same command goes on from there")
+            raise KeyboardInterrupt from None
+        newest = schema.revisions[-1]
+        if self.revision is None and done.before != done.after == schema.released != newest:
+            tell(f"{newest} is left out, which older releases do not know; name it, or head, to have it")
+        who = getpass.getuser()
+        LOG.info("%s.sync by %s of %s: from %s to %s", schema.name, who, database, done.before, done.after)
+        return done

@@ -1,0 +1,1 @@
+"""Nova's two schemas, revision by revision, under Nova's own revision identifiers."""

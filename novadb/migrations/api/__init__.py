@@ -1,0 +1,1 @@
+"""The API database: its tables at the first revision, and its revisions."""

@@ -1,0 +1,5 @@
+"""Where Alembic enters."""
+
+from novadb.migrations import environment
+
+environment.run()

@@ -1,0 +1,1 @@
+"""A cell's database: its tables at the first revision, and its revisions."""

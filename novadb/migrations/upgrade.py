@@ -1,0 +1,233 @@
+"""Bringing a database to a revision of its schema, from wherever it stands."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+from alembic import command
+from alembic.config import Config
+from alembic.script import ScriptDirectory
+from alembic.util import CommandError
+from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import IntegrityError
+
+from novadb.engine import Database
+from novadb.errors import DatabaseProblem, UnsuitableSchema
+from novadb.migrations.environment import VERSION_TABLE, recorded_heads
+from novadb.migrations.progress import Overtaken, Progress
+
+HEAD: Final = "head"
+# sqlalchemy-migrate's, which Nova had before release 24.0.0.
+LEGACY_TABLE: Final = "migrate_version"
+ONE_STATEMENT: Final = 7 * 24 * 3600.0  # seconds: the index of a large table takes hours
+
+
+class Refused(DatabaseProblem):
+    """What was asked for cannot be done; the text says what can."""
+
+
+@dataclass(frozen=True)
+class Schema:
+    """One of Nova's schemas.
+
+    :ivar name: the folder of its revisions
+    :ivar initial: its first revision
+    :ivar legacy: the last version of sqlalchemy-migrate, at which a database has the tables of the first revision
+    :ivar released: the newest revision that is known to the oldest release in use
+    """
+
+    name: str
+    initial: str
+    legacy: int
+    released: str
+
+    @cached_property
+    def revisions(self) -> list[str]:
+        """All revisions, from the first one on."""
+        return [script.revision for script in self.scripts.walk_revisions()][::-1]
+
+    @cached_property
+    def scripts(self) -> ScriptDirectory:
+        """The revisions, as alembic has them."""
+        return ScriptDirectory.from_config(self.config())
+
+    def config(self) -> Config:
+        """A configuration for alembic, which needs no file."""
+        config = Config()
+        config.set_main_option("script_location", str(Path(__file__).parent / self.name).replace("%", "%%"))
+        return config
+
+
+MAIN: Final = Schema("main", "8f2f1571d55b", 402, "2903cd72dc14")
+API: Final = Schema("api", "d67eeaabee36", 67, "cdeec0c85668")
+
+
+@dataclass(frozen=True)
+class Upgraded:
+    """What became of a database.
+
+    :ivar before: its revision; None: it had none
+    :ivar after: its revision now
+    """
+
+    before: str | None
+    after: str
+
+
+def version(database: Database) -> str | None:
+    """The revision of a database; None where it has none.
+
+    :raises DatabaseProblem: it cannot be reached, or its version table has several rows
+    """
+    with database.connect() as connection:
+        return _recorded(connection, database)
+
+
+def upgrade(
+    database: Database,
+    schema: Schema = MAIN,
+    revision: str | None = None,
+    *,
+    tell: Callable[[str], None] = lambda _: None,
+    stopped: Callable[[], bool] = lambda: False,
+) -> Upgraded:
+    """Bring a database to a revision; from nothing, from any earlier one, and from the middle of an interrupted run.
+
+    It may run twice at the same time, from wherever: whoever comes second finds each change made, or goes on from the
+    revision that the other has brought the database to. Alembic keeps what it does in global variables: in one
+    process, upgrade one database after the other.
+
+    :param database: must be there, and may be empty. The file of an SQLite database is made
+    :param revision: an identifier or its beginning, ``head``, ``+1``; None: ``schema.released``, unless the database
+        is further already
+    :param tell: is given lines for the operator: where the database stands, what is about to be read or copied, what
+        is done
+    :param stopped: asked before each change whether to end
+    :raises Refused: the revision is unknown, or lies behind; the database is of an unknown revision or too old
+    :raises DatabaseProblem: the database cannot be used
+    :raises Stopped: ``stopped`` said so
+    :raises DBAPIError: any other error of the database; after whatever error the same may be called again
+    """
+    _make_file(database)
+    patient = database.with_timeouts(replace(database.timeouts, read=ONE_STATEMENT))
+    with patient.connect() as connection:
+        before = _recorded(connection, database)
+        while True:
+            with suppress(Overtaken):
+                after = _try(connection, database, schema, revision, Progress(tell, stopped, ()))
+                return Upgraded(before, after)
+            connection.rollback()
+
+
+def _try(connection: Connection, database: Database, schema: Schema, revision: str | None, progress: Progress) -> str:
+    """
+    :returns: the revision that the database has now
+    :raises Overtaken: somebody else has upgraded it meanwhile
+    """
+    current = _recorded(connection, database)
+    legacy = _legacy_version(connection) if current is None else None
+    connection.rollback()
+    pending = _pending(database, schema, current, legacy, revision)
+    if not pending:
+        return current or schema.initial
+    progress.heads = (current,) if current else ()
+    _tell_begin(progress.tell, current, legacy, pending)
+    config = schema.config()
+    config.attributes.update(connection=connection, progress=progress)
+    try:
+        if legacy is not None:
+            command.stamp(config, schema.initial)
+        command.upgrade(config, pending[-1])
+    except (IntegrityError, CommandError) as error:  # somebody else has written the revision, see _alone_with_it
+        connection.rollback()
+        if recorded_heads(connection) != progress.heads:
+            raise Overtaken from error
+        raise
+    return pending[-1]
+
+
+def _tell_begin(tell: Callable[[str], None], current: str | None, legacy: int | None, pending: list[str]) -> None:
+    if legacy is not None:
+        tell(f"version {legacy} of sqlalchemy-migrate, which is taken for revision {pending[0]}")
+    tell(f"at {current or 'no revision'}, {len(pending)} revisions to go, up to {pending[-1]}")
+
+
+def _pending(
+    database: Database, schema: Schema, current: str | None, legacy: int | None, wanted: str | None
+) -> list[str]:
+    """The revisions to go through, in order.
+
+    :raises Refused: there is no way
+    """
+    revisions = schema.revisions
+    if current is not None and current not in revisions:
+        raise Refused(
+            f"{database} is at revision {current}, which this version of cellkeeper does not know: it is of a newer "
+            f"release of Nova. Install a newer cellkeeper, or use that release's nova-manage"
+        )
+    if legacy is not None and legacy != schema.legacy:
+        raise Refused(
+            f"{database} is at version {legacy} of sqlalchemy-migrate; from before {schema.legacy} there is no way "
+            "here. Upgrade it with nova-manage of release 23 (Wallaby) first"
+        )
+    at = revisions.index(current) if current else -1
+    target = revisions.index(_resolved(schema, current, wanted))
+    if target < at:
+        if wanted is None:
+            return []
+        raise Refused(
+            f"{database} is at revision {current}, later than {revisions[target]}: there are no downgrades. "
+            "Restore a backup of that time"
+        )
+    return revisions[at + 1 : target + 1]
+
+
+def _resolved(schema: Schema, current: str | None, wanted: str | None) -> str:
+    """The revision that is meant.
+
+    :raises Refused: there is none
+    """
+    if wanted is None:
+        return schema.released
+    if wanted.isdigit():
+        raise Refused(
+            f"{wanted} is a version of sqlalchemy-migrate, which Nova has given up; the revisions are now "
+            f"{', '.join(schema.revisions)}"
+        )
+    try:
+        found = schema.scripts.get_revisions(wanted)
+    except CommandError:
+        found = ()
+    if len(found) != 1 or found[0] is None:
+        raise Refused(f"There is no revision {wanted}; there are {', '.join(schema.revisions)}, and head")
+    return found[0].revision
+
+
+def _recorded(connection: Connection, database: Database) -> str | None:
+    """
+    :raises UnsuitableSchema: there are several revisions, where Nova has one line of them
+    """
+    heads = recorded_heads(connection) if inspect(connection).has_table(VERSION_TABLE) else ()
+    if len(heads) > 1:
+        raise UnsuitableSchema(
+            f"{database}: its table {VERSION_TABLE} has the rows {', '.join(heads)}: leave the latest of them alone"
+        )
+    return heads[0] if heads else None
+
+
+def _legacy_version(connection: Connection) -> int | None:
+    """The version that sqlalchemy-migrate has left behind, if it was here."""
+    if not inspect(connection).has_table(LEGACY_TABLE):
+        return None
+    found: int | None = connection.execute(text(f"SELECT MAX(version) FROM {LEGACY_TABLE}")).scalar()
+    return found
+
+
+def _make_file(database: Database) -> None:
+    """An SQLite database is its file; a server's must be made by its administrator."""
+    file = database.url.database
+    if database.url.get_backend_name() == "sqlite" and file and Path(file).parent.is_dir():
+        Path(file).touch()
