@@ -77,6 +77,6 @@ def _name_and_port(address: str) -> tuple[str | None, int | None]:
     else:
         name, colon, port = address, "", ""
     try:
-        return name or None, int(port) if colon else None
+        return name if address else None, int(port) if colon else None
     except ValueError:
         raise InvalidTransport("a port is no number; special characters in passwords must be percent-encoded") from None

@@ -125,6 +125,8 @@ def mask(url: str, *, several_hosts: bool = False) -> str:
         parts = urlsplit(url)
     except ValueError:
         return HIDDEN
+    if "://" not in url:  # whoever forgot the scheme has not forgotten the password
+        return _mask_query(_PASSWORD.sub(f":{HIDDEN}@", url))
     if _password_goes_on(parts):
         shown = _PASSWORD.sub(f":{HIDDEN}@", url.partition("://")[2])
         return f"{parts.scheme}://{_mask_query(shown)}"

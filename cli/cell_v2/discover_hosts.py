@@ -75,12 +75,13 @@ def _look(
     :returns: the results of all looks together, and how many hosts are missing
     """
     targets, numbers = _targets(cloud, cells), [cell.id for cell in cells]
-    before, until = count(cloud.api, numbers), time.monotonic() + timeout
+    before = count(cloud.api, numbers) if wanted else 0
+    until = time.monotonic() + timeout
     results: Results = []
     while True:
         (found,) = runner.run([(ACTION, params)], targets) if targets else ([],)
         results = _together(results, found)
-        missing = max(0, wanted - count(cloud.api, numbers) + before)
+        missing = max(0, wanted - count(cloud.api, numbers) + before) if wanted else 0
         left = until - time.monotonic()
         if not missing or left <= 0 or runner.stop.wait(min(PAUSE, left)):
             return results, missing
