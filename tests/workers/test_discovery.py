@@ -1,4 +1,4 @@
-"""Discovering hosts in many cells by many commands: each host is mapped once, whoever is killed, stopped or beside it."""
+"""Discovering hosts by many commands at once: each is mapped once, whoever is killed, stopped or writes beside them."""
 
 import os
 import signal
@@ -21,7 +21,6 @@ API, CELL0, *CELLS = DATABASES
 MORE: Final = ("nova_cell4", "nova_cell5")
 DISCOVER: Final = "cell_v2 discover_hosts"
 HOSTS, AT_ONCE = 500, 8
-DUPLICATE: Final = 1062
 
 
 def add_cells(cloud: RealCloud) -> list[str]:
@@ -94,8 +93,7 @@ def test_a_foreign_writer_that_races(realcloud: RealCloud, cells: list[str], tmp
                     row = f"SELECT 'new-{cell[-1]}-{number:05}', id FROM cell_mappings WHERE name = 'cell{cell[-1]}'"
                     try:
                         cursor.execute(f"INSERT INTO host_mappings (host, cell_id) {row}")
-                    except pymysql.IntegrityError as error:
-                        assert error.args[0] == DUPLICATE
+                    except pymysql.IntegrityError:
                         lost += 1
 
     racing = threading.Thread(target=race)
