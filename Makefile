@@ -2,7 +2,7 @@
 PYTHON ?= python3
 PYTEST_OPTIONS ?=
 # Tests of fleets of workers: each waits for leases, graces and restarts.
-FLEET := $(addprefix tests/workers/test_,both_engines.py killed.py trouble.py)
+FLEET := $(addprefix tests/workers/test_,both_engines.py discovery.py killed.py trouble.py)
 
 BIN := .venv/bin
 DEMO_READY := .venv/.ready

@@ -18,10 +18,10 @@ ROUNDS: Final = 3
 CELL: Final = "cell1"
 OWN_PROGRAM: Final = str(Path(sys.executable).parent / "cellkeeper")
 NODES: Final = (
-    "INSERT INTO compute_nodes (created_at, deleted, mapped, host, hypervisor_hostname, uuid, vcpus, memory_mb, local_gb, "
-    "vcpus_used, memory_mb_used, local_gb_used, hypervisor_type, hypervisor_version, cpu_info) "
-    "SELECT '2026-01-01', 0, 0, CONCAT('cmp-', seq), CONCAT('cmp-', seq), UUID(), 64, 262144, 4000, 0, 0, 0, 'QEMU', 1, "
-    f"'' FROM seq_1_to_{HOSTS}"
+    "INSERT INTO compute_nodes (created_at, deleted, mapped, host, hypervisor_hostname, uuid, vcpus, memory_mb, "
+    "local_gb, vcpus_used, memory_mb_used, local_gb_used, hypervisor_type, hypervisor_version, cpu_info) "
+    "SELECT '2026-01-01', 0, 0, CONCAT('cmp-', seq), CONCAT('cmp-', seq), UUID(), 64, 262144, 4000, 0, 0, 0, 'QEMU', "
+    f"1, '' FROM seq_1_to_{HOSTS}"
 )
 
 
@@ -47,13 +47,10 @@ def run(*, quick: bool, stock: str | None) -> str:
     programs = {"cellkeeper": [OWN_PROGRAM]} | ({"nova-manage": shlex.split(stock)} if stock else {})
     rows = []
     with cloud(cells=1) as measured, tempfile.TemporaryDirectory(prefix="cellkeeper-bench-") as folder:
-        config = measured.config(Path(folder))
+        options = ["--config-file", str(measured.config(Path(folder)))]
         for task in TASKS:
             runs = [
-                [
-                    _seconds(measured, task, [*words, "--config-file", str(config), *task.words])
-                    for words in programs.values()
-                ]
+                [_seconds(measured, task, [*words, *options, *task.words]) for words in programs.values()]
                 for _ in range(1 if quick or stock else ROUNDS)
             ]
             own, *rival = (middle(of_program) for of_program in zip(*runs, strict=True))
@@ -88,7 +85,10 @@ def _unmapped_hosts(measured: Cloud) -> None:
 
 TASKS: Final = (
     Task(
-        ("cell_v2", "map_instances", "--cell_uuid", Cloud.uuid(1)), _unmapped_instances, "instance_mappings", INSTANCES
+        ("cell_v2", "map_instances", f"--cell_uuid={Cloud.uuid(1)}"),
+        _unmapped_instances,
+        "instance_mappings",
+        INSTANCES,
     ),
     Task(("cell_v2", "discover_hosts"), _unmapped_hosts, "host_mappings", HOSTS),
 )
