@@ -4,13 +4,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import MetaData
-
-from demo import schema
 from demo.hosts import AGE, furnish
 from demo.instances import GROUPS, block, populate
 from demo.rows import Dice, Sheet, url_of
 from demo.world import Place
+from novadb.migrations.upgrade import API, MAIN, Schema
 
 CELL0_UUID: Final = "00000000-0000-0000-0000-000000000000"
 CELLS: Final = 4
@@ -37,10 +35,10 @@ class ForeignFolder(Exception):
     """The folder holds something that is not the demo's: nothing in it was touched."""
 
 
-def databases(folder: Path) -> dict[str, tuple[Path, MetaData]]:
-    """File and tables of each database of the cloud, the API database first."""
-    cells = {f"cell{n}": (folder / f"nova_cell{n}.db", schema.CELL) for n in range(CELLS)}
-    return {"API": (folder / "nova_api.db", schema.API), **cells}
+def databases(folder: Path) -> dict[str, tuple[Path, Schema]]:
+    """File and schema of each database of the cloud, the API database first."""
+    cells = {f"cell{n}": (folder / f"nova_cell{n}.db", MAIN) for n in range(CELLS)}
+    return {"API": (folder / "nova_api.db", API), **cells}
 
 
 def build(folder: Path, *, instances: int = 60, seed: int = 1, now: datetime | None = None) -> Path:
@@ -77,14 +75,14 @@ def _is_ours(folder: Path) -> bool:
 
 
 def _sheets(folder: Path, count: int, dice: Dice, now: datetime) -> dict[str, Sheet]:
-    sheets = {name: Sheet(metadata) for name, (_, metadata) in databases(folder).items()}
+    sheets = {name: Sheet(schema) for name, (_, schema) in databases(folder).items()}
     api = sheets["API"]
     projects = {dice.hex(): dice.hex() for _ in range(3)}
     uuids = [CELL0_UUID, *(dice.uuid() for _ in range(1, CELLS))]
     _groups(api, projects, dice, now)
     for number, uuid in enumerate(uuids):
         mapping = api.add(
-            schema.cell_mappings,
+            "cell_mappings",
             uuid=uuid,
             name=f"cell{number}",
             transport_url="none:///",
@@ -100,7 +98,7 @@ def _groups(api: Sheet, projects: dict[str, str], dice: Dice, now: datetime) -> 
     project, user = next(iter(projects.items()))
     for name in GROUPS:
         api.add(
-            schema.instance_groups,
+            "instance_groups",
             uuid=dice.uuid(),
             name=name,
             project_id=project,

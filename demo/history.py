@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from demo import schema
 from demo.world import Instance, Place
 
 # What the API calls an action, and the events that the services note while they carry it out.
@@ -49,7 +48,7 @@ def _action(place: Place, instance: Instance, name: str, events: Sequence[str], 
     failed = instance.host is None and name == "create"
     times = {"start_time": moment, "created_at": moment, "updated_at": moment}
     action = place.cell.add(
-        schema.instance_actions,
+        "instance_actions",
         instance_uuid=instance.uuid,
         action=name,
         request_id=f"req-{place.dice.uuid()}",
@@ -60,7 +59,7 @@ def _action(place: Place, instance: Instance, name: str, events: Sequence[str], 
     )
     for event in events:
         place.cell.add(
-            schema.instance_actions_events,
+            "instance_actions_events",
             action_id=action,
             event=event,
             host=instance.host or "ctl-01",
@@ -74,7 +73,7 @@ def _action(place: Place, instance: Instance, name: str, events: Sequence[str], 
 def _migration(place: Place, instance: Instance, kind: str, moment: datetime) -> None:
     source = place.dice.choice([host for host in place.hosts if host != instance.host])
     place.cell.add(
-        schema.migrations,
+        "migrations",
         gone=instance.gone,
         uuid=place.dice.uuid(),
         instance_uuid=instance.uuid,

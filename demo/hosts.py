@@ -3,7 +3,6 @@
 from datetime import datetime, timedelta
 from typing import Final
 
-from demo import schema
 from demo.world import Place
 
 MONTHS: Final = 6
@@ -13,7 +12,6 @@ AGE: Final = timedelta(days=400)
 
 def furnish(place: Place) -> None:
     """Fill a cell with all that instances need."""
-    place.cell.add(schema.alembic_version, version_num=schema.REVISION)
     if place.number == 0:
         for binary in ("nova-scheduler", "nova-conductor"):
             _service(place, binary, "ctl-01", None)
@@ -21,7 +19,7 @@ def furnish(place: Place) -> None:
     _service(place, "nova-conductor", f"cond-{place.name}", None)
     for host in place.hosts:
         _compute_host(place, host, None)
-        place.api.add(schema.host_mappings, cell_id=place.mapping, host=host, created_at=place.now - AGE)
+        place.api.add("host_mappings", cell_id=place.mapping, host=host, created_at=place.now - AGE)
         _task_log(place, host)
     _compute_host(place, place.retired_host, place.dice.before(place.now, 100, 150))
     _security_groups(place)
@@ -36,7 +34,7 @@ def _compute_host(place: Place, host: str, gone: datetime | None) -> None:
 
 def _service(place: Place, binary: str, host: str, gone: datetime | None) -> int:
     return place.cell.add(
-        schema.services,
+        "services",
         gone=gone,
         uuid=place.dice.uuid(),
         host=host,
@@ -54,7 +52,7 @@ def _service(place: Place, binary: str, host: str, gone: datetime | None) -> int
 
 def _compute_node(place: Place, host: str, service: int, gone: datetime | None) -> int:
     return place.cell.add(
-        schema.compute_nodes,
+        "compute_nodes",
         gone=gone,
         uuid=place.dice.uuid(),
         service_id=service,
@@ -81,7 +79,7 @@ def _compute_node(place: Place, host: str, service: int, gone: datetime | None) 
 
 def _device(place: Place, node: int, address: str, gone: datetime | None) -> None:
     place.cell.add(
-        schema.pci_devices,
+        "pci_devices",
         gone=gone,
         uuid=place.dice.uuid(),
         compute_node_id=node,
@@ -103,7 +101,7 @@ def _task_log(place: Place, host: str) -> None:
     for _ in range(MONTHS):
         begin = (end - timedelta(days=1)).replace(day=1)
         place.cell.add(
-            schema.task_log,
+            "task_log",
             task_name="instance_usage_audit",
             state="DONE",
             host=host,
@@ -126,7 +124,7 @@ def _security_groups(place: Place) -> None:
     web = _security_group(place, "web", next(iter(place.projects)), gone)
     for port, cidr, group in ((443, "0.0.0.0/0", None), (9100, None, web)):
         place.cell.add(
-            schema.security_group_rules,
+            "security_group_rules",
             gone=gone,
             parent_group_id=web,
             group_id=group,
@@ -140,7 +138,7 @@ def _security_groups(place: Place) -> None:
 
 def _security_group(place: Place, name: str, project: str, gone: datetime | None) -> int:
     return place.cell.add(
-        schema.security_groups,
+        "security_groups",
         gone=gone,
         name=name,
         description=name,

@@ -6,9 +6,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Any, Final
 
-from sqlalchemy import Table
-
-from demo import history, schema
+from demo import history
 from demo.world import Flavor, Instance, Place
 
 FLAVORS: Final = (
@@ -40,7 +38,7 @@ def block(place: Place, instances: Sequence[Instance]) -> None:
     blocked = next((instance for instance in instances if instance.gone), None)
     if blocked:
         place.cell.add(
-            schema.share_mapping,
+            "share_mapping",
             uuid=place.dice.uuid(),
             instance_uuid=blocked.uuid,
             share_id=place.dice.uuid(),
@@ -88,7 +86,7 @@ def _own_row(place: Place, instance: Instance) -> None:
     built = instance.born + timedelta(minutes=1) if instance.host else None
     flags = ("locked", "auto_disk_config", "shutdown_terminate", "disable_terminate", "hidden")
     place.cell.add(
-        schema.instances,
+        "instances",
         gone=instance.gone,
         uuid=instance.uuid,
         display_name=instance.name,
@@ -121,7 +119,7 @@ def _own_row(place: Place, instance: Instance) -> None:
     )
 
 
-def _child(place: Place, instance: Instance, table: Table, **values: Any) -> None:
+def _child(place: Place, instance: Instance, table: str, **values: Any) -> None:
     """Note a row that Nova marks as deleted together with its instance."""
     place.cell.add(table, gone=instance.gone, created_at=instance.born, instance_uuid=instance.uuid, **values)
 
@@ -141,15 +139,15 @@ def _system_metadata(place: Place, instance: Instance) -> None:
         "boot_roles": "reader,member",
     }
     for key, value in pairs.items():
-        _child(place, instance, schema.instance_system_metadata, key=key, value=value)
+        _child(place, instance, "instance_system_metadata", key=key, value=value)
 
 
 def _metadata(place: Place, instance: Instance) -> None:
     for key in place.dice.sample(list(METADATA), place.dice.randint(2, 3)):
-        _child(place, instance, schema.instance_metadata, key=key, value=METADATA[key])
+        _child(place, instance, "instance_metadata", key=key, value=METADATA[key])
     # Tags are gone for good when an instance is deleted: they have no mark.
     if not instance.gone:
-        place.cell.add(schema.tags, resource_id=instance.uuid, tag=place.dice.choice(TAGS))
+        place.cell.add("tags", resource_id=instance.uuid, tag=place.dice.choice(TAGS))
 
 
 def _disks(place: Place, instance: Instance) -> None:
@@ -162,7 +160,7 @@ def _disks(place: Place, instance: Instance) -> None:
         "delete_on_termination": True,
         "device_name": "/dev/vda" if instance.host else None,
     }
-    _child(place, instance, schema.block_device_mapping, uuid=place.dice.uuid(), **disk, **root)
+    _child(place, instance, "block_device_mapping", uuid=place.dice.uuid(), **disk, **root)
     if instance.host and place.dice.random() < 0.5:
         volume = {
             "source_type": "volume",
@@ -174,7 +172,7 @@ def _disks(place: Place, instance: Instance) -> None:
             "delete_on_termination": False,
             "device_name": "/dev/vdb",
         }
-        _child(place, instance, schema.block_device_mapping, uuid=place.dice.uuid(), **disk, **volume)
+        _child(place, instance, "block_device_mapping", uuid=place.dice.uuid(), **disk, **volume)
 
 
 def _port(place: Place, instance: Instance) -> None:
@@ -182,28 +180,28 @@ def _port(place: Place, instance: Instance) -> None:
     ports = []
     if instance.host:
         port, mac = place.dice.uuid(), place.dice.mac()
-        _child(place, instance, schema.virtual_interfaces, address=f"{mac}/{port}", uuid=port)
+        _child(place, instance, "virtual_interfaces", address=f"{mac}/{port}", uuid=port)
         ports = [{"id": port, "address": mac, "type": "ovs", "devname": f"tap{port[:11]}", "active": True}]
-    _child(place, instance, schema.instance_info_caches, network_info=json.dumps(ports))
+    _child(place, instance, "instance_info_caches", network_info=json.dumps(ports))
 
 
 def _records(place: Place, instance: Instance) -> None:
     flavor = {"cur": _nova_object("Flavor", asdict(instance.flavor)), "old": None, "new": None}
-    _child(place, instance, schema.instance_extra, flavor=json.dumps(flavor), pci_requests="[]")
-    place.cell.add(schema.instance_id_mappings, gone=instance.gone, created_at=instance.born, uuid=instance.uuid)
+    _child(place, instance, "instance_extra", flavor=json.dumps(flavor), pci_requests="[]")
+    place.cell.add("instance_id_mappings", gone=instance.gone, created_at=instance.born, uuid=instance.uuid)
 
 
 def _fault(place: Place, instance: Instance) -> None:
     if instance.host is None:
-        _child(place, instance, schema.instance_faults, code=500, message=history.NO_VALID_HOST)
+        _child(place, instance, "instance_faults", code=500, message=history.NO_VALID_HOST)
     elif place.dice.random() < 0.15:
-        _child(place, instance, schema.instance_faults, code=500, message="Exception", host=instance.host)
+        _child(place, instance, "instance_faults", code=500, message="Exception", host=instance.host)
 
 
 def _api_rows(place: Place, instance: Instance) -> None:
     common: dict[str, Any] = {"instance_uuid": instance.uuid, "created_at": instance.born}
     place.api.add(
-        schema.instance_mappings,
+        "instance_mappings",
         cell_id=place.mapping,
         project_id=instance.project,
         user_id=instance.user,
@@ -213,9 +211,9 @@ def _api_rows(place: Place, instance: Instance) -> None:
     )
     flavor = _nova_object("Flavor", asdict(instance.flavor))
     spec = {"project_id": instance.project, "user_id": instance.user, "flavor": flavor}
-    place.api.add(schema.request_specs, spec=json.dumps(_nova_object("RequestSpec", spec)), **common)
+    place.api.add("request_specs", spec=json.dumps(_nova_object("RequestSpec", spec)), **common)
     if place.dice.random() < 0.2:
-        place.api.add(schema.instance_group_member, group_id=place.dice.randint(1, len(GROUPS)), **common)
+        place.api.add("instance_group_member", group_id=place.dice.randint(1, len(GROUPS)), **common)
 
 
 def _nova_object(name: str, data: dict[str, Any]) -> dict[str, Any]:

@@ -1,14 +1,24 @@
 """Rows on their way into a database: collected first, numbered as Nova would, written in bulk."""
 
+from collections import defaultdict
+from collections.abc import Collection
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from random import Random
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Final
 from uuid import UUID
 
-from sqlalchemy import MetaData, Table, create_engine, insert
+from sqlalchemy import MetaData, create_engine, insert
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool
+
+from novadb.engine import Database
+from novadb.migrations.upgrade import Schema, upgrade
+from novadb.settings import Timeouts
+
+MARKS: Final = ("id", "deleted", "deleted_at")
 
 
 class Dice(Random):
@@ -34,32 +44,53 @@ class Dice(Random):
 class Sheet:
     """The rows of one database, not yet written."""
 
-    def __init__(self, metadata: MetaData) -> None:
-        self._metadata = metadata
-        self._rows: dict[Table, list[dict[str, Any]]] = {table: [] for table in metadata.sorted_tables}
+    def __init__(self, schema: Schema) -> None:
+        self._schema = schema
+        self._rows: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
 
-    def add(self, table: Table, *, gone: datetime | None = None, **values: Any) -> int:
+    def add(self, table: str, *, gone: datetime | None = None, **values: Any) -> int:
         """Note a row.
 
         :param gone: when it was marked as deleted; None: it is alive
         :returns: its id
         """
         rows = self._rows[table]
-        row: dict[str, Any] = dict.fromkeys(table.columns.keys())
-        marks = {"id": len(rows) + 1, "deleted": len(rows) + 1 if gone else 0, "deleted_at": gone}
-        rows.append(row | {name: value for name, value in marks.items() if name in row} | values)
-        return len(rows)
+        number = len(rows) + 1
+        rows.append(dict(zip(MARKS, (number, number if gone else 0, gone), strict=True)) | values)
+        return number
 
     def write(self, file: Path) -> None:
         """Make a database file with all tables and the noted rows."""
-        engine = create_engine(url_of(file), poolclass=NullPool)
-        with engine.begin() as connection:
-            # Without it the driver commits each CREATE TABLE by itself, and waits for the disk each time.
-            connection.exec_driver_sql("BEGIN")
-            self._metadata.create_all(connection)
-            for table, rows in self._rows.items():
-                if rows:
-                    connection.execute(insert(table), rows)
+        file.write_bytes(empty_database(self._schema))
+        with create_engine(url_of(file), poolclass=NullPool).begin() as connection:
+            for table in tables(self._schema).sorted_tables:
+                if rows := self._rows[table.name]:
+                    blank: dict[str, Any] = dict.fromkeys(table.columns.keys())
+                    connection.execute(insert(table), [blank | _without_surplus_marks(row, blank) for row in rows])
+
+
+def _without_surplus_marks(row: dict[str, Any], columns: Collection[str]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name in columns or name not in MARKS}
+
+
+@cache
+def empty_database(schema: Schema) -> bytes:
+    """The file of a database as the migrations make it."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "empty.db"
+        upgrade(Database(url_of(file).render_as_string(), "an empty database", Timeouts()), schema)
+        return file.read_bytes()
+
+
+@cache
+def tables(schema: Schema) -> MetaData:
+    """The tables that the migrations make."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / "empty.db"
+        file.write_bytes(empty_database(schema))
+        found = MetaData()
+        found.reflect(create_engine(url_of(file), poolclass=NullPool))
+        return found
 
 
 def url_of(file: Path) -> URL:

@@ -3,12 +3,13 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import Connection, MetaData, Table, create_engine, func, select
+from sqlalchemy import Connection, Table, create_engine, func, select
 from sqlalchemy.pool import NullPool
 
 from demo.cloud import databases
-from demo.rows import url_of
-from demo.schema import SHADOW
+from demo.rows import tables, url_of
+from novadb.catalogue import SHADOW
+from novadb.migrations.upgrade import Schema
 
 
 @dataclass(frozen=True)
@@ -27,15 +28,16 @@ class Tally:
 
 def count(folder: Path) -> dict[str, Tally]:
     """Count the rows of each database of a cloud."""
-    return {name: _count(file, metadata) for name, (file, metadata) in databases(folder).items()}
+    return {name: _count(file, schema) for name, (file, schema) in databases(folder).items()}
 
 
-def _count(file: Path, metadata: MetaData) -> Tally:
+def _count(file: Path, schema: Schema) -> Tally:
     with create_engine(url_of(file), poolclass=NullPool).connect() as connection:
-        shadows = [table for table in metadata.sorted_tables if table.name.startswith(SHADOW)]
-        tables = [table for table in metadata.sorted_tables if table not in shadows]
-        total = sum(_rows(connection, table) for table in tables)
-        deleted = sum(_deleted(connection, table) for table in tables if "deleted" in table.columns)
+        all_tables = tables(schema).sorted_tables
+        shadows = [table for table in all_tables if table.name.startswith(SHADOW)]
+        live = [table for table in all_tables if table not in shadows]
+        total = sum(_rows(connection, table) for table in live)
+        deleted = sum(_deleted(connection, table) for table in live if "deleted" in table.columns)
         return Tally(total - deleted, deleted, sum(_rows(connection, table) for table in shadows))
 
 

@@ -15,8 +15,14 @@ api_db = Category("api_db", help="Commands for managing the API database.")
 
 @api_db.command("version", cls=Command)
 def version() -> int:
-    """Print the current version of the API database, a revision; None where it has none."""
-    from cli.api_db.sync import version as print_version
+    """Print the current version of the API database, a revision; None where it has none.
+
+    \b
+    Return codes:
+      0    The version was printed.
+      255  An unexpected error occurred.
+    """
+    from cli.api_db.version import version as print_version
 
     return print_version()
 
@@ -32,7 +38,7 @@ def sync(**options: Any) -> int:
 
     \b
     Return codes:
-      0    The schema is at the version.
+      0    Successfully synced database schema.
       255  An unexpected error occurred.
     """
     from cli.api_db.sync import sync as run_sync

@@ -17,8 +17,14 @@ db = Category(
 
 @db.command("version", cls=Command)
 def version() -> int:
-    """Print the current version of the main database, a revision; None where it has none."""
-    from cli.db.sync import version as print_version
+    """Print the current version of the main database, a revision; None where it has none.
+
+    \b
+    Return codes:
+      0    The version was printed.
+      255  An unexpected error occurred.
+    """
+    from cli.db.version import version as print_version
 
     return print_version()
 
@@ -39,7 +45,7 @@ def sync(**options: Any) -> int:
 
     \b
     Return codes:
-      0    The schema is at the version.
+      0    Successfully synced database schema.
       1    Failed to access cell0.
       255  An unexpected error occurred.
     """

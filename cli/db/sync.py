@@ -1,4 +1,4 @@
-"""``db sync`` and ``db version``: from the options to the exit code."""
+"""``db sync``: from the options to the exit code."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -8,14 +8,13 @@ from oslo_config import cfg
 
 from cli import configuration
 from cli.db.sync_processes import sync_in_processes
-from cli.output import cell_as_data, put, put_json, say
+from cli.output import cell_as_data, put_json, say
 from cli.schema import Upgrader
 from cli.signals import graceful_stop
 from jobs.action import CellResult, Target, failure_of
 from jobs.db.sync import Params, Synced, cell0_of, collapse
 from novadb.cells import CELL0, Cell
 from novadb.errors import DatabaseProblem
-from novadb.migrations import upgrade as migrations
 from runs.targets import api_database, mapped_cells, own_database
 
 NO_CELL0: Final = (
@@ -107,9 +106,3 @@ def _as_data(result: CellResult[Synced]) -> dict[str, Any]:
         "before": revisions.before if revisions else None,
         "after": revisions.after if revisions else None,
     }
-
-
-def version() -> int:
-    """Print the revision of the configured database."""
-    put(str(migrations.version(own_database(configuration.load()))))
-    return 0

@@ -1,5 +1,6 @@
 """Bringing a database to a revision of its schema, from wherever it stands."""
 
+import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -19,7 +20,6 @@ from novadb.errors import DatabaseProblem, UnsuitableSchema
 from novadb.migrations.environment import VERSION_TABLE, recorded_heads
 from novadb.migrations.progress import Overtaken, Progress
 
-HEAD: Final = "head"
 # sqlalchemy-migrate's, which Nova had before release 24.0.0.
 LEGACY_TABLE: Final = "migrate_version"
 ONE_STATEMENT: Final = 7 * 24 * 3600.0  # seconds: the index of a large table takes hours
@@ -101,8 +101,8 @@ def upgrade(
     process, upgrade one database after the other.
 
     :param database: must be there, and may be empty. The file of an SQLite database is made
-    :param revision: an identifier or its beginning, ``head``, ``+1``; None: ``schema.released``, unless the database
-        is further already
+    :param revision: an identifier or its beginning, ``head``, ``+1``; without one it is ``schema.released``, unless the
+        database is further already
     :param tell: is given lines for the operator: where the database stands, what is about to be read or copied, what
         is done
     :param stopped: asked before each change whether to end
@@ -174,9 +174,9 @@ def _pending(
             "here. Upgrade it with nova-manage of release 23 (Wallaby) first"
         )
     at = revisions.index(current) if current else -1
-    target = revisions.index(_resolved(schema, current, wanted))
+    target = _target(schema, at, wanted)
     if target < at:
-        if wanted is None:
+        if not wanted:
             return []
         raise Refused(
             f"{database} is at revision {current}, later than {revisions[target]}: there are no downgrades. "
@@ -185,25 +185,29 @@ def _pending(
     return revisions[at + 1 : target + 1]
 
 
-def _resolved(schema: Schema, current: str | None, wanted: str | None) -> str:
-    """The revision that is meant.
+def _target(schema: Schema, at: int, wanted: str | None) -> int:
+    """The place of the revision that is meant.
 
-    :raises Refused: there is none
+    :param at: the place of the current one; -1: there is none
+    :raises Refused: there is no such revision
     """
-    if wanted is None:
-        return schema.released
+    revisions = schema.revisions
+    if not wanted:
+        return revisions.index(schema.released)
+    if wanted in ("head", "heads"):
+        return len(revisions) - 1
     if wanted.isdigit():
         raise Refused(
             f"{wanted} is a version of sqlalchemy-migrate, which Nova has given up; the revisions are now "
-            f"{', '.join(schema.revisions)}"
+            f"{', '.join(revisions)}"
         )
-    try:
-        found = schema.scripts.get_revisions(wanted)
-    except CommandError:
-        found = ()
-    if len(found) != 1 or found[0] is None:
-        raise Refused(f"There is no revision {wanted}; there are {', '.join(schema.revisions)}, and head")
-    return found[0].revision
+    if re.fullmatch(r"\+\d+", wanted):
+        found = [at + int(wanted)] if at + int(wanted) < len(revisions) else []
+    else:
+        found = [place for place, revision in enumerate(revisions) if revision.startswith(wanted)]
+    if len(found) != 1:
+        raise Refused(f"There is no revision {wanted}; there are {', '.join(revisions)}, and head")
+    return found[0]
 
 
 def _recorded(connection: Connection, database: Database) -> str | None:

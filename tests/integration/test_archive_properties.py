@@ -18,13 +18,14 @@ from typing import Any, Final, Self
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, event
 
-from demo import schema
+from demo.rows import empty_database
 from jobs.action import Cursor, Step, Target
 from jobs.db.archive_deleted_rows import Archived, Params, work
 from novadb.cells import Cell
 from novadb.engine import Database
+from novadb.migrations.upgrade import API, MAIN
 from novadb.settings import Timeouts
 from tests import made_up
 from tests.forest import (
@@ -238,8 +239,8 @@ class SQLite(Bench):
     def __init__(self, folder: Path) -> None:
         self._files = {name: folder / f"{name}.db" for name in ("cell", "api")}
         self._empty = {name: folder / f"{name}.empty" for name in ("cell", "api")}
-        for name, metadata in (("cell", schema.CELL), ("api", schema.API)):
-            metadata.create_all(create_engine(f"sqlite:///{self._empty[name]}"))
+        for name, schema in (("cell", MAIN), ("api", API)):
+            self._empty[name].write_bytes(empty_database(schema))
         self.cell, self.api = (Database(f"sqlite:///{file}", name, Timeouts()) for name, file in self._files.items())
 
     def fill(self, sheet: made_up.Sheet) -> None:

@@ -9,28 +9,30 @@ from typing import Any
 
 import pytest
 from oslo_config import cfg
-from sqlalchemy import Connection, create_engine, func, inspect, select, text
+from sqlalchemy import Connection, create_engine, func, select, text
 from sqlalchemy.pool import NullPool
 
-from demo import schema, tally
+from demo import tally
 from demo.__main__ import STEPS, main
 from demo.cloud import BLOCKED_CELL, CELLS, ForeignFolder, build, databases
-from demo.rows import url_of
+from demo.rows import tables, url_of
 from novadb import cells, settings
+from novadb.migrations.upgrade import API, MAIN
 
 NOW = datetime(2026, 3, 1, 12)
 CELL_NAMES = [f"cell{number}" for number in range(CELLS)]
+CELL, OF_API = tables(MAIN).tables, tables(API).tables
 # What Nova marks as deleted with an instance, besides instance_id_mappings, which has no foreign key.
 CHILDREN = [
-    schema.security_group_instance_association,
-    schema.instance_info_caches,
-    schema.instance_metadata,
-    schema.instance_faults,
-    schema.instance_extra,
-    schema.instance_system_metadata,
-    schema.block_device_mapping,
-    schema.migrations,
-    schema.virtual_interfaces,
+    "security_group_instance_association",
+    "instance_info_caches",
+    "instance_metadata",
+    "instance_faults",
+    "instance_extra",
+    "instance_system_metadata",
+    "block_device_mapping",
+    "migrations",
+    "virtual_interfaces",
 ]
 
 
@@ -49,9 +51,9 @@ def opened(cloud: Path, name: str) -> Iterator[Connection]:
 def rows(cloud: Path) -> dict[tuple[str, str], list[Any]]:
     """All rows of a cloud, but for the folder in the URLs of its cells."""
     found = {}
-    for name, (_, metadata) in databases(cloud).items():
+    for name, (_, schema) in databases(cloud).items():
         with opened(cloud, name) as connection:
-            for table in metadata.sorted_tables:
+            for table in tables(schema).sorted_tables:
                 columns = [column for column in table.columns if column.name != "database_connection"]
                 found[name, table.name] = list(connection.execute(select(*columns)).all())
     return found
@@ -77,7 +79,7 @@ def test_a_cloud_can_be_built_again_in_its_place(tmp_path: Path) -> None:
     build(tmp_path, instances=10)
     build(tmp_path, instances=4, now=NOW)
     with opened(tmp_path, "cell1") as cell:
-        assert cell.execute(select(func.count()).select_from(schema.instances)).scalar() == 4
+        assert cell.execute(select(func.count()).select_from(CELL["instances"])).scalar() == 4
 
 
 def test_there_are_some_thousands_of_rows_live_and_deleted(cloud: Path) -> None:
@@ -96,8 +98,8 @@ def test_every_foreign_key_holds(cloud: Path, name: str) -> None:
 @pytest.mark.parametrize("name", CELL_NAMES)
 def test_a_mark_of_deletion_is_the_rows_own_id_and_a_time(cloud: Path, name: str) -> None:
     with opened(cloud, name) as cell:
-        for table in databases(cloud)[name][1].sorted_tables:
-            if "deleted" in table.columns:
+        for table in tables(MAIN).sorted_tables:
+            if {"id", "deleted"} <= set(table.columns.keys()):
                 for row in cell.execute(select(table.c.id, table.c.deleted, table.c.deleted_at)):
                     assert row.deleted == (row.id if row.deleted_at else 0)
 
@@ -105,7 +107,7 @@ def test_a_mark_of_deletion_is_the_rows_own_id_and_a_time(cloud: Path, name: str
 @pytest.mark.parametrize("name", CELL_NAMES)
 def test_about_half_of_the_instances_are_deleted_at_an_age_of_up_to_200_days(cloud: Path, name: str) -> None:
     with opened(cloud, name) as cell:
-        instances = cell.execute(select(schema.instances)).all()
+        instances = cell.execute(select(CELL["instances"])).all()
     ages = [(NOW - row.deleted_at).days for row in instances if row.deleted]
     assert len(ages) == (len(instances) + 1) // 2
     assert min(ages) >= 1
@@ -115,49 +117,31 @@ def test_about_half_of_the_instances_are_deleted_at_an_age_of_up_to_200_days(clo
 @pytest.mark.parametrize("name", CELL_NAMES)
 def test_children_are_marked_with_their_instance(cloud: Path, name: str) -> None:
     with opened(cloud, name) as cell:
-        ends = {row.uuid: row.deleted_at for row in cell.execute(select(schema.instances))}
+        ends = {row.uuid: row.deleted_at for row in cell.execute(select(CELL["instances"]))}
         for table in CHILDREN:
-            for row in cell.execute(select(table)):
+            for row in cell.execute(select(CELL[table])):
                 assert row.deleted_at == ends[row.instance_uuid]
-        for row in cell.execute(select(schema.instance_id_mappings)):
+        for row in cell.execute(select(CELL["instance_id_mappings"])):
             assert row.deleted_at == ends[row.uuid]
 
 
 @pytest.mark.parametrize("name", CELL_NAMES)
 def test_actions_and_their_events_are_never_marked(cloud: Path, name: str) -> None:
     with opened(cloud, name) as cell:
-        for table in (schema.instance_actions, schema.instance_actions_events):
+        for table in (CELL["instance_actions"], CELL["instance_actions_events"]):
             assert cell.execute(select(func.count()).where(table.c.deleted == 0)).scalar()
             assert not cell.execute(select(func.count()).where(table.c.deleted != 0)).scalar()
 
 
 @pytest.mark.parametrize("name", CELL_NAMES)
 def test_a_deleted_instance_has_no_tags(cloud: Path, name: str) -> None:
-    deleted = select(schema.instances.c.uuid).where(schema.instances.c.deleted != 0)
+    deleted = select(CELL["instances"].c.uuid).where(CELL["instances"].c.deleted != 0)
     with opened(cloud, name) as cell:
-        assert not cell.execute(select(schema.tags).where(schema.tags.c.resource_id.in_(deleted))).all()
-
-
-@pytest.mark.parametrize("name", CELL_NAMES)
-def test_a_shadow_table_has_the_columns_of_its_table_and_no_foreign_keys(cloud: Path, name: str) -> None:
-    with opened(cloud, name) as cell:
-        found = inspect(cell)
-        shadows = [table for table in found.get_table_names() if table.startswith(schema.SHADOW)]
-        assert len(shadows) == 20
-        for shadow in shadows:
-            table = shadow.removeprefix(schema.SHADOW)
-            assert str(found.get_columns(shadow)) == str(found.get_columns(table))
-            assert found.get_pk_constraint(shadow) == found.get_pk_constraint(table)
-            assert found.get_foreign_keys(shadow) == []
-            assert found.get_unique_constraints(shadow) == []
-
-
-def test_tables_without_a_mark_of_deletion_have_no_shadow() -> None:
-    assert not {"shadow_share_mapping", "shadow_tags"} & schema.CELL.tables.keys()
+        assert not cell.execute(select(CELL["tags"]).where(CELL["tags"].c.resource_id.in_(deleted))).all()
 
 
 def test_one_deleted_instance_is_blocked(cloud: Path) -> None:
-    blocked = select(schema.instances.c.deleted).join(schema.share_mapping)
+    blocked = select(CELL["instances"].c.deleted).join(CELL["share_mapping"])
     marks = {}
     for name in CELL_NAMES:
         with opened(cloud, name) as cell:
@@ -171,13 +155,13 @@ def test_the_api_database_knows_every_instance(cloud: Path) -> None:
     known: dict[str, tuple[int, bool]] = {}
     actual: dict[str, tuple[int, bool]] = {}
     with opened(cloud, "API") as api:
-        for row in api.execute(select(schema.instance_mappings)):
+        for row in api.execute(select(OF_API["instance_mappings"])):
             known[row.instance_uuid] = (row.cell_id, row.queued_for_delete)
-        assert set(api.execute(select(schema.request_specs.c.instance_uuid)).scalars()) == known.keys()
-        assert set(api.execute(select(schema.instance_group_member.c.instance_uuid)).scalars()) < known.keys()
+        assert set(api.execute(select(OF_API["request_specs"].c.instance_uuid)).scalars()) == known.keys()
+        assert set(api.execute(select(OF_API["instance_group_member"].c.instance_uuid)).scalars()) < known.keys()
     for mapping, name in enumerate(CELL_NAMES, 1):
         with opened(cloud, name) as cell:
-            actual |= {row.uuid: (mapping, bool(row.deleted)) for row in cell.execute(select(schema.instances))}
+            actual |= {row.uuid: (mapping, bool(row.deleted)) for row in cell.execute(select(CELL["instances"]))}
     assert known == actual
 
 

@@ -153,6 +153,14 @@ def test_the_return_codes_in_the_help_are_those_of_the_job(path: tuple[str, ...]
                 "255": "An unexpected error occurred.",
             },
         ),
+        (
+            "sync",
+            {
+                "0": "Successfully synced database schema.",
+                "1": "Failed to access cell0.",
+                "255": "An unexpected error occurred.",
+            },
+        ),
     ],
 )
 def test_the_help_gives_the_manuals_words_for_each_code(command: str, codes: dict[str, str]) -> None:

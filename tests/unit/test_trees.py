@@ -12,31 +12,20 @@ import pytest
 from sqlalchemy import Connection, create_engine, select
 from sqlalchemy.pool import NullPool
 
-from demo import schema
-from demo.rows import url_of
+from demo.rows import empty_database, url_of
 from jobs.action import Limits, Target
 from jobs.db import archive_deleted_rows
 from jobs.db.archive_deleted_rows import Archived, Params
 from jobs.db.mover import TreeQueue
 from jobs.db.trees import RETIRED, Forest, count_rows
 from novadb import catalogue
-from novadb.catalogue import Catalogue, ForeignKey
 from novadb.cells import Cell
 from novadb.engine import Database
 from novadb.errors import UnsuitableSchema
+from novadb.migrations.upgrade import MAIN
 from novadb.settings import Timeouts
 from tests import forest as facts
 
-# In the order of the stock tool: BEHAVIOUR of nova-manage, 2.1. Tables that only old clouds have are not in the demo.
-# fmt: off
-STOCK_ORDER: Final = [
-    "compute_nodes", "instance_id_mappings", "instances", "security_groups", "services", "task_log",
-    "block_device_mapping", "instance_actions", "instance_extra", "instance_faults", "instance_info_caches",
-    "instance_metadata", "instance_system_metadata", "migrations", "pci_devices",
-    "security_group_instance_association", "security_group_rules", "virtual_interfaces",
-    "instance_actions_events",
-]
-# fmt: on
 # What archive needs of the API database to repair; here it is a table of the same file.
 API_TABLE: Final = "CREATE TABLE instance_mappings (id INTEGER PRIMARY KEY, instance_uuid, cell_id, queued_for_delete)"
 
@@ -111,19 +100,10 @@ DIAMOND: Final = {
 
 
 def test_the_roots_stand_in_the_order_of_the_stock_tool(tmp_path: Path) -> None:
-    engine = create_engine(url_of(tmp_path / "cell.db"), poolclass=NullPool)
-    schema.CELL.create_all(engine)
-    with engine.connect() as connection:
-        assert Forest(catalogue.read(connection)).roots == STOCK_ORDER
-
-
-def test_the_roots_of_an_old_cloud_with_all_its_tables_stand_in_the_order_of_the_stock_tool() -> None:
-    movable = [*facts.TABLES, *facts.STAYING]
-    shadows = [f"shadow_{name}" for name in movable if name != "share_mapping"]
-    columns: dict[str, tuple[str, ...]] = dict.fromkeys([*movable, *shadows], ("id", "deleted"))
-    keys = tuple(sorted(ForeignKey(*key) for key in facts.FOLLOWED))
-    old = Catalogue(columns, dict.fromkeys(columns, ("id",)), keys)
-    assert Forest(old).roots == list(facts.TABLES)
+    file = tmp_path / "cell.db"
+    file.write_bytes(empty_database(MAIN))
+    with create_engine(url_of(file), poolclass=NullPool).connect() as connection:
+        assert Forest(catalogue.read(connection)).roots == list(facts.TABLES)
 
 
 @pytest.mark.parametrize("name", ["no_shadow", "no_id", "no_mark", "snapshots", "alembic_version"])

@@ -1,0 +1,336 @@
+"""The migrations: revision by revision what the stock tool makes, from wherever a database stands, and never alone."""
+
+import json
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from itertools import count
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from sqlalchemy import Engine, event, text
+
+from jobs.schema import upgrade as upgrade_patiently
+from novadb.engine import Database
+from novadb.errors import MissingDatabase, UnsuitableSchema
+from novadb.migrations import changes
+from novadb.migrations.progress import Stopped
+from novadb.migrations.upgrade import API, MAIN, Refused, Schema, Upgraded, upgrade, version
+from novadb.settings import Timeouts
+from tests.schemas import Description, describe, recorded
+from tests.services import MariaDB
+
+NAME: Final = "migrated"
+SCHEMAS: Final = pytest.mark.parametrize("schema", [MAIN, API], ids=["main", "api"])
+ENGINES: Final = pytest.mark.parametrize("engine", ["mariadb", "sqlite"])
+# Upgrades a database given by its URL in another process, as another host would: it knows nothing of this one's locks.
+ELSEWHERE: Final = """
+import sys
+from jobs.schema import upgrade
+from novadb.engine import Database
+from novadb.migrations.upgrade import MAIN
+from novadb.settings import Timeouts
+upgrade(Database(sys.argv[1], "the same", Timeouts()), MAIN, "head")
+"""
+
+
+@pytest.fixture
+def empty(mariadb: MariaDB) -> Iterator[Database]:
+    """An empty database on MariaDB, of the character set that servers have by default."""
+    mariadb.drop(NAME)
+    mariadb.execute(f"CREATE DATABASE {NAME} CHARACTER SET utf8mb4 COLLATE utf8mb4_general_ci")
+    yield Database(mariadb.url(NAME), "cell1", Timeouts())
+    mariadb.drop(NAME)
+
+
+@pytest.fixture
+def fresh(request: pytest.FixtureRequest, engine: str, tmp_path: Path) -> Database:
+    """An empty database of an engine; that of SQLite is not even a file."""
+    if engine == "sqlite":
+        return Database(f"sqlite:///{tmp_path}/with %s.db", "cell1", Timeouts())
+    database: Database = request.getfixturevalue("empty")
+    return database
+
+
+def described(database: Database) -> Description:
+    """What a database says of its tables, as a thing of JSON."""
+    with database.connect() as connection:
+        found: Description = json.loads(json.dumps(describe(connection)))
+        return found
+
+
+def at_head(schema: Schema) -> Description:
+    return recorded("mariadb", schema.name)[schema.revisions[-1]]
+
+
+def execute(database: Database, *statements: str) -> None:
+    with database.connect() as connection:
+        for statement in statements:
+            connection.execute(text(statement))
+        connection.commit()
+
+
+def rows(database: Database, query: str) -> list[Any]:
+    with database.connect() as connection:
+        return [tuple(row) for row in connection.execute(text(query))]
+
+
+def elsewhere(database: Database) -> "subprocess.Popen[bytes]":
+    """Somebody else who upgrades the database."""
+    return subprocess.Popen([sys.executable, "-c", ELSEWHERE, database.url.render_as_string(hide_password=False)])
+
+
+def after(changes: int) -> Callable[[], bool]:
+    """Stops a migration after so many changes."""
+    numbers = count()
+    return lambda: next(numbers) >= changes
+
+
+@SCHEMAS
+@ENGINES
+def test_each_revision_is_what_the_stock_tool_makes_of_it(fresh: Database, engine: str, schema: Schema) -> None:
+    made = recorded(engine, schema.name)
+    assert list(made) == schema.revisions
+    before = None
+    for revision, wanted in made.items():
+        assert upgrade(fresh, schema, revision) == Upgraded(before, revision)
+        found = described(fresh)
+        assert found.keys() == wanted.keys()
+        for table in wanted:
+            assert found[table] == wanted[table], (revision, table)
+        assert version(fresh) == revision
+        before = revision
+
+
+@ENGINES
+def test_from_nothing_to_the_head_at_once(fresh: Database, engine: str) -> None:
+    assert upgrade(fresh, MAIN, "head") == Upgraded(None, MAIN.revisions[-1])
+    assert described(fresh) == recorded(engine, "main")[MAIN.revisions[-1]]
+
+
+def test_without_a_revision_it_goes_as_far_as_the_oldest_release_in_use_knows_and_never_back(empty: Database) -> None:
+    assert upgrade(empty).after == MAIN.released == "2903cd72dc14"
+    assert upgrade(empty, MAIN, "+1") == Upgraded(MAIN.released, "ab450ba04102")
+    assert upgrade(empty) == Upgraded("ab450ba04102", "ab450ba04102")
+
+
+@ENGINES
+def test_a_migration_that_is_stopped_again_and_again_comes_to_the_same_end(fresh: Database, engine: str) -> None:
+    for step in (1, 30, 17, 40, 25, 3, 2, 1, 2, 3, 1, 1):
+        # SQLite takes a revision back that is stopped in the middle.
+        with pytest.raises(Stopped):
+            upgrade(fresh, MAIN, "head", stopped=after(step))
+        if engine == "sqlite":
+            break
+    upgrade(fresh, MAIN, "head")
+    assert described(fresh) == recorded(engine, "main")[MAIN.revisions[-1]]
+
+
+def test_a_run_after_an_interruption_says_where_it_goes_on(empty: Database) -> None:
+    with pytest.raises(Stopped):
+        upgrade(empty, stopped=after(40))
+    told: list[str] = []
+    upgrade(empty, MAIN, "16f1fbcab42b", tell=told.append)
+    assert told[:2] == [
+        "at no revision, 2 revisions to go, up to 16f1fbcab42b",
+        "39 changes of this revision were made before: going on from there",
+    ]
+    assert [line.partition(":")[0] for line in told[2:]] == MAIN.revisions[:2]
+
+
+def test_indexes_that_the_stock_tool_had_not_come_to_are_made(empty: Database) -> None:
+    """It makes a table first and its indexes after it."""
+    with pytest.raises(Stopped):
+        upgrade(empty, stopped=after(109))
+    execute(empty, "DROP INDEX reservations_uuid_idx ON reservations", "DROP INDEX uuid ON instances")
+    upgrade(empty, MAIN, "head")
+    assert described(empty) == at_head(MAIN)
+
+
+def test_a_table_of_somebody_else_ends_it(empty: Database) -> None:
+    execute(empty, "CREATE TABLE services (id INTEGER PRIMARY KEY, host TEXT)")
+    with pytest.raises(UnsuitableSchema, match="a table services already, and it is not Nova's: it has no created_at"):
+        upgrade(empty)
+
+
+def test_three_at_once_come_to_the_same_end(empty: Database) -> None:
+    together = [elsewhere(empty) for _ in range(3)]
+    assert [process.wait() for process in together] == [0, 0, 0]
+    assert described(empty) == at_head(MAIN)
+    assert rows(empty, "SELECT version_num FROM alembic_version") == [(MAIN.revisions[-1],)]
+
+
+@pytest.mark.parametrize("change", [60, 113])
+def test_who_is_overtaken_undoes_nothing(empty: Database, change: int) -> None:
+    """The other one goes through before this change, which may be to make an index that a later revision drops."""
+    numbers = count(1)
+
+    def let_another_through() -> bool:
+        if next(numbers) == change:
+            assert elsewhere(empty).wait() == 0
+        return False
+
+    assert upgrade(empty, MAIN, "head", stopped=let_another_through).after == MAIN.revisions[-1]
+    assert described(empty) == at_head(MAIN)
+    assert rows(empty, "SELECT version_num FROM alembic_version") == [(MAIN.revisions[-1],)]
+
+
+@pytest.mark.parametrize("words", ["INSERT INTO alembic_version", "UPDATE alembic_version"])
+def test_a_revision_that_is_behind_is_not_written_beside_a_later_one(empty: Database, words: str) -> None:
+    pending = [words]
+
+    def let_another_through(_link: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if pending and statement.startswith(pending[0]):
+            pending.clear()
+            assert elsewhere(empty).wait() == 0
+
+    event.listen(Engine, "before_cursor_execute", let_another_through)
+    try:
+        assert upgrade(empty).after == MAIN.revisions[-1]
+    finally:
+        event.remove(Engine, "before_cursor_execute", let_another_through)
+    assert not pending
+    assert described(empty) == at_head(MAIN)
+    assert rows(empty, "SELECT version_num FROM alembic_version") == [(MAIN.revisions[-1],)]
+
+
+@SCHEMAS
+def test_a_database_of_sqlalchemy_migrate_at_its_last_version_is_adopted(empty: Database, schema: Schema) -> None:
+    under_migrate(empty, schema, schema.legacy)
+    told: list[str] = []
+    assert upgrade(empty, schema, "head", tell=told.append) == Upgraded(None, schema.revisions[-1])
+    assert told[0] == f"version {schema.legacy} of sqlalchemy-migrate, which is taken for revision {schema.initial}"
+    found, wanted = described(empty), at_head(schema)
+    # The version table is of the database's own character set, which was another one by then.
+    assert found.pop("alembic_version")["constraints"] == wanted.pop("alembic_version")["constraints"]
+    assert found == wanted
+
+
+def test_an_older_one_is_refused(empty: Database) -> None:
+    under_migrate(empty, MAIN, 391)
+    before = described(empty)
+    with pytest.raises(Refused, match=r"is at version 391 .* Upgrade it with nova-manage of release 23 \(Wallaby\)"):
+        upgrade(empty)
+    assert described(empty) == before
+
+
+def under_migrate(database: Database, schema: Schema, number: int) -> None:
+    """Leave the database as sqlalchemy-migrate did."""
+    upgrade(database, schema, schema.initial)
+    execute(
+        database,
+        "DROP TABLE alembic_version",
+        "CREATE TABLE migrate_version (repository_id VARCHAR(250) NOT NULL PRIMARY KEY, repository_path TEXT, "
+        "version INTEGER)",
+        f"INSERT INTO migrate_version VALUES ('nova', '/migrate_repo', {number})",
+    )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ("8f2f1571d55b", "is at revision 1acf2c98e646, later than 8f2f1571d55b: there are no downgrades"),
+        ("base", "There is no revision base"),
+        ("-1", "There is no revision -1"),
+        ("+5", "There is no revision \\+5"),
+        ("402", "402 is a version of sqlalchemy-migrate"),
+        ("0123456789ab", "There is no revision 0123456789ab; there are 8f2f1571d55b, 16f1fbcab42b"),
+        ("1", "1 is a version of sqlalchemy-migrate"),
+        ("nonsense", "There is no revision nonsense"),
+    ],
+)
+def test_what_cannot_be_done_is_refused(empty: Database, wanted: str, words: str) -> None:
+    upgrade(empty, MAIN, "1acf2c98e646")
+    with pytest.raises(Refused, match=words):
+        upgrade(empty, MAIN, wanted)
+    assert version(empty) == "1acf2c98e646"
+
+
+def test_a_database_of_a_newer_release_is_left_alone(empty: Database) -> None:
+    upgrade(empty, API, API.initial)
+    execute(empty, "UPDATE alembic_version SET version_num = 'ffffffffffff'")
+    with pytest.raises(Refused, match="is at revision ffffffffffff, which this version of cellkeeper does not know"):
+        upgrade(empty, API)
+
+
+def test_a_version_table_with_two_rows_is_named(empty: Database) -> None:
+    upgrade(empty, API)
+    execute(empty, "INSERT INTO alembic_version VALUES ('d67eeaabee36')")
+    with pytest.raises(UnsuitableSchema, match="alembic_version has the rows cdeec0c85668, d67eeaabee36"):
+        version(empty)
+
+
+def test_the_database_itself_is_not_made(mariadb: MariaDB) -> None:
+    mariadb.drop("nowhere")
+    with pytest.raises(MissingDatabase, match="let an administrator create it first, as in CREATE DATABASE nowhere"):
+        upgrade_patiently(Database(mariadb.url("nowhere"), "the API database", Timeouts()), API)
+
+
+def test_it_tells_which_tables_are_read_or_copied_and_how_many_rows_they_have(empty: Database) -> None:
+    upgrade(empty, MAIN, MAIN.initial)
+    execute(
+        empty,
+        "INSERT INTO shadow_instance_type_extra_specs (id, instance_type_id) VALUES (1, 1), (2, 1)",
+        "INSERT INTO migrations (deleted) SELECT 0 FROM seq_1_to_1234",
+    )
+    told: list[str] = []
+    upgrade(empty, MAIN, "1acf2c98e646", tell=told.append)
+    assert [line for line in told if "rows" in line] == [
+        "shadow_instance_type_extra_specs: 2 rows are copied; they cannot be changed meanwhile",
+        "migrations: 1,234 rows are read for migrations_dest_compute_id_deleted_idx; they can be changed meanwhile",
+    ]
+
+
+def test_of_a_large_table_the_rows_are_estimated(empty: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(changes, "COUNTED", 100)
+    upgrade(empty)
+    execute(empty, "INSERT INTO migrations (deleted) SELECT 0 FROM seq_1_to_1200", "ANALYZE TABLE migrations")
+    told: list[str] = []
+    upgrade(empty, MAIN, "head", tell=told.append)
+    (line,) = {line.partition(" are read")[0] for line in told if "are read" in line}
+    assert line.startswith("migrations: about 1")
+
+
+def test_shares_outlive_the_revision_that_allows_each_but_once(empty: Database) -> None:
+    upgrade(empty, MAIN, "13863f4e1612")
+    execute(
+        empty,
+        "INSERT INTO instances (uuid) VALUES ('one')",
+        "INSERT INTO share_mapping (instance_uuid, share_id, tag) VALUES ('one', 's1', 'a'), ('one', 's2', 'a')",
+    )
+    with pytest.raises(UnsuitableSchema, match="share_mapping has rows that are the same in instance_uuid and tag"):
+        upgrade(empty)
+    execute(empty, "UPDATE share_mapping SET tag = 'b' WHERE share_id = 's2'")
+    upgrade(empty, MAIN, "head")
+    assert rows(empty, "SELECT share_id, tag FROM share_mapping ORDER BY id") == [("s1", "a"), ("s2", "b")]
+    assert described(empty) == at_head(MAIN)
+
+
+def test_rows_of_a_table_that_sqlite_must_copy_stay(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/api.db", "the API database", Timeouts())
+    upgrade(database, API, API.initial)
+    execute(database, "INSERT INTO build_requests (project_id, instance_uuid) VALUES ('p', 'u')")
+    upgrade(database, API)
+    assert rows(database, "SELECT project_id, instance_uuid FROM build_requests") == [("p", "u")]
+    with closing(sqlite3.connect(tmp_path / "api.db")) as link:
+        assert link.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+
+
+def test_a_table_that_is_in_use_is_waited_for(empty: Database, mariadb: MariaDB) -> None:
+    """A transaction that has read it holds it. The wait ends, lest all others queue up behind it, and begins anew."""
+    upgrade(empty)
+    brief = empty.with_timeouts(Timeouts(lock_wait=1))
+    with closing(mariadb.connect(NAME, autocommit=False)) as reader:
+        reader.query("SELECT * FROM migrations")
+        tries = count(1)
+
+        def let_go_the_second_time(line: str) -> None:
+            if line.startswith("at ") and next(tries) == 2:
+                reader.rollback()
+
+        upgrade_patiently(brief, MAIN, "head", tell=let_go_the_second_time)
+    assert next(tries) == 3
+    assert described(empty) == at_head(MAIN)
