@@ -3,7 +3,7 @@
 import argparse
 from typing import Final, Protocol
 
-from benchmarks import archive, empty, late, machine, mapping, memory
+from benchmarks import archive, empty, late, machine, mapping, memory, workers
 from benchmarks.cloud import SETTINGS
 
 
@@ -18,6 +18,7 @@ BENCHMARKS: Final[dict[str, Benchmark]] = {
     "memory": memory.run,
     "late": late.run,
     "empty": empty.run,
+    "workers": workers.run,
     "mapping": mapping.run,
 }
 

@@ -23,6 +23,9 @@ REQUEST_SPECS: Final = table("request_specs", column("instance_uuid"))
 GROUP_MEMBERS: Final = table("instance_group_member", column("instance_uuid"))
 TABLES: Final = (MAPPINGS, REQUEST_SPECS, GROUP_MEMBERS)
 UUIDS: Final[BindParameter[Any]] = bindparam("uuids", expanding=True)
+DELETIONS: Final = {
+    rows.name: delete(rows).where(rows.c.instance_uuid.in_(UUIDS)) for rows in (REQUEST_SPECS, GROUP_MEMBERS)
+}
 
 
 class ApiRows:
@@ -35,13 +38,7 @@ class ApiRows:
         named, mapped = MAPPINGS.c.instance_uuid.in_(UUIDS), MAPPINGS.c.cell_id
         elsewhere = select(MAPPINGS.c.instance_uuid).where(named, mapped.is_not(None), ~self._ours)
         self._elsewhere = elsewhere.with_for_update()
-        self._deletions = {
-            MAPPINGS.name: delete(MAPPINGS).where(named, or_(self._ours, mapped.is_(None))),
-            **{
-                rows.name: delete(rows).where(rows.c.instance_uuid.in_(UUIDS))
-                for rows in (REQUEST_SPECS, GROUP_MEMBERS)
-            },
-        }
+        self._own_mappings = delete(MAPPINGS).where(named, or_(self._ours, mapped.is_(None)))
         self._stack = ExitStack()
         self._connection: Connection | None = None
 
@@ -70,11 +67,13 @@ class ApiRows:
         return deleted
 
     def _delete_chunk(self, api: Connection, uuids: list[str]) -> dict[str, int]:
-        moved_away = set(api.execute(self._elsewhere, {"uuids": uuids}).scalars())
-        gone = [uuid for uuid in uuids if uuid not in moved_away]
-        if not gone:
-            return {}
-        return {name: api.execute(rows, {"uuids": gone}).rowcount for name, rows in self._deletions.items()}
+        deleted = {MAPPINGS.name: api.execute(self._own_mappings, {"uuids": uuids}).rowcount}
+        if deleted[MAPPINGS.name] < len(uuids):  # some have none, or one in another cell
+            moved_away = set(api.execute(self._elsewhere, {"uuids": uuids}).scalars())
+            uuids = [uuid for uuid in uuids if uuid not in moved_away]
+        for rows, statement in DELETIONS.items():
+            deleted[rows] = api.execute(statement, {"uuids": uuids}).rowcount if uuids else 0
+        return deleted
 
     def candidates(self, after: int) -> list[tuple[int, str]]:
         """Mappings of this cell whose instance was deleted, in order of id: some of them may be leftovers.

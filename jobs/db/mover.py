@@ -9,7 +9,8 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, column, delete, se
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from jobs.db.api_rows import ApiRows
-from jobs.db.trees import INSTANCES, KEYS_PER_STATEMENT, VALUES, Move, Node, Owned, chunks, count_rows, rows_below
+from jobs.db.statements import KEYS_PER_STATEMENT, chunks
+from jobs.db.trees import INSTANCES, VALUES, Move, Node, Owned, count_rows, rows_below
 from jobs.retry import rollback, transactionally
 from novadb.engine import is_transient, reason
 
@@ -97,8 +98,7 @@ class TreeQueue:
             .limit(size)
         )
         rows = self._cell.execute(roots).mappings().all()
-        sizes = count_rows(self._cell, self._root, rows)
-        return [(row["id"], sizes[row["id"]]) for row in rows]
+        return list(count_rows(self._cell, self._root, rows).items())
 
 
 @dataclass

@@ -1,15 +1,15 @@
 """Trees of rows: a deleted row with everything that hangs on it by foreign keys, and how it moves.
 
-A tree moves whole or not at all. Going down, each table's rows are claimed and copied into the shadow table before
-their children are looked at; going up, they are deleted. A row that is claimed cannot get new children
+A tree moves whole or not at all. Going down, each table's rows are locked and copied into the shadow table before
+their children are looked at; going up, they are deleted. A row that is locked cannot get new children
 (InnoDB takes a shared lock on the parent of an inserted row), so what is deleted is what was copied.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from sqlalchemy import (
     BindParameter,
@@ -17,6 +17,7 @@ from sqlalchemy import (
     ColumnElement,
     Connection,
     Executable,
+    FromClause,
     RowMapping,
     Select,
     TableClause,
@@ -27,8 +28,11 @@ from sqlalchemy import (
     insert,
     select,
     table,
+    union,
+    union_all,
 )
 
+from jobs.db.statements import Among, Prepared, chunks
 from jobs.retry import TryAgain
 from novadb.catalogue import SHADOW, Catalogue, ForeignKey
 from novadb.errors import DatabaseProblem, UnsuitableSchema
@@ -45,8 +49,6 @@ RETIRED: Final = frozenset((
 ))
 # fmt: on
 INSTANCES: Final = "instances"
-# With more values an IN list may be answered by a scan of the table instead of its index.
-KEYS_PER_STATEMENT: Final = 200
 VALUES: Final[BindParameter[Any]] = bindparam("values", expanding=True)
 
 
@@ -72,7 +74,6 @@ class Node:
     columns: tuple[str, ...]
     branches: tuple[Branch, ...]
     blockers: tuple[ForeignKey, ...]
-    _named_by: dict[str, "RowsBy"] = field(default_factory=dict, init=False, repr=False)
 
     @cached_property
     def live(self) -> TableClause:
@@ -88,53 +89,112 @@ class Node:
         named = {branch.parent_column for branch in self.branches} | {key.parent_column for key in self.blockers}
         return sorted({"id"} | named)
 
-    def rows_by(self, name: str) -> "RowsBy":
-        """The statements on rows that are named by a column."""
-        if name not in self._named_by:
-            self._named_by[name] = RowsBy(self, self.live.c[name])
-        return self._named_by[name]
+    @cached_property
+    def itself(self) -> "Way":
+        """The rows of this table, by their ``id``."""
+        return Way(self, self.live.c.id, self.live)
+
+    @cached_property
+    def ways(self) -> "dict[str, list[Way]]":
+        """The ways to the tables right below, by the column of this table whose values they start from."""
+        found: dict[str, list[Way]] = defaultdict(list)
+        for branch in self.branches:
+            child = branch.child
+            found[branch.parent_column].append(Way(child, child.live.c[branch.column], child.live))
+        return found
+
+    @cached_property
+    def sizes(self) -> dict[str, Prepared]:
+        """Statements that count all rows below, by the column whose values they start from and group by."""
+        return {
+            name: _count_below([further for way in ways for further in way.and_below()])
+            for name, ways in self.ways.items()
+        }
 
 
-class RowsBy:
-    """The statements on those rows of a table whose column ``by`` has one of the parameter ``values``.
+@dataclass(frozen=True, eq=False)
+class Way:
+    """A way down: from some values to those rows of a table that hang on them, through the tables between.
 
-    They are built once: to build one anew costs several times what it costs to send it.
+    :ivar node: the table
+    :ivar start: the column that has one of the values, of the first table on the way
+    :ivar first: that table
+    :ivar joins: for each further table, the column that names a row of the table before, and what it names there
     """
 
-    def __init__(self, node: Node, by: ColumnClause[Any]) -> None:
-        self._node = node
-        self._by = by
-        self._named = by.in_(VALUES)
+    node: Node
+    start: ColumnClause[Any]
+    first: TableClause
+    joins: tuple[tuple[ColumnClause[Any], ColumnClause[Any]], ...] = ()
 
     @cached_property
-    def claim(self) -> Executable:
-        """Lock the rows, and read the columns by which others name them."""
-        return self._keys().with_for_update()
+    def below(self) -> "list[Way]":
+        """The ways that go on to the tables right below."""
+        here = self.node.live
+        return [
+            replace(self, node=child, joins=(*self.joins, (child.live.c[branch.column], here.c[branch.parent_column])))
+            for branch in self.node.branches
+            for child in [branch.child]
+        ]
+
+    def and_below(self) -> "Iterator[Way]":
+        """This way, and all that go on from it."""
+        yield self
+        for way in self.below:
+            yield from way.and_below()
 
     @cached_property
-    def children(self) -> Executable:
-        """Read the columns by which others name the rows, and ``_by``."""
-        return self._keys(self._by.label("_by"))
+    def keys(self) -> Prepared:
+        """Read the columns by which others name the rows, and ``_start``."""
+        return Prepared(self.rows(self.start.label("_start"), *(self.node.live.c[name] for name in self.node.keys)))
 
     @cached_property
-    def count(self) -> Executable:
-        """Count the rows by value."""
-        return select(self._by, func.count()).where(self._named).group_by(self._by)
-
-    @cached_property
-    def copy(self) -> Executable:
+    def copy(self) -> Prepared:
         """Lock the rows and copy them into the shadow table."""
-        node = self._node
-        rows = select(*node.live.c).where(self._named).with_for_update()
-        return insert(node.shadow).from_select(node.columns, rows)
+        node = self.node
+        return Prepared(insert(node.shadow).from_select(node.columns, self.rows(*node.live.c).with_for_update()))
 
     @cached_property
-    def delete(self) -> Executable:
+    def delete(self) -> Prepared:
         """Delete the rows."""
-        return delete(self._node.live).where(self._named)
+        links = [left == right for left, right in self.joins]
+        rows = delete(self.node.live)
+        return Prepared(rows.where(Among(self.start), *links), in_sqlite=rows.where(self._named()))
 
-    def _keys(self, *more: ColumnElement[Any]) -> Select[Any]:
-        return select(*(self._node.live.c[name].label(name) for name in self._node.keys), *more).where(self._named)
+    def rows(self, *columns: ColumnElement[Any]) -> Select[Any]:
+        """Select of the rows."""
+        found = select(*columns).where(Among(self.start))
+        joined: FromClause = self.first
+        for left, right in self.joins:
+            joined = joined.join(cast(FromClause, left.table), left == right)
+        if self.joins:  # with old statistics a server may prefer to begin with the whole of a table at the far end
+            for dialect in ("mysql", "mariadb"):
+                found = found.prefix_with("STRAIGHT_JOIN", dialect=dialect)
+        return found.select_from(joined)
+
+    def _named(self) -> ColumnElement[bool]:
+        """The condition on the rows in nested selects: SQLite deletes from no join."""
+        condition: ColumnElement[bool] = Among(self.start)
+        for left, right in self.joins:
+            condition = left.in_(select(right).where(condition))
+        return condition
+
+
+def _count_below(ways: Sequence[Way]) -> Prepared:
+    """Count the rows that are found on some ways, by where they start; a row that two lead to counts once."""
+    by_table: dict[str, list[Way]] = defaultdict(list)
+    for way in ways:
+        by_table[way.node.name].append(way)
+    each = union_all(*map(_count_in_table, by_table.values())).subquery()
+    return Prepared(select(each.c.start, func.sum(each.c.number).label("number")).group_by(each.c.start))
+
+
+def _count_in_table(ways: Sequence[Way]) -> Select[Any]:
+    number = func.count().label("number")
+    if len(ways) == 1:
+        return ways[0].rows(ways[0].start.label("start"), number).group_by(ways[0].start)
+    found = union(*(way.rows(way.start.label("start"), way.node.live.c.id) for way in ways)).subquery()
+    return select(found.c.start, number).group_by(found.c.start)
 
 
 class Forest:
@@ -193,50 +253,31 @@ class Forest:
         return max((self._depth(parent, path) + 1 for parent in above), default=0)
 
 
-def chunks(values: Iterable[Any]) -> Iterator[list[Any]]:
-    """The values in lists that one statement can take."""
-    chunk: list[Any] = []
-    for value in values:
-        chunk.append(value)
-        if len(chunk) == KEYS_PER_STATEMENT:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
-
-
 Owned = tuple[RowMapping, int]
 """A row by its key columns, and the ``id`` of the root it hangs on."""
 
 Owners = dict[Any, list[int]]
-"""The roots that each value of a foreign key belongs to."""
+"""The roots that each value of a column belongs to."""
 
 
-def _below(node: Node, owned: Iterable[Owned]) -> Iterator[tuple[Node, RowsBy, Owners]]:
-    """For each branch of ``node``: the child, the statements on its rows, and whose the values of its key are."""
-    rows = list(owned)
-    for branch in node.branches:
-        owners: Owners = defaultdict(list)
-        for row, owner in rows:
-            owners[row[branch.parent_column]].append(owner)
-        yield branch.child, branch.child.rows_by(branch.column), owners
+def _owners(name: str, owned: Iterable[Owned]) -> Owners:
+    owners: Owners = defaultdict(list)
+    for row, owner in owned:
+        owners[row[name]].append(owner)
+    return owners
 
 
-def _children(connection: Connection, by: RowsBy, owners: Owners) -> list[Owned]:
-    found: list[Owned] = []
-    for values in chunks(owners):
-        for row in connection.execute(by.children, {"values": values}).mappings():
-            found += [(row, owner) for owner in owners.get(row["_by"], ())]
-    return found
-
-
-def rows_below(connection: Connection, node: Node, owned: Sequence[Owned]) -> Iterator[tuple[Node, list[Owned]]]:
-    """All rows that hang on some rows of ``node``, table by table."""
-    for child, by, owners in _below(node, owned):
-        found = _children(connection, by, owners)
-        if found:
-            yield child, found
-            yield from rows_below(connection, child, found)
+def rows_below(connection: Connection, root: Node, owned: Sequence[Owned]) -> Iterator[tuple[Node, list[Owned]]]:
+    """All rows that hang on some rows of ``root``, table by table."""
+    for name, ways in root.ways.items():
+        owners = _owners(name, owned)
+        for way in (further for one in ways for further in one.and_below()):
+            found: list[Owned] = []
+            for values in chunks(owners):
+                for row in way.keys.execute(connection, values).mappings():
+                    found += [(row, owner) for owner in owners.get(row["_start"], ())]
+            if found:
+                yield way.node, found
 
 
 def count_rows(connection: Connection, root: Node, rows: Sequence[RowMapping]) -> Counter[int]:
@@ -245,23 +286,12 @@ def count_rows(connection: Connection, root: Node, rows: Sequence[RowMapping]) -
     :param rows: root rows by the columns ``root.keys``
     :returns: rows by the ``id`` of the root. A row that hangs on two roots counts for both, on one root once
     """
-    sizes: Counter[int] = Counter()
-    seen: set[tuple[str, int, int]] = set()
-
-    def count(node: Node, owned: Sequence[Owned]) -> None:
-        new = {(node.name, row["id"], owner): row for row, owner in owned}
-        sizes.update(owner for _, _, owner in new.keys() - seen)
-        seen.update(new)
-        ways = Counter(branch.child.name for branch in node.branches)
-        for child, by, owners in _below(node, owned):
-            if child.branches or ways[child.name] > 1:
-                count(child, _children(connection, by, owners))
-                continue
-            for values in chunks(owners):
-                for value, number in connection.execute(by.count, {"values": values}):
-                    sizes.update(dict.fromkeys(owners.get(value, ()), number))
-
-    count(root, [(row, row["id"]) for row in rows])
+    sizes = Counter(row["id"] for row in rows)
+    for name, numbers in root.sizes.items():
+        owners = _owners(name, ((row, row["id"]) for row in rows))
+        for values in chunks(owners):
+            for found in numbers.execute(connection, values):
+                sizes.update(dict.fromkeys(owners.get(found.start, ()), int(found.number)))
     return sizes
 
 
@@ -287,30 +317,33 @@ class Move:
         for values in chunks(ids):
             rows = self.connection.execute(claim, {"values": values}).mappings().all()
             if rows:
-                self._tree(root, rows, root.rows_by("id"), [row["id"] for row in rows])
+                self._tree(root, rows)
                 claimed += rows
         return claimed
 
-    def _tree(self, node: Node, rows: Sequence[RowMapping], by: RowsBy, values: Sequence[Any]) -> None:
-        """Move claimed rows and all below them. A row that hangs on them twice is gone at its second turn."""
-        copied = self._copy(by, values)
-        for branch in node.branches:
-            child, child_by = branch.child, branch.child.rows_by(branch.column)
-            for parents in chunks(dict.fromkeys(row[branch.parent_column] for row in rows)):
-                if not child.branches:
-                    self._delete(child, child_by, parents, self._copy(child_by, parents))
-                    continue
-                below = self.connection.execute(child_by.claim, {"values": parents}).mappings().all()
-                if below:
-                    self._tree(child, below, child_by, parents)
-        self._delete(node, by, values, copied)
+    def _tree(self, root: Node, rows: Sequence[RowMapping]) -> None:
+        """Move claimed root rows and all below them."""
+        ids = [row["id"] for row in rows]
+        copied = self._copy(root.itself, ids)
+        for name, ways in root.ways.items():
+            for values in chunks(dict.fromkeys(row[name] for row in rows)):
+                for way in ways:
+                    self._below(way, values)
+        self._delete(root.itself, ids, copied)
 
-    def _copy(self, by: RowsBy, values: Sequence[Any]) -> int:
-        return self.connection.execute(by.copy, {"values": values}).rowcount
+    def _below(self, way: Way, values: list[Any]) -> None:
+        """Move the rows at the end of a way, and all below. A row to which two ways lead is gone at the second."""
+        copied = self._copy(way, values)
+        if copied:
+            for further in way.below:
+                self._below(further, values)
+            self._delete(way, values, copied)
 
-    def _delete(self, node: Node, by: RowsBy, values: Sequence[Any], copied: int) -> None:
-        deleted = self.connection.execute(by.delete, {"values": values}).rowcount if copied else 0
+    def _copy(self, way: Way, values: list[Any]) -> int:
+        return way.copy.execute(self.connection, values).rowcount
+
+    def _delete(self, way: Way, values: list[Any], copied: int) -> None:
+        deleted, name = way.delete.execute(self.connection, values).rowcount, way.node.name
         if deleted != copied:
-            raise TryAgain(DatabaseProblem(f"{node.name}: {copied} rows copied, {deleted} deleted"))
-        if deleted:
-            self.moved[node.name] += deleted
+            raise TryAgain(DatabaseProblem(f"{name}: {copied} rows copied, {deleted} deleted"))
+        self.moved[name] += deleted
