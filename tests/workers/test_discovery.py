@@ -141,7 +141,7 @@ class Gate:
 
     def waiting(self) -> bool:
         """Whether somebody waits."""
-        sql = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
+        sql = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'INSERT INTO host_mappings%'"
         return bool(self._site.cloud.server.execute(sql)[0][0])
 
     def open(self) -> None:
