@@ -7,10 +7,11 @@ from oslo_config import cfg
 
 from cli import configuration
 from cli.output import put, say
+from jobs.retry import one_transaction
 from novadb import transport
 from novadb.engine import Database
 from novadb.errors import DatabaseProblem
-from novadb.mappings import Defaults
+from novadb.mappings import CellMapping, Defaults, cell_mapping
 from novadb.transport import InvalidTransport
 from runs.targets import api_database
 from workers import options
@@ -43,6 +44,13 @@ class Cloud:
         """
         conf = configuration.load(options.register)
         return cls(conf, api_database(conf), Defaults(conf.database.connection, conf.transport_url))
+
+    def cell(self, uuid: str) -> CellMapping | None:
+        """The cell of a UUID.
+
+        :raises DatabaseProblem: the API database cannot be used
+        """
+        return one_transaction(self.api, lambda connection: cell_mapping(connection, self.defaults, uuid))
 
     def transport_url(self, given: str | None) -> str:
         """A transport URL that can be used: the one given, or else the configured one, which is said.

@@ -7,7 +7,6 @@ from cli.output import cell_as_data, put_json, say, say_failures
 from cli.signals import graceful_stop
 from jobs.action import Target
 from jobs.cell_v2.map_instances import ACTION, Exit, Params
-from jobs.cell_v2.update_cell import find
 
 
 def map_instances(
@@ -27,7 +26,7 @@ def map_instances(
         say(f"Must supply a positive value for max-count, not {max_count}")
         return Exit.INVALID_MAX_COUNT
     cloud = Cloud.configured()
-    cell = find(cloud.api, cloud.defaults, cell_uuid)
+    cell = cloud.cell(cell_uuid)
     if cell is None:
         say(unknown_cell(cell_uuid))
         return Exit.ERROR

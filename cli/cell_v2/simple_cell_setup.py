@@ -5,7 +5,6 @@ from cli.cell_v2.cloud import Cloud, UnusableUrl
 from cli.output import say
 from jobs.action import Target
 from jobs.cell_v2.simple_cell_setup import Exit, map_all_instances
-from jobs.cell_v2.update_cell import find
 from jobs.schema import upgrade
 from novadb.cells import CELL0
 from novadb.errors import DatabaseProblem
@@ -25,7 +24,7 @@ def simple_cell_setup(transport_url: str | None) -> int:
     uuid = map_cell_and_hosts.map_to(cloud, transport)
     if uuid is None:
         return Exit.NO_HOSTS_OR_INVALID_URL
-    cell = find(cloud.api, cloud.defaults, uuid)
+    cell = cloud.cell(uuid)
     assert cell is not None
     map_all_instances(Target(cell.cell(cloud.api.timeouts), cloud.api))
     return Exit.SET_UP
@@ -33,7 +32,7 @@ def simple_cell_setup(transport_url: str | None) -> int:
 
 def _sync_cell0(cloud: Cloud) -> None:
     """Make cell0's tables. As in the stock tool the setup goes on without: the database may be made later."""
-    cell0 = find(cloud.api, cloud.defaults, CELL0)
+    cell0 = cloud.cell(CELL0)
     try:
         if cell0 is not None:
             upgrade(cell0.database(cloud.api.timeouts), MAIN, tell=say)

@@ -3,7 +3,7 @@
 from cli.cell_v2.cloud import Cloud, UnusableUrl, unknown_cell
 from cli.cell_v2.create_cell import taken
 from cli.output import put, say
-from jobs.cell_v2.update_cell import Exit, Params, Updated, find, update
+from jobs.cell_v2.update_cell import Exit, Params, Updated, update
 
 
 def update_cell(
@@ -20,7 +20,7 @@ def update_cell(
     URLs that are not given are the configured ones, as documented. Those are never cell0's: it keeps its own.
     """
     cloud = Cloud.configured()
-    cell = find(cloud.api, cloud.defaults, cell_uuid)
+    cell = cloud.cell(cell_uuid)
     if cell is None:
         put(unknown_cell(cell_uuid))
         return Exit.UNKNOWN_CELL

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from jobs.cell_v2.create_cell import same_urls
 from jobs.retry import one_transaction
 from novadb.engine import Database, reason
-from novadb.mappings import CellMapping, Defaults, cell_mapping, cell_mappings, change_cell_mapping
+from novadb.mappings import CellMapping, Defaults, cell_mappings, change_cell_mapping
 
 
 class Exit(IntEnum):
@@ -53,11 +53,6 @@ class Updated:
     twin: str = ""
     already: str = ""
     problem: str = ""
-
-
-def find(api: Database, defaults: Defaults, uuid: str) -> CellMapping | None:
-    """The cell of a UUID."""
-    return one_transaction(api, lambda connection: cell_mapping(connection, defaults, uuid))
 
 
 def update(api: Database, defaults: Defaults, uuid: str, params: Params) -> Updated:
