@@ -23,6 +23,12 @@ NODES: Final = (
     "SELECT '2026-01-01', 0, 0, CONCAT('cmp-', seq), CONCAT('cmp-', seq), UUID(), 64, 262144, 4000, 0, 0, 0, 'QEMU', "
     f"1, '' FROM seq_1_to_{HOSTS}"
 )
+# Of each the row itself: what hangs on it would only take the stock tool longer to read.
+SERVERS: Final = (
+    "INSERT INTO instances (created_at, deleted, uuid, project_id, user_id, hidden, host, vm_state, hostname) "
+    "SELECT '2026-01-01' + INTERVAL seq SECOND, 0, UUID(), MD5(seq % 40), MD5(seq % 100), 0, 'cmp-1', 'active', 'vm' "
+    f"FROM seq_1_to_{INSTANCES}"
+)
 
 
 class Task(NamedTuple):
@@ -72,8 +78,9 @@ def _seconds(measured: Cloud, task: Task, command: Sequence[str]) -> float:
 
 
 def _unmapped_instances(measured: Cloud) -> None:
-    measured.fill(0, INSTANCES)
-    measured.server.execute("TRUNCATE TABLE instance_mappings", API)
+    measured.server.execute("DELETE FROM instance_mappings", API)
+    measured.server.execute("DELETE FROM instances", CELL)
+    measured.server.execute(SERVERS, CELL)
 
 
 def _unmapped_hosts(measured: Cloud) -> None:
