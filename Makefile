@@ -15,7 +15,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet --no-input
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: venv
 venv: $(TESTS_READY) ## make .venv with cellkeeper and what develops it (PYTHON=python3.12 chooses the Python)
@@ -26,11 +26,16 @@ demo: $(DEMO_READY) ## show cellkeeper at work on a made-up cloud; needs no data
 
 .PHONY: test
 test: $(LIBVIRT_READY) services ## run all tests, on MariaDB servers of their own (PYTEST_OPTIONS="-k archive")
-	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(FLEET:%=--ignore=%) $(PYTEST_OPTIONS)
+	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(FLEET:%=--ignore=%) --ignore=tests/libvirtd $(PYTEST_OPTIONS)
 
 .PHONY: test-workers
 test-workers: $(LIBVIRT_READY) services ## run the tests that start, stop and kill whole workers (minutes)
 	@$(BIN)/python -m pytest $(FLEET) $(PYTEST_OPTIONS)
+
+.PHONY: test-libvirt
+test-libvirt: $(LIBVIRT_READY) services ## run the tests that ask a real libvirtd with QEMU
+	@tools/install-services.sh hypervisor
+	@$(BIN)/python -m pytest tests/libvirtd $(PYTEST_OPTIONS)
 
 .PHONY: test-fast
 test-fast: $(TESTS_READY) ## run the tests that need no server

@@ -4,6 +4,7 @@ from oslo_config import cfg
 from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
 
+from clients.hypervisor import HypervisorProblem
 from novadb.engine import reason
 from novadb.errors import DatabaseProblem
 from runs.exclusion import Busy
@@ -12,7 +13,7 @@ from runs.redis_store import RunGone, StoreAway
 
 def one_line(error: Exception) -> str:
     """An error that ended a command, in one line without secrets."""
-    if isinstance(error, DatabaseProblem):
+    if isinstance(error, DatabaseProblem | HypervisorProblem):
         return str(error)
     if isinstance(error, Busy):
         return f"Another run is at work on one of the databases: {error}"

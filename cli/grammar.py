@@ -72,12 +72,14 @@ def _same(one: str, two: str) -> bool:
 
 
 class Command(click.Command):
-    """A command of the stock tool."""
+    """A command of the stock tool.
 
-    def __init__(self, *args: Any, error_code: int = 255, **kwargs: Any) -> None:
-        """:param error_code: with which an error ends it that it does not know"""
+    :ivar unexpected: its exit code for an error that nobody thought of
+    """
+
+    def __init__(self, *args: Any, unexpected: int = 255, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._error_code = error_code
+        self.unexpected = unexpected
         self.epilog = "The options that cellkeeper --help shows apply here, too."
         self.params += _global_options(new=True)
 
@@ -85,7 +87,7 @@ class Command(click.Command):
         return super().parse_args(ctx, _Spelling(self.params).rewrite(args, stop_at_command=False))
 
     def invoke(self, ctx: click.Context) -> Any:
-        ctx.find_root().ensure_object(dict)["error_code"] = self._error_code
+        ctx.find_root().ensure_object(dict)["unexpected"] = self.unexpected
         return super().invoke(ctx)
 
 

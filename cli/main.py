@@ -12,6 +12,7 @@ from cli.api_db.commands import api_db
 from cli.cell_v2.commands import cell_v2
 from cli.db.commands import db
 from cli.grammar import Category
+from cli.libvirt.commands import libvirt
 from cli.output import lost_output, put, say
 from cli.runs import runs
 from cli.version import version
@@ -34,6 +35,7 @@ cellkeeper = Category(
 cellkeeper.add_command(api_db)
 cellkeeper.add_command(cell_v2)
 cellkeeper.add_command(db)
+cellkeeper.add_command(libvirt)
 cellkeeper.add_command(runs)
 cellkeeper.add_command(worker)
 
@@ -91,7 +93,7 @@ def run(arguments: list[str]) -> int:
         return INTERRUPTED
     except Exception as error:
         report(error, given.get("words", []))
-        return int(given.get("error_code", UNEXPECTED))
+        return int(given.get("unexpected", UNEXPECTED))
 
 
 def report(error: Exception, options: Sequence[str]) -> None:
@@ -108,7 +110,3 @@ def report(error: Exception, options: Sequence[str]) -> None:
 
         with contextlib.suppress(OSError):
             traceback.print_exception(error)
-
-
-if __name__ == "__main__":
-    main()

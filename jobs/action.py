@@ -3,10 +3,11 @@
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Final, Generic, Protocol, Self, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
+from clients.hypervisor import HypervisorProblem, Hypervisors
 from novadb.cells import Cell
 from novadb.engine import Database, reason
 from novadb.errors import DatabaseProblem
@@ -60,16 +61,21 @@ class Limits:
     purge_chunk: int = 5_000
 
 
+NO_HYPERVISORS: Final = HypervisorProblem("The action asks no hypervisors")
+
+
 @dataclass(frozen=True)
 class Target:
     """A cell to work on, and what the work may reach beside it.
 
     :ivar api: the API database, or None where the action does without
+    :ivar hypervisors: those of the cloud, or why they cannot be asked
     """
 
     cell: Cell
     api: Database | None
     limits: Limits = Limits()
+    hypervisors: Hypervisors | HypervisorProblem = NO_HYPERVISORS
 
     @property
     def database(self) -> Database:
@@ -90,6 +96,15 @@ class Target:
             raise ApiDatabaseProblem("The API database is not configured")
         return self.api
 
+    def need_hypervisors(self) -> Hypervisors:
+        """The hypervisors, for an action that asks them.
+
+        :raises HypervisorProblem: they cannot be asked
+        """
+        if isinstance(self.hypervisors, HypervisorProblem):
+            raise self.hypervisors
+        return self.hypervisors
+
 
 class ApiDatabaseProblem(DatabaseProblem):
     """The API database, not the cell's, is what failed: it has exit codes of its own."""
@@ -107,6 +122,7 @@ class FailureKind(Enum):
 
     CELL = "the cell's database cannot be used"
     API_DATABASE = "the API database cannot be used"
+    HYPERVISORS = "the hypervisors cannot be asked"
     UNEXPECTED = "an error nobody thought of"
 
 
@@ -129,6 +145,8 @@ def failure_of(error: Exception, target: Target | None) -> Failure:
         return Failure(FailureKind.API_DATABASE, str(error))
     if isinstance(error, DatabaseProblem):
         return Failure(FailureKind.CELL, str(error))
+    if isinstance(error, HypervisorProblem):
+        return Failure(FailureKind.HYPERVISORS, str(error))
     if isinstance(error, DBAPIError):
         return Failure(FailureKind.CELL, f"{target.database if target else 'a database'}: {reason(error)}")
     return Failure(

@@ -5,11 +5,18 @@ from typing import Any, Final
 from jobs.action import Action
 from jobs.cell_v2 import discover_hosts, map_instances
 from jobs.db import archive_deleted_rows, backlog, purge
+from jobs.libvirt import list_unset_machine_type, record_machine_types
 
 ACTIONS: Final[dict[str, Action[Any, Any]]] = {
     action.name: action
     for action in (
-        archive_deleted_rows.ACTION, purge.ACTION, backlog.ARCHIVE, backlog.PURGE,
-        discover_hosts.ACTION, map_instances.ACTION,
+        archive_deleted_rows.ACTION,
+        purge.ACTION,
+        backlog.ARCHIVE,
+        backlog.PURGE,
+        discover_hosts.ACTION,
+        map_instances.ACTION,
+        list_unset_machine_type.ACTION,
+        record_machine_types.ACTION,
     )
-}  # fmt: skip
+}

@@ -30,18 +30,19 @@ class TryAgain(Exception):
         self.problem = problem
 
 
-def transactionally(work: Callable[[], T], *connections: Connection, name: str) -> T:
+def transactionally(work: Callable[[], T], *connections: Connection, name: str, tries: int = TRIES) -> T:
     """Run ``work`` until it succeeds, rolling all connections back after each failure.
 
     :param work: one or more transactions that may be done again from the start; it commits them itself
     :param connections: the connections it works on; they are outside any transaction afterwards
     :param name: the database that is named when nothing helps
+    :param tries: how often it is tried at most
     :returns: what ``work`` returns
-    :raises DatabaseProblem: it failed ``TRIES`` times in a way that could have passed: deadlock, lock wait, lost
+    :raises DatabaseProblem: it failed ``tries`` times in a way that could have passed: deadlock, lock wait, lost
         certification, lost connection
     :raises DBAPIError: any other error of a database, at once
     """
-    for attempt in range(1, TRIES + 1):
+    for attempt in range(1, tries + 1):
         try:
             return work()
         except DBAPIError as error:
@@ -53,7 +54,7 @@ def transactionally(work: Callable[[], T], *connections: Connection, name: str) 
         finally:
             for connection in connections:
                 rollback(connection)
-        if attempt < TRIES:
+        if attempt < tries:
             LOG.info("%s; trying again", problem)
             pause = FIRST_PAUSE * 2 ** (attempt - 1)
             time.sleep(pause + random.uniform(0, pause))  # noqa: S311 - jitter, no secret

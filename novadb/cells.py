@@ -99,3 +99,10 @@ def own_cell(cells: Iterable[Cell], database: Database, api: Connection, own: Co
     mapped = text("SELECT cell_id FROM instance_mappings WHERE instance_uuid IN :uuids AND cell_id IS NOT NULL")
     votes = Counter(api.execute(mapped.bindparams(bindparam("uuids", uuids, expanding=True))).scalars())
     return Cell.unmapped(database, frozenset(number for number, _ in votes.most_common(1)))
+
+
+def cell_of_host(api: Connection, host: str) -> int | None:
+    """The ``cell_mappings.id`` of the cell that a host is mapped to; None: it is mapped to none."""
+    mapped = text("SELECT cell_id FROM host_mappings WHERE host = :host")
+    number: int | None = api.execute(mapped, {"host": host}).scalar()
+    return number

@@ -46,6 +46,14 @@ CELLKEEPER_OPTIONS = [
         "purge_chunk", default=5_000, min=1,
         help="Rows that a purge deletes in one transaction.",
     ),
+    cfg.FloatOpt(
+        "hypervisor_timeout", default=10.0, min=0.1,
+        help="Seconds within which the libvirt of a host must have told all that it is asked, or is passed over.",
+    ),
+    cfg.IntOpt(
+        "hypervisor_concurrency", default=16, min=1,
+        help="How many hosts of a cell are asked at the same time.",
+    ),
     cfg.StrOpt(
         "lock_path",
         help="Directory of the files that keep two runs of one command from working on one database at the "
@@ -110,6 +118,7 @@ def register(conf: cfg.ConfigOpts) -> None:
     conf.register_opts([cfg.StrOpt("transport_url", default="rabbit://", secret=True)])  # oslo.messaging's default
     conf.register_opts([cfg.StrOpt("connection", secret=True)], group="database")
     conf.register_opts([cfg.StrOpt("connection", secret=True)], group="api_database")
+    conf.register_opts([cfg.StrOpt("connection_uri", default="")], group="libvirt")
     conf.register_group(CELLKEEPER)
     conf.register_opts(CELLKEEPER_OPTIONS, group=CELLKEEPER)
 

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from oslo_config import cfg
 from sqlalchemy.exc import DBAPIError
 
+from clients import hypervisor
+from clients.hypervisor import HypervisorProblem, Hypervisors
 from jobs.action import ApiDatabaseProblem, Limits, Target
 from novadb import cells, settings
 from novadb.engine import Database, reason
@@ -59,4 +61,14 @@ def own_cell(conf: cfg.ConfigOpts, api: Database, mapped: Sequence[cells.Cell]) 
 def targets(conf: cfg.ConfigOpts, chosen: Sequence[cells.Cell], api: Database | None) -> list[Target]:
     """What an action needs to work in each of the cells."""
     limits = Limits(conf.cellkeeper.tree_ceiling, conf.cellkeeper.purge_chunk)
-    return [Target(cell, api, limits) for cell in chosen]
+    reach = hypervisors(conf)
+    return [Target(cell, api, limits, reach) for cell in chosen]
+
+
+def hypervisors(conf: cfg.ConfigOpts) -> Hypervisors | HypervisorProblem:
+    """The hypervisors of the cloud, or why they cannot be asked."""
+    own = conf.cellkeeper
+    try:
+        return hypervisor.usable(conf.libvirt.connection_uri, own.hypervisor_timeout, own.hypervisor_concurrency)
+    except HypervisorProblem as problem:
+        return problem

@@ -1,12 +1,14 @@
 #!/bin/bash
 # Installs what the tests need of the system and do not find: the programs of MariaDB and Redis, and what the extra
-# `libvirt` is compiled with. The tests start servers of their own; no service is started or changed here.
+# `libvirt` is compiled with; with the argument `hypervisor`, a libvirtd and a QEMU as well. The tests start servers of
+# their own; no service is started or changed here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # Servers are not always on the PATH of a plain user.
 export PATH="$PATH:/usr/sbin:/usr/local/sbin:/usr/libexec:$PWD/.venv/bin"
 linked_redis=.venv/bin/redis-server
+wanted=${1:-}
 
 main() {
     python=$(command -v .venv/bin/python || command -v "${PYTHON:-python3}") || fail "There is no ${PYTHON:-python3}"
@@ -38,6 +40,10 @@ find_missing() {
         has pkg-config || need "pkg-config" pkg-config
         { has pkg-config && pkg-config --exists libvirt; } || need "the headers of libvirt" libvirt-dev
         has_python_headers || need "the headers of $("$python" --version)" "$(python_headers)"
+    fi
+    if [ "$wanted" = hypervisor ]; then
+        has libvirtd || need "libvirtd" libvirt-daemon libvirt-daemon-driver-qemu
+        has qemu-system-x86_64 || need "qemu-system-x86_64" qemu-system-x86
     fi
 }
 

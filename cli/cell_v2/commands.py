@@ -143,7 +143,7 @@ def create_cell(**options: Any) -> int:
     return run(**options)
 
 
-@cell_v2.command("discover_hosts", cls=Command, error_code=1)
+@cell_v2.command("discover_hosts", cls=Command, unexpected=1)
 @cell_uuid("Search this cell only.", required=False)
 @option("--verbose", is_flag=True, help="Print what is looked at, and what is mapped.")
 @option("--strict", is_flag=True, help="Succeed only if a host is mapped.")

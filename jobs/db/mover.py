@@ -11,11 +11,14 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from jobs.db.api_rows import ApiRows
 from jobs.db.statements import KEYS_PER_STATEMENT, chunks
 from jobs.db.trees import INSTANCES, VALUES, Move, Node, Owned, count_rows, rows_below
-from jobs.retry import rollback, transactionally
+from jobs.retry import TryAgain, rollback, transactionally
 from novadb.engine import is_transient, reason
+from novadb.errors import DatabaseProblem
 
 # How many roots without children are read at once; with children it is what one statement takes.
 PAGE: Final = 10_000
+# How often more a tree is tried that the database refuses for a reason that cannot be seen.
+REFUSALS: Final = 3
 # How many ids of rows that are in the way are named in one message.
 NAMED_IDS: Final = 5
 
@@ -187,11 +190,28 @@ class TableMover:
             yield self._transaction(ids, twins)
         except (IntegrityError, DataError) as error:
             if len(ids) == 1:
-                yield Moved(blocked={ids[0]: f"the database refuses to move it: {reason(error)}"})
+                yield self._once_more(ids, twins, error)
                 return
             middle = len(ids) // 2
             yield from self._isolate(ids[:middle], twins)
             yield from self._isolate(ids[middle:], twins)
+
+    def _once_more(self, ids: Sequence[int], twins: Twins, error: DBAPIError) -> Moved:
+        """Move a tree that the database has refused for no reason that could be seen: it may have got a new child."""
+        refused = DatabaseProblem(f"the database refuses to move it: {reason(error)}")
+
+        def move() -> Moved:
+            try:
+                return self._move_once(ids, twins)
+            except (IntegrityError, DataError) as again:
+                raise TryAgain(refused) from again
+
+        try:
+            return transactionally(move, self._cell, name=self._name, tries=REFUSALS)
+        except DatabaseProblem as problem:
+            if problem is not refused:
+                raise
+            return Moved(blocked={ids[0]: str(refused)})
 
     def _transaction(self, ids: Sequence[int], twins: Twins) -> Moved:
         return transactionally(lambda: self._move_once(ids, twins), self._cell, name=self._name)

@@ -1,8 +1,9 @@
 """Trees of rows: a deleted row with everything that hangs on it by foreign keys, and how it moves.
 
 A tree moves whole or not at all. Going down, each table's rows are locked and copied into the shadow table before
-their children are looked at; going up, they are deleted. A row that is locked cannot get new children
-(InnoDB takes a shared lock on the parent of an inserted row), so what is deleted is what was copied.
+their children are looked at; going up, they are deleted. A row that is locked cannot get new children, so what is
+deleted is what was copied: InnoDB takes a shared lock on the parent of an inserted row, in the index of the column that
+the child names. A parent that is named by another column than its ``id`` must therefore be locked by way of that one.
 """
 
 from collections import Counter, defaultdict
@@ -91,8 +92,9 @@ class Node:
 
     @cached_property
     def itself(self) -> "Way":
-        """The rows of this table, by their ``id``."""
-        return Way(self, self.live.c.id, self.live)
+        """The rows of this table, by the column by which children name them: to be locked in that column's index."""
+        column_named = max(self.ways, key=lambda name: name != "id", default="id")
+        return Way(self, self.live.c[column_named], self.live)
 
     @cached_property
     def ways(self) -> "dict[str, list[Way]]":
@@ -323,13 +325,13 @@ class Move:
 
     def _tree(self, root: Node, rows: Sequence[RowMapping]) -> None:
         """Move claimed root rows and all below them."""
-        ids = [row["id"] for row in rows]
-        copied = self._copy(root.itself, ids)
+        own = [row[root.itself.start.name] for row in rows]
+        copied = self._copy(root.itself, own)
         for name, ways in root.ways.items():
             for values in chunks(dict.fromkeys(row[name] for row in rows)):
                 for way in ways:
                     self._below(way, values)
-        self._delete(root.itself, ids, copied)
+        self._delete(root.itself, own, copied)
 
     def _below(self, way: Way, values: list[Any]) -> None:
         """Move the rows at the end of a way, and all below. A row to which two ways lead is gone at the second."""

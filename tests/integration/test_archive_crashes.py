@@ -38,7 +38,7 @@ RANDOM_KILLS: Final = 14
 LONGEST_LIFE: Final = 1.0
 # Seconds in which the program must notice a server that stands still: six tries of a connection and a statement, and
 # the pauses between them; and as much again for a slow machine.
-CONNECT_TIMEOUT, READ_TIMEOUT = 0.5, 1
+CONNECT_TIMEOUT, READ_TIMEOUT = 1, 3
 NOTICED_WITHIN: Final = 2 * (6 * (CONNECT_TIMEOUT + READ_TIMEOUT) + 6.2)
 
 

@@ -305,8 +305,12 @@ def test_a_wrong_command_line_ends_with_2_and_one_line(
 @pytest.mark.parametrize(
     ("line", "listed", "missing"),
     [
-        ("", ["bash-completion", "cell_v2", "db", "runs", "version", "worker"], "archive_deleted_rows"),
-        ("--debug", ["bash-completion", "cell_v2", "db", "runs", "version", "worker"], "archive_deleted_rows"),
+        ("", ["bash-completion", "cell_v2", "db", "libvirt", "runs", "version", "worker"], "archive_deleted_rows"),
+        (
+            "--debug",
+            ["bash-completion", "cell_v2", "db", "libvirt", "runs", "version", "worker"],
+            "archive_deleted_rows",
+        ),
         ("db", ["archive_deleted_rows", "purge"], "bash-completion"),
         ("--debug db", ["archive_deleted_rows", "purge"], "bash-completion"),
     ],
@@ -333,7 +337,7 @@ def test_the_version(line: str, capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("bash-completion", "cell_v2 db runs"),
+        ("bash-completion", "cell_v2 db libvirt runs"),
         ("bash-completion db", "archive_deleted_rows purge"),
         ("bash-completion cells_v2", "discover_hosts list_cells"),
         ("bash-completion nope", ""),

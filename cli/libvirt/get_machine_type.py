@@ -1,0 +1,24 @@
+"""``libvirt get_machine_type``: from the argument to the exit code."""
+
+from cli import configuration
+from cli.output import put, say
+from jobs.libvirt.get_machine_type import Exit
+from jobs.libvirt.get_machine_type import get as get_recorded
+from jobs.libvirt.instances import UnknownInstance
+from runs.targets import api_database, mapped_cells
+
+
+def get(uuid: str) -> int:
+    """Look it up, print it."""
+    conf = configuration.load()
+    api = api_database(conf)
+    try:
+        machine_type = get_recorded(api, mapped_cells(conf, api), uuid)
+    except UnknownInstance as error:
+        say(str(error))
+        return Exit.UNKNOWN_INSTANCE
+    if machine_type is None:
+        put(f"No machine type registered for instance {uuid}")
+        return Exit.NO_MACHINE_TYPE
+    put(machine_type)
+    return Exit.FOUND

@@ -1,0 +1,37 @@
+"""``libvirt list_unset_machine_type``: from the options to the exit code."""
+
+from cli import configuration
+from cli.cell_runs import Runner
+from cli.libvirt.cells import UnknownCell, chosen
+from cli.output import cell_as_data, put, put_json, say, say_failures
+from cli.signals import graceful_stop
+from jobs.libvirt.list_unset_machine_type import ACTION, Exit, Params
+from runs.targets import api_database, mapped_cells, targets
+from workers import options
+
+
+def list_unset(cell_uuid: str | None, concurrency: int | None, format: str) -> int:  # noqa: A002 - the option's name
+    """Choose the cells, run, print."""
+    conf = configuration.load(options.register)
+    api = api_database(conf)
+    try:
+        cells = chosen(mapped_cells(conf, api), cell_uuid)
+    except UnknownCell as error:
+        say(str(error))
+        return Exit.UNKNOWN_CELL
+    params = Params()
+    with graceful_stop() as stop:
+        runner = Runner(conf, concurrency, True, False, stop, configuration.debugger_wanted())
+        (results,) = runner.run([(ACTION, params)], targets(conf, cells, None))
+    code = ACTION.collapse(results, params)
+    if format == "json":
+        found = [cell_as_data(result) | {"instances": result.outcome.uuids} for result in results]
+        put_json({"exit_code": int(code), "cells": found})
+    elif code == Exit.NONE_FOUND:
+        put("No instances found without hw_machine_type set.")
+    else:
+        for result in results:
+            for uuid in result.outcome.uuids:
+                put(uuid)
+    say_failures(results, "found")
+    return code
