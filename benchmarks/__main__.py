@@ -3,7 +3,7 @@
 import argparse
 from typing import Final, Protocol
 
-from benchmarks import archive, empty, heal, late, machine, memory, migrations, providers, workers
+from benchmarks import archive, empty, heal, late, machine, mapping, memory, migrations, providers, workers
 from benchmarks.cloud import SETTINGS
 
 
@@ -22,6 +22,7 @@ BENCHMARKS: Final[dict[str, Benchmark]] = {
     "migrations": migrations.run,
     "workers": workers.run,
     "providers": providers.run,
+    "mapping": mapping.run,
 }
 
 

@@ -18,7 +18,7 @@ from cli.output import put, say
 from cli.progress import Several, shown
 from cli.signals import Stop
 from jobs import dates
-from jobs.action import Action, CellResult, Failure, FailureKind, Target
+from jobs.action import Action, CellResult, Failure, FailureKind, Scope, Target
 from novadb import settings
 from novadb.engine import Database
 from novadb.errors import DatabaseProblem
@@ -111,8 +111,7 @@ class Runner:
                 concurrency = self.concurrency or own.concurrency
                 engine = InlineEngine(concurrency, own.concurrency_per_server, listener, self.stop)
                 try:
-                    databases = [target.cell.database for target in chosen if action.writes]
-                    with exclusively(self.conf, action.name, databases, self.wait, self.stop):
+                    with exclusively(self.conf, action.name, _held(action, chosen), self.wait, self.stop):
                         done.append(engine.run(action, params, chosen))
                 except exclusion.Interrupted:
                     done.append([CellResult(target.cell, action.nothing, complete=False) for target in chosen])
@@ -191,6 +190,15 @@ def exclusively(
         stop=stop,
         on_wait=_say_waiting,
     )
+
+
+def _held(action: Action[Any, Any], chosen: Sequence[Target]) -> list[Database | DatabaseProblem]:
+    """The databases that another run of the action keeps off meanwhile."""
+    if not action.writes:
+        return []
+    if action.scope is Scope.CLOUD:
+        return [target.need_api() for target in chosen]
+    return [target.cell.database for target in chosen]
 
 
 def _in_order(action: Action[Any, Any], results: Results, chosen: Sequence[Target]) -> Results:

@@ -9,6 +9,7 @@ from typing import Any, Final
 import click
 
 from cli.api_db.commands import api_db
+from cli.cell_v2.commands import cell_v2
 from cli.db.commands import db
 from cli.flower import flower
 from cli.grammar import Category
@@ -29,8 +30,14 @@ HELP: Final = """Keep the databases of an OpenStack Nova deployment in order: as
 The options below apply to all commands, before or after the command.
 """
 
-cellkeeper = Category("cellkeeper", help=HELP, context_settings={"help_option_names": ["-h", "--help"]})
+cellkeeper = Category(
+    "cellkeeper",
+    help=HELP,
+    aliases={"cells_v2": "cell_v2"},
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 cellkeeper.add_command(api_db)
+cellkeeper.add_command(cell_v2)
 cellkeeper.add_command(db)
 cellkeeper.add_command(libvirt)
 cellkeeper.add_command(placement)
@@ -51,7 +58,7 @@ def print_version() -> None:
 @cellkeeper.command("bash-completion", help="Print the categories, or the commands of one, on a line.")
 @click.argument("category", required=False)
 def bash_completion(category: str | None) -> None:
-    chosen = cellkeeper.commands.get(category) if category else cellkeeper
+    chosen = cellkeeper.get_command(click.get_current_context(), category) if category else cellkeeper
     listed = chosen.commands.values() if isinstance(chosen, Category) else ()
     click.echo(" ".join(sorted(one.name or "" for one in listed if category or isinstance(one, Category))))
 

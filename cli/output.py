@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -52,12 +52,12 @@ def _in_json(value: Any) -> str:
     raise TypeError(f"{type(value).__name__} has no place in JSON")
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[Any]], align: Literal["l", "c"] = "l") -> str:
-    """A table in the form of the stock tool, its cells to the left, or centred."""
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]], *, centred: bool = False) -> str:
+    """A table in the form of the stock tool, its cells to the left unless they are to be centred."""
     from prettytable import PrettyTable
 
     drawn = PrettyTable(list(header))
-    drawn.align = align
+    drawn.align = "c" if centred else "l"
     drawn.add_rows([list(row) for row in rows])
     return drawn.get_string()
 

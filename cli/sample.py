@@ -5,12 +5,19 @@ from typing import Any, Final
 
 from oslo_config import cfg
 
+from cli.db import online_data_migrations
 from clients import services
 from novadb import settings
 from schedules import options as schedule
 from workers import options
 
-REGISTER: Final = (settings.register, services.register_all, options.register_flower, schedule.register)
+REGISTER: Final = (
+    settings.register,
+    online_data_migrations.register,
+    services.register_all,
+    options.register_flower,
+    schedule.register,
+)
 # The sections that stand in nova.conf, because Nova reads them, too.
 NOVAS: Final = frozenset({"DEFAULT", "database", "api_database", "libvirt", "neutron", "placement"})
 

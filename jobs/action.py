@@ -45,11 +45,12 @@ class Step(Generic[O]):
     """One transaction or so of work.
 
     :ivar outcome: what it did
-    :ivar cursor: where to go on after it
+    :ivar cursor: where to go on after it; None: where it was, for nothing was done, and the work only asks whether it
+        may still write
     """
 
     outcome: O
-    cursor: Cursor
+    cursor: Cursor | None
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,13 @@ class Target:
 
 class ApiDatabaseProblem(DatabaseProblem):
     """The API database, not the cell's, is what failed: it has exit codes of its own."""
+
+
+class Scope(Enum):
+    """What two runs of one action keep each other off."""
+
+    DATABASES = "each database that they work on"
+    CLOUD = "the whole cloud: what they write lies in the API database"
 
 
 class FailureKind(Enum):
@@ -197,7 +205,8 @@ class Action(Generic[P, O]):
     :ivar next_params: the parameters for the next cell in turn after so much was done; None: the budget is gone
     :ivar has_work: a cheap look whether a cell has anything to do; asked of all cells at once before a turn
     :ivar pause: seconds to wait after each step
-    :ivar writes: whether it changes anything: then two runs of it keep off each other's databases
+    :ivar writes: whether it changes anything: then two runs of it keep each other off
+    :ivar scope: of what
     """
 
     name: str
@@ -210,3 +219,4 @@ class Action(Generic[P, O]):
     has_work: Callable[[Target, P], bool] = lambda _target, _params: True
     pause: Callable[[P], float] = lambda _: 0.0
     writes: bool = True
+    scope: Scope = Scope.DATABASES

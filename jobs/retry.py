@@ -9,7 +9,7 @@ from typing import Final, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from novadb.engine import is_transient, reason
+from novadb.engine import Database, is_transient, reason
 from novadb.errors import DatabaseProblem, Unreachable
 
 LOG = logging.getLogger("cellkeeper.retry")
@@ -65,6 +65,23 @@ def attempts(tries: int = TRIES) -> Iterator[int]:
         if attempt < tries:
             pause = FIRST_PAUSE * 2 ** (attempt - 1)
             time.sleep(pause + random.uniform(0, pause))  # noqa: S311 - jitter, no secret
+
+
+def one_transaction(database: Database, work: Callable[[Connection], T]) -> T:
+    """Connect to a database and do one transaction there, again where that helps.
+
+    :param work: what to do in it; it need not commit, and may be called again
+    :raises DatabaseProblem: the database cannot be used
+    :raises DBAPIError: it refuses a statement
+    """
+    with database.connect() as connection:
+
+        def committed() -> T:
+            result = work(connection)
+            connection.commit()
+            return result
+
+        return transactionally(committed, connection, name=str(database))
 
 
 def rollback(connection: Connection) -> None:

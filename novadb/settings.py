@@ -16,6 +16,11 @@ PROGRAM: Final = "cellkeeper"
 
 CELLKEEPER = cfg.OptGroup("cellkeeper", "How cellkeeper itself works.")
 
+TRANSPORT = cfg.StrOpt(
+    "transport_url", default="rabbit://", secret=True,  # oslo.messaging's default
+    help="The message queue that new cell mappings get, and that fills templates in those that are there.",
+)  # fmt: skip
+
 LIBVIRT_OPTIONS = [
     cfg.StrOpt(
         "connection_uri", default="",
@@ -141,6 +146,7 @@ def load(
 
 def register(conf: cfg.ConfigOpts) -> None:
     """Make the options known that cellkeeper reads."""
+    conf.register_opts([TRANSPORT])
     for group, text in CONNECTIONS.items():
         conf.register_opts([cfg.StrOpt("connection", secret=True, help=text)], group=group)
     conf.register_opts(LIBVIRT_OPTIONS, group="libvirt")

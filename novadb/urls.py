@@ -1,9 +1,10 @@
-"""Database URLs as Nova stores them: templates, drivers, and what may be shown of them."""
+"""URLs as Nova stores them: templates, database drivers, and what may be shown of them."""
 
 import hashlib
 import logging
 import re
-from urllib.parse import SplitResult, urlsplit
+from typing import Final
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -11,6 +12,12 @@ from sqlalchemy.exc import ArgumentError
 from novadb.errors import DatabaseProblem
 
 LOG = logging.getLogger("cellkeeper.urls")
+
+HIDDEN: Final = "****"
+# A host with or without its port, and nothing of credentials.
+_HOST: Final = re.compile(r"(\[[^]]*\]|[^:@\[\]]*)(:\d*)?")
+_PASSWORD: Final = re.compile(r":.*@", re.DOTALL)
+_SECRET_NAME: Final = re.compile(r"pass|pwd|secret|token|credential", re.IGNORECASE)
 
 
 def expand(template: str, base: str | None) -> str:
@@ -29,7 +36,7 @@ def expand(template: str, base: str | None) -> str:
         return template
     try:
         return template.format(**_parts(base))
-    except (KeyError, IndexError, ValueError):
+    except (AttributeError, LookupError, TypeError, ValueError):
         LOG.error("A cell mapping has a URL template that cannot be filled; it is used as it stands")
         return template
 
@@ -104,3 +111,53 @@ def server(url: URL) -> str:
 def fingerprint(url: URL) -> str:
     """A short name of the database that tells nothing about it: two URLs of one database share it."""
     return hashlib.sha256(place(url).encode()).hexdigest()[:16]
+
+
+def mask(url: str, *, several_hosts: bool = False) -> str:
+    """A URL for people, without what is secret in it.
+
+    As in the stock tool, the text is put together anew from its parts, so that ``none:///`` reads ``none:/``; unlike
+    there, each of several hosts is shown, and a secret may stand behind an unescaped ``/`` or in the query.
+
+    :param several_hosts: whether the authority may name several hosts, as oslo.messaging's do
+    """
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return HIDDEN
+    if "://" not in url:  # whoever forgot the scheme has not forgotten the password
+        return _mask_query(_PASSWORD.sub(f":{HIDDEN}@", url))
+    if _password_goes_on(parts):
+        shown = _PASSWORD.sub(f":{HIDDEN}@", url.partition("://")[2])
+        return f"{parts.scheme}://{_mask_query(shown)}"
+    authority = _mask_authority(parts.netloc, several_hosts)
+    shown = f"{parts.scheme}:" if parts.scheme else ""
+    shown += (f"//{authority}" if authority else "") + parts.path
+    return _mask_query(shown + (f"?{parts.query}" if parts.query else "")) + (
+        f"#{parts.fragment}" if parts.fragment else ""
+    )
+
+
+def _password_goes_on(parts: SplitResult) -> bool:
+    """Whether an unescaped ``/``, ``?`` or ``#`` of a password has cut the authority short."""
+    if ":" not in parts.netloc:
+        return False
+    whole = _HOST.fullmatch(parts.netloc.rpartition("@")[2])
+    return "@" in parts.path + parts.fragment or ("@" in parts.query and not whole)
+
+
+def _mask_authority(authority: str, several_hosts: bool) -> str:
+    hosts = authority.split(",")
+    if several_hosts and all(_HOST.fullmatch(host.rpartition("@")[2]) for host in hosts):
+        return ",".join(_PASSWORD.sub(f":{HIDDEN}@", host) for host in hosts)
+    return _PASSWORD.sub(f":{HIDDEN}@", authority)
+
+
+def _mask_query(url: str) -> str:
+    before, mark, query = url.partition("?")
+    return before + mark + "&".join(map(_mask_pair, query.split("&")))
+
+
+def _mask_pair(pair: str) -> str:
+    name, equals, value = pair.partition("=")
+    return name + equals + (HIDDEN if value and _SECRET_NAME.search(unquote(name)) else value)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from jobs.action import Action, CellResult, Failure, FailureKind
+from jobs.action import Action, CellResult, Failure, FailureKind, Scope
 from jobs.actions import ACTIONS
 from jobs.codec import decode
 from novadb.cells import Cell
@@ -55,9 +55,13 @@ def serving(workers: Mapping[str, set[str] | None], cell: str) -> int:
 
 
 def hold_names(order: Order) -> list[str]:
-    """What a run excludes others from: its actions on its databases. What does not write excludes nobody."""
-    writing = [phase.action for phase in order.phases if ACTIONS[phase.action].writes]
-    return [f"{action}:{cell.fingerprint}" for action in writing for cell in order.cells]
+    """What a run excludes others from: its actions, on its databases or at all. What does not write excludes nobody."""
+    writing = [action for action in (ACTIONS[phase.action] for phase in order.phases) if action.writes]
+    return [f"{action.name}:{place}" for action in writing for place in _places(action, order)]
+
+
+def _places(action: Action[Any, Any], order: Order) -> list[str]:
+    return ["cloud"] if action.scope is Scope.CLOUD else [cell.fingerprint for cell in order.cells]
 
 
 class Conductor:

@@ -142,7 +142,7 @@ class SliceWorker:
                 for step in steps:
                     outcome += step.outcome
                     rows = step.outcome.rows if action.writes else 0
-                    kept = lease.record((step.cursor, encode(outcome)), rows)
+                    kept = lease.record((step.cursor, encode(outcome)) if step.cursor is not None else None, rows)
                     if kept == "kept" and step.outcome.rows:
                         kept = self._pause(action.pause(params), lease)
                     if kept != "kept":

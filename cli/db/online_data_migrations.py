@@ -24,14 +24,22 @@ from workers import options
 BATCHES: Final = "Running batches of 50 until complete"
 HEADER: Final = ("Migration", "Total Needed", "Completed")
 
+RATIO: Final = "The ratio that a compute node gets which has none."
 NOVA_OPTIONS: Final = [
-    cfg.StrOpt("default_availability_zone", default="nova"),
-    *(cfg.FloatOpt(f"{what}_allocation_ratio", min=0.0) for what in ("cpu", "ram", "disk")),
+    cfg.StrOpt(
+        "default_availability_zone", default="nova", help="The zone of hosts that are in no aggregate with one."
+    ),
+    *(cfg.FloatOpt(f"{what}_allocation_ratio", min=0.0, help=RATIO) for what in ("cpu", "ram", "disk")),
     *(
-        cfg.FloatOpt(f"initial_{what}_allocation_ratio", default=ratio, min=0.0)
+        cfg.FloatOpt(f"initial_{what}_allocation_ratio", default=ratio, min=0.0, help=RATIO)
         for what, ratio in (("cpu", 4.0), ("ram", 1.0), ("disk", 1.0))
     ),
 ]
+
+
+def register(conf: cfg.ConfigOpts) -> None:
+    """Make the options known by which Nova, too, fills in what is missing."""
+    conf.register_opts(NOVA_OPTIONS)
 
 
 def online_data_migrations(
@@ -48,7 +56,7 @@ def online_data_migrations(
     if budget == 0:
         say(f"Must supply a positive value for --max-count, not {max_count}")
         return Exit.INVALID_MAX_COUNT
-    conf = configuration.load(options.register, lambda conf: conf.register_opts(NOVA_OPTIONS))
+    conf = configuration.load(options.register, register)
     try:
         chosen = _all_targets(conf) if all_cells else [_own_target(conf)]
     except DatabaseProblem as problem:
@@ -123,7 +131,7 @@ def _put_tallies(tallies: Mapping[str, Tally], verbose: bool) -> None:
         tally = tallies.get(name, Tally())
         if tally.found:
             put(f"{tally.found} rows matched query {name}, {tally.done} migrated")
-    drawn = table(HEADER, sorted((name, tally.found, tally.done) for name, tally in tallies.items()), align="c")
+    drawn = table(HEADER, sorted((name, tally.found, tally.done) for name, tally in tallies.items()), centred=True)
     put(drawn)
     if verbose:
         for name, tally in sorted(tallies.items()):

@@ -19,12 +19,6 @@ from cli.main import cellkeeper
 
 ROOT: Final = Path(__file__).parents[2]
 MANUAL: Final[dict[str, Any]] = tomllib.loads((ROOT / "tests/data/manual.toml").read_text())
-# Commands of the manual that may be missing. Empty it, and none may.
-NOT_YET: Final = {
-    *(f"cell_v2 {action}" for action in ("simple_cell_setup", "map_cell0", "map_instances", "map_cell_and_hosts")),
-    *(f"cell_v2 {action}" for action in ("verify_instance", "create_cell", "discover_hosts", "list_cells")),
-    *(f"cell_v2 {action}" for action in ("delete_cell", "list_hosts", "update_cell", "delete_host")),
-}
 PROGRAM: Final = click.Context(cellkeeper, **cellkeeper.context_settings)
 NUMBERS: Final = re.compile(r"`?\d+`?(?:(?:,| and) `?\d+`?)*")
 LISTED: Final = re.compile(r"[-*] [`*]*(\d+)[`*]*[:.]? ")
@@ -78,7 +72,7 @@ def manual() -> Iterator[Command]:
         )
 
 
-COMMANDS: Final = [command for command in manual() if command.found() or command.name not in NOT_YET]
+COMMANDS: Final = list(manual())
 DOCS: Final = {path.name: path.read_text() for path in (ROOT / "docs").glob("*.md")}
 each_command = pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
 
@@ -120,10 +114,6 @@ def codes_in(text: str, command: Command) -> set[int]:
 
 def _numbers(column: str) -> set[int]:
     return {int(number) for number in re.findall(r"\d+", column)} if NUMBERS.fullmatch(column) else set()
-
-
-def test_only_commands_of_the_manual_are_awaited() -> None:
-    assert {command.name for command in manual()} >= NOT_YET
 
 
 @each_command

@@ -1,0 +1,1 @@
+"""The commands of the category ``cell_v2``."""

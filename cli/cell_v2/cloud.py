@@ -1,0 +1,105 @@
+"""The cloud that the configuration names, and what the commands of the category say of it alike."""
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+from oslo_config import cfg
+
+from cli import configuration
+from cli.output import put, say
+from jobs.retry import one_transaction
+from novadb import transport
+from novadb.engine import Database
+from novadb.errors import DatabaseProblem
+from novadb.mappings import CellMapping, Defaults, cell_mapping
+from novadb.transport import InvalidTransport
+from runs.targets import api_database
+from workers import options
+
+NOT_PROVIDED: Final = "{} not provided in the command line, using the value {} from the configuration file"
+MUST_SPECIFY: Final = "Must specify {} if {} is not set in the configuration file."
+
+
+class UnusableUrl(Exception):
+    """A URL that a cell cannot have. The text says why, and holds no secret."""
+
+
+@dataclass(frozen=True)
+class Cloud:
+    """What every command of the category needs.
+
+    :ivar api: the API database
+    :ivar defaults: the URLs of the configuration
+    """
+
+    conf: cfg.ConfigOpts
+    api: Database
+    defaults: Defaults
+
+    @classmethod
+    def configured(cls) -> Self:
+        """Read the configuration.
+
+        :raises DatabaseProblem: it names no API database
+        """
+        conf = configuration.load(options.register)
+        return cls(conf, api_database(conf), Defaults(conf.database.connection, conf.transport_url))
+
+    def cell(self, uuid: str) -> CellMapping | None:
+        """The cell of a UUID.
+
+        :raises DatabaseProblem: the API database cannot be used
+        """
+        return one_transaction(self.api, lambda connection: cell_mapping(connection, self.defaults, uuid))
+
+    def transport_url(self, given: str | None) -> str:
+        """A transport URL that can be used: the one given, or else the configured one, which is said.
+
+        :returns: as it is to be stored, be it a template
+        :raises UnusableUrl: there is none, or oslo.messaging would not take it
+        """
+        url = given or self.defaults.transport
+        if not url:
+            raise UnusableUrl(MUST_SPECIFY.format("--transport-url", "[DEFAULT]/transport_url"))
+        if not given:
+            put(NOT_PROVIDED.format("--transport-url", "[DEFAULT]/transport_url"))
+        try:
+            parsed = transport.parse(self.defaults.transport_url(url))
+        except InvalidTransport as error:
+            raise UnusableUrl(f"Invalid transport URL: {error}") from error
+        if parsed.credentials_are_mixed:
+            say("Warning: some hosts of the transport URL have a user and a password, others have none")
+        return url
+
+    def database_connection(self, given: str | None) -> str:
+        """A database URL that can be used, in the same way. That nobody answers there yet is a warning.
+
+        :raises UnusableUrl: there is none, or it is no database URL
+        """
+        url = given or self.defaults.database
+        if not url:
+            raise UnusableUrl(MUST_SPECIFY.format("--database_connection", "[database]/connection"))
+        if not given:
+            put(NOT_PROVIDED.format("--database_connection", "[database]/connection"))
+        self.check_database(url)
+        return url
+
+    def check_database(self, url: str) -> None:
+        """Warn if nobody answers at a database URL.
+
+        :raises UnusableUrl: it is none
+        """
+        try:
+            database = Database(self.defaults.database_url(url), "the database", self.api.timeouts)
+        except DatabaseProblem as problem:
+            raise UnusableUrl(f"Invalid database connection: {problem}") from problem
+        try:
+            with database.connect():
+                pass
+        except DatabaseProblem as problem:
+            say(f"Warning: it cannot be reached from here: {problem}")
+
+
+def unknown_cell(uuid: str) -> str:
+    """What is said of a cell that is not mapped."""
+    return f"Cell with uuid {uuid} was not found."

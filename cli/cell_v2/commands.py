@@ -1,0 +1,290 @@
+"""The category ``cell_v2``.
+
+What a command needs to work is imported when it runs: ``--help`` must be quick.
+"""
+
+from typing import Any
+
+import click
+
+from cli.grammar import Category, Command
+from cli.options import CONCURRENCY, DETACH, FORMAT, NO_WAIT, Decorator, new_option, option
+
+cell_v2 = Category("cell_v2", help="Commands for managing cells v2.")
+
+
+def cell_uuid(meaning: str, *, required: bool = True) -> Decorator:
+    """The option that names a cell."""
+    return option("--cell_uuid", required=required, metavar="UUID", help=meaning)
+
+
+def transport_url(meaning: str) -> Decorator:
+    """The option with the message queue of a cell."""
+    return option("--transport-url", metavar="URL", help=f"{meaning} By default [DEFAULT]/transport_url.")
+
+
+@cell_v2.command("simple_cell_setup", cls=Command)
+@transport_url("The message queue of the cell.")
+def simple_cell_setup(**options: Any) -> int:
+    """Set up cells: cell0, and one cell with all hosts and all instances.
+
+    Maps cell0 and makes its tables, maps the configured database as a cell with the hosts in it, and maps its
+    instances. What is done already is passed over.
+
+    \b
+    Return codes:
+      0    Setup is completed, now or before.
+      1    No hosts are reporting, or the transport URL is missing or invalid.
+    """
+    from cli.cell_v2.simple_cell_setup import simple_cell_setup as run
+
+    return run(**options)
+
+
+@cell_v2.command("map_cell0", cls=Command)
+@option(
+    "--database_connection",
+    metavar="URL",
+    help="The database of cell0. By default the one of [database]/connection with _cell0 behind its name.",
+)
+def map_cell0(**options: Any) -> int:
+    """Map the database of cell0, for instances that no cell has taken.
+
+    A mapping that is there is left as it is. The database itself is not created.
+
+    \b
+    Return codes:
+      0    cell0 is mapped, now or before.
+    """
+    from cli.cell_v2.map_cell0 import map_cell0 as run
+
+    return run(**options)
+
+
+@cell_v2.command("map_instances", cls=Command)
+@cell_uuid("The cell to which its instances are mapped.")
+@option("--max-count", metavar="N", help="Look at N instances at most, the oldest first. By default all are mapped.")
+@option("--reset", is_flag=True, help="Begin with the oldest instance, not where the last run ended.")
+@NO_WAIT
+@DETACH
+@FORMAT
+def map_instances(**options: Any) -> int:
+    """Map the instances of a cell to it, deleted ones included.
+
+    With --max-count, run it again until it returns 0: each run goes on where the last one ended.
+
+    \b
+    Return codes:
+      0    All instances have been mapped.
+      1    There are still instances to be mapped.
+      127  Invalid value for --max-count.
+      255  An unexpected error occurred.
+    """
+    from cli.cell_v2.map_instances import map_instances as run
+
+    return run(**options)
+
+
+@cell_v2.command("map_cell_and_hosts", cls=Command)
+@transport_url("The message queue of the cell.")
+@option("--name", metavar="NAME", help="The name of the cell, if it is not mapped yet.")
+@option("--verbose", is_flag=True, help="Print the hosts that are mapped already, and the UUID of the cell.")
+def map_cell_and_hosts(**options: Any) -> int:
+    """Map the configured database as a cell, and the hosts in it.
+
+    If some of its hosts are mapped already, the others go to the same cell. It can be run again.
+
+    \b
+    Return codes:
+      0    Successful completion.
+      1    The transport URL is missing or invalid.
+    """
+    from cli.cell_v2.map_cell_and_hosts import map_cell_and_hosts as run
+
+    return run(**options)
+
+
+@cell_v2.command("verify_instance", cls=Command)
+@option("--uuid", required=True, metavar="UUID", help="The instance.")
+@option("--quiet", is_flag=True, help="Print nothing.")
+def verify_instance(**options: Any) -> int:
+    """Verify that an instance is mapped to a cell, and is there.
+
+    \b
+    Return codes:
+      0    The instance is mapped to a cell, and there.
+      1    It is not mapped to a cell, see map_instances, or does not exist.
+      2    Its mapping names no cell.
+      3    It is deleted, and has a mapping.
+      4    It is archived, and still has a mapping.
+    """
+    from cli.cell_v2.verify_instance import verify_instance as run
+
+    return run(**options)
+
+
+@cell_v2.command("create_cell", cls=Command)
+@option("--name", metavar="NAME", help="The name of the cell.")
+@option("--database_connection", metavar="URL", help="The database of the cell. By default [database]/connection.")
+@transport_url("The message queue of the cell.")
+@option("--verbose", is_flag=True, help="Print the UUID of the new cell.")
+@option("--disabled", is_flag=True, help="Create it disabled: nothing is scheduled there.")
+def create_cell(**options: Any) -> int:
+    """Map a new cell: its database and its message queue.
+
+    \b
+    Return codes:
+      0    The cell was created.
+      1    The transport URL or the database connection is missing or invalid.
+      2    Another cell has that transport URL or that database connection.
+    """
+    from cli.cell_v2.create_cell import create_cell as run
+
+    return run(**options)
+
+
+@cell_v2.command("discover_hosts", cls=Command, unexpected=1)
+@cell_uuid("Search this cell only.", required=False)
+@option("--verbose", is_flag=True, help="Print what is looked at, and what is mapped.")
+@option("--strict", is_flag=True, help="Succeed only if a host is mapped.")
+@option(
+    "--by-service",
+    is_flag=True,
+    help="Look at the services nova-compute, not at the compute nodes: with Ironic a host may have none.",
+)
+@new_option(
+    "--wait-for",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Go on looking until N new hosts are mapped, by this command or the scheduler.",
+)
+@new_option(
+    "--timeout",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="With --wait-for: give up after so long. By default 600.",
+)
+@CONCURRENCY
+@NO_WAIT
+@DETACH
+@FORMAT
+def discover_hosts(**options: Any) -> int:
+    """Search the cells for hosts that are not mapped, and map them.
+
+    Run it after compute hosts were added: until a host is mapped nothing is scheduled there. A host that is mapped
+    is left alone. Runs at the same time wait for each other.
+
+    \b
+    Return codes:
+      0    Hosts were mapped, or none had to be.
+      1    --strict and no host was mapped, or an error occurred.
+      2    Somebody else mapped the same host at the same time: run it again.
+    """
+    from cli.cell_v2.discover_hosts import discover_hosts as run
+
+    return run(**options)
+
+
+@cell_v2.command("list_cells", cls=Command)
+@option("--verbose", is_flag=True, help="Show passwords, too.")
+@FORMAT
+def list_cells(**options: Any) -> int:
+    """List the cells: name, UUID, transport URL, database connection, and whether they are disabled.
+
+    \b
+    Return codes:
+      0    They are listed.
+    """
+    from cli.cell_v2.list_cells import list_cells as run
+
+    return run(**options)
+
+
+@cell_v2.command("delete_cell", cls=Command)
+@option(
+    "--force",
+    count=True,
+    help="Delete the mappings of its hosts and of its deleted instances as well. Twice: even if it is cell0.",
+)
+@cell_uuid("The cell to delete.")
+def delete_cell(**options: Any) -> int:
+    """Delete a cell's mapping. Its databases are left alone.
+
+    \b
+    Return codes:
+      0    The cell was deleted.
+      1    There is no such cell.
+      2    Hosts are mapped to it, and --force is not given.
+      3    It has instances.
+      4    Deleted instances are mapped to it, and --force is not given.
+      255  It is cell0, and --force is not given twice; or an error occurred.
+    """
+    from cli.cell_v2.delete_cell import delete_cell as run
+
+    return run(**options)
+
+
+@cell_v2.command("list_hosts", cls=Command)
+@cell_uuid("List the hosts of this cell only.", required=False)
+@FORMAT
+def list_hosts(**options: Any) -> int:
+    """List the mapped hosts.
+
+    \b
+    Return codes:
+      0    They are listed.
+      1    There is no such cell.
+    """
+    from cli.cell_v2.list_hosts import list_hosts as run
+
+    return run(**options)
+
+
+@cell_v2.command("update_cell", cls=Command)
+@cell_uuid("The cell to update.")
+@option("--name", metavar="NAME", help="Set its name.")
+@transport_url("Set its message queue; running services take notice when they are restarted.")
+@option(
+    "--database_connection",
+    metavar="URL",
+    help="Set its database; running services take notice when they are restarted. By default [database]/connection.",
+)
+@option("--disable", is_flag=True, help="Schedule nothing there, once nova-scheduler was sent SIGHUP.")
+@option("--enable", is_flag=True, help="Schedule there again, once nova-scheduler was sent SIGHUP.")
+@new_option("--keep-urls", is_flag=True, help="Leave the URLs that are not given as they are, whatever is configured.")
+def update_cell(**options: Any) -> int:
+    """Update the properties of a cell.
+
+    Mind that URLs that are not given are taken from the configuration, unless --keep-urls is given.
+
+    \b
+    Return codes:
+      0    The cell was updated.
+      1    There is no such cell.
+      2    The properties cannot be set.
+      3    Another cell has that transport URL or that database connection.
+      4    It cannot be disabled and enabled at the same time.
+      5    cell0 cannot be disabled or enabled.
+    """
+    from cli.cell_v2.update_cell import update_cell as run
+
+    return run(**options)
+
+
+@cell_v2.command("delete_host", cls=Command)
+@cell_uuid("The cell of the host.")
+@option("--host", required=True, metavar="HOST", help="The host.")
+def delete_host(**options: Any) -> int:
+    """Delete a host's mapping, so that nothing is scheduled there. Its services and nodes stay.
+
+    \b
+    Return codes:
+      0    The mapping was deleted.
+      1    There is no such cell.
+      2    There is no such host.
+      3    The host is mapped to another cell.
+      4    The host has instances.
+    """
+    from cli.cell_v2.delete_host import delete_host as run
+
+    return run(**options)

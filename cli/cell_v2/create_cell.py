@@ -1,0 +1,33 @@
+"""``cell_v2 create_cell``: map a new cell."""
+
+from cli.cell_v2.cloud import Cloud, UnusableUrl
+from cli.output import put, say
+from jobs.cell_v2.create_cell import Exit, Params, create
+
+
+def create_cell(
+    name: str | None, database_connection: str | None, transport_url: str | None, verbose: bool, disabled: bool
+) -> int:
+    """Check the URLs in the order of the stock tool, create the cell, print its UUID with ``verbose``."""
+    cloud = Cloud.configured()
+    try:
+        params = Params(
+            name, cloud.transport_url(transport_url), cloud.database_connection(database_connection), disabled
+        )
+    except UnusableUrl as error:
+        say(str(error))
+        return Exit.INVALID_URL
+    code, uuid = create(cloud.api, cloud.defaults, params)
+    if code is Exit.NOT_UNIQUE:
+        put(taken(uuid))
+    elif verbose:
+        put(uuid)
+    return code
+
+
+def taken(uuid: str) -> str:
+    """What is said of URLs that another cell has."""
+    return (
+        "The specified transport_url and/or database_connection combination already exists for another cell with "
+        f"uuid {uuid}."
+    )

@@ -1,0 +1,160 @@
+"""``cell_v2 discover_hosts``: map the hosts that are not mapped yet, in all cells or one."""
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import click
+
+from cli import configuration
+from cli.cell_runs import Runner
+from cli.cell_v2.cloud import Cloud, unknown_cell
+from cli.output import cell_as_data, labels, put, put_json, say, say_failures
+from cli.signals import graceful_stop
+from jobs.action import CellResult, Target
+from jobs.cell_v2.discover_hosts import ACTION, Discovered, Exit, Params, collisions
+from jobs.cell_v2.list_hosts import count
+from jobs.retry import one_transaction
+from novadb.engine import Database
+from novadb.mappings import CellMapping, cell_mappings
+
+Results = list[CellResult[Discovered]]
+
+TIMEOUT: Final = 600.0  # seconds that --wait-for goes on without --timeout
+PAUSE: Final = 5.0  # seconds between two of its looks
+
+
+def discover_hosts(
+    cell_uuid: str | None,
+    verbose: bool,
+    strict: bool,
+    by_service: bool,
+    wait_for: int | None,
+    timeout: float | None,
+    concurrency: int | None,
+    no_wait: bool,
+    detach: bool,
+    format: str,  # noqa: A002 - the option's name
+) -> int:
+    """Choose the cells, run, print what was looked at in the words and the order of the stock tool."""
+    if timeout is not None and wait_for is None:
+        raise click.UsageError("--timeout goes with --wait-for.")
+    if detach and wait_for is not None:
+        raise click.UsageError("--wait-for waits here: it does not go with --detach.")
+    cloud = Cloud.configured()
+    mapped = one_transaction(cloud.api, lambda api: cell_mappings(api, cloud.defaults))
+    cells = [cell for cell in mapped if cell_uuid in (None, cell.uuid)]
+    if not cells and cell_uuid is not None:
+        say(unknown_cell(cell_uuid))
+        return Exit.NOTHING_OR_ERROR
+    params = Params(strict, by_service, verbose and format == "table")
+    with graceful_stop() as stop:
+        runner = Runner(cloud.conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted())
+        results, missing = _look(runner, params, cloud, cells, wait_for or 0, TIMEOUT if timeout is None else timeout)
+    code = ACTION.collapse(results, replace(params, strict=strict and wait_for is None))
+    if missing and code is Exit.MAPPED:
+        code = Exit.NOTHING_OR_ERROR
+    if format == "json":
+        put_json({"exit_code": int(code), "cells": [_as_data(result) for result in results]})
+    elif verbose:
+        if cell_uuid is None:
+            put(f"Found {len(mapped)} cell mappings.")
+        _put(cells, results, by_service)
+    _say(results, missing, verbose)
+    return code
+
+
+def _look(
+    runner: Runner, params: Params, cloud: Cloud, cells: Sequence[CellMapping], wanted: int, timeout: float
+) -> tuple[Results, int]:
+    """Look for hosts, again and again until enough of them are mapped: by whomever, as the scheduler does it, too.
+
+    :param wanted: how many; 0: one look
+    :param timeout: seconds to go on looking
+    :returns: the results of all looks together, and how many hosts are missing
+    """
+    targets, numbers = _targets(cloud, cells), [cell.id for cell in cells]
+    before = count(cloud.api, numbers) if wanted else 0
+    until = time.monotonic() + timeout
+    results: Results = []
+    while True:
+        (found,) = runner.run([(ACTION, params)], targets) if targets else ([],)
+        results = _together(results, found)
+        missing = max(0, wanted - count(cloud.api, numbers) + before) if wanted else 0
+        left = until - time.monotonic()
+        if not missing or left <= 0 or runner.stop.wait(min(PAUSE, left)):
+            return results, missing
+
+
+def _targets(cloud: Cloud, cells: Sequence[CellMapping]) -> list[Target]:
+    """The cells that may have hosts; one whose database was named by another one before has nothing more."""
+    chosen: dict[str, Target] = {}
+    for mapping in cells:
+        cell = mapping.cell(cloud.api.timeouts)
+        place = cell.database.fingerprint if isinstance(cell.database, Database) else mapping.uuid
+        if not mapping.is_cell0:
+            chosen.setdefault(place, Target(cell, cloud.api))
+    return list(chosen.values())
+
+
+def _together(before: Results, later: Results) -> Results:
+    """How the cells stand after a further look, with what was mapped before."""
+    if not before:
+        return later
+    return [
+        replace(now, outcome=replace(was.outcome, looked_at=()) + now.outcome)
+        for was, now in zip(before, later, strict=True)
+    ]
+
+
+def _put(cells: Sequence[CellMapping], results: Results, by_service: bool) -> None:
+    """Print what the stock tool prints with ``--verbose``."""
+    outcomes = {result.cell.uuid: result.outcome for result in results}
+    for cell in cells:
+        if cell.is_cell0:
+            put("Skipping cell0 since it does not contain hosts.")
+            continue
+        outcome = outcomes.get(cell.uuid, Discovered())
+        named = f" '{cell.name}'" if cell.name else ""
+        put(f"Getting computes from cell{named}: {cell.uuid}")
+        for line in _lines(outcome, by_service):
+            put(line)
+        put(f"Found {len(outcome.mapped)} unmapped computes in cell: {cell.uuid}")
+
+
+def _lines(outcome: Discovered, by_service: bool) -> Iterator[str]:
+    """A line for each node that was looked at, and one where its host was mapped."""
+    new = set(outcome.mapped)
+    for node in outcome.looked_at:
+        if not by_service:
+            yield f"Checking host mapping for compute host '{node.host}': {node.uuid}"
+        if node.host in new:
+            new.remove(node.host)
+            place = f"service {node.host}" if by_service else f"compute host '{node.host}': {node.uuid}"
+            yield f"Creating host mapping for {place}"
+
+
+def _say(results: Results, missing: int, verbose: bool) -> None:
+    """Tell what did not go well."""
+    if foreign := collisions(results):
+        say(
+            f"Duplicate host mapping: {', '.join(sorted(foreign))}: somebody else was first, another discover_hosts or "
+            "the scheduler's periodic task. All else was done; it is safe to run this again"
+        )
+    for label, result in zip(labels(results), results, strict=True):
+        twice = sorted({*result.outcome.elsewhere, *result.outcome.collided} - foreign) if verbose else ()
+        for host in twice:
+            say(f"{label}: {host} is mapped to another cell; if it has moved, use delete_host there")
+    say_failures(results, "added")
+    if missing:
+        say(f"{missing} of the hosts that were waited for did not come")
+
+
+def _as_data(result: CellResult[Discovered]) -> dict[str, Any]:
+    outcome = result.outcome
+    return cell_as_data(result) | {
+        "mapped": outcome.mapped,
+        "collided": outcome.collided,
+        "mapped_elsewhere": outcome.elsewhere,
+    }

@@ -1,0 +1,27 @@
+"""``cell_v2 list_cells``: print the cells."""
+
+from cli.cell_v2.cloud import Cloud
+from cli.output import put, put_json, table
+from jobs.cell_v2.list_cells import Exit, cells
+from novadb.mappings import CellMapping
+from novadb.urls import mask
+
+HEADER = ("Name", "UUID", "Transport URL", "Database Connection", "Disabled")
+
+
+def list_cells(verbose: bool, format: str) -> int:  # noqa: A002 - the option's name
+    """Print the cells, what is secret in their URLs only with ``verbose``."""
+    cloud = Cloud.configured()
+    rows = [_row(cell, verbose) for cell in cells(cloud.api, cloud.defaults)]
+    if format == "json":
+        names = [name.lower().replace(" ", "_") for name in HEADER]
+        put_json([dict(zip(names, row, strict=True)) for row in rows])
+    else:
+        put(table(HEADER, rows, centred=True))
+    return Exit.LISTED
+
+
+def _row(cell: CellMapping, verbose: bool) -> tuple[str, str, str, str, bool]:
+    transport = cell.transport_url if verbose else mask(cell.transport_url, several_hosts=True)
+    database = cell.database_connection if verbose else mask(cell.database_connection)
+    return cell.name or "", cell.uuid, transport, database, cell.disabled

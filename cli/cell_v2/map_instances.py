@@ -1,0 +1,42 @@
+"""``cell_v2 map_instances``: map the instances of a cell to it."""
+
+from cli import configuration
+from cli.cell_runs import Runner
+from cli.cell_v2.cloud import Cloud, unknown_cell
+from cli.output import cell_as_data, put_json, say, say_failures
+from cli.signals import graceful_stop
+from jobs.action import Target
+from jobs.cell_v2.map_instances import ACTION, Exit, Params
+
+
+def map_instances(
+    cell_uuid: str,
+    max_count: str | None,
+    reset: bool,
+    no_wait: bool,
+    detach: bool,
+    format: str,  # noqa: A002 - the option's name
+) -> int:
+    """Check the limit, then the cell, as the stock tool does; run; print nothing unless JSON is wanted."""
+    try:
+        limit = int(max_count) if max_count is not None else None
+    except ValueError:
+        limit = 0
+    if limit is not None and limit < 1:
+        say(f"Must supply a positive value for max-count, not {max_count}")
+        return Exit.INVALID_MAX_COUNT
+    cloud = Cloud.configured()
+    cell = cloud.cell(cell_uuid)
+    if cell is None:
+        say(unknown_cell(cell_uuid))
+        return Exit.ERROR
+    params = Params(limit, reset)
+    with graceful_stop() as stop:
+        runner = Runner(cloud.conf, None, not no_wait, detach, stop, configuration.debugger_wanted())
+        (results,) = runner.run([(ACTION, params)], [Target(cell.cell(cloud.api.timeouts), cloud.api)])
+    code = ACTION.collapse(results, params)
+    if format == "json":
+        cells = [cell_as_data(result) | vars(result.outcome) for result in results]
+        put_json({"exit_code": int(code), "cells": cells})
+    say_failures(results, "added")
+    return code

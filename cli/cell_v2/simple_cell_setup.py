@@ -1,0 +1,40 @@
+"""``cell_v2 simple_cell_setup``: from nothing to cell0 and one cell with its hosts and instances."""
+
+from cli.cell_v2 import map_cell0, map_cell_and_hosts
+from cli.cell_v2.cloud import Cloud, UnusableUrl
+from cli.output import say
+from jobs.action import Target
+from jobs.cell_v2.simple_cell_setup import Exit, map_all_instances
+from jobs.schema import upgrade
+from novadb.cells import CELL0
+from novadb.errors import DatabaseProblem
+from novadb.migrations.upgrade import MAIN
+
+
+def simple_cell_setup(transport_url: str | None) -> int:
+    """Do each part as its own command would. What is done already is passed over, so that it can be done again."""
+    cloud = Cloud.configured()
+    try:
+        transport = cloud.transport_url(transport_url)
+    except UnusableUrl as error:
+        say(str(error))
+        return Exit.NO_HOSTS_OR_INVALID_URL
+    map_cell0.map_to(cloud, None)
+    _sync_cell0(cloud)
+    uuid = map_cell_and_hosts.map_to(cloud, transport)
+    if uuid is None:
+        return Exit.NO_HOSTS_OR_INVALID_URL
+    cell = cloud.cell(uuid)
+    assert cell is not None
+    map_all_instances(Target(cell.cell(cloud.api.timeouts), cloud.api))
+    return Exit.SET_UP
+
+
+def _sync_cell0(cloud: Cloud) -> None:
+    """Make cell0's tables. As in the stock tool the setup goes on without: the database may be made later."""
+    cell0 = cloud.cell(CELL0)
+    try:
+        if cell0 is not None:
+            upgrade(cell0.database(cloud.api.timeouts), MAIN, tell=say)
+    except DatabaseProblem as problem:
+        say(f"Unable to sync cell0 schema: {problem}")

@@ -1,0 +1,60 @@
+"""``cell_v2 update_cell``: change a cell."""
+
+from cli.cell_v2.cloud import Cloud, UnusableUrl, unknown_cell
+from cli.cell_v2.create_cell import taken
+from cli.output import put, say
+from jobs.cell_v2.update_cell import Exit, Params, Updated, update
+
+
+def update_cell(
+    cell_uuid: str,
+    name: str | None,
+    transport_url: str | None,
+    database_connection: str | None,
+    disable: bool,
+    enable: bool,
+    keep_urls: bool,
+) -> int:
+    """Check in the order of the stock tool, then change the cell, or nothing of it.
+
+    URLs that are not given are the configured ones, as documented. Those are never cell0's: it keeps its own.
+    """
+    cloud = Cloud.configured()
+    cell = cloud.cell(cell_uuid)
+    if cell is None:
+        put(unknown_cell(cell_uuid))
+        return Exit.UNKNOWN_CELL
+    from_configuration = not keep_urls and not cell.is_cell0
+    try:
+        new_transport = transport_url or (from_configuration and cloud.defaults.transport)
+        new_database = database_connection or (from_configuration and cloud.defaults.database)
+        params = Params(
+            name,
+            cloud.transport_url(transport_url) if new_transport else None,
+            cloud.database_connection(database_connection) if new_database else None,
+            disable,
+            enable,
+        )
+    except UnusableUrl as error:
+        say(f"Unable to update CellMapping: {error}")
+        return Exit.CANNOT_BE_SET
+    updated = update(cloud.api, cloud.defaults, cell_uuid, params)
+    if updated.exit is Exit.CANNOT_BE_SET:
+        say(f"Unable to update CellMapping: {updated.problem}")
+    elif line := _line(updated, cell_uuid):
+        put(line)
+    return updated.exit
+
+
+def _line(updated: Updated, uuid: str) -> str:
+    """What the stock tool says of it."""
+    match updated.exit:
+        case Exit.UNKNOWN_CELL:
+            return unknown_cell(uuid)
+        case Exit.NOT_UNIQUE:
+            return taken(updated.twin)
+        case Exit.BOTH_SWITCHES:
+            return "Cell cannot be disabled and enabled at the same time."
+        case Exit.CELL0:
+            return "Cell0 cannot be disabled."
+    return f"Cell {uuid} is already {updated.already}" if updated.already else ""

@@ -1,0 +1,1 @@
+"""What the actions of the category ``cell_v2`` do."""

@@ -1,0 +1,19 @@
+"""``cell_v2 list_cells``: the cells by name."""
+
+from enum import IntEnum
+
+from jobs.retry import one_transaction
+from novadb.engine import Database
+from novadb.mappings import CellMapping, Defaults, cell_mappings
+
+
+class Exit(IntEnum):
+    """What the command always returns."""
+
+    LISTED = 0
+
+
+def cells(api: Database, defaults: Defaults) -> list[CellMapping]:
+    """All cells, sorted by name; one without a name as if it were empty."""
+    found = one_transaction(api, lambda connection: cell_mappings(connection, defaults))
+    return sorted(found, key=lambda cell: cell.name or "")

@@ -1,0 +1,78 @@
+"""``cell_v2 map_cell_and_hosts``: map the configured database as a cell, and the hosts in it."""
+
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import IntEnum
+
+from sqlalchemy import Connection, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from jobs.action import ApiDatabaseProblem
+from jobs.cell_v2.discover_hosts import NODES
+from jobs.cell_v2.mapper import fold
+from jobs.retry import TryAgain, one_transaction
+from novadb.engine import Database
+from novadb.mappings import CELLS, HOSTS, add_cell_mapping, now
+
+
+class Exit(IntEnum):
+    """The manual's return codes."""
+
+    MAPPED = 0
+    INVALID_URL = 1
+
+
+@dataclass(frozen=True)
+class Params:
+    """The cell, if it is not mapped yet.
+
+    :ivar transport_url: as given, be it a template; secret
+    :ivar database_connection: the configured one; secret
+    """
+
+    name: str | None
+    transport_url: str
+    database_connection: str
+
+
+@dataclass(frozen=True)
+class MappedHosts:
+    """What was done.
+
+    :ivar there: the nodes whose hosts were mapped before: (host, UUID of its cell), in order of the nodes
+    :ivar cell: the UUID of the cell that was used; None: there are no nodes, so that nothing was done
+    :ivar added: how many hosts were mapped
+    """
+
+    there: Sequence[tuple[str, str]] = ()
+    cell: str | None = None
+    added: int = 0
+
+
+def map_hosts(api: Database, own: Database, params: Params) -> MappedHosts:
+    """Map all hosts of the configured database to the cell of those that are mapped, or to a new one.
+
+    All of it is one transaction. Safe to do again.
+
+    :raises DatabaseProblem: a database cannot be used
+    """
+    there = select(NODES.c.host).where(NODES.c.deleted == 0, NODES.c.host.is_not(None)).order_by(NODES.c.id)
+    nodes = one_transaction(own, lambda cell: cell.execute(there).scalars().all())
+    return one_transaction(api, lambda connection: _map(connection, nodes, params)) if nodes else MappedHosts()
+
+
+def _map(api: Connection, nodes: Sequence[str], params: Params) -> MappedHosts:
+    mapped = select(HOSTS.c.host, CELLS.c.uuid, CELLS.c.id).join_from(HOSTS, CELLS, HOSTS.c.cell_id == CELLS.c.id)
+    cells = {fold(row.host): row for row in api.execute(mapped)}
+    there = [cells[fold(host)] for host in nodes if fold(host) in cells]
+    missing = {fold(host): host for host in nodes if fold(host) not in cells}
+    cell = there[-1].uuid if there else str(uuid.uuid4())
+    if missing:
+        number = there[-1].id if there else add_cell_mapping(api, uuid=cell, **vars(params))
+        rows = [{"created_at": now(), "host": host, "cell_id": number} for host in missing.values()]
+        try:
+            api.execute(insert(HOSTS), rows)
+        except IntegrityError as error:
+            raise TryAgain(ApiDatabaseProblem("others keep mapping the same hosts: try again")) from error
+    return MappedHosts([(row.host, row.uuid) for row in there], cell, len(missing))

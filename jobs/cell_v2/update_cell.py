@@ -1,0 +1,98 @@
+"""``cell_v2 update_cell``: change a cell's name or URLs, enable or disable it."""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any
+
+from sqlalchemy import Connection
+from sqlalchemy.exc import DBAPIError
+
+from jobs.cell_v2.create_cell import same_urls
+from jobs.retry import one_transaction
+from novadb.engine import Database, reason
+from novadb.mappings import CellMapping, Defaults, cell_mappings, change_cell_mapping
+
+
+class Exit(IntEnum):
+    """The manual's return codes."""
+
+    UPDATED = 0
+    UNKNOWN_CELL = 1
+    CANNOT_BE_SET = 2
+    NOT_UNIQUE = 3
+    BOTH_SWITCHES = 4
+    CELL0 = 5
+
+
+@dataclass(frozen=True)
+class Params:
+    """What to change.
+
+    :ivar name: None or empty: leave it
+    :ivar transport_url: as given, be it a template; None: leave it; secret
+    :ivar database_connection: the same
+    """
+
+    name: str | None = None
+    transport_url: str | None = None
+    database_connection: str | None = None
+    disable: bool = False
+    enable: bool = False
+
+
+@dataclass(frozen=True)
+class Updated:
+    """What became of it.
+
+    :ivar twin: the UUID of another cell that has one of the URLs
+    :ivar already: that the cell is disabled, or enabled, already
+    :ivar problem: why nothing could be saved
+    """
+
+    exit: Exit
+    twin: str = ""
+    already: str = ""
+    problem: str = ""
+
+
+def update(api: Database, defaults: Defaults, uuid: str, params: Params) -> Updated:
+    """Change a cell, or nothing at all."""
+    try:
+        return one_transaction(api, lambda connection: _update(connection, defaults, uuid, params))
+    except DBAPIError as error:
+        return Updated(Exit.CANNOT_BE_SET, problem=reason(error))
+
+
+def _update(api: Connection, defaults: Defaults, uuid: str, params: Params) -> Updated:
+    cells = {cell.uuid: cell for cell in cell_mappings(api, defaults, lock=True)}
+    cell = cells.pop(uuid, None)
+    if cell is None:
+        return Updated(Exit.UNKNOWN_CELL)
+    if twin := same_urls(list(cells.values()), params.transport_url, params.database_connection):
+        return Updated(Exit.NOT_UNIQUE, twin=twin.uuid)
+    if params.disable and params.enable:
+        return Updated(Exit.BOTH_SWITCHES)
+    if (params.disable or params.enable) and cell.is_cell0:
+        return Updated(Exit.CELL0)
+    if changes := _changes(cell, params):
+        change_cell_mapping(api, uuid, **changes)
+    return Updated(Exit.UPDATED, already=_already(cell, params))
+
+
+def _changes(cell: CellMapping, params: Params) -> dict[str, Any]:
+    """The columns that are to be written: given, and other than what is stored."""
+    wanted: dict[str, tuple[Any, Any]] = {
+        "name": (params.name, cell.name),
+        "transport_url": (params.transport_url, cell.stored_transport_url),
+        "database_connection": (params.database_connection, cell.stored_database_connection),
+    }
+    changes = {name: given for name, (given, stored) in wanted.items() if given and given != stored}
+    if (params.disable or params.enable) and params.disable != cell.disabled:
+        changes["disabled"] = params.disable
+    return changes
+
+
+def _already(cell: CellMapping, params: Params) -> str:
+    if params.disable and cell.disabled:
+        return "disabled"
+    return "enabled" if params.enable and not cell.disabled else ""

@@ -1,0 +1,149 @@
+"""The tables of the API database that say where things are; and a cell's row as Nova reads it."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from sqlalchemy import Boolean, Connection, DateTime, Row, column, insert, select, table, update
+
+from novadb.cells import CELL0, Cell
+from novadb.engine import Database
+from novadb.errors import DatabaseProblem
+from novadb.settings import Timeouts
+from novadb.urls import expand
+
+CELLS: Final = table(
+    "cell_mappings",
+    column("id"),
+    column("created_at", DateTime),
+    column("updated_at", DateTime),
+    column("uuid"),
+    column("name"),
+    column("transport_url"),
+    column("database_connection"),
+    column("disabled", Boolean),
+)
+HOSTS: Final = table("host_mappings", column("id"), column("created_at", DateTime), column("cell_id"), column("host"))
+INSTANCES: Final = table(
+    "instance_mappings",
+    column("id"),
+    column("created_at", DateTime),
+    column("instance_uuid"),
+    column("cell_id"),
+    column("project_id"),
+    column("user_id"),
+    column("queued_for_delete", Boolean),
+)
+
+
+@dataclass(frozen=True)
+class Defaults:
+    """The URLs of the configuration, which fill templates and stand in for what is not given. Secret.
+
+    :ivar database: ``[database]/connection``, if it is set
+    :ivar transport: ``[DEFAULT]/transport_url``
+    """
+
+    database: str | None
+    transport: str
+
+    def __repr__(self) -> str:
+        return "<Defaults>"
+
+    def database_url(self, url: str) -> str:
+        """A database URL, filled if it is a template."""
+        return expand(url, self.database)
+
+    def transport_url(self, url: str) -> str:
+        """A transport URL, filled if it is a template."""
+        return expand(url, self.transport)
+
+
+@dataclass(frozen=True)
+class CellMapping:
+    """A row of ``cell_mappings``, its templates filled. All URLs are secret.
+
+    :ivar name: optional, and not unique
+    :ivar stored_transport_url: as it is stored, be it a template
+    :ivar stored_database_connection: the same
+    """
+
+    id: int
+    uuid: str
+    name: str | None
+    transport_url: str
+    database_connection: str
+    disabled: bool
+    stored_transport_url: str
+    stored_database_connection: str
+
+    def __repr__(self) -> str:
+        return f"<CellMapping {self.uuid}>"
+
+    @property
+    def is_cell0(self) -> bool:
+        """Whether it is the cell of the instances that no host has taken."""
+        return self.uuid == CELL0
+
+    def cell(self, timeouts: Timeouts) -> Cell:
+        """The cell to work on."""
+        try:
+            database: Database | DatabaseProblem = self.database(timeouts)
+        except DatabaseProblem as problem:
+            database = problem
+        return Cell(self.uuid, self.name, frozenset({self.id}), database)
+
+    def database(self, timeouts: Timeouts) -> Database:
+        """The cell's database.
+
+        :raises DatabaseProblem: its URL cannot be used
+        """
+        return Database(self.database_connection, self.name or self.uuid, timeouts)
+
+
+def cell_mappings(api: Connection, defaults: Defaults, *, lock: bool = False) -> list[CellMapping]:
+    """All cells, in ascending order of their id.
+
+    :param lock: keep others from changing them until the transaction ends
+    """
+    rows = select(CELLS).order_by(CELLS.c.id)
+    return [_filled(row, defaults) for row in api.execute(rows.with_for_update() if lock else rows)]
+
+
+def cell_mapping(api: Connection, defaults: Defaults, uuid: str) -> CellMapping | None:
+    """The cell of a UUID."""
+    row = api.execute(select(CELLS).where(CELLS.c.uuid == uuid)).one_or_none()
+    return _filled(row, defaults) if row else None
+
+
+def _filled(row: Row[Any], defaults: Defaults) -> CellMapping:
+    return CellMapping(
+        row.id,
+        row.uuid,
+        row.name,
+        defaults.transport_url(row.transport_url or ""),
+        defaults.database_url(row.database_connection or ""),
+        bool(row.disabled),
+        row.transport_url,
+        row.database_connection,
+    )
+
+
+def add_cell_mapping(api: Connection, **values: Any) -> int:
+    """Add a row.
+
+    :param values: by column; URLs as they are given, be they templates
+    :returns: its id
+    """
+    added = api.execute(insert(CELLS).values(created_at=now(), **{"disabled": False, **values}))
+    return int(added.lastrowid)
+
+
+def change_cell_mapping(api: Connection, uuid: str, **values: Any) -> None:
+    """Change columns of a row; the others keep what they have, be it a template."""
+    api.execute(update(CELLS).where(CELLS.c.uuid == uuid).values(updated_at=now(), **values))
+
+
+def now() -> datetime:
+    """The time as Nova's columns hold it: in UTC, without saying so."""
+    return datetime.now(UTC).replace(tzinfo=None)
