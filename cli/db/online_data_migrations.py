@@ -27,7 +27,7 @@ HEADER: Final = ("Migration", "Total Needed", "Completed")
 RATIO: Final = "The ratio that a compute node gets which has none."
 NOVA_OPTIONS: Final = [
     cfg.StrOpt(
-        "default_availability_zone", default="nova", help="The zone of hosts that are in no aggregate with one."
+        "default_availability_zone", default="nova", help="The zone of hosts without an aggregate that has one."
     ),
     *(cfg.FloatOpt(f"{what}_allocation_ratio", min=0.0, help=RATIO) for what in ("cpu", "ram", "disk")),
     *(
