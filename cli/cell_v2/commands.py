@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from cli.grammar import Category, Command
-from cli.options import CONCURRENCY, DETACH, FORMAT, NO_WAIT, Decorator, new_option, option
+from cli.options import CONCURRENCY, DETACH, FORMAT, NO_WAIT, UNTIL, Decorator, new_option, option
 
 cell_v2 = Category("cell_v2", help="Commands for managing cells v2.")
 
@@ -67,6 +67,7 @@ def map_cell0(**options: Any) -> int:
 @option("--reset", is_flag=True, help="Begin with the oldest instance, not where the last run ended.")
 @NO_WAIT
 @DETACH
+@UNTIL
 @FORMAT
 def map_instances(**options: Any) -> int:
     """Map the instances of a cell to it, deleted ones included.
@@ -167,6 +168,7 @@ def create_cell(**options: Any) -> int:
 @CONCURRENCY
 @NO_WAIT
 @DETACH
+@UNTIL
 @FORMAT
 def discover_hosts(**options: Any) -> int:
     """Search the cells for hosts that are not mapped, and map them.

@@ -35,6 +35,7 @@ def discover_hosts(
     concurrency: int | None,
     no_wait: bool,
     detach: bool,
+    until: str | None,
     format: str,  # noqa: A002 - the option's name
 ) -> int:
     """Choose the cells, run, print what was looked at in the words and the order of the stock tool."""
@@ -42,6 +43,8 @@ def discover_hosts(
         raise click.UsageError("--timeout goes with --wait-for.")
     if detach and wait_for is not None:
         raise click.UsageError("--wait-for waits here: it does not go with --detach.")
+    if until and wait_for is not None:
+        raise click.UsageError("--wait-for ends by --timeout: it does not go with --until.")
     cloud = Cloud.configured()
     mapped = one_transaction(cloud.api, lambda api: cell_mappings(api, cloud.defaults))
     cells = [cell for cell in mapped if cell_uuid in (None, cell.uuid)]
@@ -50,7 +53,7 @@ def discover_hosts(
         return Exit.NOTHING_OR_ERROR
     params = Params(strict, by_service, verbose and format == "table")
     with graceful_stop() as stop:
-        runner = Runner(cloud.conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted())
+        runner = Runner(cloud.conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted(), until)
         results, missing = _look(runner, params, cloud, cells, wait_for or 0, TIMEOUT if timeout is None else timeout)
     code = ACTION.collapse(results, replace(params, strict=strict and wait_for is None))
     if missing and code is Exit.MAPPED:

@@ -15,6 +15,7 @@ def map_instances(
     reset: bool,
     no_wait: bool,
     detach: bool,
+    until: str | None,
     format: str,  # noqa: A002 - the option's name
 ) -> int:
     """Check the limit, then the cell, as the stock tool does; run; print nothing unless JSON is wanted."""
@@ -32,7 +33,7 @@ def map_instances(
         return Exit.ERROR
     params = Params(limit, reset)
     with graceful_stop() as stop:
-        runner = Runner(cloud.conf, None, not no_wait, detach, stop, configuration.debugger_wanted())
+        runner = Runner(cloud.conf, None, not no_wait, detach, stop, configuration.debugger_wanted(), until)
         (results,) = runner.run([(ACTION, params)], [Target(cell.cell(cloud.api.timeouts), cloud.api)])
     code = ACTION.collapse(results, params)
     if format == "json":

@@ -154,6 +154,7 @@ def purge(**options: Any) -> int:
 @CONCURRENCY
 @NO_WAIT
 @DETACH
+@UNTIL
 @FORMAT
 def online_data_migrations(**options: Any) -> int:
     """Perform data migration to update all live data.

@@ -49,6 +49,7 @@ def online_data_migrations(
     concurrency: int | None,
     no_wait: bool,
     detach: bool,
+    until: str | None,
     format: str,  # noqa: A002 - the option's name
 ) -> int:
     """Check the options, run, print."""
@@ -66,7 +67,7 @@ def online_data_migrations(
     if budget is None and format == "table" and not detach:
         put(BATCHES)
     with graceful_stop() as stop:
-        runner = Runner(conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted())
+        runner = Runner(conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted(), until)
         (results,) = runner.run([(ACTION, params)], chosen)
     code = ACTION.collapse(results, params)
     if format == "json":

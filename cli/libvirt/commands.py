@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from cli.grammar import Category, Command
-from cli.options import CONCURRENCY, DETACH, FORMAT, NO_WAIT, new_option, option
+from cli.options import CONCURRENCY, DETACH, FORMAT, NO_WAIT, UNTIL, new_option, option
 
 libvirt = Category("libvirt", help="Commands for the machine types of instances, where libvirt runs them.")
 
@@ -84,6 +84,7 @@ def list_unset_machine_type(**options: Any) -> int:
 @CONCURRENCY
 @NO_WAIT
 @DETACH
+@UNTIL
 @FORMAT
 def record_machine_types(**options: Any) -> int:
     """Record the machine types that instances without a recorded one really have.

@@ -24,6 +24,7 @@ def record(
     concurrency: int | None,
     no_wait: bool,
     detach: bool,
+    until: str | None,
     format: str,  # noqa: A002 - the option's name
 ) -> int:
     """Choose the cells, see whether hosts can be asked, run, print."""
@@ -40,7 +41,7 @@ def record(
         return Exit.NO_HYPERVISORS
     params = Params(host, dry_run)
     with graceful_stop() as stop:
-        runner = Runner(conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted())
+        runner = Runner(conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted(), until)
         (results,) = runner.run([(ACTION, params)], targets(conf, cells, None))
     code = ACTION.collapse(results, params)
     if format == "json":

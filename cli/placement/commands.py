@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from cli.grammar import Category, Command
-from cli.options import CONCURRENCY, DETACH, FORMAT, NO_WAIT, new_option, option
+from cli.options import CONCURRENCY, DETACH, FORMAT, NO_WAIT, UNTIL, new_option, option
 
 placement = Category("placement", help="Commands for keeping Placement true to what the cells have.")
 
@@ -29,6 +29,7 @@ placement = Category("placement", help="Commands for keeping Placement true to w
 )
 @NO_WAIT
 @DETACH
+@UNTIL
 @FORMAT
 def heal_allocations(**options: Any) -> int:
     """Create missing allocations of instances in Placement.

@@ -36,6 +36,7 @@ def heal(
     concurrency: int | None,
     no_wait: bool,
     detach: bool,
+    until: str | None,
     format: str,  # noqa: A002 - the option's name
 ) -> int:
     """Check the options in the order of the stock tool, run, print."""
@@ -67,7 +68,7 @@ def heal(
     )
     action = DRY_RUN if dry_run else ACTION
     with graceful_stop() as stop:
-        runner = Runner(conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted())
+        runner = Runner(conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted(), until)
         (results,) = runner.run([(action, params)], targets(conf, chosen, api, Services(conf)))
     code = action.collapse(results, params)
     if format == "json":

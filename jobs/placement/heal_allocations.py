@@ -352,14 +352,15 @@ def collapse(results: Sequence[CellResult[Healed]], _params: Params) -> Exit:
 
     From worst to best: ports could not be set back (7); a cell failed in no documented way (255); ports could not be
     written (6) or asked for (5); allocations could not be written (3); a compute node is missing (2); a flavor is not
-    supported (8); ``--max-count`` was reached and something is left (1); something was healed (0); nothing was (4).
+    supported (8); ``--max-count`` was reached, or the run was stopped, and something is left (1); something was healed
+    (0); nothing was (4).
     """
     found = {Exit(int(code)) for result in results for code in result.outcome.codes}
     found |= {FAILURES.get(result.failure.kind, Exit.ERROR) for result in results if result.failure}
     for code in ORDER:
         if code in found:
             return code
-    if any(result.outcome.left for result in results):
+    if any(result.outcome.left or not result.complete for result in results):
         return Exit.MAX_COUNT
     return Exit.HEALED if any(result.outcome.rows for result in results) else Exit.NOTHING_HEALED
 

@@ -557,7 +557,7 @@ def test_discover_hosts_waits_for_hosts(realcloud: RealCloud, config: Path) -> N
 
 
 def test_discover_hosts_refuses_options_that_do_not_go_together(config: Path) -> None:
-    wrong = ["--timeout 5", "--wait-for 0", "--wait-for 2 --detach"]
+    wrong = ["--timeout 5", "--wait-for 0", "--wait-for 2 --detach", "--wait-for 2 --until 6:00"]
     ended = call_all((f"cell_v2 discover_hosts {options}" for options in wrong), config=config)
     assert [(one.code, one.out) for one in ended] == [(2, "")] * len(wrong)
     assert all(one.line.startswith("cellkeeper cell_v2 discover_hosts: ") for one in ended)

@@ -207,6 +207,7 @@ def hurt(*codes: int) -> Healed:
         pytest.param(results(WOULD, WOULD), 4, id="a dry run"),
         pytest.param(results(MADE, Healed()), 0, id="healed in one cell"),
         pytest.param(results(MADE, MORE), 1, id="something is left"),
+        pytest.param([CellResult(CELL, MADE, complete=False)], 1, id="stopped: whether something is left is not known"),
         pytest.param(results(hurt(8), MORE), 8, id="not supported"),
         pytest.param(results(hurt(8), hurt(2), MADE), 2, id="no compute node"),
         pytest.param(results(hurt(2, 8), hurt(3)), 3, id="not written"),

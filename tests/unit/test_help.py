@@ -123,6 +123,14 @@ def test_global_options_are_the_same_at_each_command() -> None:
 
 
 @each_job
+def test_what_workers_do_has_every_option_of_a_run(path: tuple[str, ...]) -> None:
+    names = {name for option in options_of(path) for name in option.opts}
+    if "--detach" in names:
+        assert {"--run-id", "--no-wait", "--until", "--format"} <= names
+        assert "--concurrency" in names or "--cell_uuid" in names  # of a single cell nothing is worked at once
+
+
+@each_job
 def test_the_return_codes_in_the_help_are_those_of_the_job(path: tuple[str, ...]) -> None:
     codes: type[IntEnum] = importlib.import_module(f"jobs.{'.'.join(path)}").Exit
     listed = RETURN_CODE.findall(help_of(path).partition("Return codes:")[2].partition("Options:")[0])
