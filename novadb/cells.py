@@ -63,7 +63,7 @@ def read(api: Connection, template_base: str | None, timeouts: Timeouts) -> list
     :param template_base: ``[database]/connection``, which fills templated URLs
     :returns: one cell per database; a second mapping of the same database adds its id to the first
     :raises UnsuitableSchema: the database is no API database
-    :source: BEHAVIOUR of nova-manage: maintenance commands walk all mappings in order of id
+    :source: nova-manage: its maintenance commands walk all mappings in order of id
     """
     try:
         rows = api.execute(text("SELECT id, uuid, name, database_connection FROM cell_mappings ORDER BY id")).all()

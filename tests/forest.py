@@ -18,7 +18,7 @@ Key: TypeAlias = tuple[str, int]
 
 SHADOW: Final = "shadow_"
 # Child, its column, parent, the parent's column: the foreign keys along which rows move with their parent.
-# BEHAVIOUR of nova-manage, 2.1.
+# So does nova-manage.
 FOLLOWED: Final = (
     *(
         (child, "instance_uuid", "instances", "uuid")

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, column, exists, insert, or_, select, table, text, update
+from sqlalchemy import ColumnElement, Connection, column, exists, insert, or_, select, table, update
 
-from novadb.cells import Cell
+from novadb.cells import Cell, mapping_of
 from novadb.engine import Database
 from novadb.errors import DatabaseProblem
 
@@ -61,9 +61,8 @@ def database_of(api: Database, cells: Sequence[Cell], uuid: str) -> Database:
     :raises DatabaseProblem: the API database cannot be used, or the URL of the cell cannot
     """
     with api.connect() as connection:
-        mapped = text("SELECT cell_id FROM instance_mappings WHERE instance_uuid = :uuid")
-        cell_id = connection.execute(mapped, {"uuid": uuid}).scalar()
-    cell = next((cell for cell in cells if cell_id in cell.mapping_ids), None)
+        mapped = mapping_of(connection, uuid)
+    cell = next((cell for cell in cells if cell.mapping_ids.intersection(mapped)), None)
     if cell is None:
         raise UnknownInstance(f"Instance {uuid} has no mapping to a cell")
     if isinstance(cell.database, DatabaseProblem):

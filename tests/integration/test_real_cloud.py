@@ -137,7 +137,7 @@ def test_instances_that_something_refers_to_stay_whole_and_are_named(realcloud: 
 
 
 def stamp_of(shadow: str, row: Row) -> Any:
-    """The time by which the age of a shadow row is told; BEHAVIOUR of nova-manage, 3.4."""
+    """The time by which the age of a shadow row is told: nova-manage looks at the same."""
     if shadow in ("shadow_instance_actions", "shadow_instance_actions_events"):
         return row["created_at"]
     if shadow == "shadow_task_log":
