@@ -52,7 +52,10 @@ def list_runs(format: str) -> int:  # noqa: A002 - the option's name
 @click.argument("run")
 @FORMAT
 def show_run(run: str, format: str) -> int:  # noqa: A002 - the option's name
-    """Show a run: for each cell its state, rows, rows/s, what is blocked, its worker and times."""
+    """Show a run, cell by cell.
+
+    For each cell: its state, rows, rows/s, what is blocked, its worker and times.
+    """
     from cli.output import put, put_json
 
     conductor = _conductor()

@@ -14,7 +14,7 @@ from cli.output import say
 @click.option("--name", cls=Option, new=True, metavar="NAME", help="Name of the worker; by default by host and cells.")
 @click.option("--ping", cls=Option, new=True, is_flag=True, help="Only ask that worker on this host whether it lives.")
 def worker(cells: str, concurrency: int | None, name: str | None, ping: bool) -> int:
-    """Serve the queues of cells: of all of them, also of those mapped later, or of those named.
+    """Serve cells: all of them, also those mapped later, or those named.
 
     Stop it with SIGTERM: it ends after the current slices, within seconds, and repeats nothing.
 

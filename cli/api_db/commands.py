@@ -15,7 +15,9 @@ api_db = Category("api_db", help="Commands for managing the API database.")
 
 @api_db.command("version", cls=Command)
 def version() -> int:
-    """Print the current version of the API database, a revision; None where it has none.
+    """Print the current version of the API database.
+
+    It is a revision; None where there is none.
 
     \b
     Return codes:

@@ -191,7 +191,7 @@ def discover_hosts(**options: Any) -> int:
 @option("--verbose", is_flag=True, help="Show passwords, too.")
 @FORMAT
 def list_cells(**options: Any) -> int:
-    """List the cells: name, UUID, transport URL, database connection, and whether they are disabled.
+    """List the cells: names, UUIDs, URLs, and whether they are disabled.
 
     \b
     Return codes:

@@ -17,7 +17,9 @@ db = Category(
 
 @db.command("version", cls=Command)
 def version() -> int:
-    """Print the current version of the main database, a revision; None where it has none.
+    """Print the current version of the main database.
+
+    It is a revision; None where there is none.
 
     \b
     Return codes:

@@ -61,9 +61,10 @@ def update_machine_type(instance_uuid: str, machine_type: str, force: bool) -> i
 @CONCURRENCY
 @FORMAT
 def list_unset_machine_type(**options: Any) -> int:
-    """List the UUIDs of instances without a recorded machine type, in all cells but cell0.
+    """List the instances without a recorded machine type, by their UUIDs.
 
-    While there are any, it is not safe to change hw_machine_type in section [libvirt] of nova.conf.
+    All cells are looked at, except for cell0. While there are any, it is not safe to change hw_machine_type in section
+    [libvirt] of nova.conf.
 
     \b
     Return codes:

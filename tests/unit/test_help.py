@@ -11,6 +11,7 @@ from typing import Final
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from cli.main import cellkeeper
 
@@ -120,6 +121,15 @@ def test_global_options_are_the_same_at_each_command() -> None:
     for path in COMMANDS:
         own = {name for option in options_of(path) for name in (*option.opts, *option.secondary_opts)}
         assert general <= own, path
+
+
+@each_command
+def test_a_list_of_commands_cuts_no_sentence_short(path: tuple[str, ...]) -> None:
+    command, _ = command_of(path)
+    if isinstance(command, click.Group):
+        shown = CliRunner().invoke(cellkeeper, path).output.splitlines()
+        assert len(shown) > len(command.commands)
+        assert [line for line in shown if line.endswith("...")] == []
 
 
 @each_job
