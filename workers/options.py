@@ -1,6 +1,7 @@
 """The sections ``[celery]`` and ``[flower]`` of the configuration."""
 
 from typing import Any, Final, cast
+from urllib.parse import unquote, urlsplit
 
 from oslo_config import cfg
 from redis import Redis, Sentinel
@@ -17,7 +18,8 @@ OPTIONS: Final = [
     cfg.StrOpt(
         "broker_url", secret=True,
         help="The Redis that carries messages to workers: redis://[:PASSWORD@]HOST:PORT/DB, rediss:// for TLS, or "
-             "sentinel://HOST:PORT;sentinel://HOST:PORT. Without it every command works in its own process.",
+             "sentinel://:PASSWORD@HOST:PORT/DB;sentinel://..., each with the password of the Redis. Without it every "
+             "command works in its own process.",
     ),
     cfg.StrOpt("store_url", secret=True, help="The Redis that knows the runs. Defaults to that of broker_url."),
     cfg.StrOpt("sentinel_master", default="mymaster", help="The name of the master behind sentinel:// URLs."),
@@ -49,6 +51,7 @@ FLOWER_OPTIONS: Final = [
     ),
 ]  # fmt: skip
 
+SENTINEL_PORT: Final = 26379
 PATIENCE: Final = 10  # tries, over some 20 seconds, before a store that is away is an error
 
 
@@ -94,8 +97,19 @@ def client(conf: cfg.ConfigOpts, tries: int, url: str | None = None) -> Redis:
         "retry_on_error": [RedisConnectionError, RedisTimeoutError],
     }
     if url.startswith("sentinel://"):
-        hosts = [part.removeprefix("sentinel://").split("/")[0] for part in url.split(";")]
-        addresses = [(host.rsplit("@", 1)[-1].split(":")[0], int(host.rsplit(":", 1)[-1])) for host in hosts]
-        sentinel = Sentinel(addresses)  # type: ignore[no-untyped-call]
-        return cast(Redis, sentinel.master_for(conf.celery.sentinel_master, **options))  # type: ignore[no-untyped-call]
+        return _behind_sentinels(conf.celery.sentinel_master, url, options)
     return Redis.from_url(url, **options)
+
+
+def _behind_sentinels(master: str, url: str, options: dict[str, Any]) -> Redis:
+    """The Redis that Sentinels know by a name. Login and database in the URL are its own, as for messages."""
+    parts = [urlsplit(part) for part in url.split(";")]
+    addresses = [(part.hostname, part.port or SENTINEL_PORT) for part in parts]
+    login = {
+        "username": unquote(parts[0].username or "") or None,
+        "password": unquote(parts[0].password or "") or None,
+        "db": int(parts[0].path.strip("/") or 0),
+    }
+    timeouts = {name: value for name, value in options.items() if name.startswith("socket_")}
+    sentinel = Sentinel(addresses, **timeouts)  # type: ignore[no-untyped-call]
+    return cast(Redis, sentinel.master_for(master, **options, **login))  # type: ignore[no-untyped-call]
