@@ -21,7 +21,7 @@ each_file = pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
 def unknown_words(line: str) -> list[str]:
     """The commands and options of a command line that do not exist."""
     command: click.Command = cellkeeper
-    context = click.Context(command)
+    context = click.Context(command, **cellkeeper.context_settings)
     unknown = []
     for word in shlex.split(line)[1:]:
         if isinstance(command, click.Group) and not word.startswith("-"):
