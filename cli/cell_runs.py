@@ -14,7 +14,7 @@ import click
 from oslo_config import cfg
 
 from cli import configuration, window
-from cli.output import put, say
+from cli.output import put, put_json, say
 from cli.progress import Several, shown
 from cli.signals import Stop
 from jobs import dates
@@ -164,7 +164,7 @@ class Runner:
             return [[CellResult(target.cell, action.nothing, complete=False) for target in chosen]]
         _check_same(order, engine.order(order.id))
         if self.detach:
-            put(order.id)
+            _put_run(order.id)
             raise click.exceptions.Exit(0)
         self.stop.farewell = f"The run goes on: cellkeeper runs wait {order.id}, or cancel it: runs cancel {order.id}"
         with shown(len(chosen), self.stop) as progress:
@@ -222,6 +222,14 @@ def _check_same(wanted: Order, there: Order) -> None:
     actions = [phase.action for phase in there.phases]
     if actions != [phase.action for phase in wanted.phases]:
         raise DatabaseProblem(f"There is a run {there.id} already, of {' and '.join(actions)}: choose another --run-id")
+
+
+def _put_run(run: str) -> None:
+    """Print the id of a run, in the format that the command was asked for."""
+    if click.get_current_context().params.get("format") == "json":
+        put_json({"run": run})
+    else:
+        put(run)
 
 
 def _say_waiting(holder: str) -> None:

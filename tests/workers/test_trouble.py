@@ -146,6 +146,9 @@ def test_a_detached_run_is_named_listed_shown_cancelled_and_waited_for(site: Sit
     (phase,) = shown["phases"]
     assert {cell["state"] for cell in phase["cells"]} <= {"waiting", "working", "done"}
 
+    again = site.call(f"{SLOWLY} --run-id {run} --detach -f json")
+    assert (again.code, again.document, again.err) == (0, {"run": run}, "")
+
     runs = site.store.recent()
     refused = site.call(f"{ARCHIVE} --no-wait")
     holder = rf"{re.escape(ACTION)}, run {run} by [^ ]+@[^ ]+, since \d{{4}}-\d\d-\d\d \d\d:\d\d:\d\d UTC"
