@@ -161,6 +161,11 @@ def _check_options(command: Command) -> None:
             raise ValueError(f"invalid value for --before: {error}") from None
     if not 0 <= (options.get("max_rows") or 0) <= MAX_ROWS_LIMIT:
         raise ValueError(f"invalid value for --max_rows: {options['max_rows']}")
+    count = options.get("max_count")
+    if count is not None and not (count.isdecimal() and int(count)):
+        raise ValueError(f"invalid value for --max-count: {count}")
+    if options.get("wait_for") is not None or options.get("timeout") is not None:
+        raise ValueError("--wait-for and --timeout are for a command that waits: a schedule comes again")
     if "-" in (options.get("until") or ""):
         raise ValueError("--until in a schedule is a time of day: HH:MM")
     if command.path == PURGE and options["before"] is None and not options["everything"]:

@@ -27,9 +27,18 @@ def run_metrics(listen: str | None, path: str | None, backlog_every: float) -> i
         return _serve(listen, registry, backlogs, backlog_every)
     backlogs.look()
     if path:
+        return _write(path, registry)
+    put(generate_latest(registry).decode(), newline=False)
+    return 0
+
+
+def _write(path: str, registry: CollectorRegistry) -> int:
+    """Write them as a whole: by way of another file in the same folder."""
+    try:
         write_to_textfile(path, registry)
-    else:
-        put(generate_latest(registry).decode(), newline=False)
+    except OSError as error:
+        say(f"{path} cannot be written: {error.strerror}")
+        return UNEXPECTED
     return 0
 
 

@@ -103,7 +103,7 @@ def test_a_cell_that_is_away_is_told_as_away(realcloud: RealCloud, tmp_path: Pat
         ("--listen 9180", 2, "'9180' is no HOST:PORT"),
         ("--listen 127.0.0.1:http", 2, "'127.0.0.1:http' is no HOST:PORT"),
         ("--listen 127.0.0.1:9180 --file x", 2, "--listen and --file exclude each other"),
-        ("--file /dev/null/cellkeeper.prom", 255, "/dev/null/cellkeeper.prom"),
+        ("--file /dev/null/cellkeeper.prom", 255, "/dev/null/cellkeeper.prom cannot be written: Not a directory"),
         ("--listen 192.0.2.1:9180", 255, "192.0.2.1:9180 cannot be listened at"),
     ],
 )

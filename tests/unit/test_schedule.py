@@ -71,6 +71,8 @@ def refusal(tmp_path: Path, **commands: str) -> list[str]:
         pytest.param(f"{ARCHIVE} --before 01/02/2015", "invalid value for --before", id="a date of two meanings"),
         pytest.param(f"{ARCHIVE} --until 25:00", "Invalid value for '--until'", id="no such time"),
         pytest.param(f"{ARCHIVE} --until 2026-11-24T06:00+00:00", "a time of day: HH:MM", id="a moment"),
+        pytest.param("placement heal_allocations --max-count 0", "invalid value for --max-count: 0", id="no instance"),
+        pytest.param("cell_v2 discover_hosts --wait-for 2", "are for a command that waits", id="a command that waits"),
         pytest.param(f"{PURGE}", "db purge needs --before or --all", id="a purge without an age"),
         pytest.param("db purge --all", "needs --all-cells", id="the configured database"),
         pytest.param(f"{ARCHIVE} --dry-run", "is no work for workers", id="a dry run"),
