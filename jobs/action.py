@@ -203,7 +203,8 @@ class Action(Generic[P, O]):
     :ivar collapse: the exit code from all cells' results
     :ivar in_turn: whether the cells share one budget and are therefore worked one after another
     :ivar next_params: the parameters for the next cell in turn after so much was done; None: the budget is gone
-    :ivar has_work: a cheap look whether a cell has anything to do; asked of all cells at once before a turn
+    :ivar has_work: a cheap look whether a cell has anything to do, also where its turn does not come; None: there is
+        no such look
     :ivar pause: seconds to wait after each step
     :ivar writes: whether it changes anything: then two runs of it keep each other off
     :ivar scope: of what
@@ -216,7 +217,7 @@ class Action(Generic[P, O]):
     collapse: Callable[[Sequence[CellResult[O]], P], IntEnum]
     in_turn: Callable[[P], bool] = lambda _: False
     next_params: Callable[[P, O], P | None] = lambda params, _: params
-    has_work: Callable[[Target, P], bool] = lambda _target, _params: True
+    has_work: Callable[[Target, P], bool] | None = None
     pause: Callable[[P], float] = lambda _: 0.0
     writes: bool = True
     scope: Scope = Scope.DATABASES

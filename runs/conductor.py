@@ -175,15 +175,21 @@ class Conductor:
             self._send(self._message(order, phase, cell, 0))
 
     def _next_turn(self, record: RunRecord) -> None:
-        """Send the first cell that has not had its turn; without a budget, or if the run is to end, end the rest."""
+        """Send the first cell that has not had its turn; if the run is to end, end the rest.
+
+        Without a budget they are sent all at once, to look whether they have anything to do.
+        """
         order, phase = record.order, record.phase
         queued = [cell.ref for cell in record.cells if cell.state is CellState.QUEUED]
-        if record.stopping or params_for(record, queued[0].uuid) is None:
+        is_over = params_for(record, queued[0].uuid) is None
+        if record.stopping or (is_over and ACTIONS[order.phases[phase].action].has_work is None):
             for cell in queued:
                 self.store.finish(order.id, phase, cell.uuid, None, None, complete=False)
             self.go_on(order.id)
-        elif self.store.take_turn(order.id, phase, queued[0].uuid):
-            self._send(self._message(order, phase, queued[0], 0))
+            return
+        for cell in queued if is_over else queued[:1]:
+            if self.store.take_turn(order.id, phase, cell.uuid):
+                self._send(self._message(order, phase, cell, 0))
 
     def _end_phase(self, record: RunRecord) -> None:
         """Begin the next phase if the first one wrote rows; else end the run with the collapsed exit code."""

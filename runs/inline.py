@@ -100,7 +100,7 @@ class InlineEngine:
 
     def _look(self, action: Action[P, O], params: P, target: Target) -> bool | Failure:
         try:
-            return action.has_work(target, params)
+            return action.has_work is None or action.has_work(target, params)
         except Exception as error:
             return self._failure(error, target)
 

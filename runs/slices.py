@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from jobs.action import Failure, FailureKind, Target, failure_of
 from jobs.actions import ACTIONS
-from jobs.codec import encode
+from jobs.codec import decode, encode
 from novadb.errors import DatabaseProblem
 from runs import tally
 from runs.conductor import Conductor, Message, outcome_of, params_for
@@ -136,6 +136,8 @@ class SliceWorker:
         try:
             target = self._checked_target(message)
             params = params_for(record, message.cell)
+            if params is None:
+                return self._look(record, message, target), None
             outcome = outcome_of(action, next(cell for cell in record.cells if cell.ref.uuid == message.cell))
             steps = action.work(target, params, claim.cursor)
             try:
@@ -156,7 +158,15 @@ class SliceWorker:
         except Exception as error:
             LOG.debug("%s: the work failed", message.label, exc_info=True)
             return "failed", failure_of(error, target)
+        if action.in_turn(params) and action.next_params(params, outcome) is None:
+            return "left", None  # whether there would have been more is not known
         return "complete", None
+
+    def _look(self, record: RunRecord, message: Message, target: Target) -> str:
+        """Whether a cell has anything to do, for which the budget is gone."""
+        action, phase = ACTIONS[message.action], record.order.phases[message.phase]
+        is_idle = action.has_work is not None and not action.has_work(target, decode(action.params, phase.params))
+        return "complete" if is_idle else "left"
 
     def _pause(self, seconds: float, lease: Lease) -> str:
         """Wait, unless the claim is lost, the run is to end, or the worker; what the store says."""

@@ -104,9 +104,6 @@ SCENARIOS: Final[dict[str, tuple[str, Callable[[RealCloud], None], int]]] = {
     "purge without one cell": ("db purge --all --all-cells --verbose", refuses, 255),
     "a look without one cell": (f"{ARCHIVE} --dry-run", refuses, 255),
     "a broken API database": (f"{ARCHIVE} --until-complete", no_members, 3),
-}
-# Where the engines differ, for now.
-DEFECTS: Final[dict[str, tuple[str, Callable[[RealCloud], None], int]]] = {
     "a total, as data": (f"{ARCHIVE} --max_rows 100 -f json", as_it_is, 1),
     "a total and a later cell that refuses": (f"{ARCHIVE} --max_rows 100", refuses, 255),
 }
@@ -157,11 +154,6 @@ def assert_both_do_the_same(site: Site, line: str, prepare: Callable[[RealCloud]
 @pytest.mark.parametrize("name", SCENARIOS)
 def test_both_engines_do_the_same(site: Site, name: str) -> None:
     assert_both_do_the_same(site, *SCENARIOS[name])
-
-
-@pytest.mark.parametrize("name", DEFECTS)
-def test_both_engines_do_the_same_with_a_total(site: Site, name: str) -> None:
-    assert_both_do_the_same(site, *DEFECTS[name])
 
 
 def test_both_engines_print_the_same_dots(site: Site) -> None:
