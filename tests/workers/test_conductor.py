@@ -235,14 +235,15 @@ def test_a_cell_in_turn_is_given_what_is_left(stage: Stage) -> None:
     assert module.params_for(stage.record(run), A.uuid) == TOTAL
 
 
-def test_without_a_budget_the_other_cells_are_left_as_they_are(stage: Stage) -> None:
+def test_without_a_budget_the_other_cells_are_only_looked_at_and_all_at_once(stage: Stage) -> None:
     run = stage.start(order(params=TOTAL, cells=(A, B, C)))
     stage.take()
     stage.work(run, A, 100)
-    assert stage.take() == []
-    ended = stage.record(run)
-    assert ended.exit_code == 1
-    assert [cell.complete for cell in ended.cells[1:]] == [False, False]
+    assert stage.take() == [B.label, C.label]
+    assert module.params_for(stage.record(run), B.uuid) is None
+    stage.work(run, B, 0)
+    stage.work(run, C, 0, failed=True)
+    assert stage.record(run).exit_code == 255
 
 
 def test_a_cell_that_fails_gives_its_turn_to_the_next(stage: Stage) -> None:
@@ -373,6 +374,7 @@ def test_a_run_that_ends_enters_what_it_did_in_each_cell(stage: Stage) -> None:
 def test_a_cell_that_was_not_begun_enters_nothing(stage: Stage) -> None:
     run = stage.start(order(params=TOTAL, cells=(A, B)))
     stage.work(run, A, 100)
+    stage.conductor.cancel(run.id)
     assert {entry.rsplit(" ", 1)[1] for entry in stage.store.tally()} == {A.uuid}
 
 
