@@ -32,6 +32,11 @@ CONFIG: Final = """\
 [celery]
 broker_url = redis://{user}:{password}@{host}:{port}/0
 slice_seconds = 1
+[neutron]
+# It knows no ports; what is done with some is tested by tests/peers.
+auth_type = admin_token
+token = admin
+endpoint = {neutron}
 [flower]
 password = tulip-secret
 [schedule]
@@ -117,7 +122,8 @@ class OfRealCloud(Operator):
 
     def __init__(self, home: Path, cloud: RealCloud, placement: Placement, broker: Redis) -> None:
         super().__init__(home, "")
-        section = CONFIG.format(user=USER, password=REDIS_PASSWORD, host=HOST, port=broker.port)
+        address = {"user": USER, "password": REDIS_PASSWORD, "host": HOST, "port": broker.port}
+        section = CONFIG.format(**address, neutron=placement.url)
         cloud.config(self.config.parent)
         self.config.write_text(self.config.read_text() + section + nova_conf(placement.url))
         hosts = Hosts(home)
@@ -152,21 +158,21 @@ class OfRealCloud(Operator):
 class OfNothing(Operator):
     """Somebody who begins: the databases are there and empty, with the names that the documents take for granted."""
 
-    API, CELL0, CELL1 = "nothing_api", "nothing_cell1_cell0", "nothing_cell1"
+    DATABASES: Final = ("nova_api", "nova_cell0", "nova", "nova_cell1")
 
     def __init__(self, home: Path, server: MariaDB) -> None:
-        for database in (self.API, self.CELL0, self.CELL1):
+        """:param server: on which nobody else has databases of these names"""
+        for database in self.DATABASES:
             server.drop(database)
             server.create(database)
-        urls = {"cell1": server.url(self.CELL1), "api": server.url(self.API)}
-        conf = NOVA_CONF.format(locks=home / "locks", **urls)
+        conf = NOVA_CONF.format(locks=home / "locks", cell1=server.url("nova"), api=server.url("nova_api"))
         super().__init__(home, f"[DEFAULT]\ntransport_url = rabbit://u:p@mq:5672/\n{conf}")
         self._server = server
 
     def _run(self, shown: Printed, printed: str) -> str | None:
         if "discover_hosts" in shown.words:
             for number in range(10, 30):
-                self._server.execute(NODE.format(number), self.CELL1)
+                self._server.execute(NODE.format(number), "nova")
         return super()._run(shown, printed)
 
 

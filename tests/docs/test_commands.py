@@ -20,6 +20,7 @@ from tests.realcloud import RealCloud
 from tests.services import MariaDB, Redis
 from tests.workers.fleet import guarded
 
+
 def _nothing(_words: list[str]) -> bool:
     return True
 
@@ -119,9 +120,15 @@ def operator(
     return OfRealCloud(tmp_path / "somebody", placed_cloud, cloud_placement, broker)
 
 
+@pytest.fixture(scope="module")
+def empty_server() -> Iterator[MariaDB]:
+    with MariaDB() as server:
+        yield server
+
+
 @pytest.fixture
-def beginner(mariadb: MariaDB, tmp_path: Path) -> Operator:
-    return OfNothing(tmp_path / "beginner", mariadb)
+def beginner(empty_server: MariaDB, tmp_path: Path) -> Operator:
+    return OfNothing(tmp_path / "beginner", empty_server)
 
 
 def from_nothing(shown: list[Printed]) -> bool:
