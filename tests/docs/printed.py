@@ -19,6 +19,7 @@ INLINE: Final = re.compile(r"`(cellkeeper [^`]+)`")
 OPTIONAL: Final = re.compile(r"\s*\[(-[^\]]*)\]")
 SYNOPSIS_GOES_ON: Final = re.compile(r"\s+\[-")
 LINK: Final = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
+LINK_WITHIN: Final = re.compile(r"\]\(([^)#\s]*)#([^)\s]+)\)")
 
 
 @dataclass(frozen=True)
