@@ -16,7 +16,10 @@ KEYWORDS: Final = ("#!/bin/sh", "while ", "until ", "for ", "if ", "case ")
 ASSIGNMENT: Final = re.compile(r"[A-Z_]+=\S*$")
 PROMPT: Final = "$ "
 INLINE: Final = re.compile(r"`(cellkeeper [^`]+)`")
+OPTIONAL: Final = re.compile(r"\s*\[(-[^\]]*)\]")
+SYNOPSIS_GOES_ON: Final = re.compile(r"\s+\[-")
 LINK: Final = re.compile(r"\]\(([^)#\s]+)[^)]*\)")
+LINK_WITHIN: Final = re.compile(r"\]\(([^)#\s]*)#([^)\s]+)\)")
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,11 @@ class Printed:
     @property
     def place(self) -> str:
         return f"{self.file.relative_to(ROOT)}:{self.line}: {self.text}"
+
+    @property
+    def variants(self) -> tuple[str, ...]:
+        """Of a synopsis, the command without and with all that stands in brackets; else what is printed."""
+        return tuple(dict.fromkeys((OPTIONAL.sub("", self.text), OPTIONAL.sub(r" \1", self.text))))
 
     @property
     def words(self) -> list[str]:
@@ -94,8 +102,9 @@ def commands(block: Block) -> Iterator[Printed]:
     whole, begin = "", block.line
     for number, line in enumerate(block.lines):
         begin = begin if whole else block.line + number
-        if line.endswith("\\"):
-            whole += line[:-1]
+        following = block.lines[number + 1 : number + 2]
+        if line.endswith("\\") or (following and SYNOPSIS_GOES_ON.match(following[0])):
+            whole += line.removesuffix("\\") + " "
             continue
         text, whole = whole + line, ""
         if transcript and not text.startswith(PROMPT):

@@ -3,127 +3,22 @@
 What cannot run here is looked at in another way; ``ELSEWHERE`` says which, how, and why.
 """
 
-import os
 import re
-import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from socket import create_connection
 from typing import Final
 
 import pytest
-from redis import Redis as Client
 
-from demo.cloud import build
-from runs.redis_store import RedisStore
-from tests.acceptance.program import environment, until
+from tests.acceptance.program import until
 from tests.deploy.compose import services
-from tests.docs.printed import FILES, OWN, ROOT, Printed, all_commands
+from tests.docs.operator import PLACEHOLDER, REDIS_PASSWORD, OfNothing, OfRealCloud, Operator, serves_cells
+from tests.docs.printed import FILES, OWN, ROOT, Printed, all_commands, blocks, commands
+from tests.placement import Placement
 from tests.realcloud import RealCloud
-from tests.services import HOST, PLACES, MariaDB, Redis
-from tests.workers.fleet import hooked
-
-REDIS_PASSWORD: Final = "redis-secret"
-USER: Final = "cellkeeper"
-PATIENCE: Final = 60  # seconds for a command to end
-NEVER: Final = (2, 255)
-"""Exit codes of a command line that is wrong, and of one that failed."""
-CONFIG: Final = """\
-[celery]
-broker_url = redis://{user}:{password}@{host}:{port}/0
-slice_seconds = 1
-[flower]
-password = tulip-secret
-[schedule]
-enabled = nightly_archive, weekly_purge
-"""
-PLACEHOLDER: Final = re.compile(r"(?<![\w$%{-])[A-Z][A-Z0-9_]{2,}(?![\w=}])")
-
-
-class Operator:
-    """Somebody at a shell on a host with a cloud, a Redis and two workers."""
-
-    def __init__(self, folder: Path, cloud: RealCloud, broker: Redis) -> None:
-        self.home = folder
-        self.broker = broker
-        (folder / ".nova").mkdir()
-        config = cloud.config(folder / ".nova")
-        section = CONFIG.format(user=USER, password=REDIS_PASSWORD, host=HOST, port=broker.port)
-        config.write_text(config.read_text() + section)
-        build(folder / "demo-cloud")
-        self.placeholders: dict[str, Callable[[], str]] = {"RUN": self._newest_run}
-
-    def _newest_run(self) -> str:
-        client = Client(HOST, self.broker.port, username=USER, password=REDIS_PASSWORD, decode_responses=True)
-        return next(iter(RedisStore(client, 3600).recent()))
-
-    def environment(self) -> dict[str, str]:
-        path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"], *PLACES))
-        return environment(hooked(PATH=path, HOME=str(self.home)))
-
-    def start(self, text: str, log: Path) -> subprocess.Popen[bytes]:
-        """Start what is printed, in a shell."""
-        with log.open("ab") as file:
-            return subprocess.Popen(
-                ["bash", "-c", f"exec {text}" if "\n" not in text else text],
-                stdin=subprocess.DEVNULL, stdout=file, stderr=file, env=self.environment(), cwd=self.home,
-            )  # fmt: skip
-
-    def run(self, shown: Printed) -> str | None:
-        """Run a command to its end, or, of one that serves, until it can be asked to end; what went wrong."""
-        text = PLACEHOLDER.sub(self._value, shown.text)
-        log = self.home / f"{shown.file.name}.{shown.line}.log"
-        process = self.start(text, log)
-        try:
-            if serves := next((ready for words, ready in SERVING if _begins(shown.words, words)), None):
-                until(lambda: process.poll() is not None or serves(self, shown, log))
-                process.send_signal(signal.SIGTERM)
-            code = process.wait(PATIENCE)
-        finally:
-            process.kill()
-            process.wait()
-        written = log.read_text(errors="replace")
-        expected = code == shown.code if shown.code is not None else code >= 0 and code not in NEVER
-        if expected and not (serves and code) and "Traceback" not in written:
-            return None
-        return f"exit code {code}: {written[-2000:]}"
-
-    def _value(self, found: re.Match[str]) -> str:
-        return self.placeholders[found[0]]() if found[0] in self.placeholders else found[0]
-
-
-def _begins(words: list[str], with_words: tuple[str, ...]) -> bool:
-    return words[0:1] == [OWN] and words[1 : 1 + len(with_words)] == list(with_words) and "--ping" not in words
-
-
-def _answers_ping(operator: Operator, shown: Printed, _log: Path) -> bool:
-    ping = subprocess.run(["bash", "-c", f"{shown.text} --ping"], env=operator.environment(), capture_output=True)
-    return ping.returncode == 0
-
-
-def _listens(_operator: Operator, shown: Printed, _log: Path) -> bool:
-    ports = re.findall(r"(?:--port |:)(\d{4,5})\b", shown.text) or ["5555"]
-    try:
-        create_connection((HOST, int(ports[0])), timeout=5).close()
-    except OSError:
-        return False
-    return True
-
-
-def _tells_when(_operator: Operator, _shown: Printed, log: Path) -> bool:
-    return "next at" in log.read_text()
-
-
-# Commands that serve until a signal ends them, and how each is known to be at work.
-SERVING: Final[tuple[tuple[tuple[str, ...], Callable[[Operator, Printed, Path], bool]], ...]] = (
-    (("worker",), _answers_ping),
-    (("flower",), _listens),
-    (("beat",), _tells_when),
-    (("metrics", "--listen"), _listens),
-)
+from tests.services import MariaDB, Redis
+from tests.workers.fleet import guarded
 
 
 def _nothing(_words: list[str]) -> bool:
@@ -200,37 +95,67 @@ def broker() -> Iterator[Redis]:
 
 
 @pytest.fixture(scope="module")
-def workers(broker: Redis, loaded_realcloud: RealCloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+def workers(
+    broker: Redis, loaded_placed_cloud: RealCloud, cloud_placement_server: Placement,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[None]:  # fmt: skip
     """A worker for all cells and one for cell1, whose names are those that they have without an option."""
-    operator = Operator(tmp_path_factory.mktemp("workers"), loaded_realcloud, broker)
+    folder = tmp_path_factory.mktemp("workers")
+    operator = OfRealCloud(folder / "home", loaded_placed_cloud, cloud_placement_server, broker)
+    logs = {"worker --concurrency 2": folder / "all", "worker --cells cell1 --concurrency 1": folder / "cell1"}
     with ExitStack() as stack:
-        for words in ("worker --concurrency 2", "worker --cells cell1 --concurrency 1"):
-            shown = Printed(ROOT / "README.md", 0, f"cellkeeper {words}")
-            process = operator.start(shown.text, operator.home / "log")
-            stack.callback(process.wait)
-            stack.callback(process.terminate)
-            until(lambda shown=shown: _answers_ping(operator, shown, operator.home))  # type: ignore[misc]
+        for words, log in logs.items():
+            stack.enter_context(guarded(operator.start(f"{OWN} {words}", log)))
+        until(lambda: all(serves_cells("", log) for log in logs.values()))
         # A run for the documents that speak of one before they start one.
-        first = Printed(ROOT / "README.md", 0, "cellkeeper db purge --all --all-cells --detach")
+        first = Printed(ROOT / "README.md", 0, f"{OWN} db purge --all --all-cells --detach")
         assert operator.run(first) is None
         yield
 
 
 @pytest.fixture
-def operator(realcloud: RealCloud, broker: Redis, workers: None, tmp_path: Path) -> Operator:
-    return Operator(tmp_path, realcloud, broker)
+def operator(
+    placed_cloud: RealCloud, cloud_placement: Placement, broker: Redis, workers: None, tmp_path: Path
+) -> Operator:
+    return OfRealCloud(tmp_path / "somebody", placed_cloud, cloud_placement, broker)
+
+
+@pytest.fixture(scope="module")
+def empty_server() -> Iterator[MariaDB]:
+    with MariaDB() as server:
+        yield server
+
+
+@pytest.fixture
+def beginner(empty_server: MariaDB, tmp_path: Path) -> Operator:
+    return OfNothing(tmp_path / "beginner", empty_server)
+
+
+def from_nothing(shown: list[Printed]) -> bool:
+    """Whether a block is for a cloud that is not there yet."""
+    return any("map_cell0" in one.words for one in shown)
 
 
 @pytest.mark.parametrize(
     "file", [file for file in FILES if any(map(for_cellkeeper, all_commands(file)))], ids=lambda file: file.name
 )
-def test_every_command_runs(file: Path, operator: Operator) -> None:
-    shown = list(filter(None, map(for_cellkeeper, all_commands(file))))
-    went_wrong = [f"{one.place}\n{problem}" for one in shown if (problem := operator.run(one))]
+def test_every_command_runs(file: Path, operator: Operator, beginner: Operator) -> None:
+    went_wrong = []
+    for block in blocks(file):
+        shown = list(filter(None, map(for_cellkeeper, commands(block))))
+        who = beginner if from_nothing(shown) else operator
+        went_wrong += [f"{one.place}\n{problem}" for one in shown if (problem := who.run(one))]
     assert not went_wrong, "\n\n".join(went_wrong)
-    for log in operator.home.glob("*.log"):
+    for log in (*operator.home.glob("*.log"), *beginner.home.glob("*.log")):
         assert MariaDB.PASSWORD not in log.read_text(errors="replace")
         assert REDIS_PASSWORD not in log.read_text(errors="replace")
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)
+def test_every_placeholder_has_a_value(file: Path, operator: Operator) -> None:
+    for shown in filter(None, map(for_cellkeeper, all_commands(file))):
+        unknown = set(PLACEHOLDER.findall(" ".join(shown.words))) - operator.placeholders.keys()
+        assert not unknown, f"{shown.place}: give {unknown} values in Operator.placeholders"
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.name)

@@ -11,7 +11,7 @@ import pytest
 
 from cli.main import cellkeeper
 from cli.sample import nova_options, own_options
-from tests.docs.printed import FILES, INLINE, LINK, Block, blocks
+from tests.docs.printed import FILES, INLINE, LINK, LINK_WITHIN, Block, blocks
 
 SECTION: Final = re.compile(r"\[(\w+)\]$")
 OPTION: Final = re.compile(r"(\w+) = ")
@@ -75,3 +75,16 @@ def test_links_lead_somewhere(file: Path) -> None:
     for target in LINK.findall(file.read_text()):
         if "://" not in target:
             assert (file.parent / target).exists(), target
+
+
+def anchors(file: Path) -> set[str]:
+    """What the headings of a document are called in links, as GitHub does it."""
+    headings = re.findall(r"^#+ (.*)$", file.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-") for heading in headings}
+
+
+@each_file
+def test_links_to_headings_lead_somewhere(file: Path) -> None:
+    for target, heading in LINK_WITHIN.findall(file.read_text()):
+        if "://" not in target:
+            assert heading in anchors(file.parent / target if target else file), f"{target}#{heading}"

@@ -5,8 +5,8 @@ import os
 import re
 import signal
 import subprocess
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -40,6 +40,25 @@ def hooked(**more: str) -> dict[str, str]:
     return {"PYTHONPATH": str(HOOK), "CELLKEEPER_TEST_PATIENCE": json.dumps(PATIENCE), **more}
 
 
+@contextmanager
+def guarded(process: "subprocess.Popen[bytes]") -> Iterator[None]:
+    """At the end, or when these tests are killed, kill a process with all that it has started.
+
+    :param process: of a session of its own
+    """
+    guard = subprocess.Popen(
+        ["sh", "-c", GUARD, "guard", str(process.pid)],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        guard.communicate()
+        process.wait()
+
+
 class Worker:
     """``cellkeeper worker`` while it runs. As a context manager it is killed at the end if it still runs.
 
@@ -64,19 +83,15 @@ class Worker:
                 env=environment(hooked() | dict(env or {})),
                 start_new_session=True,
             )
-        self._guard = subprocess.Popen(
-            ["sh", "-c", GUARD, "guard", str(self.process.pid)],
-            stdin=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
+        self._guarded = guarded(self.process)
+        self._guarded.__enter__()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.kill()
-        self._guard.communicate()
+        self._guarded.__exit__(None, None, None)
 
     @property
     def log(self) -> str:
