@@ -42,11 +42,12 @@ def run(*, quick: bool, stock: str | None) -> str:
     :param quick: one round instead of the median of several
     """
     rounds = 1 if quick else ROUNDS
-    return "\n\n".join(part(rounds) for part in (_idle, _loaded, _late))
+    with Redis() as broker:  # one for all: a process has one Celery application, with one broker
+        return "\n\n".join(part(broker, rounds) for part in (_idle, _loaded, _late))
 
 
-def _idle(rounds: int) -> str:
-    with cloud(IDLE_CELLS) as measured, _fleet(measured, measured.server.port) as fleet:
+def _idle(broker: Redis, rounds: int) -> str:
+    with cloud(IDLE_CELLS) as measured, _fleet(measured, broker, measured.server.port) as fleet:
         measured.fill(0)
         targets = [measured.target(number) for number in range(1, IDLE_CELLS + 1)]
         fleet.archive(targets)  # the children's first slice makes their connections
@@ -58,8 +59,8 @@ def _idle(rounds: int) -> str:
     return f"{title}\n\n{markdown(('', ''), table)}\n\nTarget: less than 3 seconds."
 
 
-def _loaded(rounds: int) -> str:
-    with cloud(1) as measured, _fleet(measured, measured.server.port) as fleet:
+def _loaded(broker: Redis, rounds: int) -> str:
+    with cloud(1) as measured, _fleet(measured, broker, measured.server.port) as fleet:
         targets = [measured.target(1)]
         pairs = [
             tuple(_filled(measured, fleet, targets, INSTANCES, inline) for inline in (True, False))
@@ -74,11 +75,11 @@ def _loaded(rounds: int) -> str:
     return f"{title}\n\n{markdown(('', 'seconds', 'times as long'), rows)}\n\nTarget: at most 1.10 times as long."
 
 
-def _late(rounds: int) -> str:
+def _late(broker: Redis, rounds: int) -> str:
     with (
         cloud(LATE_CELLS) as measured,
         delayed(measured.server.port, DELAY) as port,
-        _fleet(measured, port) as fleet,
+        _fleet(measured, broker, port) as fleet,
     ):
         targets = [measured.target(number, port) for number in range(1, LATE_CELLS + 1)]
         pairs = [
@@ -152,12 +153,11 @@ class Fleet:
 
 
 @contextmanager
-def _fleet(measured: Cloud, port: int) -> Iterator[Fleet]:
+def _fleet(measured: Cloud, broker: Redis, port: int) -> Iterator[Fleet]:
     """Workers that serve all cells of a cloud, reached by some port."""
     measured.map_cells(port)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cellkeeper-bench-")))
-        broker = stack.enter_context(Redis())
         config = measured.config(folder)
         config.write_text(f"{config.read_text()}[celery]\nbroker_url = {broker.url()}\n")
         logs = [folder / f"w{number}.log" for number in range(WORKERS)]
@@ -167,9 +167,7 @@ def _fleet(measured: Cloud, port: int) -> Iterator[Fleet]:
             if time.monotonic() > deadline:
                 raise WrongResult("the workers do not serve the cells")
             time.sleep(0.1)
-        yield Fleet(
-            settings.load([f"--config-file={config}", "--log-file", str(folder / "own")], options.register), pids
-        )
+        yield Fleet(settings.load([f"--config-file={config}", "--log-file", os.devnull], options.register), pids)
 
 
 @contextmanager

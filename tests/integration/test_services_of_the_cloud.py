@@ -42,7 +42,9 @@ def test_what_is_written_is_read(placement: Placement, reached: Services) -> Non
     held = {NODE: {"VCPU": 2, "MEMORY_MB": 512}}
     assert reached.placement.consumer(CONSUMER) == Consumer()
     reached.placement.write(CONSUMER, Consumer(held, "project", "user"))
-    assert reached.placement.consumer(CONSUMER) == Consumer(held, "project", "user", generation=1)
+    assert reached.placement.consumer(CONSUMER) == Consumer(
+        held, "project", "user", generation=1, generations={NODE: 2}
+    )
     assert reached.placement.held_of(NODE) == {CONSUMER: held[NODE]}
     assert reached.placement.usage("project", "user") == held[NODE]
     assert [(one.uuid, one.name, one.root) for one in reached.placement.providers()] == [(NODE, "node1", NODE)]
