@@ -2,11 +2,12 @@
 
 from collections import Counter
 from collections.abc import Collection
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import BindParameter, Connection, bindparam, column, delete, or_, select, table
+from sqlalchemy import Connection, column, delete, or_, select, table
 
 from jobs.api_connection import ApiConnection
+from jobs.db.statements import Among, Prepared, Values
 from novadb.engine import Database
 
 # An IN list of 1,000 uuids makes MariaDB scan instance_group_member; this many use its index.
@@ -18,10 +19,6 @@ MAPPINGS: Final = table(
 REQUEST_SPECS: Final = table("request_specs", column("instance_uuid"))
 GROUP_MEMBERS: Final = table("instance_group_member", column("instance_uuid"))
 TABLES: Final = (MAPPINGS, REQUEST_SPECS, GROUP_MEMBERS)
-UUIDS: Final[BindParameter[Any]] = bindparam("uuids", expanding=True)
-DELETIONS: Final = {
-    rows.name: delete(rows).where(rows.c.instance_uuid.in_(UUIDS)) for rows in (REQUEST_SPECS, GROUP_MEMBERS)
-}
 
 
 class ApiRows(ApiConnection):
@@ -31,10 +28,14 @@ class ApiRows(ApiConnection):
         """:param mapping_ids: ``cell_mappings.id`` of the cell whose instances are archived"""
         super().__init__(database)
         self._ours = MAPPINGS.c.cell_id.in_(sorted(mapping_ids))
-        named, mapped = MAPPINGS.c.instance_uuid.in_(UUIDS), MAPPINGS.c.cell_id
+        named, mapped = Among(MAPPINGS.c.instance_uuid), MAPPINGS.c.cell_id
         elsewhere = select(MAPPINGS.c.instance_uuid).where(named, mapped.is_not(None), ~self._ours)
-        self._elsewhere = elsewhere.with_for_update()
-        self._own_mappings = delete(MAPPINGS).where(named, or_(self._ours, mapped.is_(None)))
+        self._elsewhere = Prepared(elsewhere.with_for_update())
+        self._own_mappings = Prepared(delete(MAPPINGS).where(named, or_(self._ours, mapped.is_(None))))
+        self._others = {
+            rows.name: Prepared(delete(rows).where(Among(rows.c.instance_uuid)))
+            for rows in (REQUEST_SPECS, GROUP_MEMBERS)
+        }
 
     def delete(self, uuids: Collection[str]) -> Counter[str]:
         """Delete and commit the API rows of instances that this cell archives.
@@ -50,17 +51,17 @@ class ApiRows(ApiConnection):
         ordered = sorted(uuids)
         for start in range(0, len(ordered), UUIDS_PER_STATEMENT):
             with self.transaction() as api:
-                chunk = ordered[start : start + UUIDS_PER_STATEMENT]
+                chunk = Values(ordered[start : start + UUIDS_PER_STATEMENT])
                 deleted.update(self._delete_chunk(api, chunk))
         return deleted
 
-    def _delete_chunk(self, api: Connection, uuids: list[str]) -> dict[str, int]:
-        deleted = {MAPPINGS.name: api.execute(self._own_mappings, {"uuids": uuids}).rowcount}
+    def _delete_chunk(self, api: Connection, uuids: Values) -> dict[str, int]:
+        deleted = {MAPPINGS.name: self._own_mappings.execute(api, uuids).rowcount}
         if deleted[MAPPINGS.name] < len(uuids):  # some have none, or one in another cell
-            moved_away = set(api.execute(self._elsewhere, {"uuids": uuids}).scalars())
-            uuids = [uuid for uuid in uuids if uuid not in moved_away]
-        for rows, statement in DELETIONS.items():
-            deleted[rows] = api.execute(statement, {"uuids": uuids}).rowcount if uuids else 0
+            moved_away = set(self._elsewhere.execute(api, uuids).scalars())
+            uuids = Values(uuid for uuid in uuids if uuid not in moved_away)
+        for rows, statement in self._others.items():
+            deleted[rows] = statement.execute(api, uuids).rowcount if uuids else 0
         return deleted
 
     def candidates(self, after: int) -> list[tuple[int, str]]:

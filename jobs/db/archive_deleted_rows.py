@@ -26,7 +26,8 @@ from sqlalchemy import (
 from jobs.action import Action, CellResult, Cursor, FailureKind, Step, Target
 from jobs.conditions import older_than
 from jobs.db.api_rows import ApiRows
-from jobs.db.mover import Batch, TableMover, TreeQueue
+from jobs.db.mover import TableMover
+from jobs.db.tree_queue import Batch, TreeQueue
 from jobs.db.trees import INSTANCES, Forest, Node
 from jobs.retry import rollback, transactionally
 from jobs.sums import add
@@ -166,29 +167,30 @@ def _move_table(
     """
     root = forest.tree(at["table"])
     condition = roots(forest, root.name, params)
-    ceiling, database = target.limits.tree_ceiling, str(target.database)
-    queue = TreeQueue(cell, root, condition, after=at["after"], ceiling=ceiling, name=database)
-    mover = TableMover(cell, api, root, condition, repair=params.repair, name=database)
-    while params.until_complete or at["moved"] < params.max_rows:
-        batch = (
-            queue.take(params.max_rows, at_least_one=True)
-            if params.until_complete
-            else queue.take(params.max_rows - at["moved"], at_least_one=not (at["moved"] or params.begun))
-        )
-        if batch.last is None:
-            if batch.full:
-                yield Step(Archived(full=True), dict(at))
-            return
-        # What was moved is gone from the table: only when the whole batch is through may the cursor pass it.
-        # And only then is told what stayed, lest it be told twice.
-        stayed = _too_large(batch, ceiling)
-        for done in mover.move(batch.ids):
-            at["moved"] += done.rows.total()
-            stayed |= done.blocked
-            if done.rows or done.twins:
-                yield Step(Archived(dict(done.rows), dict(done.api), repaired=dict(done.twins)), dict(at))
-        at["after"] = batch.last
-        yield Step(_blocked(root.name, stayed), dict(at))
+    ceiling, database = target.limits.tree_ceiling, target.database
+    mover = TableMover(cell, api, root, condition, repair=params.repair, name=str(database))
+    page = params.max_rows if params.until_complete else params.max_rows - at["moved"]
+    with TreeQueue(cell, database, root, condition, after=at["after"], page=page, ceiling=ceiling) as queue:
+        while params.until_complete or at["moved"] < params.max_rows:
+            batch = (
+                queue.take(params.max_rows, at_least_one=True)
+                if params.until_complete
+                else queue.take(params.max_rows - at["moved"], at_least_one=not (at["moved"] or params.begun))
+            )
+            if batch.last is None:
+                if batch.full:
+                    yield Step(Archived(full=True), dict(at))
+                return
+            # What was moved is gone from the table: only when the whole batch is through may the cursor pass it.
+            # And only then is told what stayed, lest it be told twice.
+            stayed = _too_large(batch, ceiling)
+            for done in mover.move(batch.ids):
+                at["moved"] += done.rows.total()
+                stayed |= done.blocked
+                if done.rows or done.twins:
+                    yield Step(Archived(dict(done.rows), dict(done.api), repaired=dict(done.twins)), dict(at))
+            at["after"] = batch.last
+            yield Step(_blocked(root.name, stayed), dict(at))
 
 
 def has_work(target: Target, params: Params) -> bool:

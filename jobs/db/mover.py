@@ -1,6 +1,6 @@
-"""Moving the deleted rows of one table: cut into batches by rows, and around every tree that cannot move."""
+"""Moving batches of trees of one table, and finding out which trees of a batch cannot move."""
 
-from collections import Counter, defaultdict, deque
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -9,99 +9,16 @@ from sqlalchemy import ColumnElement, Connection, RowMapping, column, delete, se
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from jobs.db.api_rows import ApiRows
-from jobs.db.statements import KEYS_PER_STATEMENT, chunks
-from jobs.db.trees import INSTANCES, VALUES, Move, Node, Owned, count_rows, rows_below
+from jobs.db.statements import Among, Prepared, chunks
+from jobs.db.trees import INSTANCES, Move, Node, Owned, rows_below
 from jobs.retry import TryAgain, rollback, transactionally
 from novadb.engine import is_transient, reason
 from novadb.errors import DatabaseProblem
 
-# How many roots without children are read at once; with children it is what one statement takes.
-PAGE: Final = 10_000
 # How often more a tree is tried that the database refuses for a reason that cannot be seen.
 REFUSALS: Final = 3
 # How many ids of rows that are in the way are named in one message.
 NAMED_IDS: Final = 5
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Trees that fit into one transaction.
-
-    :ivar ids: of the root rows
-    :ivar too_large: rows of the trees that exceed the ceiling, by id of the root; they stay
-    :ivar last: the id of the last root looked at; None: there was none
-    :ivar full: there is a next tree, and it does not fit
-    """
-
-    ids: list[int] = field(default_factory=list)
-    too_large: dict[int, int] = field(default_factory=dict)
-    last: int | None = None
-    full: bool = False
-
-
-class TreeQueue:
-    """The trees of one table that are to be moved, in order of id, read page by page."""
-
-    def __init__(
-        self, cell: Connection, root: Node, still: ColumnElement[bool], *, after: int, ceiling: int, name: str
-    ) -> None:
-        """:param still: the condition that makes a row a root
-        :param after: the id to go on behind
-        :param ceiling: rows of the largest tree that may move
-        :param name: the database, for messages
-        """
-        self._cell = cell
-        self._root = root
-        self._still = still
-        self._after = after
-        self._ceiling = ceiling
-        self._name = name
-        self._waiting: deque[tuple[int, int]] = deque()
-
-    def take(self, room: int, at_least_one: bool) -> Batch:
-        """The next batch.
-
-        :param room: rows that it may have
-        :param at_least_one: whether its first tree may have more: a tree is never split
-        :returns: a batch without ``last`` when the table has no more trees, or the next one does not fit
-        """
-        ids: list[int] = []
-        too_large: dict[int, int] = {}
-        last, left, full = None, room, False
-        while self._waiting or self._read_page(room):
-            number, rows = self._waiting[0]
-            if rows > self._ceiling:
-                too_large[number] = rows
-            elif rows <= left or (at_least_one and not ids):
-                ids.append(number)
-                left -= rows
-            else:
-                full = True
-                break
-            last, _ = self._waiting.popleft()
-            if left <= 0 or len(too_large) >= PAGE:
-                break
-        return Batch(ids, too_large, last, full)
-
-    def _read_page(self, room: int) -> bool:
-        """Read more roots and the sizes of their trees into the queue; False: there are none."""
-        page = transactionally(lambda: self._next_page(room), self._cell, name=self._name)
-        if page:
-            self._after = page[-1][0]
-            self._waiting.extend(page)
-        return bool(page)
-
-    def _next_page(self, room: int) -> list[tuple[int, int]]:
-        size = min(room, KEYS_PER_STATEMENT if self._root.branches else PAGE)
-        live = self._root.live
-        roots = (
-            select(*(live.c[name] for name in self._root.keys))
-            .where(live.c.id > self._after, self._still)
-            .order_by(live.c.id)
-            .limit(size)
-        )
-        rows = self._cell.execute(roots).mappings().all()
-        return list(count_rows(self._cell, self._root, rows).items())
 
 
 @dataclass
@@ -152,11 +69,8 @@ class TableMover:
         self._cell = cell
         self._api = api
         self._root = root
-        self._claim = (
-            select(*(root.live.c[name] for name in root.keys))
-            .where(root.live.c.id.in_(VALUES), still)
-            .with_for_update()
-        )
+        keys = select(*(root.live.c[name] for name in root.keys))
+        self._claim = Prepared(keys.where(Among(root.live.c.id), still).with_for_update())
         self._repair = repair
         self._name = name
         self._wary = False

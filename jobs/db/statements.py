@@ -5,7 +5,8 @@ parameter for each value, costs several times what it costs to send it.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, CursorResult, Delete, Insert, Select
@@ -14,6 +15,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 
 # With more values an IN list may be answered by a scan of the table instead of its index.
 KEYS_PER_STATEMENT: Final = 200
+AS_IT_IS: Final[Mapping[str, Any]] = {"no_parameters": True}
 Statement = Select[Any] | Insert | Delete
 
 
@@ -28,13 +30,30 @@ class Among(ColumnElement[bool]):
 
 @compiles(Among)
 def _among(element: Among, compiler: SQLCompiler, **words: Any) -> str:
-    """PyMySQL writes a list as ``(1, 2, 3)``."""
+    """The driver writes a tuple as ``(1, 2, 3)``."""
     return f"{compiler.process(element.column, **words)} IN %(values)s"
 
 
 @compiles(Among, "sqlite")
 def _among_in_sqlite(element: Among, compiler: SQLCompiler, **words: Any) -> str:
     return f"{compiler.process(element.column, **words)} IN (SELECT value FROM json_each(:values))"
+
+
+class Values(list[Any]):
+    """At most ``KEYS_PER_STATEMENT`` values, written out once for all statements that are sent with them."""
+
+    _written: str | None = None
+
+    def written(self, connection: Connection) -> str:
+        """The list as it stands in a statement.
+
+        :param connection: always to the same database
+        """
+        if self._written is None:
+            in_sqlite = connection.dialect.name == "sqlite"
+            driver: Any = connection.connection.driver_connection
+            self._written = json.dumps(self) if in_sqlite else driver.literal(tuple(self))
+        return self._written
 
 
 class Prepared:
@@ -48,26 +67,23 @@ class Prepared:
         self._in_sqlite = in_sqlite if in_sqlite is not None else statement
         self._text: str | None = None
 
-    def execute(self, connection: Connection, values: list[Any]) -> CursorResult[tuple[Any, ...]]:
+    def execute(self, connection: Connection, values: Values) -> CursorResult[tuple[Any, ...]]:
         """Send it.
 
         :param connection: always to a database of the same kind
-        :param values: at most ``KEYS_PER_STATEMENT``
         """
         in_sqlite = connection.dialect.name == "sqlite"
         if self._text is None:
             statement = self._in_sqlite if in_sqlite else self._statement
             self._text = str(statement.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True}))
-        return connection.exec_driver_sql(self._text, {"values": json.dumps(values) if in_sqlite else values})
+        written = {"values": values.written(connection)}
+        if in_sqlite:
+            return connection.exec_driver_sql(self._text, written)
+        return connection.exec_driver_sql(self._text % written, execution_options=AS_IT_IS)
 
 
-def chunks(values: Iterable[Any]) -> Iterator[list[Any]]:
+def chunks(values: Iterable[Any]) -> Iterator[Values]:
     """The values in lists that one statement can take."""
-    chunk: list[Any] = []
-    for value in values:
-        chunk.append(value)
-        if len(chunk) == KEYS_PER_STATEMENT:
-            yield chunk
-            chunk = []
-    if chunk:
+    rest = iter(values)
+    while chunk := Values(islice(rest, KEYS_PER_STATEMENT)):
         yield chunk

@@ -13,16 +13,13 @@ from functools import cached_property
 from typing import Any, Final, cast
 
 from sqlalchemy import (
-    BindParameter,
     ColumnClause,
     ColumnElement,
     Connection,
-    Executable,
     FromClause,
     RowMapping,
     Select,
     TableClause,
-    bindparam,
     column,
     delete,
     func,
@@ -33,7 +30,7 @@ from sqlalchemy import (
     union_all,
 )
 
-from jobs.db.statements import Among, Prepared, chunks
+from jobs.db.statements import Among, Prepared, Values, chunks
 from jobs.retry import TryAgain
 from novadb.catalogue import SHADOW, Catalogue, ForeignKey
 from novadb.errors import DatabaseProblem, UnsuitableSchema
@@ -50,7 +47,6 @@ RETIRED: Final = frozenset((
 ))
 # fmt: on
 INSTANCES: Final = "instances"
-VALUES: Final[BindParameter[Any]] = bindparam("values", expanding=True)
 
 
 @dataclass(frozen=True)
@@ -307,17 +303,17 @@ class Move:
     connection: Connection
     moved: Counter[str] = field(default_factory=Counter)
 
-    def trees(self, root: Node, ids: Iterable[int], claim: Executable) -> list[RowMapping]:
+    def trees(self, root: Node, ids: Iterable[int], claim: Prepared) -> list[RowMapping]:
         """Move the trees of those roots that are still there and still to be moved.
 
         :param ids: of the root rows
-        :param claim: locks those of the rows with the ids ``values`` that are to be moved, and reads ``root.keys``
+        :param claim: locks those of the rows with some ids that are to be moved, and reads ``root.keys``
         :returns: the key columns of the roots that were moved
         :raises TryAgain: somebody wrote without respecting the claim; the transaction must be rolled back
         """
         claimed: list[RowMapping] = []
         for values in chunks(ids):
-            rows = self.connection.execute(claim, {"values": values}).mappings().all()
+            rows = claim.execute(self.connection, values).mappings().all()
             if rows:
                 self._tree(root, rows)
                 claimed += rows
@@ -325,15 +321,15 @@ class Move:
 
     def _tree(self, root: Node, rows: Sequence[RowMapping]) -> None:
         """Move claimed root rows and all below them."""
-        own = [row[root.itself.start.name] for row in rows]
+        values = {name: Values(dict.fromkeys(row[name] for row in rows)) for name in root.keys}
+        own = values[root.itself.start.name]
         copied = self._copy(root.itself, own)
         for name, ways in root.ways.items():
-            for values in chunks(dict.fromkeys(row[name] for row in rows)):
-                for way in ways:
-                    self._below(way, values)
+            for way in ways:
+                self._below(way, values[name])
         self._delete(root.itself, own, copied)
 
-    def _below(self, way: Way, values: list[Any]) -> None:
+    def _below(self, way: Way, values: Values) -> None:
         """Move the rows at the end of a way, and all below. A row to which two ways lead is gone at the second."""
         copied = self._copy(way, values)
         if copied:
@@ -341,10 +337,10 @@ class Move:
                 self._below(further, values)
             self._delete(way, values, copied)
 
-    def _copy(self, way: Way, values: list[Any]) -> int:
+    def _copy(self, way: Way, values: Values) -> int:
         return way.copy.execute(self.connection, values).rowcount
 
-    def _delete(self, way: Way, values: list[Any], copied: int) -> None:
+    def _delete(self, way: Way, values: Values, copied: int) -> None:
         deleted, name = way.delete.execute(self.connection, values).rowcount, way.node.name
         if deleted != copied:
             raise TryAgain(DatabaseProblem(f"{name}: {copied} rows copied, {deleted} deleted"))

@@ -16,7 +16,7 @@ from demo.rows import empty_database, url_of
 from jobs.action import Limits, Target
 from jobs.db import archive_deleted_rows
 from jobs.db.archive_deleted_rows import Archived, Params
-from jobs.db.mover import TreeQueue
+from jobs.db.tree_queue import TreeQueue
 from jobs.db.trees import RETIRED, Forest, count_rows
 from novadb import catalogue
 from novadb.cells import Cell
@@ -79,6 +79,15 @@ class Tiny:
             forest = Forest(catalogue.read(connection))
             connection.rollback()
             yield connection, forest
+
+    @contextmanager
+    def queue(self, *, after: int = 0, page: int = 10) -> Iterator[TreeQueue]:
+        """The deleted rows of ``parents`` with their trees."""
+        with self.forest() as (connection, forest):
+            root = forest.tree("parents")
+            due = root.live.c.deleted != 0
+            with TreeQueue(connection, self.database, root, due, after=after, page=page, ceiling=100) as queue:
+                yield queue
 
     def archive(self, *, ceiling: int = 1000, **params: Any) -> Archived:
         """Archive it until nothing is left to move."""
@@ -350,9 +359,8 @@ def trees(folder: Path, sizes: Iterable[int]) -> Tiny:
 def test_batches_are_cut_by_rows_and_never_through_a_tree(
     tmp_path: Path, sizes: list[int], room: int, batches: list[list[int]]
 ) -> None:
-    with (trees(tmp_path, sizes) if sizes else Tiny(tmp_path, {"parents": ""})).forest() as (connection, forest):
-        root = forest.tree("parents")
-        queue = TreeQueue(connection, root, root.live.c.deleted != 0, after=0, ceiling=100, name="tiny")
+    tiny = trees(tmp_path, sizes) if sizes else Tiny(tmp_path, {"parents": ""})
+    with tiny.queue(page=room) as queue:
         taken = []
         while (batch := queue.take(room, at_least_one=True)).last is not None:
             taken.append(batch.ids)
@@ -360,9 +368,7 @@ def test_batches_are_cut_by_rows_and_never_through_a_tree(
 
 
 def test_the_next_tree_does_not_fit_into_what_is_left(tmp_path: Path) -> None:
-    with trees(tmp_path, [2, 3]).forest() as (connection, forest):
-        root = forest.tree("parents")
-        queue = TreeQueue(connection, root, root.live.c.deleted != 0, after=1, ceiling=100, name="tiny")
+    with trees(tmp_path, [2, 3]).queue(after=1) as queue:
         assert queue.take(2, at_least_one=False).full
         assert queue.take(3, at_least_one=False).ids == [2]
 

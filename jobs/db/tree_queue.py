@@ -1,0 +1,142 @@
+"""The trees of one table that are to be moved, cut into batches by their rows."""
+
+from collections import deque
+from collections.abc import Generator, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final, Self
+
+from sqlalchemy import ColumnElement, Connection, select
+
+from jobs.ahead import ahead
+from jobs.db.statements import KEYS_PER_STATEMENT
+from jobs.db.trees import Node, count_rows
+from jobs.retry import transactionally
+from novadb.engine import Database
+
+# How many roots without children are read at once; with children it is what one statement takes.
+PAGE: Final = 10_000
+PAGES_AHEAD: Final = 4
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Trees that fit into one transaction.
+
+    :ivar ids: of the root rows
+    :ivar too_large: rows of the trees that exceed the ceiling, by id of the root; they stay
+    :ivar last: the id of the last root looked at; None: there was none
+    :ivar full: there is a next tree, and it does not fit
+    """
+
+    ids: list[int] = field(default_factory=list)
+    too_large: dict[int, int] = field(default_factory=dict)
+    last: int | None = None
+    full: bool = False
+
+
+Page = list[tuple[int, int]]
+"""Trees: the id of the root, and how many rows."""
+
+
+class TreeQueue:
+    """The trees of one table in order of id, read page by page.
+
+    Of a table with many trees, further pages are read and counted on a connection of their own while the trees of
+    earlier ones are being moved. As a context manager it closes that at the end.
+    """
+
+    def __init__(
+        self,
+        cell: Connection,
+        database: Database,
+        root: Node,
+        still: ColumnElement[bool],
+        *,
+        after: int,
+        page: int,
+        ceiling: int,
+    ) -> None:
+        """:param cell: a connection to ``database``
+        :param still: the condition that makes a row a root
+        :param after: the id to go on behind
+        :param page: roots that are read at once, at most
+        :param ceiling: rows of the largest tree that may move
+        """
+        self._cell = cell
+        self._database = database
+        self._root = root
+        self._still = still
+        self._ceiling = ceiling
+        self._waiting: deque[tuple[int, int]] = deque()
+        self._stack = ExitStack()
+        self._pages = self._from_first_to_last(after, min(page, KEYS_PER_STATEMENT if root.branches else PAGE))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def take(self, room: int, at_least_one: bool) -> Batch:
+        """The next batch.
+
+        :param room: rows that it may have
+        :param at_least_one: whether its first tree may have more: a tree is never split
+        :returns: a batch without ``last`` when the table has no more trees, or the next one does not fit
+        """
+        ids: list[int] = []
+        too_large: dict[int, int] = {}
+        last, left, full = None, room, False
+        while self._waiting or self._read_page():
+            number, rows = self._waiting[0]
+            if rows > self._ceiling:
+                too_large[number] = rows
+            elif rows <= left or (at_least_one and not ids):
+                ids.append(number)
+                left -= rows
+            else:
+                full = True
+                break
+            last, _ = self._waiting.popleft()
+            if left <= 0 or len(too_large) >= PAGE:
+                break
+        return Batch(ids, too_large, last, full)
+
+    def _read_page(self) -> bool:
+        """Read more trees into the queue; False: there are none."""
+        self._waiting.extend(next(self._pages, ()))
+        return bool(self._waiting)
+
+    def _from_first_to_last(self, after: int, size: int) -> Iterator[Page]:
+        """All pages; behind a first full one they are read ahead. SQLite has room for one connection at a time."""
+        pages = self._read(self._cell, after, size)
+        for page in pages:
+            yield page
+            if len(page) == size and self._cell.dialect.name != "sqlite":
+                break
+        else:
+            return
+        yield from self._stack.enter_context(ahead(self._read_apart(page[-1][0], size), PAGES_AHEAD))
+
+    def _read_apart(self, after: int, size: int) -> Generator[Page]:
+        with self._database.connect() as connection:
+            yield from self._read(connection, after, size)
+
+    def _read(self, connection: Connection, after: int, size: int) -> Generator[Page]:
+        name = str(self._database)
+        while page := transactionally(partial(self._page, connection, after, size), connection, name=name):
+            yield page
+            after = page[-1][0]
+
+    def _page(self, connection: Connection, after: int, size: int) -> Page:
+        live = self._root.live
+        roots = (
+            select(*(live.c[name] for name in self._root.keys))
+            .where(live.c.id > after, self._still)
+            .order_by(live.c.id)
+            .limit(size)
+        )
+        rows = connection.execute(roots).mappings().all()
+        return list(count_rows(connection, self._root, rows).items())
