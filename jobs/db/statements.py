@@ -50,9 +50,11 @@ class Values(list[Any]):
         :param connection: always to the same database
         """
         if self._written is None:
-            in_sqlite = connection.dialect.name == "sqlite"
-            driver: Any = connection.connection.driver_connection
-            self._written = json.dumps(self) if in_sqlite else driver.literal(tuple(self))
+            if connection.dialect.name == "sqlite":
+                self._written = json.dumps(self)
+            else:
+                cursor: Any = connection.connection.cursor()
+                self._written = str(cursor.mogrify("%s", (tuple(self),)))
         return self._written
 
 

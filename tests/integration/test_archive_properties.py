@@ -423,7 +423,7 @@ def as_handed_on(steps: list[Step[Archived]]) -> Cursor | None:
 
 
 def take_few_keys(patch: pytest.MonkeyPatch) -> None:
-    for name in ("statements.KEYS_PER_STATEMENT", "mover.KEYS_PER_STATEMENT", "api_rows.UUIDS_PER_STATEMENT"):
+    for name in ("statements.KEYS_PER_STATEMENT", "tree_queue.KEYS_PER_STATEMENT", "api_rows.UUIDS_PER_STATEMENT"):
         patch.setattr(f"jobs.db.{name}", FEW)
 
 
