@@ -24,7 +24,10 @@ OPTIONS: Final = [
     cfg.StrOpt("store_url", secret=True, help="The Redis that knows the runs. Defaults to that of broker_url."),
     cfg.StrOpt("sentinel_master", default="mymaster", help="The name of the master behind sentinel:// URLs."),
     cfg.IntOpt("expires", default=604_800, min=3600, help="Seconds for which runs are kept in the store."),
-    cfg.FloatOpt("slice_seconds", default=20.0, min=0.1, help="Seconds after which a slice gives way to others."),
+    cfg.FloatOpt(
+        "slice_seconds", default=20.0, min=0.0,
+        help="Seconds after which a slice gives way to others; 0: after every step.",
+    ),
     cfg.FloatOpt(
         "lease_seconds", default=30.0, min=1.0,
         help="Seconds without a sign of life after which another worker takes a cell over.",

@@ -23,8 +23,8 @@ def tickets(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def shared_site(loaded_realcloud: RealCloud, broker: Redis, tmp_path_factory: pytest.TempPathFactory) -> Site:
-    """Slices of a few steps."""
-    return Site(loaded_realcloud, broker, tmp_path_factory.mktemp("site"), slice_seconds=0.2, lease_seconds=1.0)
+    """Every slice is over after its first step."""
+    return Site(loaded_realcloud, broker, tmp_path_factory.mktemp("site"), slice_seconds=0, lease_seconds=1.0)
 
 
 @pytest.fixture(scope="module")
