@@ -3,7 +3,19 @@
 import argparse
 from typing import Final, Protocol
 
-from benchmarks import archive, empty, heal, late, machine, mapping, memory, migrations, providers, workers
+from benchmarks import (
+    archive,
+    empty,
+    heal,
+    late,
+    machine,
+    machine_types,
+    mapping,
+    memory,
+    migrations,
+    providers,
+    workers,
+)
 from benchmarks.cloud import SETTINGS
 
 
@@ -23,6 +35,7 @@ BENCHMARKS: Final[dict[str, Benchmark]] = {
     "workers": workers.run,
     "providers": providers.run,
     "mapping": mapping.run,
+    "machine_types": machine_types.run,
 }
 
 
