@@ -3,19 +3,42 @@
 import os
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import libvirt
 import pytest
+import trustme
 
-from tests.services import Service
+from tests.services import HOST, Service
 
 NOBODY: Final = 65534  # libvirtd of root would be that of the whole system
 HOMES: Final = ("config", "cache", "data")
+TLS: Final = """\
+listen_tls = 1
+listen_tcp = 0
+listen_addr = "{address}"
+tls_port = "{port}"
+ca_file = "{pki}/cacert.pem"
+cert_file = "{pki}/servercert.pem"
+key_file = "{pki}/serverkey.pem"
+"""
+
+
+def certificates(folder: Path) -> Path:
+    """Make an authority in a new folder, and what it certifies: the server ``localhost``, and a client."""
+    folder.mkdir()
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(folder / "cacert.pem")
+    for role, name in (("server", "localhost"), ("client", "operator")):
+        issued = authority.issue_cert(name)
+        issued.cert_chain_pems[0].write_to_path(folder / f"{role}cert.pem")
+        issued.private_key_pem.write_to_path(folder / f"{role}key.pem")
+    return folder
 
 
 class Libvirtd(Service):
-    """The libvirt of a compute host; it can be reached at ``template``.
+    """The libvirt of a compute host; it can be reached at ``template``, and by TLS at ``tls_template``.
 
     :ivar host: its name
     """
@@ -27,6 +50,13 @@ class Libvirtd(Service):
         self.host = host
         self.template = f"qemu+unix:///session?socket={self.folder}/{{host}}/libvirt/libvirt-sock"
 
+    def tls_template(self, pki: Path) -> str:
+        """Where a host of the name ``localhost`` is.
+
+        :param pki: the folder with the certificates of the client
+        """
+        return f"qemu+tls://{{host}}:{self.port}/session?pkipath={pki}"
+
     @property
     def uri(self) -> str:
         """Where it is."""
@@ -34,15 +64,18 @@ class Libvirtd(Service):
 
     def prepare(self) -> None:
         (self.folder / self.host).mkdir(mode=0o700)
+        pki = certificates(self.folder / "pki")
+        (self.folder / "libvirtd.conf").write_text(TLS.format(address=HOST, port=self.port, pki=pki))
         if os.geteuid() == 0:
-            for path in (self.folder, self.folder / self.host):
+            for path in (self.folder, self.folder / self.host, pki, *pki.iterdir()):
                 shutil.chown(path, NOBODY, NOBODY)
 
     def command(self) -> list[str]:
         user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"] if os.geteuid() == 0 else []
         homes = [f"XDG_{name.upper()}_HOME={self.folder / name}" for name in HOMES]
         runtime = f"XDG_RUNTIME_DIR={self.folder / self.host}"
-        return [*user, "env", f"HOME={self.folder}", runtime, *homes, self.programs["libvirtd"]]
+        listening = ["--listen", "--config", str(self.folder / "libvirtd.conf")]
+        return [*user, "env", f"HOME={self.folder}", runtime, *homes, self.programs["libvirtd"], *listening]
 
     def answers(self) -> bool:
         try:

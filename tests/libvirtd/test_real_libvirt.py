@@ -8,7 +8,7 @@ import pytest
 
 from tests.acceptance.program import call, call_all
 from tests.hypervisors import forget, reachable, recorded
-from tests.libvirtd.conftest import Libvirtd
+from tests.libvirtd.conftest import Libvirtd, certificates
 from tests.realcloud import RealCloud
 
 CELL1: Final = RealCloud.cell1
@@ -32,9 +32,9 @@ def config(realcloud: RealCloud, libvirtd: Libvirtd, tmp_path: Path) -> Path:
     return path
 
 
-def missing(cloud: RealCloud) -> list[str]:
+def missing(cloud: RealCloud, host: str = "cmp-c1-01") -> list[str]:
     """The instances of the host that have no machine type."""
-    rows = cloud.rows(CELL1, "SELECT uuid FROM instances WHERE deleted = 0 AND host = 'cmp-c1-01' ORDER BY id")
+    rows = cloud.rows(CELL1, f"SELECT uuid FROM instances WHERE deleted = 0 AND host = '{host}' ORDER BY id")
     return [uuid for (uuid,) in rows if (CELL1, uuid) not in recorded(cloud, CELL1)]
 
 
@@ -75,4 +75,37 @@ def test_a_libvirt_that_stands_still(realcloud: RealCloud, config: Path, libvirt
     ended = call(RECORD, config=config)
     assert ended.code == 3
     assert ended.line == "cell1: cmp-c1-01 was passed over: it does not answer within 1 s"
+    assert realcloud.checksums() == before
+
+
+@pytest.fixture
+def config_of_tls(realcloud: RealCloud, tmp_path: Path) -> Path:
+    """The nova.conf of a cloud whose only real host is called ``localhost``."""
+    forget(realcloud, CELL1)
+    for database, table in ((CELL1, "instances"), (RealCloud.api, "host_mappings")):
+        realcloud.rows(database, f"UPDATE {table} SET host = 'localhost' WHERE host = 'cmp-c1-01'")
+    return realcloud.config(tmp_path)
+
+
+def test_a_host_that_is_reached_by_tls(realcloud: RealCloud, config_of_tls: Path, libvirtd: Libvirtd) -> None:
+    reachable(config_of_tls, libvirtd.tls_template(libvirtd.folder / "pki"))
+    first = missing(realcloud, "localhost")[0]
+    link = libvirt.open(libvirtd.uri)
+    resting = link.defineXML(DOMAIN.format(uuid=first, machine="q35"))
+    ended = call("libvirt record_machine_types --host localhost", config=config_of_tls)
+    resting.undefine()
+    link.close()
+    assert "passed over" not in ended.err
+    assert recorded(realcloud, CELL1)[CELL1, first].startswith("pc-q35-")
+
+
+def test_a_host_that_nobody_we_trust_has_certified(
+    realcloud: RealCloud, config_of_tls: Path, libvirtd: Libvirtd, tmp_path: Path
+) -> None:
+    reachable(config_of_tls, libvirtd.tls_template(certificates(tmp_path / "strange")))
+    before = realcloud.checksums()
+    ended = call("libvirt record_machine_types --host localhost", config=config_of_tls)
+    assert ended.code == 3
+    assert ended.line.startswith("cell1: localhost was passed over: ")
+    assert "certificate" in ended.line
     assert realcloud.checksums() == before
