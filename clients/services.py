@@ -85,8 +85,9 @@ def _link(conf: cfg.ConfigOpts, kind: type[Service]) -> Adapter:
             )
         options = conf[group]
         if "debug" not in conf or not conf.debug:
-            # It warns of each retry; what is an error in the end is told as one.
-            logging.getLogger("keystoneauth.session").setLevel(logging.ERROR)
+            # They warn of each try; what is an error in the end is told as one.
+            for name in ("session", "identity"):
+                logging.getLogger(f"keystoneauth.{name}").setLevel(logging.ERROR)
         session = loading.load_session_from_conf_options(conf, group, auth=auth, timeout=options.timeout or TIMEOUT)
         for transport in session.session.adapters.values():
             # The pool is the bound: no more connections than that, whoever asks.

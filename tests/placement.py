@@ -34,6 +34,18 @@ EMPTIED: Final = (
     "placement_aggregates", "resource_providers",
 )  # fmt: skip
 
+ALLOCATIONS: Final = """\
+SELECT consumers.uuid, projects.external_id, users.external_id, resource_providers.uuid, resource_classes.name, used
+FROM allocations JOIN consumers ON consumers.uuid = consumer_id JOIN projects ON projects.id = project_id
+JOIN users ON users.id = user_id JOIN resource_providers ON resource_providers.id = resource_provider_id
+JOIN resource_classes ON resource_classes.id = resource_class_id
+"""
+AGGREGATES: Final = """\
+SELECT resource_providers.uuid, placement_aggregates.uuid FROM resource_provider_aggregates
+JOIN resource_providers ON resource_providers.id = resource_provider_id
+JOIN placement_aggregates ON placement_aggregates.id = aggregate_id
+"""
+
 
 class Placement(Service):
     """Placement with a database on a MariaDB server. SQLite would not do: its writers get in each other's way."""
@@ -138,6 +150,19 @@ class Placement(Service):
             "project_id": project, "user_id": user, "consumer_generation": None, "consumer_type": kind,
         })  # fmt: skip
 
+    def allocate_all(self, consumers: Mapping[str, tuple[Mapping[str, Mapping[str, int]], str, str]]) -> None:
+        """Give new consumers, instances all, what they hold.
+
+        :param consumers: allocations by provider, project and user, by consumer
+        """
+        self.ask("POST", "/allocations", {
+            consumer: {
+                "allocations": {uuid: {"resources": dict(resources)} for uuid, resources in held.items()},
+                "project_id": project, "user_id": user, "consumer_generation": None, "consumer_type": "INSTANCE",
+            }
+            for consumer, (held, project, user) in consumers.items()
+        })  # fmt: skip
+
     def join(self, provider: str, *aggregates: str) -> None:
         """Put a provider into aggregates, and out of all others."""
         generation = self.ask("GET", f"/resource_providers/{provider}")["generation"]
@@ -152,6 +177,21 @@ class Placement(Service):
         """What a consumer holds, by provider."""
         allocations = self.ask("GET", f"/allocations/{consumer}")["allocations"]
         return {uuid: held["resources"] for uuid, held in allocations.items()}
+
+    def all_allocations(self) -> dict[str, tuple[dict[str, dict[str, int]], str, str]]:
+        """What every consumer holds by provider, its project and its user; read from the database."""
+        found: dict[str, tuple[dict[str, dict[str, int]], str, str]] = {}
+        for consumer, project, user, provider, name, used in self._server.execute(ALLOCATIONS, self._database):
+            held, _, _ = found.setdefault(consumer, ({}, project, user))
+            held.setdefault(provider, {})[name] = used
+        return found
+
+    def all_aggregates(self) -> dict[str, set[str]]:
+        """The aggregates of every provider that is in some; read from the database."""
+        found: dict[str, set[str]] = {}
+        for provider, aggregate in self._server.execute(AGGREGATES, self._database):
+            found.setdefault(provider, set()).add(aggregate)
+        return found
 
     def owner(self, consumer: str) -> tuple[str, str]:
         """Project and user of a consumer."""

@@ -5,7 +5,7 @@ import json
 import re
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Final, NamedTuple, Self
@@ -72,11 +72,13 @@ class Relay:
     """A relay in this process. As a context manager it listens until the end.
 
     :ivar asked: all requests so far, in the order of their ends
+    :ivar tokens: what the service gets instead of some tokens, and of none
     """
 
     def __init__(self, port: int) -> None:
         """:param port: of the service, on loopback"""
         self.asked: list[Asked] = []
+        self.tokens: Mapping[str | None, str] = {}
         self._faults: list[Fault] = []
         self._upstream = port
         self._lock = threading.Lock()
@@ -185,6 +187,9 @@ class Relay:
     def _pass_on(self, request: BaseHTTPRequestHandler, body: bytes) -> tuple[int, str, bytes]:
         link = http.client.HTTPConnection(HOST, self._upstream, timeout=PATIENCE)
         headers = {name: value for name, value in request.headers.items() if name.lower() in PASSED_ON}
+        token = headers.pop("X-Auth-Token", None)
+        if token := self.tokens.get(token, token):
+            headers["X-Auth-Token"] = token
         try:
             link.request(request.command, request.path, body or None, headers)
             answer = link.getresponse()

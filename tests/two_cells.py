@@ -1,6 +1,7 @@
 """A cloud of a few rows: the API database, cell0 and two cells in Nova's own schema, filled by the test."""
 
-from contextlib import closing
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,7 +15,10 @@ CELLS: Final = {"cell1": "ce110000-0000-4000-8000-000000000001", "cell2": "ce110
 API_TABLES: Final = (
     "cell_mappings", "host_mappings", "instance_mappings", "build_requests", "aggregates", "aggregate_hosts",
 )  # fmt: skip
-CELL_TABLES: Final = ("compute_nodes", "shadow_compute_nodes", "instances", "migrations")
+CELL_TABLES: Final = (
+    "compute_nodes", "shadow_compute_nodes", "instances", "migrations", "instance_extra", "block_device_mapping",
+    "instance_system_metadata",
+)  # fmt: skip
 SESSION: Final = "SET foreign_key_checks = 0, sql_mode = ''"
 
 
@@ -23,6 +27,7 @@ class TwoCells:
 
     def __init__(self, server: MariaDB) -> None:
         self.server = server
+        self._links: dict[str, pymysql.Connection[Any]] = {}
         api, cell = read_dump(DUMPS / "nova_api.sql.gz", ""), read_dump(DUMPS / "nova_cell1.sql.gz", "")
         self._tables = {"two_cells_api": API_TABLES, **{f"two_cells_{name}": CELL_TABLES for name in ("cell0", *CELLS)}}
         for database, tables in self._tables.items():
@@ -34,6 +39,7 @@ class TwoCells:
     def empty(self) -> None:
         """Forget everything but the cells."""
         self.server.revive()
+        self._links.clear()  # another test may have stopped the server
         for database, tables in self._tables.items():
             self._run(database, *(f"DELETE FROM {table}" for table in tables))
         for number, (name, uuid) in enumerate({"cell0": CELL0, **CELLS}.items(), 1):
@@ -63,6 +69,12 @@ class TwoCells:
         defaults = {"deleted": 0, "vm_state": "active", "task_state": None}
         self._insert(cell, "instances", uuid=uuid, host=host, node=node or host, **defaults | columns)
 
+    def equip(self, cell: str, uuid: str, flavor: Mapping[str, Any], *, from_volume: bool = False) -> None:
+        """Give an instance a flavor, as ``tests.small_cloud.flavor`` makes it, and a root disk."""
+        self._insert(cell, "instance_extra", instance_uuid=uuid, flavor=json.dumps(flavor), deleted=0)
+        kind = "volume" if from_volume else "local"
+        self._insert(cell, "block_device_mapping", instance_uuid=uuid, boot_index=0, destination_type=kind, deleted=0)
+
     def migration(
         self,
         cell: str,
@@ -91,7 +103,7 @@ class TwoCells:
         """Map an instance to a cell."""
         number = 1 + ["cell0", *CELLS].index(cell)
         self._insert("api", "instance_mappings", instance_uuid=uuid, cell_id=number, project_id="p1",
-                     queued_for_delete=queued_for_delete)  # fmt: skip
+                     user_id="u1", queued_for_delete=queued_for_delete)  # fmt: skip
 
     def build(self, uuid: str) -> None:
         """Add an instance that is being built and in no cell yet."""
@@ -115,14 +127,17 @@ class TwoCells:
 
     def _insert(self, database: str, table: str, **columns: Any) -> int:
         names, marks = ", ".join(columns), ", ".join(["%s"] * len(columns))
-        with closing(self._connect(f"two_cells_{database}")) as link, link.cursor() as cursor:
+        with self._link(f"two_cells_{database}").cursor() as cursor:
             cursor.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", list(columns.values()))
             return int(cursor.lastrowid)
 
     def _run(self, database: str, *statements: str) -> None:
-        with closing(self._connect(database)) as link, link.cursor() as cursor:
+        with self._link(database).cursor() as cursor:
             for statement in statements:
                 cursor.execute(statement)
 
-    def _connect(self, database: str) -> "pymysql.Connection[Any]":
-        return self.server.connect(database, init_command=SESSION)
+    def _link(self, database: str) -> "pymysql.Connection[Any]":
+        """The connection to a database."""
+        if database not in self._links:
+            self._links[database] = self.server.connect(database, init_command=SESSION)
+        return self._links[database]

@@ -53,8 +53,6 @@ def heal(
         say(str(problem))
         return Exit.INVALID_INPUT
     printing = verbose and format == "table" and not detach
-    if not chosen and printing:
-        put("No cells to process.")
     params = Params(
         max_count=limit,
         instance=instance,
@@ -66,6 +64,9 @@ def heal(
         run=uuid.uuid4().hex,
         cells=len(chosen),
     )
+    if not chosen and printing:
+        _put_beginning(params)
+        put("No cells to process.")
     action = DRY_RUN if dry_run else ACTION
     with graceful_stop() as stop:
         runner = Runner(conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted(), until)
@@ -121,13 +122,17 @@ def _cell_of(api: Database, mapped: Sequence[Cell], instance: str) -> Cell:
     return found[0]
 
 
-def _put_lines(results: Sequence[CellResult[Healed]], params: Params) -> None:
-    """What the stock tool prints with ``--verbose``, cell by cell."""
+def _put_beginning(params: Params) -> None:
     if params.max_count is None and not params.instance:
         put(f"Running batches of {BATCH} until complete")
+
+
+def _put_lines(results: Sequence[CellResult[Healed]], params: Params) -> None:
+    """What the stock tool prints with ``--verbose``, cell by cell."""
+    _put_beginning(params)
     for result in results:
-        if not (result.complete or result.failure or result.outcome.looked_at):
-            continue  # its turn did not come
+        if result.cell.is_cell0 or not (result.complete or result.failure or result.outcome.looked_at):
+            continue  # nobody is on a host there, or its turn did not come
         put(f"Looking for instances in cell: {result.cell.identity}")
         for line in result.outcome.lines:
             put(line)

@@ -179,7 +179,8 @@ class Healer:
         if not held:
             return None
         before = subject.consumer
-        after = Consumer(held, *subject.instance.owner, before.generation, before.generations)
+        generations = {} if anew else before.generations
+        after = Consumer(held, *subject.instance.owner, before.generation, generations)
         return Plan(subject, "updated" if self._force or before.allocations else "created", after, profiles)
 
     def _hindrance(self, subject: Subject) -> Problem | None:

@@ -236,7 +236,7 @@ def test_an_instance_without_mapping_is_healed(cloud: SmallCloud, placement: Pla
 def test_no_cells(cloud: SmallCloud) -> None:
     cloud.run("api", "DELETE FROM cell_mappings")
     ended = heal(cloud, "--verbose")
-    assert (ended.code, ended.out) == (4, "No cells to process.\n")
+    assert (ended.code, ended.out) == (4, "Running batches of 50 until complete\nNo cells to process.\n")
 
 
 # What one of three instances is, the exit code, and words of the line about it.
