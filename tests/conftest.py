@@ -44,6 +44,7 @@ def redis() -> Iterator[Redis]:
 @pytest.fixture(scope="session")
 def placement_server(mariadb: MariaDB) -> Iterator[Placement]:
     """A Placement for all tests, in whatever state the last one left it."""
+    mariadb.revive()
     with Placement(mariadb, "empty_placement") as server:
         yield server
 
@@ -107,6 +108,7 @@ def cloud_placement(placed_cloud: RealCloud, cloud_placement_server: Placement) 
 @pytest.fixture(scope="session")
 def made_two_cells(mariadb: MariaDB) -> TwoCells:
     """The databases of the two cells, in whatever state the last test left them."""
+    mariadb.revive()
     return TwoCells(mariadb)
 
 
