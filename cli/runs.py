@@ -73,7 +73,7 @@ def show_run(run: str, format: str) -> int:  # noqa: A002 - the option's name
 
 
 def _put_phase(record: "RunRecord", number: int) -> None:
-    """Print the cells of a phase, their rows by table, and what is blocked or failed."""
+    """Print the cells of a phase, their rows by table, and what is blocked, is wrong, or failed."""
     from cli.output import put, table
     from runs.conductor import results_of
 
@@ -90,6 +90,7 @@ def _put_phase(record: "RunRecord", number: int) -> None:
         remarks += [
             f"{label}: left in {one.table}: id {one.id}: {one.reason}" for one in getattr(outcome, "blocked", ())
         ]
+        remarks += [f"{label}: {one.text}" for one in getattr(outcome, "problems", ())]
     put(f"\n{record.order.phases[number].action}")
     put(table(("Cell", "State", "Rows", "Rows/s", "Blocked", "Worker", "Started", "Finished"), cells))
     if tables:

@@ -61,6 +61,9 @@ def heal_allocations(**options: Any) -> int:
 @placement.command("sync_aggregates", cls=Command)
 @option("--verbose", is_flag=True, help="Print the hosts, and what is added.")
 @CONCURRENCY
+@NO_WAIT
+@DETACH
+@UNTIL
 @FORMAT
 def sync_aggregates(**options: Any) -> int:
     """Mirror host aggregates to the aggregates of resource providers.

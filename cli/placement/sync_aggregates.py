@@ -1,23 +1,19 @@
 """``placement sync_aggregates``: from the options to the exit code."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from cli import configuration
 from cli.cell_runs import Results, Runner
-from cli.output import NAMED, cell_as_data, put, put_json, say, say_failures
+from cli.output import NAMED, cell_as_data, labels, put, put_json, say, say_failures
 from cli.signals import graceful_stop
 from clients.errors import ServiceProblem
 from clients.placement import AGGREGATES
 from clients.services import Services
-from clients.together import together
-from jobs.placement import aggregates
-from jobs.placement.sync_aggregates import ACTION, Exit, Member, Params, Problem, Wish, collapse, members, plan
+from jobs.placement.aggregates import Problem
+from jobs.placement.sync_aggregates import ACTION, FAILURES, Added, Exit, Member, Params, collapse, members, unmapped
 from runs.targets import api_database, mapped_cells, targets
 from workers import options
-
-LOG: Final = logging.getLogger("cellkeeper.audit")
 
 SUMMED_UP: Final = {
     Exit.ERROR: "The cells of the following hosts could not be read: {}",
@@ -29,69 +25,75 @@ SUMMED_UP: Final = {
     "nova-compute service on each host need to be restarted? Missing: {}",
 }
 """What is said of all hosts with the same problem."""
-STOPPED: Final = "the command was stopped before"
-
-Added = Mapping[str, tuple[Wish, frozenset[str]]]
-"""By host, its wish, and the aggregates that its provider was put into."""
+UNREAD: Final = "The cell of host {} was not read"
+UNMAPPED: Final = "Host {} is not mapped to a cell"
+STOPPED: Final = "{}: stopped before all its hosts were mirrored; the next run does the rest"
 
 
 def sync(
     verbose: bool,
     concurrency: int | None,
+    no_wait: bool,
+    detach: bool,
+    until: str | None,
     format: str,  # noqa: A002 - the option's name
 ) -> int:
-    """Read the API database and the cells, add what is lacking in Placement, print."""
+    """See that Placement answers, have each cell mirror its hosts, print."""
     conf = configuration.load(options.register)
     api = api_database(conf)
     found = members(api)
     mapped = mapped_cells(conf, api)
+    services = Services(conf)
     try:
-        placement = Services(conf).placement
-        placement.require(AGGREGATES, "sync_aggregates")
-        placement.greet()
+        services.placement.require(AGGREGATES, "sync_aggregates")
+        services.placement.greet()
     except ServiceProblem as problem:
         say(str(problem))
         return Exit.PLACEMENT_ERROR
     homes = {member.cell_id for member in found}
-    chosen = targets(conf, [cell for cell in mapped if cell.mapping_ids & homes], None)
+    chosen = [cell for cell in mapped if cell.mapping_ids & homes]
+    params = Params(unmapped(found), concurrency or conf.cellkeeper.requests)
     with graceful_stop() as stop:
-        runner = Runner(conf, concurrency, True, False, stop, configuration.debugger_wanted())
-        results = runner.run([(ACTION, Params())], chosen)[0] if chosen else []
-        wishes, problems = plan(found, {number: one for one in results for number in one.cell.mapping_ids})
-
-        def mirror(wish: Wish) -> frozenset[str] | Problem:
-            if stop.is_set():
-                return Problem(wish.host, Exit.ERROR, STOPPED)
-            return aggregates.add(placement, wish)
-
-        ends = together(mirror, wishes, conf.cellkeeper.connections)
-    problems += [end for end in ends if isinstance(end, Problem)]
-    added = {
-        wish.host: (wish, end) for wish, end in zip(wishes, ends, strict=True) if not isinstance(end, Problem) and end
-    }
-    code = collapse(results, Params(), problems)
-    LOG.info("placement.sync_aggregates: %d hosts, %d problems, exit code %d", len(wishes), len(problems), code)
+        runner = Runner(conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted(), until)
+        (results,) = runner.run([(ACTION, params)], targets(conf, chosen, api, services))
+    code = collapse(results, params)
+    added = {one.host: one for result in results for one in result.outcome.added}
+    problems = _problems(found, results, params)
     if format == "json":
         put_json(_as_data(found, added, problems, results, code))
     elif verbose:
         _put_lines(found, added)
     _say_problems(problems)
-    say_failures(results, "read")
+    say_failures(results, "added")
+    for label, result in zip(labels(results), results, strict=True):
+        if not (result.complete or result.failure):
+            say(STOPPED.format(label))
     return code
 
 
-def _pairs(found: Sequence[Member], added: Added) -> dict[Member, str]:
+def _problems(found: Sequence[Member], results: Results, params: Params) -> list[Problem]:
+    """Why hosts are not mirrored, all of them."""
+    problems = [Problem(host, Exit.NO_HOST_MAPPING, UNMAPPED.format(host)) for host in params.unmapped]
+    for result in results:
+        problems += result.outcome.problems
+        if result.failure and result.failure.kind not in FAILURES:
+            theirs = {member.host for member in found if member.host and member.cell_id in result.cell.mapping_ids}
+            told = {problem.host for problem in result.outcome.problems}
+            problems += [Problem(host, Exit.ERROR, UNREAD.format(host)) for host in sorted(theirs - told)]
+    return problems
+
+
+def _pairs(found: Sequence[Member], added: Mapping[str, Added]) -> dict[Member, str]:
     """The members of aggregates that were added, with their providers."""
-    nothing = Wish("", "", frozenset()), frozenset[str]()
     pairs = {}
     for member in found:
-        wish, lacked = added.get(member.host or "", nothing)
-        if member.aggregate in lacked:
-            pairs[member] = wish.provider
+        done = added.get(member.host or "")
+        if done and member.aggregate in done.aggregates:
+            pairs[member] = done.provider
     return pairs
 
 
-def _put_lines(found: Sequence[Member], added: Added) -> None:
+def _put_lines(found: Sequence[Member], added: Mapping[str, Added]) -> None:
     """Print what the stock tool prints; that something was added, only where it was."""
     providers = _pairs(found, added)
     put("Filling in missing placement aggregates")
@@ -110,7 +112,7 @@ def _put_lines(found: Sequence[Member], added: Added) -> None:
 
 
 def _as_data(
-    found: Sequence[Member], added: Added, problems: Sequence[Problem], results: Results, code: Exit
+    found: Sequence[Member], added: Mapping[str, Added], problems: Sequence[Problem], results: Results, code: Exit
 ) -> dict[str, Any]:
     return {
         "exit_code": int(code),
@@ -118,16 +120,16 @@ def _as_data(
             {"host": one.host, "resource_provider": provider, "aggregate": one.aggregate, "aggregate_name": one.name}
             for one, provider in _pairs(found, added).items()
         ],
-        "problems": [{"host": one.host, "code": int(one.exit), "problem": one.text} for one in problems],
+        "problems": [{"host": one.host, "code": one.code, "problem": one.text} for one in problems],
         "cells": [cell_as_data(result) for result in results],
     }
 
 
 def _say_problems(problems: Sequence[Problem]) -> None:
     for code, sentence in SUMMED_UP.items():
-        if hosts := [problem.host for problem in problems if problem.exit is code]:
+        if hosts := [problem.host for problem in problems if problem.code == code]:
             say(sentence.format(",".join(sorted(hosts))))
-    others = [problem for problem in problems if problem.exit not in SUMMED_UP]
+    others = [problem for problem in problems if problem.code not in SUMMED_UP]
     for problem in others[:NAMED]:
         say(problem.text)
     if len(others) > NAMED:

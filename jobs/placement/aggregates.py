@@ -1,14 +1,40 @@
 """The aggregates of resource providers: what a host's provider lacks is added."""
 
+from dataclasses import dataclass
 from typing import Final
 
 from clients.errors import Refused, ServiceProblem
 from clients.placement import Placement
-from jobs.placement.sync_aggregates import Exit, Problem, Wish
 from jobs.retry import attempts
 
+PLACEMENT_ERROR, UPDATE_FAILED, NO_PROVIDER = 2, 3, 6
 NOT_FOUND: Final = 404
 CONFLICT: Final = 409  # the generation; at this microversion the answer holds no code that says so
+
+
+@dataclass(frozen=True)
+class Wish:
+    """The aggregates that a host's provider should be in.
+
+    :ivar provider: its uuid, which is the compute node's
+    """
+
+    host: str
+    provider: str
+    aggregates: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Why a host is not mirrored.
+
+    :ivar code: the return code that stands for it
+    :ivar text: what is said of it
+    """
+
+    host: str
+    code: int
+    text: str
 
 
 def add(placement: Placement, wish: Wish) -> frozenset[str] | Problem:
@@ -22,7 +48,7 @@ def add(placement: Placement, wish: Wish) -> frozenset[str] | Problem:
             present, generation = placement.aggregates(wish.provider)
         except ServiceProblem as problem:
             said = f"Failed to get aggregates for resource provider with UUID {wish.provider}: {problem}"
-            return _problem(wish, problem, Exit.PLACEMENT_ERROR, said)
+            return _problem(wish, problem, PLACEMENT_ERROR, said)
         lacking = wish.aggregates - present
         if not lacking:
             return added  # by us if we have tried, though the answer was lost
@@ -32,7 +58,7 @@ def add(placement: Placement, wish: Wish) -> frozenset[str] | Problem:
         except ServiceProblem as problem:
             said = f"Failed updating aggregates of host ({wish.host}), provider ({wish.provider}). Error: {problem}"
             again = problem.status == CONFLICT if isinstance(problem, Refused) else failed is None
-            failed = _problem(wish, problem, Exit.UPDATE_FAILED, said)
+            failed = _problem(wish, problem, UPDATE_FAILED, said)
             if not again:
                 break
         else:
@@ -41,7 +67,8 @@ def add(placement: Placement, wish: Wish) -> frozenset[str] | Problem:
     return failed
 
 
-def _problem(wish: Wish, problem: ServiceProblem, code: Exit, said: str) -> Problem:
+def _problem(wish: Wish, problem: ServiceProblem, code: int, said: str) -> Problem:
     if isinstance(problem, Refused) and problem.status == NOT_FOUND:
-        return Problem(wish.host, Exit.NO_PROVIDER, f"Placement has no resource provider {wish.provider}")
+        said = f"Placement has no resource provider {wish.provider} for host {wish.host}"
+        return Problem(wish.host, NO_PROVIDER, said)
     return Problem(wish.host, code, said)

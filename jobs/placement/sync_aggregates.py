@@ -1,19 +1,26 @@
 """``placement sync_aggregates``: host aggregates mirrored to the aggregates of resource providers.
 
-The cells say which compute node, and so which provider, a host has; the rest is between the API database and Placement.
+A cell says which compute node, and so which provider, each of its hosts has; the rest is between the API database and
+Placement.
 """
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from enum import IntEnum
+from functools import partial
 from typing import Final, Self
 
 from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
 
-from jobs.action import Action, CellResult, Cursor, Step, Target
+from clients.placement import AGGREGATES
+from clients.together import together
+from jobs.action import Action, ApiDatabaseProblem, CellResult, Cursor, FailureKind, Step, Target
+from jobs.placement.aggregates import Problem, Wish, add
 from jobs.retry import transactionally
-from novadb.engine import Database
+from novadb.engine import Database, reason
 
+BATCH: Final = 50  # hosts that are mirrored before the work can be stopped
 NODES: Final = text("SELECT host, uuid FROM compute_nodes WHERE deleted = 0 AND host IS NOT NULL ORDER BY id")
 MEMBERS: Final = text(
     "SELECT a.uuid AS aggregate, a.name, h.host, m.cell_id FROM aggregates a "
@@ -42,32 +49,59 @@ BADNESS: Final = (
 """The codes from worst to best: what failed, then what is wrong with the cloud, in the stock tool's order."""
 
 
+# Other failures of a cell are ``Exit.ERROR``.
+FAILURES: Final = (FailureKind.PLACEMENT, FailureKind.MISCONFIGURED)
+
+
 @dataclass(frozen=True)
 class Params:
-    """The command has no options that matter to the work."""
+    """What the command knows before the cells are asked.
+
+    :ivar unmapped: hosts of aggregates that are mapped to no cell
+    :ivar at_once: requests of a cell that may be under way at the same time
+    """
+
+    unmapped: tuple[str, ...] = ()
+    at_once: int = 8
 
 
 @dataclass(frozen=True)
-class Nodes:
-    """The compute nodes of a cell.
+class Added:
+    """The aggregates that a host's provider was put into."""
 
-    :ivar by_host: their uuids by host, in small letters
+    host: str
+    provider: str
+    aggregates: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Synced:
+    """What was done in a cell.
+
+    :ivar hosts: how many were looked at
     """
 
-    by_host: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    hosts: int = 0
+    added: tuple[Added, ...] = ()
+    problems: tuple[Problem, ...] = ()
 
     def __add__(self, other: Self) -> Self:
-        return replace(self, by_host={**self.by_host, **other.by_host})
+        return replace(
+            self,
+            hosts=self.hosts + other.hosts,
+            added=self.added + other.added,
+            problems=self.problems + other.problems,
+        )
 
     @property
     def by_table(self) -> Mapping[str, int]:
-        """No rows are written."""
-        return {}
+        """Pairs of host and aggregate that were added."""
+        return {"added": self.rows} if self.added else {}
 
     @property
     def rows(self) -> int:
-        """None."""
-        return 0
+        """How many pairs of host and aggregate were added."""
+        return sum(len(one.aggregates) for one in self.added)
 
 
 @dataclass(frozen=True)
@@ -84,101 +118,104 @@ class Member:
     cell_id: int | None
 
 
-@dataclass(frozen=True)
-class Problem:
-    """Why a host is not mirrored.
+def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Step[Synced]]:
+    """Mirror the hosts of one cell, in the order of their names.
 
-    :ivar exit: the code for it
-    :ivar text: what is said of it
+    :param cursor: ``after``: the last host that was dealt with
+    :raises DatabaseProblem: the cell's database, or the API database, cannot be used
+    :raises ServiceProblem: there is no way to Placement
     """
+    placement = target.need_services().placement
+    placement.require(AGGREGATES, "sync_aggregates")
+    found = [member for member in members(target.need_api()) if member.cell_id in target.cell.mapping_ids]
+    wishes, problems = plan(found, _nodes(target.database))
+    if not cursor:
+        cursor = {"after": ""}
+        yield Step(Synced(len(problems), problems=tuple(problems)), cursor)
+    waiting = [wish for wish in wishes if wish.host > cursor["after"]]
+    for begin in range(0, len(waiting), BATCH):
+        batch = waiting[begin : begin + BATCH]
+        ends = together(partial(add, placement), batch, params.at_once)
+        yield Step(_told(batch, ends), {"after": batch[-1].host})
 
-    host: str
-    exit: Exit
-    text: str
+
+def _told(batch: Sequence[Wish], ends: Sequence[frozenset[str] | Problem]) -> Synced:
+    return Synced(
+        len(batch),
+        tuple(
+            Added(wish.host, wish.provider, tuple(sorted(end)))
+            for wish, end in zip(batch, ends, strict=True)
+            if not isinstance(end, Problem) and end
+        ),
+        tuple(end for end in ends if isinstance(end, Problem)),
+    )
 
 
-def work(target: Target, _params: Params, _cursor: Cursor | None) -> Generator[Step[Nodes]]:
-    """Read the compute nodes of a cell.
-
-    :raises DatabaseProblem: the cell's database cannot be used
-    """
-    with target.database.connect() as cell:
-        rows = transactionally(lambda: cell.execute(NODES).all(), cell, name=str(target.database))
+def _nodes(database: Database) -> dict[str, tuple[str, ...]]:
+    """The uuids of a cell's compute nodes by host, in small letters."""
+    with database.connect() as cell:
+        rows = transactionally(lambda: cell.execute(NODES).all(), cell, name=str(database))
     by_host: dict[str, tuple[str, ...]] = {}
     for host, uuid in rows:
         by_host[host.casefold()] = (*by_host.get(host.casefold(), ()), uuid)
-    yield Step(Nodes(by_host), {})
+    return by_host
 
 
 def members(api: Database) -> list[Member]:
     """All hosts of all aggregates, in the order of the stock tool.
 
-    :raises DatabaseProblem: the API database cannot be used
+    :raises ApiDatabaseProblem: the API database cannot be used
     """
-    with api.connect() as link:
-        rows = transactionally(lambda: link.execute(MEMBERS).all(), link, name=str(api))
+    try:
+        with api.connect() as link:
+            rows = transactionally(lambda: link.execute(MEMBERS).all(), link, name=str(api))
+    except DBAPIError as error:
+        raise ApiDatabaseProblem(f"{api}: {reason(error)}") from error
     return [Member(*row) for row in rows]
 
 
-@dataclass(frozen=True)
-class Wish:
-    """The aggregates that a host's provider should be in.
-
-    :ivar provider: its uuid, which is the compute node's
-    """
-
-    host: str
-    provider: str
-    aggregates: frozenset[str]
+def unmapped(found: Sequence[Member]) -> tuple[str, ...]:
+    """The hosts that are mapped to no cell."""
+    return tuple(dict.fromkeys(member.host for member in found if member.host and member.cell_id is None))
 
 
-def plan(found: Sequence[Member], cells: Mapping[int, CellResult[Nodes]]) -> tuple[list[Wish], list[Problem]]:
-    """Find the provider of each host.
+def plan(found: Sequence[Member], nodes: Mapping[str, tuple[str, ...]]) -> tuple[list[Wish], list[Problem]]:
+    """Find the provider of each host of a cell, in the order of their names.
 
-    :param cells: those that were read, by the ids of their mappings
+    :param found: the members that are in the cell
+    :param nodes: the uuids of its compute nodes by host, in small letters
     """
     wanted: dict[str, set[str]] = {}
-    homes: dict[str, int | None] = {}
     for member in found:
         if member.host:
             wanted.setdefault(member.host, set()).add(member.aggregate)
-            homes[member.host] = member.cell_id
     wishes, problems = [], []
-    for host, aggregates in wanted.items():
-        provider = _provider_of(host, homes[host], cells)
-        if isinstance(provider, Problem):
-            problems.append(provider)
+    for host, aggregates in sorted(wanted.items()):
+        uuids = nodes.get(host.casefold(), ())
+        if len(uuids) == 1:
+            wishes.append(Wish(host, uuids[0], frozenset(aggregates)))
+        elif uuids:
+            said = (
+                f"Unexpected number of compute node records ({len(uuids)}) found for host {host}. There should only be "
+                "a one-to-one mapping."
+            )
+            problems.append(Problem(host, Exit.SEVERAL_NODES, said))
         else:
-            wishes.append(Wish(host, provider, frozenset(aggregates)))
+            problems.append(Problem(host, Exit.NO_COMPUTE_NODE, f"The cell has no compute node for host {host}"))
     return wishes, problems
 
 
-def _provider_of(host: str, home: int | None, cells: Mapping[int, CellResult[Nodes]]) -> str | Problem:
-    if home is None:
-        return Problem(host, Exit.NO_HOST_MAPPING, "the host is not mapped to a cell")
-    if home not in cells or cells[home].failure or not cells[home].complete:
-        return Problem(host, Exit.ERROR, "its cell was not read")
-    nodes = cells[home].outcome.by_host.get(host.casefold(), ())
-    if not nodes:
-        return Problem(host, Exit.NO_COMPUTE_NODE, "its cell has no compute node for it")
-    if len(nodes) > 1:
-        return Problem(
-            host,
-            Exit.SEVERAL_NODES,
-            f"Unexpected number of compute node records ({len(nodes)}) found for host {host}. There should only be a "
-            "one-to-one mapping.",
-        )
-    return nodes[0]
-
-
-def collapse(results: Sequence[CellResult[Nodes]], _params: Params, problems: Sequence[Problem] = ()) -> Exit:
+def collapse(results: Sequence[CellResult[Synced]], params: Params) -> Exit:
     """The exit code of the whole: the worst of what went wrong, by ``BADNESS``."""
-    found = {problem.exit for problem in problems}
-    if any(result.failure or not result.complete for result in results):
-        found.add(Exit.ERROR)
+    found = {Exit(problem.code) for result in results for problem in result.outcome.problems}
+    if params.unmapped:
+        found.add(Exit.NO_HOST_MAPPING)
+    for result in results:
+        if result.failure:
+            found.add(Exit.PLACEMENT_ERROR if result.failure.kind in FAILURES else Exit.ERROR)
+        elif not result.complete:
+            found.add(Exit.ERROR)
     return min(found or {Exit.SYNCED}, key=BADNESS.index)
 
 
-ACTION: Final = Action(
-    name="placement.sync_aggregates", params=Params, work=work, nothing=Nodes(), collapse=collapse, writes=False
-)
+ACTION: Final = Action(name="placement.sync_aggregates", params=Params, work=work, nothing=Synced(), collapse=collapse)

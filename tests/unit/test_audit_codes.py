@@ -6,8 +6,9 @@ import pytest
 
 from jobs.action import CellResult, Failure, FailureKind
 from jobs.placement import audit, sync_aggregates
+from jobs.placement.aggregates import Problem
 from jobs.placement.audit import Known, Tally
-from jobs.placement.sync_aggregates import BADNESS, Exit, Nodes, Problem
+from jobs.placement.sync_aggregates import BADNESS, Exit, Params, Synced
 from novadb.cells import Cell
 from novadb.errors import DatabaseProblem
 
@@ -42,21 +43,27 @@ def test_the_worst_problem_of_a_host_is_the_code_of_the_whole() -> None:
     problems = {code: Problem("host", code, "why") for code in Exit if code}
     for first, second in combinations(problems, 2):
         worse = min(first, second, key=BADNESS.index)
-        for several in ([problems[first], problems[second]], [problems[second], problems[first]]):
-            assert sync_aggregates.collapse([], sync_aggregates.Params(), several) == worse
+        for several in ((problems[first], problems[second]), (problems[second], problems[first])):
+            assert sync_aggregates.collapse([CellResult(CELL, Synced(problems=several))], Params()) == worse
+            cells = [CellResult(CELL, Synced(problems=(one,))) for one in several]
+            assert sync_aggregates.collapse(cells, Params()) == worse
 
 
 @pytest.mark.parametrize(
     ("cells", "code"),
     [
         ([], 0),
-        ([CellResult(CELL, Nodes())], 0),
-        ([CellResult(CELL, Nodes()), CellResult(CELL, Nodes(), Failure(FailureKind.CELL, "gone"))], 255),
-        ([CellResult(CELL, Nodes(), complete=False)], 255),
+        ([CellResult(CELL, Synced())], 0),
+        ([CellResult(CELL, Synced()), CellResult(CELL, Synced(), Failure(FailureKind.CELL, "gone"))], 255),
+        ([CellResult(CELL, Synced(), Failure(FailureKind.API_DATABASE, "gone"), complete=False)], 255),
+        ([CellResult(CELL, Synced(), Failure(FailureKind.PLACEMENT, "gone"), complete=False)], 2),
+        ([CellResult(CELL, Synced(), Failure(FailureKind.MISCONFIGURED, "no way"), complete=False)], 2),
+        ([CellResult(CELL, Synced(), complete=False)], 255),
     ],
 )
-def test_sync_aggregates_where_no_host_has_a_problem(cells: list[CellResult[Nodes]], code: int) -> None:
-    assert sync_aggregates.collapse(cells, sync_aggregates.Params()) == code
+def test_sync_aggregates_where_no_host_has_a_problem(cells: list[CellResult[Synced]], code: int) -> None:
+    assert sync_aggregates.collapse(cells, Params()) == code
+    assert sync_aggregates.collapse(cells, Params(unmapped=("host1",))) == (code or 4)
 
 
 def test_the_published_codes_are_those_of_the_manual() -> None:

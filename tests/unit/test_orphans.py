@@ -1,16 +1,17 @@
 """Which allocations are orphaned, and which aggregates a provider should be in: decisions, without any service."""
 
 import json
-from typing import Any, Final
+from typing import Final
 
 import pytest
 
 from clients.placement import Provider
 from jobs.action import CellResult, Failure, FailureKind
 from jobs.codec import decode, encode
+from jobs.placement.aggregates import Problem, Wish
 from jobs.placement.audit import Known, Node
 from jobs.placement.orphans import NOBODY, Allocation, Cloud, bare, judge
-from jobs.placement.sync_aggregates import Exit, Member, Nodes, Wish, plan
+from jobs.placement.sync_aggregates import Added, Exit, Member, Params, Synced, plan, unmapped
 from novadb.cells import Cell
 from novadb.errors import DatabaseProblem
 
@@ -153,17 +154,21 @@ MEMBERS: Final = [
 
 
 def test_the_aggregates_of_all_hosts_are_gathered_by_provider() -> None:
-    nodes = Nodes({"host1": ("node1",), "host2": ("node2",), "bare-metal": ("n3", "n4"), "stranger": ("n5",)})
-    cells: dict[int, CellResult[Any]] = {
-        1: CellResult(CELL, nodes),
-        2: CellResult(CELL, Nodes(), Failure(FailureKind.CELL, "gone"), complete=False),
-    }
-    wishes, problems = plan(MEMBERS, cells)
-    assert wishes == [Wish("host1", "node1", frozenset({"agg1", "agg2"})), Wish("HOST2", "node2", frozenset({"agg1"}))]
-    assert [(problem.host, problem.exit) for problem in problems] == [
-        ("unmapped", Exit.NO_HOST_MAPPING),
-        ("ghost", Exit.NO_COMPUTE_NODE),
+    nodes = {"host1": ("node1",), "host2": ("node2",), "bare-metal": ("n3", "n4"), "stranger": ("n5",)}
+    wishes, problems = plan([member for member in MEMBERS if member.cell_id == 1], nodes)
+    assert wishes == [Wish("HOST2", "node2", frozenset({"agg1"})), Wish("host1", "node1", frozenset({"agg1", "agg2"}))]
+    assert [(problem.host, problem.code) for problem in problems] == [
         ("bare-metal", Exit.SEVERAL_NODES),
-        ("far", Exit.ERROR),
+        ("ghost", Exit.NO_COMPUTE_NODE),
     ]
-    assert problems[2].text.startswith("Unexpected number of compute node records (2) found for host bare-metal.")
+    assert problems[0].text.startswith("Unexpected number of compute node records (2) found for host bare-metal.")
+    assert unmapped(MEMBERS) == ("unmapped",)
+
+
+def test_what_a_cell_mirrored_adds_up_and_travels() -> None:
+    first = Synced(2, (Added("host1", "node1", ("agg1", "agg2")),), (Problem("ghost", 5, "why"),))
+    both = first + Synced(1, (Added("host2", "node2", ("agg1",)),))
+    assert (both.hosts, both.rows, both.by_table, len(both.problems)) == (3, 3, {"added": 3}, 1)
+    assert decode(Synced, json.loads(json.dumps(encode(both)))) == both
+    params = Params(("unmapped",), 3)
+    assert decode(Params, json.loads(json.dumps(encode(params)))) == params

@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 from redis import Redis as Client
 
-from tests.realcloud import RealCloud
-from tests.services import Redis
+from tests.placement import Placement
+from tests.realcloud import RealCloud, load
+from tests.services import MariaDB, Redis
 from tests.workers.fleet import Site, Worker
 
 PASSWORD = "redis-secret"
+PLACEMENT = "placement_of_workers"
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +42,15 @@ def site(realcloud: RealCloud, broker: Redis, tmp_path: Path) -> Site:
     broker.revive()
     broker.execute("FLUSHALL")
     return Site(realcloud, broker, tmp_path)
+
+
+@pytest.fixture
+def placed(mariadb: MariaDB) -> Iterator[Placement]:
+    """The Placement of the real cloud: six instances lack allocations, one has somebody else's, three providers lack
+    four aggregates."""
+    load(mariadb, PLACEMENT, "placement.sql.gz")
+    with Placement(mariadb, PLACEMENT) as server:
+        yield server
 
 
 @pytest.fixture

@@ -1,28 +1,13 @@
 """``placement heal_allocations`` by workers: one total over cells, and services by the configuration of each worker."""
 
-from collections.abc import Iterator
-
-import pytest
-
 from tests.placement import Placement, nova_conf
-from tests.realcloud import load
-from tests.services import MariaDB
 from tests.workers.fleet import Site
 
 HEAL = "placement heal_allocations --skip-port-allocations"
-DATABASE = "placement_of_workers"
 
 
-@pytest.fixture
-def damaged(mariadb: MariaDB) -> Iterator[Placement]:
-    """The Placement of the real cloud: six instances lack allocations, one belongs to somebody else."""
-    load(mariadb, DATABASE, "placement.sql.gz")
-    with Placement(mariadb, DATABASE) as server:
-        yield server
-
-
-def test_workers_heal_what_the_process_itself_would(site: Site, damaged: Placement) -> None:
-    site.config.write_text(site.config.read_text() + nova_conf(damaged.url))
+def test_workers_heal_what_the_process_itself_would(site: Site, placed: Placement) -> None:
+    site.config.write_text(site.config.read_text() + nova_conf(placed.url))
     with site.worker() as worker:
         worker.serve()
         assert "Would create allocations of 6 instances and update those of 1." in site.call(f"{HEAL} --dry-run").out
