@@ -52,7 +52,8 @@ def sync(
         return Exit.PLACEMENT_ERROR
     homes = {member.cell_id for member in found}
     chosen = [cell for cell in mapped if cell.mapping_ids & homes]
-    params = Params(unmapped(found), concurrency or conf.cellkeeper.requests)
+    known = {number for cell in mapped for number in cell.mapping_ids}
+    params = Params(unmapped(found, known), concurrency or conf.cellkeeper.requests)
     with graceful_stop() as stop:
         runner = Runner(conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted(), until)
         (results,) = runner.run([(ACTION, params)], targets(conf, chosen, api, services))

@@ -4,7 +4,7 @@ A cell says which compute node, and so which provider, each of its hosts has; th
 Placement.
 """
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from functools import partial
@@ -174,9 +174,12 @@ def members(api: Database) -> list[Member]:
     return [Member(*row) for row in rows]
 
 
-def unmapped(found: Sequence[Member]) -> tuple[str, ...]:
-    """The hosts that are mapped to no cell."""
-    return tuple(dict.fromkeys(member.host for member in found if member.host and member.cell_id is None))
+def unmapped(found: Sequence[Member], cells: Collection[int]) -> tuple[str, ...]:
+    """The hosts that are mapped to no cell.
+
+    :param cells: the ids of all mappings of cells
+    """
+    return tuple(dict.fromkeys(member.host for member in found if member.host and member.cell_id not in cells))
 
 
 def plan(found: Sequence[Member], nodes: Mapping[str, tuple[str, ...]]) -> tuple[list[Wish], list[Problem]]:

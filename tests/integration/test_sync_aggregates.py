@@ -10,6 +10,8 @@ from typing import Any, Final
 import pytest
 
 from cli.main import run
+from jobs.placement.sync_aggregates import BATCH
+from tests.acceptance.program import Running, until
 from tests.placement import Placement, nova_conf
 from tests.program import Ended
 from tests.realcloud import RealCloud
@@ -152,6 +154,29 @@ def test_an_aggregate_that_somebody_adds_meanwhile_stays(
     assert sync().code == 0
     thread.join()
     assert placement.aggregates(NODES["host1"]) == {*AGGREGATES.values(), FOREIGN}
+
+
+def test_stopped_in_the_middle_it_ends_after_a_batch_and_the_next_run_does_the_rest(
+    two_cells: TwoCells, placement: Placement, relay: Relay, config: Path, sync: Callable[..., Ended]
+) -> None:
+    names = [f"host{number:03}" for number in range(BATCH + 2)]
+    for number, host in enumerate(names):
+        node = f"cccccccc-0000-4000-8000-000000000{number:03}"
+        two_cells.node("cell1", node, host)
+        two_cells.map_host(host, "cell1")
+        placement.ask("POST", "/resource_providers", {"uuid": node, "name": host})
+    two_cells.aggregate(FOREIGN, "one", *names)
+    held = relay.fail("PUT", "/aggregates$", held=True, times=1)
+    with Running("placement sync_aggregates", config=config) as running:
+        held.wait_until_reached()
+        running.interrupt()
+        until(lambda: "Stopping" in running.err)
+        held.go_on()
+        ended = running.end()
+    assert ended.code == 255
+    assert "cell1: stopped before all its hosts were mirrored" in ended.err
+    assert len(placement.all_aggregates()) == BATCH
+    assert [one["host"] for one in sync().data["added"]] == names[BATCH:]
 
 
 def test_one_line_where_there_is_no_way_to_placement(hosts: TwoCells, config: Path, sync: Callable[..., Ended]) -> None:

@@ -162,7 +162,8 @@ def test_the_aggregates_of_all_hosts_are_gathered_by_provider() -> None:
         ("ghost", Exit.NO_COMPUTE_NODE),
     ]
     assert problems[0].text.startswith("Unexpected number of compute node records (2) found for host bare-metal.")
-    assert unmapped(MEMBERS) == ("unmapped",)
+    assert unmapped(MEMBERS, {1, 2}) == ("unmapped",)
+    assert unmapped(MEMBERS, {1}) == ("unmapped", "far")
 
 
 def test_what_a_cell_mirrored_adds_up_and_travels() -> None:

@@ -76,6 +76,7 @@ def refusal(tmp_path: Path, **commands: str) -> list[str]:
         pytest.param(f"{PURGE}", "db purge needs --before or --all", id="a purge without an age"),
         pytest.param("db purge --all", "needs --all-cells", id="the configured database"),
         pytest.param(f"{ARCHIVE} --dry-run", "is no work for workers", id="a dry run"),
+        pytest.param("placement audit", "is no work for workers", id="an audit"),
         pytest.param("worker", "is no work for workers", id="a worker"),
         pytest.param("runs list", "is no work for workers", id="a look"),
         pytest.param("db purge --help", "it only prints something", id="help"),
@@ -148,6 +149,8 @@ def test_a_command_line_is_understood_as_the_program_does(tmp_path: Path) -> Non
     said = {name: entry.command.options[name] for name in ("all_cells", "until_complete", "before", "max_rows")}
     assert said == {"all_cells": True, "until_complete": True, "before": "90d", "max_rows": 5}
     assert entry.words[0] == "--debug"
+    (entry,) = read(tmp_path, mine="placement sync_aggregates --until 06:00")
+    assert entry.command.path == "placement sync_aggregates"
 
 
 # -- when ------------------------------------------------------------------------------------------------------------
