@@ -184,8 +184,9 @@ class _Walk:
         :param healed: how many instances of the cell were before
         """
         subjects = self._subjects([one for one in found if one.node and not one.task_state])
-        decided = together(self.healer.decide, subjects, self._params.at_once)
-        decisions = {subject.uuid: decision for subject, decision in zip(subjects, decided, strict=True)}
+        unsure = [one for one in subjects if not self.healer.is_well(one)]
+        decided = together(self.healer.decide, unsure, self._params.at_once)
+        decisions = {subject.uuid: decision for subject, decision in zip(unsure, decided, strict=True)}
         plans = [one for one in decided if isinstance(one, Plan)]
         results: list[Done | Problem] = [one for one in decided if isinstance(one, Problem)]
         if self._params.dry_run:
@@ -243,7 +244,7 @@ class _Walk:
         owner = instance.owner
         if owner not in self._judged:
             new = {one.owner for one in page if one.uuid in ledger.held} - self._judged.keys()
-            doubtful = ledger.doubtful(self._placement, new, self._params.at_once)
+            doubtful = ledger.doubtful(new, self._params.at_once)
             self._judged |= {one: one in doubtful for one in new}
         return self._judged[owner] or ledger.owners[instance.uuid] != owner
 

@@ -136,6 +136,13 @@ class Healer:
         self._force = force
         self.stopped: ServiceProblem | None = None
 
+    def is_well(self, subject: Subject) -> bool:
+        """Whether it is seen at once that an instance needs nothing."""
+        consumer = subject.consumer
+        return bool(consumer.allocations) and not (
+            self._force or subject.ports or consumer.owner != subject.instance.owner
+        )
+
     def decide(self, subject: Subject) -> Decision:
         """What to do for an instance."""
         try:

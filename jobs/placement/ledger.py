@@ -14,7 +14,7 @@ from typing import Final
 from sqlalchemy import Connection, bindparam, text
 
 from clients.placement import Consumer, Placement, Provider, Resources
-from clients.together import together
+from clients.together import Once, together
 from jobs.placement.instances import Instance
 
 Owner = tuple[str, str]
@@ -35,6 +35,7 @@ class Ledger:
 
     held: dict[str, dict[str, Resources]]
     roots: dict[str, str]
+    _usages: Once[Owner, Resources]
     owners: dict[str, Owner] = field(default_factory=dict)
     _sums: dict[Owner, Counter[str]] = field(default_factory=dict)
 
@@ -46,7 +47,7 @@ class Ledger:
         for provider, consumers in zip(providers, answers, strict=True):
             for consumer, resources in consumers.items():
                 held.setdefault(consumer, {})[provider.uuid] = resources
-        ledger = cls(held, {one.uuid: one.root for one in providers})
+        ledger = cls(held, {one.uuid: one.root for one in providers}, Once(lambda owner: placement.usage(*owner)))
         ledger.owners = _mapped_owners(api, held)
         strangers = [consumer for consumer in held if consumer not in ledger.owners]
         found = together(placement.consumer, strangers, at_once)
@@ -57,10 +58,10 @@ class Ledger:
                 total.update(resources)
         return ledger
 
-    def doubtful(self, placement: Placement, owners: Iterable[Owner], at_once: int) -> set[Owner]:
+    def doubtful(self, owners: Iterable[Owner], at_once: int) -> set[Owner]:
         """Those owners whose consumers must be looked at one by one."""
         asked = sorted(set(owners))
-        usages = together(lambda owner: placement.usage(*owner), asked, at_once)
+        usages = self._usages.of(asked, at_once)
         return {
             owner
             for owner, usage in zip(asked, usages, strict=True)
