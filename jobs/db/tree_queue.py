@@ -9,10 +9,10 @@ from typing import Final, Self
 
 from sqlalchemy import ColumnElement, Connection, select
 
-from jobs.ahead import ahead
 from jobs.db.statements import KEYS_PER_STATEMENT
 from jobs.db.trees import Node, count_rows
 from jobs.retry import transactionally
+from novadb.ahead import ahead
 from novadb.engine import Database
 
 # How many roots without children are read at once; with children it is what one statement takes.

@@ -5,7 +5,7 @@ from collections.abc import Generator
 
 import pytest
 
-from jobs.ahead import ahead
+from novadb.ahead import ahead
 
 
 class Source:

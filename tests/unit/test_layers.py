@@ -15,7 +15,7 @@ ROOMS: Final = ("novadb", "clients", "jobs", "runs", "workers", "schedules", "cl
 ASIDE: Final = {"demo": {"novadb"}}
 # What a room does without, by docs/architecture.md.
 WITHOUT: Final = {
-    "novadb": {"click", "rich", "celery", "threading", "concurrent", "multiprocessing"},
+    "novadb": {"click", "rich", "celery", "threading", "multiprocessing"},
     "clients": {"click", "rich", "celery", "sqlalchemy", "pymysql", "multiprocessing", "argparse"},
     "jobs": {"click", "rich", "celery", "threading", "concurrent", "multiprocessing", "oslo_config", "os", "argparse"},
     "runs": {"click", "rich", "celery", "kombu", "pymysql", "argparse"},
