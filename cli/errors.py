@@ -29,6 +29,9 @@ def one_line(error: Exception) -> str:
     if isinstance(error, cfg.ConfigFileParseError):
         place, _, _ = str(error).partition(": '")  # the line itself may hold a password
         return f"The configuration cannot be used: {place}"
+    if isinstance(error, cfg.ConfigFilesPermissionDeniedError):
+        files = ", ".join(error.config_files)
+        return f"The configuration cannot be used: this user may not read {files}: run it as one who may"
     if isinstance(error, cfg.Error):
         return f"The configuration cannot be used: {error}"
     if isinstance(error, OSError):

@@ -115,12 +115,12 @@ class Beat:
         latest = entry.latest(nominal, self._deadline)
         if now > latest:
             if self._firings.end(entry, nominal, FiringState.MISSED, reason="no beat was running in time"):
-                LOG.warning("%s: the firing of %s was missed, and is not made up", entry.name, nominal)
+                LOG.warning("%s: the firing of %s was missed, and is not made up", entry.name, entry.shown(nominal))
             return
         following = entry.next(now)
         reason = self._attempt(entry, nominal, min(latest, following) if following else latest)
         if reason and self._firings.end(entry, nominal, FiringState.FAILED, reason=reason):
-            LOG.error("%s: the firing of %s could not be started: %s", entry.name, nominal, reason)
+            LOG.error("%s: the firing of %s could not be started: %s", entry.name, entry.shown(nominal), reason)
 
     def _attempt(self, entry: Entry, nominal: datetime, latest: datetime) -> str:
         """Try to start a firing, again and again.
@@ -135,7 +135,8 @@ class Beat:
                     LOG.info("%s: started run %s", entry.name, run)
                 return ""
             if attempt.reason != told:
-                LOG.warning("%s: not started yet, trying again until %s: %s", entry.name, latest, attempt.reason)
+                until = entry.shown(latest)
+                LOG.warning("%s: not started yet, trying again until %s: %s", entry.name, until, attempt.reason)
                 told = attempt.reason
             left = (latest - datetime.now(UTC)).total_seconds()
             self._stop.wait(min(max(left, 0), RETRY))

@@ -32,7 +32,7 @@ def run_beat() -> int:
         say("Nothing is scheduled: name entries in the option enabled of section [schedule]")
         return REFUSED
     for entry in entries:
-        LOG.info("%s: %s, next at %s", entry.name, entry.line, entry.next(datetime.now(UTC)))
+        LOG.info("%s: %s, next at %s", entry.name, entry.line, entry.shown(entry.next(datetime.now(UTC))))
     with graceful_stop(STOPPING) as stop:
         launcher = Launcher(configuration.given())
         Beat(entries, firings, launcher, conf.schedule.deadline, stop).run()

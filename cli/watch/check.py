@@ -177,10 +177,7 @@ def _schedule(conf: cfg.ConfigOpts, entries: list[Entry] | Refused, *, reachable
     if not entries:
         return [Finding("entries", Verdict.WARNING, "nothing is scheduled: option enabled of section [schedule]")]
     now = datetime.now(UTC)
-    found = [
-        Finding("entry", Verdict.OK, f"{entry.name}: next at {entry.next(now):%Y-%m-%d %H:%M:%S %Z}")
-        for entry in entries
-    ]
+    found = [Finding("entry", Verdict.OK, f"{entry.name}: next at {entry.shown(entry.next(now))}") for entry in entries]
     if reachable:
         beats = reading.firings(conf).beats()
         missing = "none is running: start one with: cellkeeper beat"
@@ -239,10 +236,11 @@ def _as_data(code: Exit, rows: Sequence[Row], api: Findings, results: Sequence[C
 
 
 def _database_as_data(found: Findings) -> dict[str, Any]:
+    lacking = {command: lacks for command, lacks in found.lacking.items() if lacks}
     return {
         "schema": found.schema or None,
-        "schema_pending": found.pending,
-        "lacking_grants": {command: lacks for command, lacks in found.lacking.items() if lacks},
+        "schema_pending": found.pending if found.schema else None,
+        "lacking_grants": lacking if found.lacking else None,
     }
 
 

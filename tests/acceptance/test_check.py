@@ -101,15 +101,19 @@ def test_the_sample_cloud_on_sqlite(untouched_sample: Path) -> None:
             {"OS_API_DATABASE__CONNECTION": "mysql+pymysql://nova:nova-secret@127.0.0.1:1/nova_api"},
             "API database", "database", "cannot connect",
         ),
+        ({"OS_API_DATABASE__CONNECTION": "{wrong}"}, "API database", "database", "Access denied for user 'nova'"),
         ({"OS_CELERY__BROKER_URL": "redis://127.0.0.1:1/0"}, "Redis", "Redis", "Connection refused"),
         ({"OS_SCHEDULE__ENABLED": "mine"}, "schedule", "entry", "mine: it has no cron"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named(site: Site, env: dict[str, str], where: str, what: str, said: str) -> None:
     site.live()
-    ended = site.check("-f json", **env)
+    wrong = site.cloud.url(site.cloud.api).replace(MariaDB.PASSWORD, "wrong-secret")
+    ended = site.check("-f json", **{name: value.format(wrong=wrong) for name, value in env.items()})
     assert (ended.code, ended.err) == (1, "")
+    assert "wrong-secret" not in ended.out
     assert list(problems(ended)) == [(where, what)]
+    assert (ended.document["api_database"]["lacking_grants"] is None) == (where == "API database")
     assert said in problems(ended)[where, what]
 
 
