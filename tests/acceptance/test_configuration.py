@@ -2,12 +2,13 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.acceptance.program import Ended, call
+from tests.acceptance.program import PROGRAM, Ended, call, environment
 from tests.realcloud import RealCloud
 from tests.services import MariaDB
 
@@ -169,3 +170,15 @@ def test_only_debug_shows_where_an_error_comes_from(config: Path, line: str, tra
     assert ended.err.startswith("The configuration cannot be used: ")
     assert ("Traceback (most recent call last)" in ended.err) is traceback
     assert traceback or ended.line
+
+
+def test_a_user_without_a_name_is_known_by_the_number(config: Path, tmp_path: Path) -> None:
+    """As in a container that is run under any number."""
+    log = tmp_path / "audit.log"
+    nameless = environment(dict.fromkeys(("USER", "LOGNAME", "LNAME", "USERNAME"), ""))
+    words = [str(PROGRAM), "--config-file", str(config), "--log-file", str(log), *NOTHING.split()]
+    ended = subprocess.run(
+        ["unshare", "--user", "--map-user=54321", *words], env=nameless, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "db.archive_deleted_rows by 54321 in " in log.read_text()
