@@ -64,6 +64,7 @@ class Beat:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self._token = f"{self.name}:{uuid.uuid4().hex[:8]}"  # a pid may come back
         self._told = ""
+        self._telling = threading.Lock()
 
     def run(self) -> None:
         """Start what is due until ``stop`` is set; then wait for the attempts that are under way."""
@@ -83,9 +84,10 @@ class Beat:
             duty()
             self._told = ""
         except RedisError as error:
-            if str(error) != self._told:
-                LOG.warning("the store does not answer, the beat goes on: %s", error)
-            self._told = str(error)
+            with self._telling:
+                if str(error) != self._told:
+                    LOG.warning("the store does not answer, the beat goes on: %s", error)
+                self._told = str(error)
         except Exception:
             LOG.exception("a duty of the beat failed; it goes on")
 

@@ -107,6 +107,7 @@ def test_a_logging_configuration_is_obeyed(config: Path, tmp_path: Path) -> None
 
 WRONG: Final = {
     "wrong type": ("[cellkeeper]\nconcurrency = many\n", "concurrency"),
+    "no Redis": (f"[celery]\nbroker_url = amqp://nova:{MariaDB.PASSWORD}@mq:5672/\n", "option broker_url from /"),
     "no such reference": ("[database]\nconnection = $nope\n", "nope"),
     "no section": ("connection = x\n", "nova.conf:1"),
     "half a section": ("[database\n", "nova.conf:1"),
@@ -122,6 +123,7 @@ def test_a_wrong_configuration_is_one_line_and_255(config: Path, case: str) -> N
     assert (ended.code, ended.out) == (255, "")
     assert ended.line.startswith("The configuration cannot be used: ")
     assert named in ended.line
+    assert MariaDB.PASSWORD not in ended.line
 
 
 @pytest.mark.parametrize(
