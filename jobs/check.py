@@ -148,18 +148,11 @@ def _grants(missing: Mapping[str, Mapping[Need, str]], commands: Sequence[str]) 
     """Whether all that must be allowed is; what else is not may be meant so."""
     asked = {need: said for command in commands for need, said in missing[command].items()}
     if asked:
-        lines = [f"{need} ({said})" for need, said in asked.items()]
-        return Finding("grants", Verdict.FAILED, f"missing: {'; '.join(lines)}")
-    return Finding("grants", Verdict.OK, allowed({command: tuple(lacks) for command, lacks in missing.items()}))
-
-
-def allowed(lacking: Mapping[str, Sequence[object]]) -> str:
-    """In words, for which commands the grants of a database are enough."""
-    enough = [command for command, lacks in lacking.items() if not lacks]
-    short = [command for command, lacks in lacking.items() if lacks]
-    if not short:
-        return "enough for all that workers do"
-    return f"enough for {', '.join(enough) or 'nothing'}; not for {', '.join(short)}"
+        said = next(iter(asked.values()))
+        return Finding("grants", Verdict.FAILED, f"missing: {', '.join(map(str, asked))}. The server says: {said}")
+    short = [command for command, lacks in missing.items() if lacks]
+    enough = f"enough for {', '.join(commands)}; not for {', '.join(short)}"
+    return Finding("grants", Verdict.OK, enough if short else "enough for all that workers do")
 
 
 def _writable(connection: Connection) -> Finding:
@@ -260,18 +253,22 @@ def versions_at_odds(versions: Mapping[str, str]) -> Finding | None:
     return Finding("schema", Verdict.WARNING, f"the cells differ: {named}")
 
 
-def allowed_in(results: Mapping[str, CellResult[Findings]]) -> list[Finding]:
-    """For which commands the grants are enough in which cells, where they are not for all; the same told once.
+def not_allowed_in(results: Mapping[str, CellResult[Findings]]) -> list[Finding]:
+    """For which commands the grants are not enough in which cells; what cells have in common is told once.
 
     :param results: by the name of the cell
     """
-    cells: dict[str, list[str]] = {}
+    cells: dict[tuple[str, ...], list[str]] = {}
     for name, result in results.items():
-        if any(result.outcome.lacking.values()):
-            cells.setdefault(allowed(result.outcome.lacking), []).append(name)
+        if short := tuple(command for command, lacks in result.outcome.lacking.items() if lacks):
+            cells.setdefault(short, []).append(name)
     return [
-        Finding("grants", Verdict.OK, f"{words}: {'all cells' if len(names) == len(results) else ', '.join(names)}")
-        for words, names in cells.items()
+        Finding(
+            "grants",
+            Verdict.OK,
+            f"not for {', '.join(short)}: {'all cells' if len(names) == len(results) else ', '.join(names)}",
+        )
+        for short, names in cells.items()
     ]
 
 

@@ -20,10 +20,10 @@ from jobs.check import (
     Findings,
     Params,
     Verdict,
-    allowed_in,
     clock_finding,
     is_failed,
     look_at_api,
+    not_allowed_in,
     try_out,
     versions_at_odds,
 )
@@ -75,7 +75,7 @@ def run_check(form: str) -> int:
         rows += [Row(name, finding) for name, found in zip(names, cell_rows, strict=True) for finding in found]
         put_json(_as_data(code, rows, api, results))
     else:
-        rows += [Row("cells", finding) for finding in allowed_in(dict(zip(names, results, strict=True)))]
+        rows += [Row("cells", finding) for finding in not_allowed_in(dict(zip(names, results, strict=True)))]
         rows += [row for n, name in enumerate(names) for row in _shown(name, cell_rows[n])]
         lines = ((row.where, row.finding.subject, row.finding.verdict, row.finding.detail) for row in rows)
         put(table(("Where", "What", "Verdict", "Detail"), lines))

@@ -151,7 +151,10 @@ def test_cells_that_are_not_as_they_should_be(realcloud: RealCloud, tmp_path: Pa
     assert "Unknown database" in found["cell0", "database"]
     assert "no table to archive: is it a cell's database?" in found["cell1", "shadow tables"]
     assert "is of the other schema" in found["cell1", "schema"]
-    assert found["cell2", "grants"].startswith("missing: DELETE on instances (DELETE command denied to user 'reader'")
+    assert found["cell2", "grants"].startswith(
+        "missing: DELETE on instances, INSERT on shadow_instances, DELETE on shadow_instances. The server says: DELETE "
+        "command denied to user 'reader'"
+    )
     assert "shadow_instances lacks the columns locked_by" in found["cell3", "shadow tables"]
 
 
@@ -179,12 +182,23 @@ def test_grants_for_archiving_alone_are_enough_and_the_rest_is_told(realcloud: R
         }
     )
     table = call("check", config=realcloud.config(tmp_path)).out
-    assert (
-        "libvirt list_unset_machine_type; not for db online_data_migrations, cell_v2 discover_hosts, libvirt "
-        "record_machine_types: cell1, cell3 |"
-    ) in table
+    short = "not for db online_data_migrations, cell_v2 discover_hosts, libvirt record_machine_types"
+    assert f"| {short}: cell1, cell3 " in table
+    found = [one["detail"] for one in ended.document["findings"] if (one["where"], one["what"]) == ("cell1", "grants")]
+    assert found == [f"enough for db archive_deleted_rows, db purge; {short}"]
     archiver(realcloud, *realcloud.uuids)
-    assert "libvirt record_machine_types: all cells |" in call("check", config=realcloud.config(tmp_path)).out
+    assert f"| {short}: all cells " in call("check", config=realcloud.config(tmp_path)).out
+
+
+def test_a_server_that_is_read_only_tells_nothing_of_grants(realcloud: RealCloud, tmp_path: Path) -> None:
+    archiver(realcloud, "cell1")
+    realcloud.server.execute("SET GLOBAL read_only = 1")
+    try:
+        found = problems(call("check -f json", config=realcloud.config(tmp_path)))
+    finally:
+        realcloud.server.execute("SET GLOBAL read_only = 0")
+    assert {what for _, what in found} == {"writable"}
+    assert len(found) == 5
 
 
 def test_grants_must_be_enough_for_what_is_scheduled(realcloud: RealCloud, broker: Redis, tmp_path: Path) -> None:
@@ -200,7 +214,9 @@ def test_grants_must_be_enough_for_what_is_scheduled(realcloud: RealCloud, broke
     ended = call("check -f json", config=config)
     found = problems(ended)
     assert {where for where, what in found if what != "workers"} == {"schedule", "cell1"}
-    assert found["cell1", "grants"].startswith("missing: UPDATE on compute_nodes (UPDATE command denied")
+    assert found["cell1", "grants"].startswith(
+        "missing: UPDATE on compute_nodes. The server says: UPDATE command denied to user 'archiver'"
+    )
     verdict, detail = schemas(ended)["cell2"]
     assert verdict == "warning"
     assert detail.startswith("its version cannot be read, SELECT on alembic_version is enough for that: SELECT command")
