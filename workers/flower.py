@@ -56,9 +56,10 @@ def run_flower(conf: cfg.ConfigOpts, ready: Callable[[str], None]) -> None:
     # Rules that are added go before those that are there.
     flower.add_handlers(".*", [(f"/{prefix}/metrics" if prefix else "/metrics", ClosedMetrics)])
     logging.getLogger("tornado.access").setLevel(logging.WARNING)
+    _end_by_signals(flower)
     flower.start_http_server()
     ready(_url(own, prefix))
-    _serve(flower)
+    flower.start()
 
 
 def _url(own: Any, prefix: str) -> str:
@@ -74,8 +75,8 @@ def _tls(own: Any) -> ssl.SSLContext | None:
     return context
 
 
-def _serve(flower: Flower) -> None:
+def _end_by_signals(flower: Flower) -> None:
+    """A signal that comes from now on ends it, before it has begun or later."""
     loop: asyncio.AbstractEventLoop = flower.io_loop.asyncio_loop
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, flower.stop)
-    flower.start()
