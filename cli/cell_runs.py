@@ -1,6 +1,5 @@
 """Running cell actions from the command line: in this process, or by workers."""
 
-import getpass
 import logging
 import time
 from collections.abc import Sequence
@@ -23,6 +22,7 @@ from novadb import settings
 from novadb.engine import Database
 from novadb.errors import DatabaseProblem
 from runs import exclusion
+from runs.caller import caller
 from runs.inline import InlineEngine, Listener
 from runs.records import Order
 
@@ -125,7 +125,7 @@ class Runner:
         LOG.info(
             "%s by %s in %d cells: %d rows, %d cells failed, exit code %d",
             action.name,
-            getpass.getuser(),
+            caller(),
             len(results),
             sum(result.outcome.rows for result in results),
             sum(result.failure is not None for result in results),

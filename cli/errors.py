@@ -1,5 +1,8 @@
 """Errors in words for the operator."""
 
+import re
+from typing import Final
+
 from oslo_config import cfg
 from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
@@ -10,6 +13,9 @@ from novadb.engine import reason
 from novadb.errors import DatabaseProblem
 from runs.exclusion import Busy
 from runs.redis_store import RunGone, StoreAway
+
+# How oslo writes where a value comes from.
+PLACE: Final = re.compile(r"LocationInfo\(location=<[^>]*>, detail='([^']*)'\)")
 
 
 def one_line(error: Exception) -> str:
@@ -29,8 +35,11 @@ def one_line(error: Exception) -> str:
     if isinstance(error, cfg.ConfigFileParseError):
         place, _, _ = str(error).partition(": '")  # the line itself may hold a password
         return f"The configuration cannot be used: {place}"
+    if isinstance(error, cfg.ConfigFilesPermissionDeniedError):
+        files = ", ".join(error.config_files)
+        return f"The configuration cannot be used: this user may not read {files}: run it as one who may"
     if isinstance(error, cfg.Error):
-        return f"The configuration cannot be used: {error}"
+        return f"The configuration cannot be used: {PLACE.sub(lambda found: found[1], str(error))}"
     if isinstance(error, OSError):
         return f"{error.filename or 'The system'}: {error.strerror or error}"
     return f"Unexpected error ({type(error).__name__}); --debug shows where it comes from"

@@ -54,8 +54,9 @@ def _serve(conf: "ConfigOpts") -> int:
     from workers.flower import run_flower
 
     own = conf.flower
+    login = f"log in as {own.user}" if own.password else "without a password"
     try:
-        run_flower(conf)
+        run_flower(conf, lambda url: say(f"Flower serves {url}, {login}"))
     except OSError as error:
         say(f"Flower cannot serve {own.address}:{own.port}: {error.strerror or error}")
         return 255

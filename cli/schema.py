@@ -1,6 +1,5 @@
 """Upgrading one database from the command line: alone on it, with a line for each thing that happens."""
 
-import getpass
 import logging
 from dataclasses import dataclass
 from typing import Final
@@ -14,6 +13,7 @@ from jobs import schema as job
 from novadb.engine import Database
 from novadb.migrations.progress import Stopped
 from novadb.migrations.upgrade import MAIN, Schema, Upgraded
+from runs.caller import caller
 from runs.exclusion import Interrupted
 
 LOG = logging.getLogger("cellkeeper.audit")
@@ -57,6 +57,6 @@ class Upgrader:
         newest = schema.revisions[-1]
         if self.revision is None and done.before != done.after == schema.released != newest:
             tell(f"{newest} is left out, which older releases do not know; name it, or head, to have it")
-        who = getpass.getuser()
+        who = caller()
         LOG.info("%s by %s of %s: from %s to %s", action, who, database, done.before, done.after)
         return done

@@ -9,29 +9,23 @@ from typing import Final, Self
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
+from jobs import grants
 from jobs.action import Action, CellResult, Cursor, Step, Target
 from jobs.db import deleted_rows
 from jobs.db.trees import Forest
+from jobs.grants import Need, Needs
 from jobs.retry import rollback
 from novadb import catalogue
 from novadb.engine import Database, reason
 from novadb.errors import DatabaseProblem, UnsuitableSchema
+from novadb.migrations.environment import VERSION_TABLE
+from novadb.migrations.upgrade import API, MAIN, OtherSchema, Schema, Standing, standing
 
 # Clocks apart by more make ages and windows mean something else in each place.
 SKEW: Final = timedelta(seconds=2)
 SKEW_LIMIT: Final = timedelta(seconds=60)
-
-# What a statement needs is told by its plan: the server checks the same privileges, and does nothing.
-CELL_NEEDS: Final = {
-    "SELECT": "EXPLAIN SELECT id FROM instances WHERE 1 = 0",
-    "INSERT": "EXPLAIN INSERT INTO shadow_instances SELECT * FROM shadow_instances WHERE 1 = 0",
-    "DELETE": "EXPLAIN DELETE FROM shadow_instances WHERE 1 = 0",
-    "DELETE on instances": "EXPLAIN DELETE FROM instances WHERE 1 = 0",
-}
-API_NEEDS: Final = {
-    f"DELETE on {name}": f"EXPLAIN DELETE FROM {name} WHERE 1 = 0"
-    for name in ("instance_mappings", "request_specs", "instance_group_member")
-}
+USUAL: Final = ("db archive_deleted_rows", "db purge")
+"""What is asked for where nothing is scheduled."""
 
 
 class Exit(IntEnum):
@@ -66,19 +60,25 @@ class Finding:
 class Findings:
     """What was found in a database.
 
-    :ivar schema: the versions of its schema, as the database says
+    :ivar lacking: by command, the privileges that it lacks
+    :ivar schema: the version of its schema, as the database says
+    :ivar pending: the revisions that an upgrade would go through
     :ivar backlog: rows that wait to be archived
     """
 
     found: tuple[Finding, ...] = ()
+    lacking: Mapping[str, Sequence[str]] = field(default_factory=dict)
     schema: str = ""
+    pending: tuple[str, ...] = ()
     backlog: deleted_rows.DeletedRows = field(default_factory=deleted_rows.DeletedRows)
 
     def __add__(self, other: Self) -> Self:
         return replace(
             self,
             found=self.found + other.found,
+            lacking={**self.lacking, **other.lacking},
             schema=self.schema or other.schema,
+            pending=self.pending + other.pending,
             backlog=self.backlog + other.backlog,
         )
 
@@ -93,63 +93,66 @@ class Findings:
         return 0
 
 
-def work(target: Target, params: deleted_rows.Params, cursor: Cursor | None) -> Generator[Step[Findings]]:
+@dataclass(frozen=True)
+class Params:
+    """What is asked for.
+
+    :ivar commands: those that must be allowed, as ``db purge``
+    :ivar backlog: the limits of counting
+    """
+
+    commands: tuple[str, ...] = USUAL
+    backlog: deleted_rows.Params = field(default_factory=deleted_rows.Params)
+
+
+def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Step[Findings]]:
     """Look at a cell.
 
     :raises DatabaseProblem: the cell's database cannot be reached
     """
     with target.database.connect() as cell:
         yield Step(Findings((_reached(target.database),)), {})
-        yield Step(_look_at_server(cell, CELL_NEEDS), {})
-        yield Step(Findings((_shadow_tables(cell),)), {})
-    for step in deleted_rows.work(target, params, None):
+        yield Step(_look_at_server(cell, grants.CELL, params.commands), {})
+        yield Step(_schema(cell, target.database, MAIN), {})
+        if not set(USUAL).isdisjoint(params.commands):
+            yield Step(Findings((_shadow_tables(cell),)), {})
+    for step in deleted_rows.work(target, params.backlog, None):
         yield Step(Findings(backlog=step.outcome), {})
 
 
-def look_at_api(database: Database) -> Findings:
+def look_at_api(database: Database, commands: Sequence[str]) -> Findings:
     """Look at the API database.
 
+    :param commands: those that must be allowed
     :raises DatabaseProblem: it cannot be reached
     """
     with database.connect() as api:
-        return Findings((_reached(database),)) + _look_at_server(api, API_NEEDS)
+        found = Findings((_reached(database),)) + _look_at_server(api, grants.API, commands)
+        return found + _schema(api, database, API)
 
 
 def _reached(database: Database) -> Finding:
     return Finding("database", Verdict.OK, f"{database} answers")
 
 
-def _look_at_server(connection: Connection, needs: Mapping[str, str]) -> Findings:
-    """What every database must have: its tables, grants, a right clock."""
-    found = [_grants(connection, needs)]
+def _look_at_server(connection: Connection, needs: Needs, commands: Sequence[str]) -> Findings:
+    """What every database must have: grants, a right clock."""
+    missing = grants.missing(connection, needs)
+    found = [_grants(missing, commands)]
     if connection.dialect.name != "sqlite":
         found += [_writable(connection), _clock(connection)]
-    schema = _schema_version(connection)
-    verdict = Verdict.OK if schema else Verdict.WARNING
-    found.append(Finding("schema", verdict, schema or "the database names no version: was it made by db sync?"))
-    return Findings(tuple(found), schema)
+    return Findings(tuple(found), {command: [str(need) for need in lacks] for command, lacks in missing.items()})
 
 
-def _grants(connection: Connection, needs: Mapping[str, str]) -> Finding:
-    missing = [
-        f"{need} ({problem})" for need, statement in needs.items() if (problem := _refusal(connection, statement))
-    ]
-    if missing:
-        return Finding("grants", Verdict.FAILED, f"missing: {'; '.join(missing)}")
-    return Finding("grants", Verdict.OK, ", ".join(needs))
-
-
-def _refusal(connection: Connection, statement: str) -> str:
-    """Why the server would refuse a statement; empty: it would not."""
-    try:
-        connection.execute(text(statement))
-    except DBAPIError as error:
-        if error.connection_invalidated:
-            raise
-        return reason(error)
-    finally:
-        rollback(connection)
-    return ""
+def _grants(missing: Mapping[str, Mapping[Need, str]], commands: Sequence[str]) -> Finding:
+    """Whether all that must be allowed is; what else is not may be meant so."""
+    asked = {need: said for command in commands for need, said in missing[command].items()}
+    if asked:
+        said = next(iter(asked.values()))
+        return Finding("grants", Verdict.FAILED, f"missing: {', '.join(map(str, asked))}. The server says: {said}")
+    short = [command for command, lacks in missing.items() if lacks]
+    enough = f"enough for {', '.join(commands)}; not for {', '.join(short)}"
+    return Finding("grants", Verdict.OK, enough if short else "enough for all that workers do")
 
 
 def _writable(connection: Connection) -> Finding:
@@ -177,29 +180,48 @@ def clock_finding(ahead: timedelta) -> Finding:
     return Finding("clock", verdict, detail if verdict is Verdict.OK else f"{detail}: set both by NTP")
 
 
-def _schema_version(connection: Connection) -> str:
-    """The version that alembic or, before it, sqlalchemy-migrate has written down."""
-    versions = {
-        "alembic_version": "SELECT version_num FROM alembic_version",
-        "migrate_version": "SELECT version FROM migrate_version",
-    }
-    for name, statement in versions.items():
-        try:
-            version = _value(connection, statement)
-        except DBAPIError as error:
-            if error.connection_invalidated:
-                raise
-            continue
-        if version is not None:
-            return f"{name} {version}"
-    return ""
-
-
 def _value(connection: Connection, statement: str) -> object:
     try:
         return connection.execute(text(statement)).scalar()
     finally:
         rollback(connection)
+
+
+def _schema(connection: Connection, database: Database, schema: Schema) -> Findings:
+    """Where the schema stands, and whether an upgrade would bring it on.
+
+    Only the other schema is a failure: a cloud of an older release is behind, and one of a newer release ahead of what
+    is known here, and both can be worked on.
+    """
+    try:
+        stands = standing(connection, database, schema)
+    except UnsuitableSchema as problem:
+        return Findings((Finding("schema", Verdict.WARNING, str(problem)),))
+    except DBAPIError as error:
+        if error.connection_invalidated:
+            raise
+        detail = f"its version cannot be read, SELECT on {VERSION_TABLE} is enough for that: {reason(error)}"
+        return Findings((Finding("schema", Verdict.WARNING, detail),))
+    finally:
+        rollback(connection)
+    return Findings((_stands(stands, schema),), schema=stands.version, pending=tuple(stands.pending))
+
+
+def _stands(stands: Standing, schema: Schema) -> Finding:
+    if stands.refusal:
+        verdict = Verdict.FAILED if isinstance(stands.refusal, OtherSchema) else Verdict.WARNING
+        return Finding("schema", verdict, str(stands.refusal))
+    if not stands.version:
+        return Finding("schema", Verdict.WARNING, "the database names no version: was it made by db sync?")
+    if not stands.pending:
+        return Finding("schema", Verdict.OK, stands.version)
+    command = "db sync --all-cells" if schema == MAIN else "api_db sync"
+    return Finding(
+        "schema",
+        Verdict.WARNING,
+        f"{stands.version} is behind {stands.pending[-1]} by {len(stands.pending)}: "
+        f"if Nova has been upgraded, cellkeeper {command} is due",
+    )
 
 
 def _shadow_tables(connection: Connection) -> Finding:
@@ -231,7 +253,26 @@ def versions_at_odds(versions: Mapping[str, str]) -> Finding | None:
     return Finding("schema", Verdict.WARNING, f"the cells differ: {named}")
 
 
-def collapse(results: Sequence[CellResult[Findings]], _params: deleted_rows.Params) -> Exit:
+def not_allowed_in(results: Mapping[str, CellResult[Findings]]) -> list[Finding]:
+    """For which commands the grants are not enough in which cells; what cells have in common is told once.
+
+    :param results: by the name of the cell
+    """
+    cells: dict[tuple[str, ...], list[str]] = {}
+    for name, result in results.items():
+        if short := tuple(command for command, lacks in result.outcome.lacking.items() if lacks):
+            cells.setdefault(short, []).append(name)
+    return [
+        Finding(
+            "grants",
+            Verdict.OK,
+            f"not for {', '.join(short)}: {'all cells' if len(names) == len(results) else ', '.join(names)}",
+        )
+        for short, names in cells.items()
+    ]
+
+
+def collapse(results: Sequence[CellResult[Findings]], _params: Params) -> Exit:
     """A cell that failed, or has a finding that did, is a failure."""
     failed = any(result.failure or is_failed(result.outcome.found) for result in results)
     return Exit.FAILED if failed else Exit.WELL
@@ -255,6 +296,4 @@ def try_out(
         return [Finding(subject, Verdict.FAILED, str(problem))]
 
 
-LOOK: Final = Action(
-    name="check", params=deleted_rows.Params, work=work, nothing=Findings(), collapse=collapse, writes=False
-)
+LOOK: Final = Action(name="check", params=Params, work=work, nothing=Findings(), collapse=collapse, writes=False)

@@ -64,6 +64,7 @@ class Beat:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self._token = f"{self.name}:{uuid.uuid4().hex[:8]}"  # a pid may come back
         self._told = ""
+        self._telling = threading.Lock()
 
     def run(self) -> None:
         """Start what is due until ``stop`` is set; then wait for the attempts that are under way."""
@@ -83,9 +84,10 @@ class Beat:
             duty()
             self._told = ""
         except RedisError as error:
-            if str(error) != self._told:
-                LOG.warning("the store does not answer, the beat goes on: %s", error)
-            self._told = str(error)
+            with self._telling:
+                if str(error) != self._told:
+                    LOG.warning("the store does not answer, the beat goes on: %s", error)
+                self._told = str(error)
         except Exception:
             LOG.exception("a duty of the beat failed; it goes on")
 
@@ -115,12 +117,12 @@ class Beat:
         latest = entry.latest(nominal, self._deadline)
         if now > latest:
             if self._firings.end(entry, nominal, FiringState.MISSED, reason="no beat was running in time"):
-                LOG.warning("%s: the firing of %s was missed, and is not made up", entry.name, nominal)
+                LOG.warning("%s: the firing of %s was missed, and is not made up", entry.name, entry.shown(nominal))
             return
         following = entry.next(now)
         reason = self._attempt(entry, nominal, min(latest, following) if following else latest)
         if reason and self._firings.end(entry, nominal, FiringState.FAILED, reason=reason):
-            LOG.error("%s: the firing of %s could not be started: %s", entry.name, nominal, reason)
+            LOG.error("%s: the firing of %s could not be started: %s", entry.name, entry.shown(nominal), reason)
 
     def _attempt(self, entry: Entry, nominal: datetime, latest: datetime) -> str:
         """Try to start a firing, again and again.
@@ -135,7 +137,8 @@ class Beat:
                     LOG.info("%s: started run %s", entry.name, run)
                 return ""
             if attempt.reason != told:
-                LOG.warning("%s: not started yet, trying again until %s: %s", entry.name, latest, attempt.reason)
+                until = entry.shown(latest)
+                LOG.warning("%s: not started yet, trying again until %s: %s", entry.name, until, attempt.reason)
                 told = attempt.reason
             left = (latest - datetime.now(UTC)).total_seconds()
             self._stop.wait(min(max(left, 0), RETRY))

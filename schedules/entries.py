@@ -85,6 +85,10 @@ class Entry:
         until = self.command.options.get("until")
         return dates.closing_time(until, self.zone, nominal) if until else None
 
+    def shown(self, moment: datetime | None) -> str:
+        """A moment for people, in the zone of the entry; empty without one."""
+        return moment.astimezone(self.zone).strftime("%Y-%m-%d %H:%M:%S %Z") if moment else ""
+
     @property
     def line(self) -> str:
         """The command line, as one would type it."""

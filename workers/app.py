@@ -42,6 +42,7 @@ SETTINGS: Final[dict[str, Any]] = {
     "worker_hijack_root_logger": False,
     "worker_cancel_long_running_tasks_on_connection_loss": False,
     "broker_connection_retry_on_startup": True,
+    "broker_connection_max_retries": None,
     "task_create_missing_queues": True,
     "task_default_queue": "cellkeeper",
     "broker_transport_options": {

@@ -1,6 +1,5 @@
 """The Celery engine: a run for workers, and the wait for it."""
 
-import getpass
 import socket
 import threading
 import time
@@ -14,6 +13,7 @@ from jobs.action import Action, CellResult
 from jobs.codec import encode
 from novadb.cells import Cell
 from novadb.engine import Database
+from runs.caller import caller
 from runs.conductor import Conductor, hold_names, results_of
 from runs.exclusion import Busy
 from runs.inline import Listener
@@ -43,7 +43,7 @@ def order_of(
         for cell in cells
         if isinstance(cell.database, Database)
     )
-    by = f"{getpass.getuser()}@{socket.gethostname()}"
+    by = f"{caller()}@{socket.gethostname()}"
     ordered = tuple(Phase(action.name, encode(params)) for action, params in phases)
     return Order(run or uuid.uuid4().hex[:12], ordered, refs, by, until)
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 import ssl
+from collections.abc import Callable
 from typing import Any, Final
 
 from flower import command
@@ -27,13 +28,14 @@ class ClosedMetrics(Metrics):  # type: ignore[misc]
         await super().get()
 
 
-def run_flower(conf: cfg.ConfigOpts) -> None:
+def run_flower(conf: cfg.ConfigOpts, ready: Callable[[str], None]) -> None:
     """Serve Flower until a signal ends it.
 
     The password goes from our configuration to Flower's in this process: Flower's own ways, its command line and its
     environment, can be seen from outside.
 
     :param conf: an empty password: everybody may look
+    :param ready: is given the URL as soon as it answers
     :raises OSError: the address is taken, or the certificate cannot be used
     """
     application.configure(conf)
@@ -54,8 +56,15 @@ def run_flower(conf: cfg.ConfigOpts) -> None:
     # Rules that are added go before those that are there.
     flower.add_handlers(".*", [(f"/{prefix}/metrics" if prefix else "/metrics", ClosedMetrics)])
     logging.getLogger("tornado.access").setLevel(logging.WARNING)
+    _end_by_signals(flower)
     flower.start_http_server()
-    _serve(flower)
+    ready(_url(own, prefix))
+    flower.start()
+
+
+def _url(own: Any, prefix: str) -> str:
+    host = f"[{own.address}]" if ":" in own.address else own.address
+    return f"http{'s' if own.cert_file else ''}://{host}:{own.port}/{prefix}"
 
 
 def _tls(own: Any) -> ssl.SSLContext | None:
@@ -66,8 +75,8 @@ def _tls(own: Any) -> ssl.SSLContext | None:
     return context
 
 
-def _serve(flower: Flower) -> None:
+def _end_by_signals(flower: Flower) -> None:
+    """A signal that comes from now on ends it, before it has begun or later."""
     loop: asyncio.AbstractEventLoop = flower.io_loop.asyncio_loop
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, flower.stop)
-    flower.start()

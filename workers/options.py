@@ -3,25 +3,60 @@
 from typing import Any, Final, cast
 from urllib.parse import unquote, urlsplit
 
-from oslo_config import cfg
+from oslo_config import cfg, types
 from redis import Redis, Sentinel
 from redis.backoff import ExponentialBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
+from redis.sentinel import MasterNotFoundError
 
 from runs.redis_store import RedisStore
+
+SENTINEL_SCHEME: Final = "sentinel://"
+SCHEMES: Final = frozenset({"redis", "rediss", "sentinel"})
+
+
+class RedisUrl(types.String):
+    """A URL that Redis clients take. One that is none is refused without being repeated: it may hold a password."""
+
+    def __call__(self, value: object) -> str:
+        """
+        :raises ValueError: it is none
+        """
+        url = str(super().__call__(value))
+        if url and not _is_redis(url):
+            raise ValueError(
+                "it must be redis://[:PASSWORD@]HOST:PORT/DB, rediss:// or sentinel:// with the same behind it, and "
+                "special characters of the password percent-encoded"
+            )
+        return url
+
+
+def _is_redis(url: str) -> bool:
+    parts = [urlsplit(part) for part in url.split(";")] if url.startswith(SENTINEL_SCHEME) else [urlsplit(url)]
+    try:
+        named = all(part.hostname and part.port != 0 for part in parts)
+    except ValueError:  # a port that is no number
+        return False
+    schemes = {part.scheme for part in parts}
+    database = parts[0].path.strip("/")
+    return named and schemes <= SCHEMES and (not database or database.isdecimal())
+
 
 GROUP: Final = cfg.OptGroup("celery", "Where runs go that are worked by workers.")
 
 OPTIONS: Final = [
-    cfg.StrOpt(
-        "broker_url", secret=True,
+    cfg.Opt(
+        "broker_url", type=RedisUrl(), secret=True,
         help="The Redis that carries messages to workers: redis://[:PASSWORD@]HOST:PORT/DB, rediss:// for TLS, or "
              "sentinel://:PASSWORD@HOST:PORT/DB;sentinel://..., each with the password of the Redis. Without it every "
              "command works in its own process.",
     ),
-    cfg.StrOpt("store_url", secret=True, help="The Redis that knows the runs. Defaults to that of broker_url."),
+    cfg.Opt(
+        "store_url", type=RedisUrl(), secret=True,
+        help="The Redis that knows the runs. Defaults to that of broker_url.",
+    ),
     cfg.StrOpt("sentinel_master", default="mymaster", help="The name of the master behind sentinel:// URLs."),
     cfg.IntOpt("expires", default=604_800, min=3600, help="Seconds for which runs are kept in the store."),
     cfg.FloatOpt(
@@ -71,9 +106,12 @@ def register_flower(conf: cfg.ConfigOpts) -> None:
     conf.register_opts(FLOWER_OPTIONS, group=FLOWER_GROUP)
 
 
-def store(conf: cfg.ConfigOpts) -> RedisStore:
-    """The store of runs, as configured. Nothing is connected yet."""
-    return RedisStore(client(conf, PATIENCE), conf.celery.expires)
+def store(conf: cfg.ConfigOpts, tries: int = PATIENCE) -> RedisStore:
+    """The store of runs, as configured. Nothing is connected yet.
+
+    :param tries: to do a command again before it is an error
+    """
+    return RedisStore(client(conf, tries), conf.celery.expires)
 
 
 def check(conf: cfg.ConfigOpts) -> None:
@@ -99,9 +137,22 @@ def client(conf: cfg.ConfigOpts, tries: int, url: str | None = None) -> Redis:
         "retry": Retry(ExponentialBackoff(cap=4, base=0.1), tries),
         "retry_on_error": [RedisConnectionError, RedisTimeoutError],
     }
-    if url.startswith("sentinel://"):
+    if url.startswith(SENTINEL_SCHEME):
         return _behind_sentinels(conf.celery.sentinel_master, url, options)
     return Redis.from_url(url, **options)
+
+
+class _Sentinels(Sentinel):
+    """Sentinels that say in one line that they know no master."""
+
+    def discover_master(self, service_name: str) -> Any:
+        try:
+            return super().discover_master(service_name)  # type: ignore[no-untyped-call]
+        except MasterNotFoundError:
+            places = ", ".join("{host}:{port}".format(**one.get_connection_kwargs()) for one in self.sentinels)
+            raise MasterNotFoundError(
+                f"no Sentinel of {places} knows a master {service_name!r}, or none answers"
+            ) from None
 
 
 def _behind_sentinels(master: str, url: str, options: dict[str, Any]) -> Redis:
@@ -114,5 +165,5 @@ def _behind_sentinels(master: str, url: str, options: dict[str, Any]) -> Redis:
         "db": int(parts[0].path.strip("/") or 0),
     }
     timeouts = {name: value for name, value in options.items() if name.startswith("socket_")}
-    sentinel = Sentinel(addresses, **timeouts)  # type: ignore[no-untyped-call]
+    sentinel = _Sentinels(addresses, **timeouts)  # type: ignore[no-untyped-call]
     return cast(Redis, sentinel.master_for(master, **options, **login))  # type: ignore[no-untyped-call]

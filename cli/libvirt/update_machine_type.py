@@ -1,6 +1,5 @@
 """``libvirt update_machine_type``: from the arguments to the exit code."""
 
-import getpass
 import logging
 
 from oslo_config import cfg
@@ -11,6 +10,7 @@ from clients.hypervisor import PLACE, HypervisorProblem
 from jobs.libvirt import update_machine_type as job
 from jobs.libvirt.instances import UnknownInstance
 from jobs.libvirt.update_machine_type import Exit, Params, Refused
+from runs.caller import caller
 from runs.targets import api_database, hypervisors, mapped_cells
 
 LOG = logging.getLogger("cellkeeper.audit")
@@ -32,7 +32,7 @@ def update(uuid: str, machine_type: str, force: bool) -> int:
         return refused.code
     LOG.info(
         "libvirt.update_machine_type by %s: instance %s from %s to %s%s",
-        getpass.getuser(), uuid, instance.machine_type, machine_type, ", forced" if force else "",
+        caller(), uuid, instance.machine_type, machine_type, ", forced" if force else "",
     )  # fmt: skip
     put(f"Updated instance {uuid} machine type to {machine_type} (previously {instance.machine_type})")
     if instance.host and PLACE in conf.libvirt.connection_uri:

@@ -31,9 +31,9 @@ def run_beat() -> int:
     if not entries:
         say("Nothing is scheduled: name entries in the option enabled of section [schedule]")
         return REFUSED
-    for entry in entries:
-        LOG.info("%s: %s, next at %s", entry.name, entry.line, entry.next(datetime.now(UTC)))
     with graceful_stop(STOPPING) as stop:
+        for entry in entries:
+            LOG.info("%s: %s, next at %s", entry.name, entry.line, entry.shown(entry.next(datetime.now(UTC))))
         launcher = Launcher(configuration.given())
         Beat(entries, firings, launcher, conf.schedule.deadline, stop).run()
     return 0

@@ -104,11 +104,7 @@ def _row(line: Line) -> tuple[Any, ...]:
     entry, firing = line.entry, line.firing
     run = firing.run if firing else ""
     following = entry.next(datetime.now(UTC))
-    return entry.name, entry.cron, entry.line, _local(line.last, entry), line.ending, run, _local(following, entry)
-
-
-def _local(moment: datetime | None, entry: Entry) -> str:
-    return moment.astimezone(entry.zone).strftime("%Y-%m-%d %H:%M:%S %Z") if moment else ""
+    return entry.name, entry.cron, entry.line, entry.shown(line.last), line.ending, run, entry.shown(following)
 
 
 def _as_data(line: Line) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import contextlib
 import io
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import click
@@ -11,7 +12,7 @@ from oslo_config import cfg
 from cli import configuration
 from novadb.errors import NotConfigured
 from schedules import entries, options
-from schedules.entries import Command, Entry
+from schedules.entries import Command, Entry, Understand
 from schedules.firings import Firings
 from workers import options as celery
 
@@ -21,20 +22,25 @@ def load() -> cfg.ConfigOpts:
     return configuration.load(celery.register, options.register)
 
 
-def read(conf: cfg.ConfigOpts) -> list[Entry]:
+def read(conf: cfg.ConfigOpts, understand: Understand | None = None) -> list[Entry]:
     """The enabled entries.
 
+    :param understand: made by ``grammar``, for a thread in which no command runs
     :raises entries.Refused: one cannot be meant
     """
-    return entries.read(conf, understand)
+    return entries.read(conf, understand or grammar())
 
 
-def understand(words: Sequence[str]) -> Command:
+def grammar() -> Understand:
+    """What understands command lines; made where a command runs, and good for any thread."""
+    return partial(_understand, click.get_current_context().find_root().command)
+
+
+def _understand(root: click.Command, words: Sequence[str]) -> Command:
     """What a command line means, without carrying it out.
 
     :raises ValueError: the program would refuse it
     """
-    root = click.get_current_context().find_root().command
     try:
         with contextlib.redirect_stdout(io.StringIO()):  # --help
             context = root.make_context("cellkeeper", list(words), obj={})

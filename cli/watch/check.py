@@ -14,22 +14,26 @@ from cli.schedule import reading
 from jobs.action import CellResult
 from jobs.check import (
     LOOK,
+    USUAL,
     Exit,
     Finding,
     Findings,
+    Params,
     Verdict,
     clock_finding,
     is_failed,
     look_at_api,
+    not_allowed_in,
     try_out,
     versions_at_odds,
 )
-from jobs.db.deleted_rows import DeletedRows, Params
+from jobs.db.deleted_rows import DeletedRows
+from jobs.db.deleted_rows import Params as Limits
 from novadb.cells import Cell
 from runs.conductor import serving
 from runs.inline import InlineEngine
 from runs.targets import api_database, mapped_cells, targets
-from schedules.entries import Refused
+from schedules.entries import Entry, Refused
 from workers import options as celery
 
 STATEMENT: Final = 10.0
@@ -50,9 +54,11 @@ def run_check(form: str) -> int:
     conf = reading.load()
     conf.set_override("read_timeout", min(conf.cellkeeper.read_timeout, STATEMENT), "cellkeeper")
     rows = [Row("configuration", finding) for finding in _configuration(conf)]
-    cells, found = _api(conf)
+    entries = _entries(conf)
+    commands = _commands(entries)
+    cells, api, found = _api(conf, commands)
     rows += [Row("API database", finding) for finding in found]
-    results = _look_at_cells(conf, cells)
+    results = _look_at_cells(conf, cells, commands)
     names = labels(results)
     apart = versions_at_odds({name: one.outcome.schema for name, one in zip(names, results, strict=True)})
     rows += [Row("cells", apart)] if apart else []
@@ -62,13 +68,14 @@ def run_check(form: str) -> int:
         rows += [Row("Redis", finding) for finding in found]
         if not is_failed(found):
             workers = celery.store(conf).workers()
-        rows += [Row("schedule", finding) for finding in _schedule(conf, reachable=workers is not None)]
+        rows += [Row("schedule", finding) for finding in _schedule(conf, entries, reachable=workers is not None)]
     cell_rows = [_findings(result, workers) for result in results]
     code = Exit.FAILED if is_failed([row.finding for row in rows] + list(chain(*cell_rows))) else Exit.WELL
     if form == "json":
         rows += [Row(name, finding) for name, found in zip(names, cell_rows, strict=True) for finding in found]
-        put_json(_as_data(code, rows, results))
+        put_json(_as_data(code, rows, api, results))
     else:
+        rows += [Row("cells", finding) for finding in not_allowed_in(dict(zip(names, results, strict=True)))]
         rows += [row for n, name in enumerate(names) for row in _shown(name, cell_rows[n])]
         lines = ((row.where, row.finding.subject, row.finding.verdict, row.finding.detail) for row in rows)
         put(table(("Where", "What", "Verdict", "Detail"), lines))
@@ -85,25 +92,46 @@ def _configuration(conf: cfg.ConfigOpts) -> list[Finding]:
     return found
 
 
-def _api(conf: cfg.ConfigOpts) -> tuple[list[Cell], list[Finding]]:
-    """The cells, and what was found in the API database."""
+def _entries(conf: cfg.ConfigOpts) -> list[Entry] | Refused:
+    """What is scheduled, where there is a Redis; or why it would be refused."""
+    if not conf.celery.broker_url:
+        return []
+    try:
+        return reading.read(conf)
+    except Refused as refused:
+        return refused
+
+
+def _commands(entries: list[Entry] | Refused) -> tuple[str, ...]:
+    """The commands for which the grants must be enough."""
+    if isinstance(entries, Refused) or not entries:
+        return USUAL
+    return tuple(dict.fromkeys(entry.command.path for entry in entries))
+
+
+def _api(conf: cfg.ConfigOpts, commands: Sequence[str]) -> tuple[list[Cell], Findings, list[Finding]]:
+    """The cells, what was found in the API database, and that in words."""
     cells: list[Cell] = []
+    looks: list[Findings] = []
 
     def look() -> Sequence[Finding]:
         api = api_database(conf)
-        found = look_at_api(api).found
+        looks.append(look_at_api(api, commands))
         cells.extend(mapped_cells(conf, api))
         if not cells:
-            return [*found, Finding("cells", Verdict.FAILED, "no cell is mapped")]
-        return [*found, Finding("cells", Verdict.OK, f"{len(cells)} are mapped")]
+            return [*looks[0].found, Finding("cells", Verdict.FAILED, "no cell is mapped")]
+        return [*looks[0].found, Finding("cells", Verdict.OK, f"{len(cells)} are mapped")]
 
-    return cells, try_out("database", look)
+    found = try_out("database", look)
+    return cells, (looks or [Findings()])[0], found
 
 
-def _look_at_cells(conf: cfg.ConfigOpts, cells: Sequence[Cell]) -> list[CellResult[Findings]]:
+def _look_at_cells(
+    conf: cfg.ConfigOpts, cells: Sequence[Cell], commands: tuple[str, ...]
+) -> list[CellResult[Findings]]:
     """All at once: many that do not answer take no longer than one."""
     engine = InlineEngine(max(len(cells), 1), max(len(cells), 1))
-    return engine.run(LOOK, Params(seconds=STATEMENT), targets(conf, cells, None))
+    return engine.run(LOOK, Params(commands, Limits(seconds=STATEMENT)), targets(conf, cells, None))
 
 
 def _redis(conf: cfg.ConfigOpts) -> list[Finding]:
@@ -139,22 +167,17 @@ def _persistence(told: dict[str, Any]) -> Finding:
     return Finding("persistence", Verdict.OK, "appendonly")
 
 
-def _schedule(conf: cfg.ConfigOpts, *, reachable: bool) -> list[Finding]:
+def _schedule(conf: cfg.ConfigOpts, entries: list[Entry] | Refused, *, reachable: bool) -> list[Finding]:
     """The entries and the beats.
 
     :param reachable: whether Redis is
     """
-    try:
-        entries = reading.read(conf)
-    except Refused as refused:
-        return [Finding("entry", Verdict.FAILED, line) for line in refused.lines]
+    if isinstance(entries, Refused):
+        return [Finding("entry", Verdict.FAILED, line) for line in entries.lines]
     if not entries:
         return [Finding("entries", Verdict.WARNING, "nothing is scheduled: option enabled of section [schedule]")]
     now = datetime.now(UTC)
-    found = [
-        Finding("entry", Verdict.OK, f"{entry.name}: next at {entry.next(now):%Y-%m-%d %H:%M:%S %Z}")
-        for entry in entries
-    ]
+    found = [Finding("entry", Verdict.OK, f"{entry.name}: next at {entry.shown(entry.next(now))}") for entry in entries]
     if reachable:
         beats = reading.firings(conf).beats()
         missing = "none is running: start one with: cellkeeper beat"
@@ -192,15 +215,16 @@ def _shown(name: str, found: Sequence[Finding]) -> list[Row]:
     return [Row(name, one) for one in found if one.verdict is not Verdict.OK or one.subject == "backlog"]
 
 
-def _as_data(code: Exit, rows: Sequence[Row], results: Sequence[CellResult[Findings]]) -> dict[str, Any]:
+def _as_data(code: Exit, rows: Sequence[Row], api: Findings, results: Sequence[CellResult[Findings]]) -> dict[str, Any]:
     return {
         "exit_code": int(code),
         "findings": [{"where": row.where, "what": row.finding.subject} | _told(row.finding) for row in rows],
+        "api_database": _database_as_data(api),
         "cells": [
             {
                 "cell": result.cell.name,
                 "uuid": result.cell.uuid,
-                "schema": result.outcome.schema or None,
+                **_database_as_data(result.outcome),
                 "deleted_rows": result.outcome.backlog.rows,
                 "deleted_rows_by_table": result.outcome.backlog.tables,
                 "oldest": result.outcome.backlog.oldest,
@@ -208,6 +232,15 @@ def _as_data(code: Exit, rows: Sequence[Row], results: Sequence[CellResult[Findi
             }
             for result in results
         ],
+    }
+
+
+def _database_as_data(found: Findings) -> dict[str, Any]:
+    lacking = {command: lacks for command, lacks in found.lacking.items() if lacks}
+    return {
+        "schema": found.schema or None,
+        "schema_pending": found.pending if found.schema else None,
+        "lacking_grants": lacking if found.lacking else None,
     }
 
 

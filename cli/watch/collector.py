@@ -123,6 +123,7 @@ class Metrics(Collector):
     def __init__(self, conf: cfg.ConfigOpts, backlogs: Backlogs) -> None:
         self._conf = conf
         self._backlogs = backlogs
+        self._understand = reading.grammar()
 
     def describe(self) -> Iterable[Metric]:
         return ()
@@ -169,7 +170,7 @@ class Metrics(Collector):
         firings = reading.firings(self._conf)
         sheet.put("beats", len(firings.beats()))
         try:
-            entries = reading.read(self._conf)
+            entries = reading.read(self._conf, self._understand)
         except Refused:
             sheet.put("schedule_up", 0)
             return

@@ -1,7 +1,7 @@
 """Bringing a database to a revision of its schema, from wherever it stands."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -27,6 +27,10 @@ ONE_STATEMENT: Final = 7 * 24 * 3600.0  # seconds: the index of a large table ta
 
 class Refused(DatabaseProblem):
     """What was asked for cannot be done; the text says what can."""
+
+
+class OtherSchema(Refused):
+    """The database has the schema that is not meant."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,34 @@ class Upgraded:
 
     before: str | None
     after: str
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a database stands.
+
+    :ivar version: as its version table says, with the name of that table; empty: it has none
+    :ivar pending: the revisions that ``upgrade`` would go through, in order
+    :ivar refusal: why there is no way on from here, or None
+    """
+
+    version: str
+    pending: Sequence[str] = ()
+    refusal: Refused | None = None
+
+
+def standing(connection: Connection, database: Database, schema: Schema = MAIN) -> Standing:
+    """See where a database stands, and change nothing.
+
+    :raises UnsuitableSchema: its version table has several rows
+    """
+    current = _recorded(connection, database)
+    legacy = _legacy_version(connection) if current is None else None
+    version = f"{VERSION_TABLE} {current}" if current else f"{LEGACY_TABLE} {legacy}" if legacy is not None else ""
+    try:
+        return Standing(version, _pending(database, schema, current, legacy, None))
+    except Refused as refusal:
+        return Standing(version, refusal=refusal)
 
 
 def version(database: Database) -> str | None:
@@ -165,7 +197,7 @@ def _pending(
     """
     revisions = schema.revisions
     if current is not None and any(current in other.revisions for other in (MAIN, API) if other != schema):
-        raise Refused(
+        raise OtherSchema(
             f"{database} is of the other schema: see whether connection in section [database] names a cell's database, "
             "and connection in section [api_database] the API database"
         )

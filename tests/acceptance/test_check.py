@@ -101,15 +101,19 @@ def test_the_sample_cloud_on_sqlite(untouched_sample: Path) -> None:
             {"OS_API_DATABASE__CONNECTION": "mysql+pymysql://nova:nova-secret@127.0.0.1:1/nova_api"},
             "API database", "database", "cannot connect",
         ),
+        ({"OS_API_DATABASE__CONNECTION": "{wrong}"}, "API database", "database", "Access denied for user 'nova'"),
         ({"OS_CELERY__BROKER_URL": "redis://127.0.0.1:1/0"}, "Redis", "Redis", "Connection refused"),
         ({"OS_SCHEDULE__ENABLED": "mine"}, "schedule", "entry", "mine: it has no cron"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named(site: Site, env: dict[str, str], where: str, what: str, said: str) -> None:
     site.live()
-    ended = site.check("-f json", **env)
+    wrong = site.cloud.url(site.cloud.api).replace(MariaDB.PASSWORD, "wrong-secret")
+    ended = site.check("-f json", **{name: value.format(wrong=wrong) for name, value in env.items()})
     assert (ended.code, ended.err) == (1, "")
+    assert "wrong-secret" not in ended.out
     assert list(problems(ended)) == [(where, what)]
+    assert (ended.document["api_database"]["lacking_grants"] is None) == (where == "API database")
     assert said in problems(ended)[where, what]
 
 
@@ -146,8 +150,126 @@ def test_cells_that_are_not_as_they_should_be(realcloud: RealCloud, tmp_path: Pa
     assert {where for where, _ in found} == {"cell0", "cell1", "cell2", "cell3"}
     assert "Unknown database" in found["cell0", "database"]
     assert "no table to archive: is it a cell's database?" in found["cell1", "shadow tables"]
-    assert found["cell2", "grants"].startswith("missing: INSERT (INSERT command denied to user 'reader'")
+    assert "is of the other schema" in found["cell1", "schema"]
+    assert found["cell2", "grants"].startswith(
+        "missing: DELETE on instances, INSERT on shadow_instances, DELETE on shadow_instances. The server says: DELETE "
+        "command denied to user 'reader'"
+    )
     assert "shadow_instances lacks the columns locked_by" in found["cell3", "shadow tables"]
+
+
+def archiver(cloud: RealCloud, *cells: str) -> None:
+    """Give these cells a user who may archive and purge, and nothing else."""
+    cloud.server.execute(f"CREATE USER IF NOT EXISTS archiver@'%' IDENTIFIED BY '{MariaDB.PASSWORD}'")
+    for cell in cells:
+        cloud.server.execute(f"GRANT SELECT, INSERT, DELETE ON `nova_{cell}`.* TO archiver@'%'")
+        move(cloud, cell, cloud.server.url(f"nova_{cell}", user="archiver"))
+
+
+def test_grants_for_archiving_alone_are_enough_and_the_rest_is_told(realcloud: RealCloud, tmp_path: Path) -> None:
+    archiver(realcloud, "cell1", "cell3")
+    ended = call("check -f json", config=realcloud.config(tmp_path))
+    assert (ended.code, problems(ended)) == (0, {})
+    cells = {cell["cell"]: cell["lacking_grants"] for cell in ended.document["cells"]}
+    assert cells["cell0"] == {}
+    assert (
+        cells["cell1"]
+        == cells["cell3"]
+        == {
+            "db online_data_migrations": ["UPDATE on instances"],
+            "cell_v2 discover_hosts": ["UPDATE on compute_nodes"],
+            "libvirt record_machine_types": ["UPDATE on instances", "UPDATE on instance_system_metadata"],
+        }
+    )
+    table = call("check", config=realcloud.config(tmp_path)).out
+    short = "not for db online_data_migrations, cell_v2 discover_hosts, libvirt record_machine_types"
+    assert f"| {short}: cell1, cell3 " in table
+    found = [one["detail"] for one in ended.document["findings"] if (one["where"], one["what"]) == ("cell1", "grants")]
+    assert found == [f"enough for db archive_deleted_rows, db purge; {short}"]
+    archiver(realcloud, *realcloud.uuids)
+    assert f"| {short}: all cells " in call("check", config=realcloud.config(tmp_path)).out
+
+
+def test_a_server_that_is_read_only_tells_nothing_of_grants(realcloud: RealCloud, tmp_path: Path) -> None:
+    archiver(realcloud, "cell1")
+    realcloud.server.execute("SET GLOBAL read_only = 1")
+    try:
+        found = problems(call("check -f json", config=realcloud.config(tmp_path)))
+    finally:
+        realcloud.server.execute("SET GLOBAL read_only = 0")
+    assert {what for _, what in found} == {"writable"}
+    assert len(found) == 5
+
+
+def test_grants_must_be_enough_for_what_is_scheduled(realcloud: RealCloud, broker: Redis, tmp_path: Path) -> None:
+    """A schedule that does not archive asks for no grants of the archive, nor for shadow tables."""
+    config = realcloud.config(tmp_path)
+    schedule = "[schedule]\nenabled = hosts\n[schedule_hosts]\ncron = * * * * *\ncommand = cell_v2 discover_hosts\n"
+    config.write_text(f"{config.read_text()}[celery]\nbroker_url = {broker.url()}\n{schedule}")
+    archiver(realcloud, "cell1")
+    realcloud.server.execute(f"CREATE USER discoverer@'%' IDENTIFIED BY '{MariaDB.PASSWORD}'")
+    realcloud.server.execute(f"GRANT SELECT ON {realcloud.cell2}.services TO discoverer@'%'")
+    realcloud.server.execute(f"GRANT SELECT, UPDATE ON {realcloud.cell2}.compute_nodes TO discoverer@'%'")
+    move(realcloud, "cell2", realcloud.server.url(realcloud.cell2, user="discoverer"))
+    ended = call("check -f json", config=config)
+    found = problems(ended)
+    assert {where for where, what in found if what != "workers"} == {"schedule", "cell1"}
+    assert found["cell1", "grants"].startswith(
+        "missing: UPDATE on compute_nodes. The server says: UPDATE command denied to user 'archiver'"
+    )
+    verdict, detail = schemas(ended)["cell2"]
+    assert verdict == "warning"
+    assert detail.startswith("its version cannot be read, SELECT on alembic_version is enough for that: SELECT command")
+
+
+def schemas(ended: Ended) -> dict[str, tuple[str, str]]:
+    """Verdict and detail of the schemas, by where."""
+    found = ended.document["findings"]
+    return {one["where"]: (one["verdict"], one["detail"]) for one in found if one["what"] == "schema"}
+
+
+def test_a_schema_that_an_upgrade_would_bring_on_is_pointed_out(realcloud: RealCloud, tmp_path: Path) -> None:
+    version = "UPDATE alembic_version SET version_num = '{}'"
+    realcloud.rows(realcloud.api, version.format("b30f573d3377"))
+    realcloud.rows(realcloud.cell1, version.format("13863f4e1612"))
+    realcloud.rows(realcloud.cell2, version.format("ab450ba04102"))
+    realcloud.rows(realcloud.cell3, version.format("0123456789ab"))
+    ended = call("check -f json", config=realcloud.config(tmp_path))
+    found = schemas(ended)
+    assert (ended.code, problems(ended)) == (0, {})
+    assert found["API database"] == (
+        "warning",
+        "alembic_version b30f573d3377 is behind cdeec0c85668 by 1: "
+        "if Nova has been upgraded, cellkeeper api_db sync is due",
+    )
+    assert found["cell1"] == (
+        "warning",
+        "alembic_version 13863f4e1612 is behind 2903cd72dc14 by 2: "
+        "if Nova has been upgraded, cellkeeper db sync --all-cells is due",
+    )
+    assert found["cell0"] == ("ok", "alembic_version 2903cd72dc14")
+    assert found["cell2"] == ("ok", "alembic_version ab450ba04102")
+    assert found["cell3"][0] == "warning"
+    assert "revision 0123456789ab, which this version of cellkeeper does not know" in found["cell3"][1]
+    pending = {cell["cell"]: cell["schema_pending"] for cell in ended.document["cells"]}
+    assert pending == {"cell0": [], "cell1": ["d60bddf7a903", "2903cd72dc14"], "cell2": [], "cell3": []}
+
+
+def test_a_schema_from_before_alembic_and_one_without_a_version(realcloud: RealCloud, tmp_path: Path) -> None:
+    for cell, number in {realcloud.cell1: 402, realcloud.cell2: 391}.items():
+        realcloud.rows(cell, "DROP TABLE alembic_version")
+        realcloud.rows(cell, "CREATE TABLE migrate_version (version INT)")
+        realcloud.rows(cell, f"INSERT INTO migrate_version VALUES ({number})")
+    realcloud.rows(realcloud.cell3, "DELETE FROM alembic_version")
+    realcloud.rows(realcloud.cell0, "INSERT INTO alembic_version VALUES ('13863f4e1612')")
+    ended = call("check -f json", config=realcloud.config(tmp_path))
+    found = schemas(ended)
+    assert (ended.code, problems(ended)) == (0, {})
+    assert {verdict for where, (verdict, _) in found.items() if where != "API database"} == {"warning"}
+    assert "has the rows 13863f4e1612, 2903cd72dc14: leave the latest of them alone" in found["cell0"][1]
+    assert found["cell1"][1].startswith("migrate_version 402 is behind 2903cd72dc14 by ")
+    assert "version 391 of sqlalchemy-migrate" in found["cell2"][1]
+    assert found["cell3"][1] == "the database names no version: was it made by db sync?"
 
 
 def test_cells_of_different_schemas_are_pointed_out(realcloud: RealCloud, tmp_path: Path) -> None:

@@ -2,12 +2,13 @@
 
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from tests.acceptance.program import Ended, call
+from tests.acceptance.program import PROGRAM, Ended, call, environment
 from tests.realcloud import RealCloud
 from tests.services import MariaDB
 
@@ -106,6 +107,7 @@ def test_a_logging_configuration_is_obeyed(config: Path, tmp_path: Path) -> None
 
 WRONG: Final = {
     "wrong type": ("[cellkeeper]\nconcurrency = many\n", "concurrency"),
+    "no Redis": (f"[celery]\nbroker_url = amqp://nova:{MariaDB.PASSWORD}@mq:5672/\n", "option broker_url from /"),
     "no such reference": ("[database]\nconnection = $nope\n", "nope"),
     "no section": ("connection = x\n", "nova.conf:1"),
     "half a section": ("[database\n", "nova.conf:1"),
@@ -121,6 +123,7 @@ def test_a_wrong_configuration_is_one_line_and_255(config: Path, case: str) -> N
     assert (ended.code, ended.out) == (255, "")
     assert ended.line.startswith("The configuration cannot be used: ")
     assert named in ended.line
+    assert MariaDB.PASSWORD not in ended.line
 
 
 @pytest.mark.parametrize(
@@ -169,3 +172,15 @@ def test_only_debug_shows_where_an_error_comes_from(config: Path, line: str, tra
     assert ended.err.startswith("The configuration cannot be used: ")
     assert ("Traceback (most recent call last)" in ended.err) is traceback
     assert traceback or ended.line
+
+
+def test_a_user_without_a_name_is_known_by_the_number(config: Path, tmp_path: Path) -> None:
+    """As in a container that is run under any number."""
+    log = tmp_path / "audit.log"
+    nameless = environment(dict.fromkeys(("USER", "LOGNAME", "LNAME", "USERNAME"), ""))
+    words = [str(PROGRAM), "--config-file", str(config), "--log-file", str(log), *NOTHING.split()]
+    ended = subprocess.run(
+        ["unshare", "--user", "--map-user=54321", *words], env=nameless, capture_output=True, text=True, check=False
+    )
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "db.archive_deleted_rows by 54321 in " in log.read_text()

@@ -65,6 +65,7 @@ def test_as_a_file_for_node_exporter(config: Path, tmp_path: Path) -> None:
 
 def test_over_http_until_a_signal(with_broker: Path) -> None:
     port = free_port()
+    with_broker.write_text(f"{with_broker.read_text()}[schedule]\nenabled = nightly_archive\n")
 
     def ask() -> Samples:
         with suppress(URLError, ConnectionError), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
@@ -73,7 +74,9 @@ def test_over_http_until_a_signal(with_broker: Path) -> None:
 
     with Running(f"metrics --listen 127.0.0.1:{port}", config=with_broker) as running:
         until(lambda: ("cell_up", "cell3") in ask())
-        assert ask()["store_up",] == 1
+        found = ask()
+        assert (found["store_up",], found["schedule_up",]) == (1, 1)
+        assert found["schedule_next_timestamp_seconds", "nightly_archive"] > 1.7e9
         running.process.terminate()
         assert running.end().code == 0
 

@@ -63,14 +63,15 @@ def test_no_secret_is_in_a_command_line(known: dict[str, Any], env_file: Path) -
     assert not [secret for secret in secrets for text in shown if secret in text]
 
 
-def test_only_flower_is_published_and_on_this_host_alone(known: dict[str, Any]) -> None:
+def test_only_what_is_looked_at_is_published_and_on_this_host_alone(known: dict[str, Any]) -> None:
     assert {name: service["ports"] for name, service in known.items() if "ports" in service} == {
-        "flower": ["127.0.0.1:5555:5555"]
+        "flower": ["127.0.0.1:5555:5555"],
+        "metrics": ["127.0.0.1:9180:9180"],
     }
 
 
 def test_every_service_has_limits_a_health_check_and_comes_back(known: dict[str, Any]) -> None:
-    assert set(known) == {"mariadb", "redis", "worker", "worker-cell1", "beat", "flower"}
+    assert set(known) == {"mariadb", "redis", "worker", "worker-cell1", "beat", "flower", "metrics"}
     for service in known.values():
         assert set(service["deploy"]["resources"]["limits"]) == {"cpus", "memory", "pids"}
         assert service["healthcheck"]["test"]

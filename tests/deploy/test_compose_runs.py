@@ -17,7 +17,7 @@ from tests.services import MariaDB
 DATABASES: Final = ROOT / "deploy" / "compose" / "databases.sh"
 ARCHIVE: Final = "db archive_deleted_rows --all-cells --until-complete"
 TWO_CELLS: Final = "SET foreign_key_checks = 0; DELETE FROM cell_mappings WHERE name NOT IN ('cell0', 'cell1')"
-IN_TURN: Final = ("redis", "worker", "worker-cell1", "beat", "flower")
+IN_TURN: Final = ("redis", "worker", "worker-cell1", "beat", "flower", "metrics")
 
 
 class Image(MariaDB):

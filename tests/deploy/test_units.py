@@ -23,6 +23,7 @@ ALL: Final = (
     "cellkeeper-worker@cell1.service",
     "cellkeeper-beat.service",
     "cellkeeper-flower.service",
+    "cellkeeper-metrics.service",
 )
 
 

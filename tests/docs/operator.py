@@ -42,7 +42,7 @@ password = tulip-secret
 [schedule]
 enabled = nightly_archive, weekly_purge
 """
-PLACEHOLDER: Final = re.compile(r"(?<![\w$%{:/-])[A-Z][A-Z0-9_]*(?![\w=}])")
+PLACEHOLDER: Final = re.compile(r"(?<![\w$%{:/-])(?:HH:MM|[A-Z][A-Z0-9_]*)(?![\w=}])")
 DEMO: Final = "demo-cloud"
 HOST_DOWN: Final = "cmp-c1-01"
 HOST_UP: Final = "cmp-c1-02"
@@ -73,7 +73,7 @@ class Operator:
         self.config.parent.mkdir(parents=True)
         self.config.write_text(conf)
         (home / "node_exporter" / "textfile").mkdir(parents=True)
-        self.placeholders: dict[str, Callable[[], str]] = {"N": lambda: "20"}
+        self.placeholders: dict[str, Callable[[], str]] = {"N": lambda: "20", "HH:MM": lambda: "06:00"}
 
     def run(self, shown: Printed) -> str | None:
         """Run a command to its end, or, of one that serves, until it can be asked to end; what went wrong."""

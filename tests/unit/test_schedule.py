@@ -9,7 +9,7 @@ import pytest
 from oslo_config import cfg
 
 from cli.main import cellkeeper
-from cli.schedule.reading import understand
+from cli.schedule.reading import grammar
 from novadb import settings
 from schedules import entries, options
 from schedules.entries import Entry, Refused
@@ -41,7 +41,7 @@ def read(tmp_path: Path, **commands: str) -> list[Entry]:
 def read_text(tmp_path: Path, text: str) -> list[Entry]:
     path = tmp_path / "cellkeeper.conf"
     path.write_text(text + "\n")
-    return entries.read(settings.load([f"--config-file={path}"], celery.register, options.register), understand)
+    return entries.read(settings.load([f"--config-file={path}"], celery.register, options.register), grammar())
 
 
 def refusal(tmp_path: Path, **commands: str) -> list[str]:

@@ -14,18 +14,19 @@ import pytest
 
 from tests.acceptance.program import PROGRAM, environment, until
 from tests.inventory import Inventory
-from tests.workers.fleet import PATIENCE, Site, hooked
+from tests.workers.fleet import PATIENCE, Site, Worker, hooked
 
 ARCHIVE: Final = "db archive_deleted_rows --all-cells --until-complete"
 EVERY: Final = 20  # seconds between two firings: a loaded machine needs some for a start
 FIRINGS: Final = 4
 # Shorter than a start may take: another beat then starts the same firing again.
 IMPATIENT: Final = PATIENCE | {"schedules.beat.LEASE": 2.0, "schedules.beat.RETRY": 0.5, "schedules.beat.WAKE": 0.5}
+SELDOM: Final = 30  # seconds, where one beat after the other is started between two firings
 SCHEDULE: Final = f"""
 [schedule]
 enabled = often
 [schedule_often]
-cron = */{EVERY} * * * * *
+cron = */{{every}} * * * * *
 command = {ARCHIVE}
 """
 
@@ -64,7 +65,15 @@ class BeatProcess:
 @pytest.fixture
 def scheduled(site: Site) -> Iterator[Site]:
     """The cloud with a schedule of seconds."""
-    site.config.write_text(site.config.read_text() + SCHEDULE)
+    site.config.write_text(site.config.read_text() + SCHEDULE.format(every=EVERY))
+    yield site
+    site.end_all()
+
+
+@pytest.fixture
+def seldom(site: Site) -> Iterator[Site]:
+    """The cloud with a schedule of half minutes."""
+    site.config.write_text(site.config.read_text() + SCHEDULE.format(every=SELDOM))
     yield site
     site.end_all()
 
@@ -78,6 +87,18 @@ def firing(site: Site) -> dict[str, str]:
 def nominal_times(site: Site) -> list[datetime]:
     """When the runs that the schedule started were due, in order."""
     return sorted(datetime.strptime(run, "often-%Y%m%dT%H%M%S%z") for run in site.store.recent())
+
+
+def check_each_is_one_run(site: Site, worker: Worker, every: int) -> None:
+    """No firing was left out, each has one run, which was finished once, and the first one moved all there is."""
+    times = nominal_times(site)
+    for run in site.store.recent():
+        site.until_ended(run)
+    assert {later - sooner for sooner, later in pairwise(times)} == {timedelta(seconds=every)}
+    until(lambda: len(site.audits(worker)) >= len(times))
+    audits = sorted(site.audits(worker))
+    assert [run for run, _ in audits] == sorted(site.store.recent())
+    assert [code for _, code in audits] == [1] + [0] * (len(times) - 1)
 
 
 def test_each_firing_is_one_run_with_two_beats_of_which_one_is_killed(scheduled: Site) -> None:
@@ -96,14 +117,32 @@ def test_each_firing_is_one_run_with_two_beats_of_which_one_is_killed(scheduled:
             until(lambda number=number: len(site.store.recent()) >= number)  # type: ignore[misc]
         for beat in beats:
             beat.kill()
-        for run in site.store.recent():
-            site.until_ended(run)
-        times = nominal_times(site)
-        steps = {later - sooner for sooner, later in pairwise(times)}
-        assert steps == {timedelta(seconds=EVERY)}
-        until(lambda: len(site.audits(worker)) >= len(times))
-        assert sorted(run for run, _ in site.audits(worker)) == sorted(site.store.recent())
-    assert sorted(code for _, code in site.audits(worker)) == [0] * (len(times) - 1) + [1]
+        check_each_is_one_run(site, worker, EVERY)
+    before.check_complete()
+
+
+def test_each_firing_is_one_run_with_a_beat_that_is_killed_and_started_again(seldom: Site) -> None:
+    """It is killed while a run cannot be started; then a firing comes while there is no beat at all."""
+    site = seldom
+    before = Inventory(site.cloud)
+    with site.worker() as worker:
+        worker.serve()
+        with BeatProcess(site, "first") as beat:
+            until(lambda: len(site.store.recent()) >= 1)
+            site.until_ended(site.store.recent()[0])
+            site.cloud.server.pause()
+            until(lambda: "often: not started yet, trying again" in beat.log)
+        assert firing(site)["state"] == "due"
+        assert len(site.store.recent()) == 1
+        site.cloud.server.revive()
+        with BeatProcess(site, "second"):
+            until(lambda: len(site.store.recent()) >= 2 and firing(site)["state"] == "started")
+        missed = int(firing(site)["nominal"]) + SELDOM
+        until(lambda: datetime.now(UTC).timestamp() > missed)
+        assert len(site.store.recent()) == 2
+        with BeatProcess(site, "third"):
+            until(lambda: len(site.store.recent()) >= FIRINGS)
+        check_each_is_one_run(site, worker, SELDOM)
     before.check_complete()
 
 

@@ -82,12 +82,14 @@ def test_no_page_holds_a_secret(page: FlowerPage, shared_site: Site) -> None:
 
 def test_it_ends_on_sigterm_as_one_that_was_asked_to(shared_site: Site) -> None:
     with FlowerPage(shared_site.config) as page:
+        assert f"Flower serves {page.address}/, log in as {web.USER}\n" in page.log
         page.process.send_signal(signal.SIGTERM)
         assert page.process.wait(web.PATIENCE) == 0
 
 
 def test_a_path_of_a_proxy_closes_the_numbers_as_well(shared_site: Site) -> None:
     with FlowerPage(shared_site.config, prefix="/flower", env={"OS_FLOWER__URL_PREFIX": "/flower/"}) as page:
+        assert f"Flower serves {page.address}, log in as {web.USER}\n" in page.log
         assert page.status("/metrics") == 401
         assert page.status("/metrics", f"{web.USER}:{web.PASSWORD}") == 200
 
@@ -95,6 +97,7 @@ def test_a_path_of_a_proxy_closes_the_numbers_as_well(shared_site: Site) -> None
 def test_without_a_password_everybody_looks_if_told_so(shared_site: Site) -> None:
     with FlowerPage(shared_site.config, "--no-password") as page:
         assert page.status("/tasks") == page.status("/metrics") == 200
+        assert f"Flower serves {page.address}/, without a password\n" in page.log
 
 
 @pytest.mark.parametrize(
