@@ -10,6 +10,7 @@ from socket import create_server
 import pytest
 
 from tests.acceptance.program import call, until
+from tests.realcloud import RealCloud
 from tests.services import HOST, MariaDB, Redis
 from tests.workers import web
 from tests.workers.fleet import CELLS, Site, Worker
@@ -18,6 +19,12 @@ from tests.workers.web import FlowerPage
 
 ARCHIVE = "db archive_deleted_rows --all-cells --until-complete --max_rows 200"
 TASK = re.compile(r'"uuid": "([-0-9a-f]{36})"')
+
+
+@pytest.fixture(scope="module")
+def shared_site(loaded_realcloud: RealCloud, broker: Redis, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """Every slice is over after its first step: each cell has several, however quick it is."""
+    return Site(loaded_realcloud, broker, tmp_path_factory.mktemp("site"), slice_seconds=0)
 
 
 @pytest.fixture(scope="module")
