@@ -327,6 +327,11 @@ class Redis(Service):
                 lines = replies.read().decode().splitlines()
         return lines[len(login) : -1]
 
+    def lose(self) -> None:
+        """Remove all its data, while it is down."""
+        assert not self.running
+        shutil.rmtree(self.folder / "appendonlydir")
+
     def url(self, database: int = 0) -> str:
         """The URL of one of its numbered databases."""
         login = f":{quote(self.password, safe='')}@" if self.password else ""

@@ -137,9 +137,9 @@ def environment(more: Mapping[str, str]) -> dict[str, str]:
     return kept | {"HOME": "/dev/null", "TZ": "UTC0", "COLUMNS": "80"} | dict(more)
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for something that the program must do soon."""
-    deadline = time.monotonic() + PATIENCE
+def until(condition: Callable[[], bool], patience: float = PATIENCE) -> None:
+    """Wait for something that the program must do soon, or within so many seconds."""
+    deadline = time.monotonic() + patience
     while not condition():
         assert time.monotonic() < deadline, "it does not happen"
         time.sleep(0.02)

@@ -27,6 +27,7 @@ PATIENCE: Final = {
     "runs.conductor.GRACE": 4.0,
     "workers.engine.LOOK_AFTER": 0.5,
     "workers.engine.AWAY": 10.0,
+    "workers.engine.HOLD": 4.0,
     "workers.heartbeat.INTERVAL": 0.5,
     "workers.heartbeat.LIFE": 3.0,
 }
@@ -38,6 +39,39 @@ AUDIT: Final = re.compile(r"run ([\w.-]+): [\w.]+ by .* exit code (\d+)$", re.MU
 def hooked(**more: str) -> dict[str, str]:
     """Variables with which a program is less patient."""
     return {"PYTHONPATH": str(HOOK), "CELLKEEPER_TEST_PATIENCE": json.dumps(PATIENCE), **more}
+
+
+class Tickets:
+    """Deaths that are ordered: each ends one process at a moment of the store's, as ``hook`` names it.
+
+    :ivar env: variables of a worker whose children die of them
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.env = {"CELLKEEPER_TEST_TICKETS": str(folder)}
+
+    @property
+    def of_command(self) -> dict[str, str]:
+        """Variables of a command that dies of them."""
+        return self.env | {"CELLKEEPER_TEST_MORTAL": "command"}
+
+    def order(self, moment: str, deaths: int = 1, cell: str = "") -> None:
+        """Let so many processes die at a moment.
+
+        :param cell: the uuid of the cell that it is about; empty: any
+        """
+        for number in range(deaths):
+            (self._folder / f"{moment} {number} {cell}").write_text(cell)
+
+    def forget(self, ticket: str) -> None:
+        """Let nobody die of it any more."""
+        (self._folder / ticket).unlink()
+
+    @property
+    def left(self) -> list[str]:
+        """The deaths that nobody has died."""
+        return [ticket.name for ticket in self._folder.iterdir()]
 
 
 @contextmanager
@@ -156,9 +190,12 @@ class Site:
         """Start a worker."""
         return Worker(self.config, *words, name=name, env=env)
 
-    def start(self, line: str) -> Running:
-        """Start a command."""
-        return Running(f"--log-file {self._log} {line}", config=self.config, env=hooked())
+    def start(self, line: str, env: Mapping[str, str] | None = None) -> Running:
+        """Start a command.
+
+        :param env: variables besides those that make it less patient
+        """
+        return Running(f"--log-file {self._log} {line}", config=self.config, env=hooked(**env or {}))
 
     def call(self, line: str) -> Ended:
         """Run a command to its end."""
@@ -166,8 +203,13 @@ class Site:
 
     def audits(self, *workers: Worker) -> list[tuple[str, int]]:
         """The runs that these workers and all commands finished, with their exit codes."""
-        logs = [worker.log for worker in workers] + ([self._log.read_text()] if self._log.exists() else [])
+        logs = [*(worker.log for worker in workers), self.log]
         return [(run, int(code)) for log in logs for run, code in AUDIT.findall(log)]
+
+    @property
+    def log(self) -> str:
+        """All that the commands have written to their log."""
+        return self._log.read_text() if self._log.exists() else ""
 
     def begun(self, running: Running) -> str:
         """The id of a run that a command starts, as soon as it is there."""

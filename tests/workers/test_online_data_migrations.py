@@ -1,7 +1,6 @@
 """Online data migrations by workers: what the stock tool left of the same rows, also when their processes die."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Final
 
 import pytest
@@ -9,16 +8,16 @@ import pytest
 from tests.realcloud import RealCloud
 from tests.services import Redis
 from tests.unmigrated import look, put_back, recorded
-from tests.workers.fleet import Site, Worker
+from tests.workers.fleet import Site, Tickets, Worker
 
 MIGRATE: Final = "db online_data_migrations --all-cells"
 DEATHS: Final = 2
 
 
 @pytest.fixture(scope="module")
-def tickets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Each file in it ends a child of the worker right after it has published a continuation."""
-    return tmp_path_factory.mktemp("tickets")
+def tickets(tmp_path_factory: pytest.TempPathFactory) -> Tickets:
+    """Deaths of the worker's children."""
+    return Tickets(tmp_path_factory.mktemp("tickets"))
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +27,10 @@ def shared_site(loaded_realcloud: RealCloud, broker: Redis, tmp_path_factory: py
 
 
 @pytest.fixture(scope="module")
-def worker(shared_site: Site, tickets: Path) -> Iterator[Worker]:
+def worker(shared_site: Site, tickets: Tickets) -> Iterator[Worker]:
     """A worker that survives; its children do not."""
     shared_site.cloud.restore()
-    with shared_site.worker(name="survivor", env={"CELLKEEPER_TEST_TICKETS": str(tickets)}) as worker:
+    with shared_site.worker(name="survivor", env=tickets.env) as worker:
         yield worker.serve()
 
 
@@ -43,12 +42,11 @@ def site(shared_site: Site, worker: Worker, realcloud: RealCloud) -> Site:
 
 
 @pytest.mark.parametrize("deaths", [0, DEATHS])
-def test_workers_leave_what_the_stock_tool_leaves(site: Site, tickets: Path, deaths: int) -> None:
-    for number in range(deaths):
-        (tickets / str(number)).touch()
+def test_workers_leave_what_the_stock_tool_leaves(site: Site, tickets: Tickets, deaths: int) -> None:
+    tickets.order("after publish", deaths)
     ended = site.call(f"{MIGRATE} -f json")
     assert (ended.code, ended.err) == (0, "")
-    assert not list(tickets.iterdir()), "nobody died"
+    assert tickets.left == [], "nobody died"
     assert look(site.cloud) == recorded()
     again = site.call(f"{MIGRATE} --max-count 5 -f json")
     assert (again.code, again.err) == (0, "")
