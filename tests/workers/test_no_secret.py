@@ -4,20 +4,45 @@ import re
 import socket
 import threading
 from base64 import b64decode
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
 import pytest
 from redis import Redis as Client
 
-from tests.realcloud import RealCloud
-from tests.services import HOST, MariaDB, Redis
+from tests.acceptance.program import Ended
+from tests.placement import Placement
+from tests.realcloud import RealCloud, load
+from tests.relay import Relay
+from tests.services import HOST, MariaDB, Redis, free_port
 from tests.workers.conftest import PASSWORD
 from tests.workers.fleet import Site
 
-ARCHIVE = "db archive_deleted_rows --all-cells --until-complete"
-OLD_PASSWORD = "nova-secret-of-old"
+ARCHIVE: Final = "db archive_deleted_rows --all-cells --until-complete"
+HEAL: Final = "placement heal_allocations"
+OLD_PASSWORD: Final = "nova-secret-of-old"
+TOKEN, PLACEMENT_PASSWORD, NEUTRON_PASSWORD = "placement-token", "placement-secret", "neutron-secret"
+SECRETS: Final = (MariaDB.PASSWORD, OLD_PASSWORD, PASSWORD, TOKEN, PLACEMENT_PASSWORD, NEUTRON_PASSWORD)
+DATABASE: Final = "placement_of_secrets"
+
+BY_TOKEN: Final = f"""\
+[placement]
+auth_type = admin_token
+token = admin:{TOKEN}
+endpoint = {{url}}
+"""
+BY_PASSWORD: Final = """\
+[{section}]
+auth_type = password
+auth_url = {url}/v3
+username = nova
+password = {password}
+user_domain_name = Default
+project_name = service
+project_domain_name = Default
+"""
 
 
 class Monitor:
@@ -81,39 +106,100 @@ def dump(site: Site) -> str:
 
 
 @pytest.fixture(scope="module")
-def seen(shared_site: Site, loaded_realcloud: RealCloud) -> dict[str, str]:
-    """All that can be seen while some runs go on, by where it was seen."""
-    site, cloud = shared_site, loaded_realcloud
+def placement(mariadb: MariaDB) -> Iterator[Placement]:
+    """The Placement of the real cloud: some instances lack allocations."""
+    load(mariadb, DATABASE, "placement.sql.gz")
+    with Placement(mariadb, DATABASE) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def keystone() -> Iterator[Relay]:
+    """A Keystone that takes no password."""
+    with Relay(free_port()) as relay:
+        here = {"id": "v3.14", "status": "stable", "links": [{"rel": "self", "href": f"{relay.url}/v3"}]}
+        relay.fail("GET", "/v3", status=200, body={"version": here})
+        relay.fail("POST", "/v3/auth/tokens", status=401, body={"error": {"code": 401, "message": "refused"}})
+        yield relay
+
+
+class Eye:
+    """Sees what anybody could while commands run."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+        self._monitor = Monitor(site.broker)
+        self._bare = f"[DEFAULT]\ndebug = true\n{site.config.read_text()}"
+        self._stored: list[str] = []
+        self._named: list[str] = []
+        self._logs: list[str] = []
+        self._told: list[str] = []
+
+    def watch(self, name: str, services: str, *lines: str) -> list[Ended]:
+        """Run some commands by a worker of its own, whose nova.conf says how to reach services."""
+        self._site.config.write_text(self._bare + services)
+        with self._site.worker(name=name) as worker:
+            worker.serve()
+            ended = [self._run(line, worker.process.pid) for line in lines]
+            self._logs.append(worker.log)
+        return ended
+
+    def _run(self, line: str, session: int) -> Ended:
+        with self._site.start(line) as running:
+            while running.process.poll() is None:
+                self._stored.append(dump(self._site))
+                self._named.append(titles(session) + Path(f"/proc/{running.process.pid}/cmdline").read_text())
+            ended = running.end()
+        self._stored.append(dump(self._site))
+        self._told.append(ended.out + ended.err)
+        return ended
+
+    def close(self) -> dict[str, str]:
+        """Stop; returns all that was seen, by where it was seen."""
+        return {
+            "store": readable("\n".join(self._stored)),
+            "titles": "\n".join(self._named),
+            "log": readable("\n".join(self._logs)),
+            "traffic": readable(self._monitor.end()),
+            "commands": "\n".join(self._told) + self._site.log,
+        }
+
+
+@pytest.fixture(scope="module")
+def seen(shared_site: Site, loaded_realcloud: RealCloud, placement: Placement, keystone: Relay) -> dict[str, str]:
+    """All that can be seen while some runs go on, by where it was seen.
+
+    One cell has a wrong password, another no database; each secret is used.
+    """
+    cloud = loaded_realcloud
     cloud.restore()
     wrong, unknown = cloud.server.url(cloud.cell2, password=OLD_PASSWORD), cloud.server.url("nova_cell9")
     for name, url in (("cell2", wrong), ("cell3", unknown)):
         cloud.rows(cloud.api, f"UPDATE cell_mappings SET database_connection = '{url}' WHERE name = '{name}'")
-    monitor, stored, named = Monitor(site.broker), [], []
-    site.config.write_text(site.config.read_text().replace("[database]", "[DEFAULT]\ndebug = true\n[database]"))
-    with site.worker() as worker:
-        worker.serve()
-        for line, code in ((f"{ARCHIVE} --max_rows 100 --purge", 255), ("db purge --all --all-cells", 255)):
-            with site.start(line) as running:
-                while running.process.poll() is None:
-                    stored.append(dump(site))
-                    named.append(titles(worker.process.pid))
-                assert running.end().code == code
-        stored.append(dump(site))
-        log = worker.log
-    return {
-        "store": readable("\n".join(stored)),
-        "titles": "\n".join(named),
-        "log": readable(log),
-        "traffic": readable(monitor.end()),
-    }
+    eye = Eye(shared_site)
+    services = BY_TOKEN.format(url=placement.url) + BY_PASSWORD.format(
+        section="neutron", url=keystone.url, password=NEUTRON_PASSWORD
+    )
+    first = eye.watch("token", services, HEAL, f"{HEAL} --skip-port-allocations -f json")
+    assert "cell1" in first[0].err
+    assert [cell["created"] > 0 for cell in first[1].document["cells"]] == [True, False, False]
+    services = BY_PASSWORD.format(section="placement", url=keystone.url, password=PLACEMENT_PASSWORD)
+    rows = (f"{ARCHIVE} --max_rows 100 --purge", "db purge --all --all-cells")
+    second = eye.watch("password", services, f"{HEAL} --skip-port-allocations", *rows)
+    assert [ended.code for ended in (*first, *second)] == [255] * 5
+    asked = str(keystone.asked)
+    assert NEUTRON_PASSWORD in asked
+    assert PLACEMENT_PASSWORD in asked
+    return eye.close()
 
 
 # Where, and what must have been seen there: else nothing was looked at.
 PLACES = {
-    "store": ("cellkeeper:run:", "cell2", "Access denied", "Unknown database"),
-    "titles": ("cellkeeper", "worker", "--config-file"),
-    "log": ("serving cell3", "Task db.archive_deleted_rows", "run "),
+    "store": ("cellkeeper:run:", "cell2", "Access denied", "Unknown database", "placement.heal_allocations"),
+    "titles": ("cellkeeper", "worker", "--config-file", "heal_allocations"),
+    "log": ("serving cell3", "Task db.archive_deleted_rows", "run ", "Task placement.heal_allocations"),
     "traffic": ("cellkeeper:run:", '"LPUSH" "cell.', "task-succeeded", "worker-heartbeat", "Access denied"),
+    "commands": ("cell2 (", "Access denied", "cell3 (", "Neutron: no way to it"),
 }
 
 
@@ -121,7 +207,7 @@ PLACES = {
 def test_no_secret_is_seen(seen: dict[str, str], place: str) -> None:
     for word in PLACES[place]:
         assert word in seen[place]
-    for secret in (MariaDB.PASSWORD, OLD_PASSWORD, PASSWORD):
+    for secret in SECRETS:
         assert secret not in seen[place]
     urls = re.findall(r"(?:mysql|mariadb)(?:\+\w+)?://\S*|\w+:\S+@127\.0\.0\.1\S*", seen[place])
     assert [url for url in urls if ":**@" not in url] == []
