@@ -64,9 +64,10 @@ class Tickets:
         for number in range(deaths):
             (self._folder / f"{moment} {number} {cell}").write_text(cell)
 
-    def forget(self, ticket: str) -> None:
-        """Let nobody die of it any more."""
-        (self._folder / ticket).unlink()
+    def cancel(self) -> None:
+        """Let nobody die of what is left."""
+        for ticket in self._folder.iterdir():
+            ticket.unlink(missing_ok=True)
 
     @property
     def left(self) -> list[str]:

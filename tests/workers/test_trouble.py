@@ -18,7 +18,7 @@ from runs.conductor import Conductor, Message, queue_of
 from runs.records import CellRef, Order, Phase
 from tests.acceptance.program import Running, until
 from tests.inventory import Inventory
-from tests.realcloud import RealCloud
+from tests.realcloud import RealCloud, load
 from tests.services import Redis, free_port
 from tests.workers.fleet import Site, Worker, hooked
 
@@ -115,8 +115,26 @@ def test_a_message_of_an_unknown_format_is_refused_by_name(site: Site) -> None:
     assert site.cloud.checksums() == rows
 
 
-def test_runs_at_once_are_serialised_and_each_says_what_it_did(site: Site, shared_worker: Worker) -> None:
+@pytest.fixture
+def fifth_cell(site: Site) -> Iterator[str]:
+    """The database of one more cell, a copy of the third."""
+    name = "nova_cell4"
+    load(site.cloud.server, name, f"{site.cloud.cell3}.sql.gz")
+    site.cloud.rows(
+        site.cloud.api,
+        "INSERT INTO cell_mappings (uuid, name, transport_url, database_connection, disabled) "
+        f"VALUES (UUID(), 'cell4', 'none:///', '{site.cloud.url(name)}', 0)",
+    )
+    yield name
+    site.cloud.server.drop(name)
+
+
+def test_runs_at_once_are_serialised_and_each_says_what_it_did(
+    site: Site, shared_worker: Worker, fifth_cell: str
+) -> None:
     before, known = Inventory(site.cloud), set(site.store.recent())
+    wanted = {name: rows.total() for name, rows in before.rows_to_move().items()}
+    wanted["cell4"] = wanted["cell3"]
     running = [site.start(f"{ARCHIVE} --max_rows 300 -f json") for _ in range(RUNS_AT_ONCE)]
     ended = [one.end() for one in running]
     before.check_complete()
@@ -125,7 +143,8 @@ def test_runs_at_once_are_serialised_and_each_says_what_it_did(site: Site, share
         for one in ended
     ]
     (all_of_it,) = [one for one in moved if one]
-    assert all_of_it == {name: rows.total() for name, rows in before.rows_to_move().items()}
+    assert all_of_it == wanted
+    assert site.cloud.rows(fifth_cell, "SELECT COUNT(*) FROM instances WHERE deleted != 0") == [(0,)]
     assert sorted(one.code for one in ended) == [0] * (RUNS_AT_ONCE - 1) + [1]
     runs = sorted((site.record(run) for run in set(site.store.recent()) - known), key=lambda run: run.started)
     assert len(runs) == RUNS_AT_ONCE
