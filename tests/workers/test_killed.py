@@ -26,8 +26,10 @@ SLOWLY: Final = f"{ARCHIVE} --max_rows 50 --sleep 0.05"
 SLOWER: Final = f"{ARCHIVE} --max_rows 50 --sleep 0.4"
 KILLS: Final = 5
 ARCHIVED, NOTHING, FAILED = 1, 3, 255
-# A machine is dead: by the project's own promise somebody has its cells after so many seconds.
+# A machine is dead: operators are told that somebody has its cells within a minute; twice that is an error.
 TAKEN_OVER: Final = 120.0
+# Longer than any test waits.
+FOR_EVER: Final = 600.0
 
 
 @pytest.fixture(scope="module")
@@ -251,6 +253,22 @@ def test_workers_that_end_one_after_the_other(
             end(one)
             assert not site.ended(run)
         assert_all_is_done(site, before, run, worker, *leaving, exactly=end is drain)
+
+
+def test_a_worker_that_is_told_to_end_does_not_work_out_its_slices(
+    realcloud: RealCloud, broker: Redis, tmp_path: Path
+) -> None:
+    """Its successor does the rest, and nothing again."""
+    site = Site(realcloud, broker, tmp_path, database=2, slice_seconds=FOR_EVER)
+    before = Inventory(realcloud)
+    with site.worker("--concurrency", "4", name="leaving") as leaving:
+        leaving.serve()
+        run = detach(site, f"{ARCHIVE} --max_rows 50 --sleep 0.2")
+        until(lambda: site.rows(run, "cell1") > 0)
+        drain(leaving)
+        assert not site.ended(run)
+    with site.worker("--concurrency", "4", name="next") as successor:
+        assert_all_is_done(site, before, run, leaving, successor)
 
 
 def test_a_fleet_of_one_that_is_restarted_again_and_again(realcloud: RealCloud, broker: Redis, tmp_path: Path) -> None:
