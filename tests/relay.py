@@ -7,9 +7,10 @@ import socket
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Final, NamedTuple, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any, Final, NamedTuple
 
+from tests.listener import Listener, body_of, respond
 from tests.services import HOST
 
 PATIENCE: Final = 60.0  # seconds until a request that nobody lets go on is an error
@@ -68,7 +69,7 @@ def placement_error(status: int, code: str = "placement.undefined_code", detail:
     return {"errors": [{"status": status, "title": "Injected", "detail": detail, "code": code}]}
 
 
-class Relay:
+class Relay(Listener):
     """A relay in this process. As a context manager it listens until the end.
 
     :ivar asked: all requests so far, in the order of their ends
@@ -77,48 +78,18 @@ class Relay:
 
     def __init__(self, port: int) -> None:
         """:param port: of the service, on loopback"""
+        super().__init__()
         self.asked: list[Asked] = []
         self.tokens: Mapping[str | None, str] = {}
         self._faults: list[Fault] = []
         self._upstream = port
         self._lock = threading.Lock()
         self._over = threading.Event()
-        relay = self
 
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
-
-            def handle_any(self) -> None:
-                relay.handle(self)
-
-            do_GET = do_PUT = do_POST = do_DELETE = handle_any  # noqa: N815 - http.server's names
-
-            def log_message(self, *_: Any) -> None: ...
-
-        class Server(ThreadingHTTPServer):
-            daemon_threads = True
-
-            def handle_error(self, *_: Any) -> None: ...  # a client that was killed
-
-        self._server = Server((HOST, 0), Handler)
-        self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *exception: object) -> None:
         self._over.set()
         self.heal()
-        self._server.shutdown()
-        self._server.server_close()
-
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return f"http://{HOST}:{self.port}"
+        super().__exit__(*exception)
 
     def fail(self, method: str, path: str, **how: Any) -> Fault:
         """Do something to requests from now on; the parameters are those of ``Fault``."""
@@ -141,8 +112,7 @@ class Relay:
         return sum(one.method == method and re.search(path, one.path) is not None for one in self.asked)
 
     def handle(self, request: BaseHTTPRequestHandler) -> None:
-        """Deal with one request."""
-        body = request.rfile.read(int(request.headers.get("content-length") or 0))
+        body = body_of(request)
         fault = self._fault(request.command, request.path)
         if fault:
             fault._reached.set()
@@ -167,11 +137,7 @@ class Relay:
             request.close_connection = True
             request.connection.shutdown(socket.SHUT_RDWR)
             return
-        request.send_response(status)
-        request.send_header("Content-Type", kind)
-        request.send_header("Content-Length", str(len(answer)))
-        request.end_headers()
-        request.wfile.write(answer)
+        respond(request, status, answer, {"Content-Type": kind})
 
     def _fault(self, method: str, path: str) -> Fault | None:
         with self._lock:

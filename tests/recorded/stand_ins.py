@@ -1,13 +1,12 @@
 """Keystone and Neutron as far as the records have them, answering on loopback; the real ones are in tests/peers."""
 
 import json
-import threading
 from collections.abc import Mapping
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any, Final, NamedTuple, Self
+from http.server import BaseHTTPRequestHandler
+from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
-from tests.services import HOST
+from tests.listener import Listener, body_of, respond
 
 USER, PASSWORD, REGION = "nova", "recorded-secret", "RegionOne"
 TOKEN: Final = "admin"
@@ -22,49 +21,13 @@ class Answer(NamedTuple):
     headers: Mapping[str, str] = {}
 
 
-class StandIn:
-    """A service in this process. As a context manager it listens until the end."""
+class StandIn(Listener):
+    """A service in this process."""
 
-    def __init__(self) -> None:
-        stand_in = self
-
-        class Handler(BaseHTTPRequestHandler):
-            protocol_version = "HTTP/1.1"
-            disable_nagle_algorithm = True
-
-            def handle_any(self) -> None:
-                body = self.rfile.read(int(self.headers.get("content-length") or 0))
-                status, document, headers = stand_in.answer(self.command, self.path, json.loads(body) if body else None)
-                text = json.dumps(document).encode()
-                self.send_response(status)
-                for name, value in {
-                    "Content-Type": "application/json", "Content-Length": str(len(text)), **headers
-                }.items():  # fmt: skip
-                    self.send_header(name, value)
-                self.end_headers()
-                self.wfile.write(text)
-
-            do_GET = do_PUT = do_POST = handle_any  # noqa: N815 - http.server's names
-
-            def log_message(self, *_: Any) -> None: ...
-
-        self._server = ThreadingHTTPServer((HOST, 0), Handler)
-        self._server.daemon_threads = True
-        self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-    @property
-    def url(self) -> str:
-        """Where it listens."""
-        return f"http://{HOST}:{self.port}"
+    def handle(self, request: BaseHTTPRequestHandler) -> None:
+        body = body_of(request)
+        status, document, headers = self.answer(request.command, request.path, json.loads(body) if body else None)
+        respond(request, status, json.dumps(document).encode(), headers)
 
     def answer(self, method: str, path: str, document: Any) -> Answer:
         """Answer one request."""
