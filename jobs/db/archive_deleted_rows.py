@@ -183,14 +183,16 @@ def _move_table(
                 return
             # What was moved is gone from the table: only when the whole batch is through may the cursor pass it.
             # And only then is told what stayed, lest it be told twice.
-            stayed = _too_large(batch, ceiling)
+            stayed, has_told = _too_large(batch, ceiling), False
             for done in mover.move(batch.ids):
                 at["moved"] += done.rows.total()
                 stayed |= done.blocked
                 if done.rows or done.twins:
                     yield Step(Archived(dict(done.rows), dict(done.api), repaired=dict(done.twins)), dict(at))
+                    has_told = True
             at["after"] = batch.last
-            yield Step(_blocked(root.name, stayed), dict(at))
+            if stayed or not has_told:
+                yield Step(_blocked(root.name, stayed), dict(at))
 
 
 def has_work(target: Target, params: Params) -> bool:
