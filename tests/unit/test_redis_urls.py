@@ -48,6 +48,9 @@ def test_what_is_none_is_refused_without_being_repeated(url: str) -> None:
 def test_sentinels_that_do_not_answer_are_one_line() -> None:
     conf = settings.load([], options.register, overrides={})
     conf.set_override("broker_url", SENTINELS, "celery")
-    with pytest.raises(MasterNotFoundError) as error:
-        options.check(conf)
+    try:
+        with pytest.raises(MasterNotFoundError) as error:
+            options.check(conf)
+    finally:
+        conf.clear_override("broker_url", "celery")
     assert str(error.value) == "no Sentinel of 127.0.0.1:1, 127.0.0.1:2 knows a master 'mymaster', or none answers"
