@@ -20,7 +20,7 @@ from runs.inline import Listener
 from runs.records import CellRef, CellState, Order, Phase, RunRecord
 from runs.redis_store import RunGone, StoreAway
 
-POLL: Final = 0.2  # seconds between two looks at a run
+POLL: Final = 0.1  # seconds between two looks at a run
 HOLD: Final = 60.0  # seconds for which a run holds its databases after the last look at it
 LOOK_AFTER: Final = 5.0  # seconds between two rounds of a conductor's duties
 AWAY: Final = 30.0  # seconds without the store before the wait is given up
