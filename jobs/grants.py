@@ -1,6 +1,6 @@
 """What each command of workers must be allowed in the databases, and whether it is."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -43,14 +43,12 @@ Needs = Mapping[str, tuple[Need, ...]]
 
 def _needs(granted: str) -> tuple[Need, ...]:
     """Read ``SELECT, DELETE on instances, services; INSERT on shadow_instances``."""
-    return tuple(_each(granted))
-
-
-def _each(granted: str) -> Iterator[Need]:
-    for part in filter(None, granted.split("; ")):
-        privileges, tables = part.split(" on ")
-        for table in tables.split(", "):
-            yield from (Need(privilege, table) for privilege in privileges.split(", "))
+    return tuple(
+        Need(privilege, table)
+        for privileges, tables in (part.split(" on ") for part in granted.split("; "))
+        for table in tables.split(", ")
+        for privilege in privileges.split(", ")
+    )
 
 
 # Of what a command needs in all tables, as docs/security.md says, these stand for all of them.

@@ -64,9 +64,6 @@ def heal(
         run=uuid.uuid4().hex,
         cells=len(chosen),
     )
-    if not chosen and printing:
-        _put_beginning(params)
-        put("No cells to process.")
     action = DRY_RUN if dry_run else ACTION
     with graceful_stop() as stop:
         runner = Runner(conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted(), until)
@@ -74,7 +71,7 @@ def heal(
     code = action.collapse(results, params)
     if format == "json":
         put_json({"exit_code": int(code), "dry_run": dry_run, "cells": [_as_data(result) for result in results]})
-    elif printing and chosen:
+    elif printing:
         _put_lines(results, params)
     elif dry_run and chosen:
         created, updated = (sum(getattr(result.outcome, what) for result in results) for what in ("created", "updated"))
@@ -122,14 +119,12 @@ def _cell_of(api: Database, mapped: Sequence[Cell], instance: str) -> Cell:
     return found[0]
 
 
-def _put_beginning(params: Params) -> None:
-    if params.max_count is None and not params.instance:
-        put(f"Running batches of {BATCH} until complete")
-
-
 def _put_lines(results: Sequence[CellResult[Healed]], params: Params) -> None:
     """What the stock tool prints with ``--verbose``, cell by cell."""
-    _put_beginning(params)
+    if params.max_count is None and not params.instance:
+        put(f"Running batches of {BATCH} until complete")
+    if not results:
+        put("No cells to process.")
     for result in results:
         if result.cell.is_cell0 or not (result.complete or result.failure or result.outcome.looked_at):
             continue  # nobody is on a host there, or its turn did not come

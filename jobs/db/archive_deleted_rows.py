@@ -169,14 +169,14 @@ def _move_table(
     condition = roots(forest, root.name, params)
     ceiling, database = target.limits.tree_ceiling, target.database
     mover = TableMover(cell, api, root, condition, repair=params.repair, name=str(database))
-    page = params.max_rows if params.until_complete else params.max_rows - at["moved"]
-    with TreeQueue(cell, database, root, condition, after=at["after"], page=page, ceiling=ceiling) as queue:
-        while params.until_complete or at["moved"] < params.max_rows:
-            batch = (
-                queue.take(params.max_rows, at_least_one=True)
-                if params.until_complete
-                else queue.take(params.max_rows - at["moved"], at_least_one=not (at["moved"] or params.begun))
-            )
+
+    def room() -> int:
+        """The rows that the next batch may have."""
+        return params.max_rows if params.until_complete else params.max_rows - at["moved"]
+
+    with TreeQueue(cell, database, root, condition, after=at["after"], page=room(), ceiling=ceiling) as queue:
+        while room() > 0:
+            batch = queue.take(room(), at_least_one=params.until_complete or not (at["moved"] or params.begun))
             if batch.last is None:
                 if batch.full:
                     yield Step(Archived(full=True), dict(at))

@@ -111,14 +111,11 @@ class TreeQueue:
 
     def _from_first_to_last(self, after: int, size: int) -> Iterator[Page]:
         """All pages; behind a first full one they are read ahead. SQLite has room for one connection at a time."""
-        pages = self._read(self._cell, after, size)
-        for page in pages:
+        for page in self._read(self._cell, after, size):
             yield page
             if len(page) == size and self._cell.dialect.name != "sqlite":
-                break
-        else:
-            return
-        yield from self._stack.enter_context(ahead(self._read_apart(page[-1][0], size), PAGES_AHEAD))
+                yield from self._stack.enter_context(ahead(self._read_apart(page[-1][0], size), PAGES_AHEAD))
+                return
 
     def _read_apart(self, after: int, size: int) -> Generator[Page]:
         with self._database.connect() as connection:

@@ -1,15 +1,28 @@
 """The aggregates of resource providers: what a host's provider lacks is added."""
 
 from dataclasses import dataclass
+from enum import IntEnum
 from typing import Final
 
 from clients.errors import Refused, ServiceProblem
 from clients.placement import Placement
 from jobs.retry import attempts
 
-PLACEMENT_ERROR, UPDATE_FAILED, NO_PROVIDER = 2, 3, 6
 NOT_FOUND: Final = 404
 CONFLICT: Final = 409  # the generation; at this microversion the answer holds no code that says so
+
+
+class Exit(IntEnum):
+    """The manual's return codes."""
+
+    SYNCED = 0
+    SEVERAL_NODES = 1
+    PLACEMENT_ERROR = 2
+    UPDATE_FAILED = 3
+    NO_HOST_MAPPING = 4
+    NO_COMPUTE_NODE = 5
+    NO_PROVIDER = 6
+    ERROR = 255
 
 
 @dataclass(frozen=True)
@@ -48,7 +61,7 @@ def add(placement: Placement, wish: Wish) -> frozenset[str] | Problem:
             present, generation = placement.aggregates(wish.provider)
         except ServiceProblem as problem:
             said = f"Failed to get aggregates for resource provider with UUID {wish.provider}: {problem}"
-            return _problem(wish, problem, PLACEMENT_ERROR, said)
+            return _problem(wish, problem, Exit.PLACEMENT_ERROR, said)
         lacking = wish.aggregates - present
         if not lacking:
             return added  # by us if we have tried, though the answer was lost
@@ -58,7 +71,7 @@ def add(placement: Placement, wish: Wish) -> frozenset[str] | Problem:
         except ServiceProblem as problem:
             said = f"Failed updating aggregates of host ({wish.host}), provider ({wish.provider}). Error: {problem}"
             again = problem.status == CONFLICT if isinstance(problem, Refused) else failed is None
-            failed = _problem(wish, problem, UPDATE_FAILED, said)
+            failed = _problem(wish, problem, Exit.UPDATE_FAILED, said)
             if not again:
                 break
         else:
@@ -70,5 +83,5 @@ def add(placement: Placement, wish: Wish) -> frozenset[str] | Problem:
 def _problem(wish: Wish, problem: ServiceProblem, code: int, said: str) -> Problem:
     if isinstance(problem, Refused) and problem.status == NOT_FOUND:
         said = f"Placement has no resource provider {wish.provider} for host {wish.host}"
-        return Problem(wish.host, NO_PROVIDER, said)
+        return Problem(wish.host, Exit.NO_PROVIDER, said)
     return Problem(wish.host, code, said)

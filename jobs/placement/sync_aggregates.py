@@ -6,7 +6,6 @@ Placement.
 
 from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from enum import IntEnum
 from functools import partial
 from typing import Final, Self
 
@@ -16,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from clients.placement import AGGREGATES
 from clients.together import together
 from jobs.action import Action, ApiDatabaseProblem, CellResult, Cursor, FailureKind, Step, Target
+from jobs.placement.aggregates import Exit as Exit
 from jobs.placement.aggregates import Problem, Wish, add
 from jobs.retry import transactionally
 from novadb.engine import Database, reason
@@ -27,19 +27,6 @@ MEMBERS: Final = text(
     "LEFT JOIN aggregate_hosts h ON h.aggregate_id = a.id LEFT JOIN host_mappings m ON m.host = h.host "
     "ORDER BY a.id, h.id"
 )
-
-
-class Exit(IntEnum):
-    """The manual's return codes."""
-
-    SYNCED = 0
-    SEVERAL_NODES = 1
-    PLACEMENT_ERROR = 2
-    UPDATE_FAILED = 3
-    NO_HOST_MAPPING = 4
-    NO_COMPUTE_NODE = 5
-    NO_PROVIDER = 6
-    ERROR = 255
 
 
 BADNESS: Final = (

@@ -100,8 +100,7 @@ def standing(connection: Connection, database: Database, schema: Schema = MAIN) 
 
     :raises UnsuitableSchema: its version table has several rows
     """
-    current = _recorded(connection, database)
-    legacy = _legacy_version(connection) if current is None else None
+    current, legacy = _versions(connection, database)
     version = f"{VERSION_TABLE} {current}" if current else f"{LEGACY_TABLE} {legacy}" if legacy is not None else ""
     try:
         return Standing(version, _pending(database, schema, current, legacy, None))
@@ -159,8 +158,7 @@ def _try(connection: Connection, database: Database, schema: Schema, revision: s
     :returns: the revision that the database has now
     :raises Overtaken: somebody else has upgraded it meanwhile
     """
-    current = _recorded(connection, database)
-    legacy = _legacy_version(connection) if current is None else None
+    current, legacy = _versions(connection, database)
     connection.rollback()
     pending = _pending(database, schema, current, legacy, revision)
     if not pending:
@@ -180,6 +178,12 @@ def _try(connection: Connection, database: Database, schema: Schema, revision: s
             raise Overtaken from error
         raise
     return pending[-1]
+
+
+def _versions(connection: Connection, database: Database) -> tuple[str | None, int | None]:
+    """The revision of a database; where it has none, its version from before there were revisions."""
+    current = _recorded(connection, database)
+    return current, _legacy_version(connection) if current is None else None
 
 
 def _tell_begin(tell: Callable[[str], None], current: str | None, legacy: int | None, pending: list[str]) -> None:

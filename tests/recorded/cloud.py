@@ -28,7 +28,6 @@ region_name = {REGION}
 WRONG_PASSWORD: Final = BY_PASSWORD.replace(PASSWORD, "wrong")
 WRONG_REGION: Final = BY_PASSWORD.replace(REGION, "nowhere")
 NO_KEYSTONE: Final = BY_PASSWORD.replace("{keystone}", "{nobody}")
-TO: Final = "{way} = {url}\n"
 # Sections [placement] and [neutron] by what a record says of the configuration. None: there is no such section.
 SECTIONS: Final[dict[str, tuple[str | None, str | None]]] = {
     "password": (BY_PASSWORD, BY_PASSWORD),

@@ -1,6 +1,7 @@
 """Keystone and Neutron as far as the records have them, answering on loopback; the real ones are in tests/peers."""
 
 import json
+from abc import abstractmethod
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler
 from typing import Any, Final, NamedTuple
@@ -29,9 +30,9 @@ class StandIn(Listener):
         status, document, headers = self.answer(request.command, request.path, json.loads(body) if body else None)
         respond(request, status, json.dumps(document).encode(), headers)
 
+    @abstractmethod
     def answer(self, method: str, path: str, document: Any) -> Answer:
         """Answer one request."""
-        raise NotImplementedError
 
 
 class Keystone(StandIn):
