@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, Self
 
-from sqlalchemy import text
+from sqlalchemy import bindparam, text
 from sqlalchemy.exc import DBAPIError
 
 from clients.placement import AGGREGATES
@@ -22,10 +22,14 @@ from novadb.engine import Database, reason
 
 BATCH: Final = 50  # hosts that are mirrored before the work can be stopped
 NODES: Final = text("SELECT host, uuid FROM compute_nodes WHERE deleted = 0 AND host IS NOT NULL ORDER BY id")
-MEMBERS: Final = text(
+MEMBERS: Final = (
     "SELECT a.uuid AS aggregate, a.name, h.host, m.cell_id FROM aggregates a "
     "LEFT JOIN aggregate_hosts h ON h.aggregate_id = a.id LEFT JOIN host_mappings m ON m.host = h.host "
-    "ORDER BY a.id, h.id"
+    "{where}ORDER BY a.id, h.id"
+)
+ALL_MEMBERS: Final = text(MEMBERS.format(where=""))
+MEMBERS_IN_CELLS: Final = text(MEMBERS.format(where="WHERE m.cell_id IN :cells ")).bindparams(
+    bindparam("cells", expanding=True)
 )
 
 
@@ -114,8 +118,7 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
     """
     placement = target.need_services().placement
     placement.require(AGGREGATES, "sync_aggregates")
-    found = [member for member in members(target.need_api()) if member.cell_id in target.cell.mapping_ids]
-    wishes, problems = plan(found, _nodes(target.database))
+    wishes, problems = plan(members(target.need_api(), target.cell.mapping_ids), _nodes(target.database))
     if not cursor:
         cursor = {"after": ""}
         yield Step(Synced(len(problems), problems=tuple(problems)), cursor)
@@ -148,14 +151,16 @@ def _nodes(database: Database) -> dict[str, tuple[str, ...]]:
     return by_host
 
 
-def members(api: Database) -> list[Member]:
-    """All hosts of all aggregates, in the order of the stock tool.
+def members(api: Database, cells: Collection[int] | None = None) -> list[Member]:
+    """The hosts of all aggregates, in the order of the stock tool.
 
+    :param cells: ids of mappings of cells: only the hosts there; without them, all
     :raises ApiDatabaseProblem: the API database cannot be used
     """
+    statement, values = (ALL_MEMBERS, {}) if cells is None else (MEMBERS_IN_CELLS, {"cells": sorted(cells)})
     try:
         with api.connect() as link:
-            rows = transactionally(lambda: link.execute(MEMBERS).all(), link, name=str(api))
+            rows = transactionally(lambda: link.execute(statement, values).all(), link, name=str(api))
     except DBAPIError as error:
         raise ApiDatabaseProblem(f"{api}: {reason(error)}") from error
     return [Member(*row) for row in rows]
