@@ -1,10 +1,7 @@
 """``heal``: ``placement heal_allocations`` on 1,000 instances, with a real Placement, beside the stock tool."""
 
 import json
-import shlex
-import subprocess
 import tempfile
-import time
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from benchmarks.cloud import API, Cloud, WrongResult, cloud
-from benchmarks.stock import OWN_PROGRAM
+from benchmarks.programs import programs, timed
 from benchmarks.tables import markdown
 from tests.placement import Placement, nova_conf
 from tests.relay import Relay
@@ -48,7 +45,6 @@ def run(*, quick: bool, stock: str | None) -> str:
     :param quick: a fifth of the instances
     """
     number = INSTANCES // 5 if quick else INSTANCES
-    programs = {"cellkeeper": [OWN_PROGRAM]} | ({"nova-manage": shlex.split(stock)} if stock else {})
     with cloud(CELLS) as measured, Placement(measured.server) as placement, _relays(placement) as (before, neutron):
         _fill(measured, placement, number)
         with tempfile.TemporaryDirectory(prefix="cellkeeper-bench-") as folder:
@@ -56,7 +52,7 @@ def run(*, quick: bool, stock: str | None) -> str:
             services = nova_conf(before.url) + NEUTRON_CONF.format(url=neutron.url)
             config.write_text(config.read_text() + services)
             found: dict[str, tuple[Measured, Measured]] = {}
-            for name, words in programs.items():
+            for name, words in programs(stock).items():
                 for consumer in placement_consumers(measured):
                     placement.ask("DELETE", f"/allocations/{consumer}")
                 line = [*words, "--config-file", str(config), *COMMAND]
@@ -98,13 +94,12 @@ def _measure(line: Sequence[str], before: Relay, neutron: Relay, *, until: int, 
         before.heal()
         neutron.heal()
         _answer(neutron)
-        begin = time.perf_counter()
-        done = subprocess.run(line, capture_output=True, text=True, check=False)
-        seconds += time.perf_counter() - begin
+        ended = timed(line)
+        seconds += ended.seconds
         asked += len(before.asked)
         ports += len(neutron.asked)
-        if done.returncode not in (0, 1, 4):
-            raise WrongResult(f"{line[0]} ended with exit code {done.returncode}: {done.stdout}{done.stderr}")
+        if ended.code not in (0, 1, 4):
+            raise WrongResult(f"{line[0]} ended with {ended}")
         if len(placement_consumers(measured)) >= until:
             return Measured(seconds, asked, ports)
 

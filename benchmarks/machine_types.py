@@ -1,16 +1,13 @@
 """``machine_types``: libvirt list_unset_machine_type, beside stock ``nova-manage``, both as programs."""
 
 import re
-import shlex
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
 from benchmarks.cloud import Cloud, WrongResult, cloud
+from benchmarks.programs import programs, timed
 from benchmarks.tables import markdown, middle
 from jobs.libvirt.list_unset_machine_type import Exit
 
@@ -18,7 +15,6 @@ CELLS: Final = 4
 INSTANCES: Final = 5_000  # in each cell
 LACKING: Final = 100  # one of so many has no machine type
 ROUNDS: Final = 3
-OWN_PROGRAM: Final = str(Path(sys.executable).parent / "cellkeeper")
 COMMAND: Final = ("libvirt", "list_unset_machine_type")
 SERVERS: Final = (
     "INSERT INTO instances (created_at, deleted, uuid, project_id, user_id, hidden, host, vm_state, hostname) "
@@ -40,12 +36,11 @@ def run(*, quick: bool, stock: str | None) -> str:
     :param quick: one round instead of the median of several
     :param stock: the command of the stock tool, to compare with it too
     """
-    programs = {"cellkeeper": [OWN_PROGRAM]} | ({"nova-manage": shlex.split(stock)} if stock else {})
     with cloud(cells=CELLS) as measured, tempfile.TemporaryDirectory(prefix="cellkeeper-bench-") as folder:
         _fill(measured)
         options = ["--config-file", str(measured.config(Path(folder))), *COMMAND]
         runs = [
-            [_seconds([*words, *options]) for words in programs.values()]
+            [_seconds([*words, *options]) for words in programs(stock).values()]
             for _ in range(1 if quick or stock else ROUNDS)
         ]
     own, *rival = (middle(of_program) for of_program in zip(*runs, strict=True))
@@ -62,10 +57,8 @@ def _fill(measured: Cloud) -> None:
 
 
 def _seconds(command: Sequence[str]) -> float:
-    begin = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    seconds = time.perf_counter() - begin
-    listed = len(set(UUID.findall(done.stdout)))
-    if done.returncode != Exit.FOUND or listed != CELLS * INSTANCES // LACKING:
-        raise WrongResult(f"{command[0]} ended with {done.returncode}, {listed} listed: {done.stdout}{done.stderr}")
-    return seconds
+    ended = timed(command)
+    listed = len(set(UUID.findall(ended.out)))
+    if ended.code != Exit.FOUND or listed != CELLS * INSTANCES // LACKING:
+        raise WrongResult(f"{command[0]} listed {listed}, {ended}")
+    return ended.seconds

@@ -1,22 +1,18 @@
 """``mapping``: map_instances and discover_hosts, beside stock ``nova-manage``, both as programs."""
 
-import shlex
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from benchmarks.cloud import API, Cloud, WrongResult, cloud
+from benchmarks.programs import programs, timed
 from benchmarks.tables import markdown, middle
 
 INSTANCES: Final = 20_000
 HOSTS: Final = 2_000
 ROUNDS: Final = 3
 CELL: Final = "cell1"
-OWN_PROGRAM: Final = str(Path(sys.executable).parent / "cellkeeper")
 NODES: Final = (
     "INSERT INTO compute_nodes (created_at, deleted, mapped, host, hypervisor_hostname, uuid, vcpus, memory_mb, "
     "local_gb, vcpus_used, memory_mb_used, local_gb_used, hypervisor_type, hypervisor_version, cpu_info) "
@@ -50,13 +46,12 @@ def run(*, quick: bool, stock: str | None) -> str:
     :param quick: one round instead of the median of several
     :param stock: the command of the stock tool, to compare with it too
     """
-    programs = {"cellkeeper": [OWN_PROGRAM]} | ({"nova-manage": shlex.split(stock)} if stock else {})
     rows = []
     with cloud(cells=1) as measured, tempfile.TemporaryDirectory(prefix="cellkeeper-bench-") as folder:
         options = ["--config-file", str(measured.config(Path(folder)))]
         for task in TASKS:
             runs = [
-                [_seconds(measured, task, [*words, *options, *task.words]) for words in programs.values()]
+                [_seconds(measured, task, [*words, *options, *task.words]) for words in programs(stock).values()]
                 for _ in range(1 if quick or stock else ROUNDS)
             ]
             own, *rival = (middle(of_program) for of_program in zip(*runs, strict=True))
@@ -68,13 +63,11 @@ def run(*, quick: bool, stock: str | None) -> str:
 
 def _seconds(measured: Cloud, task: Task, command: Sequence[str]) -> float:
     task.prepare(measured)
-    begin = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    seconds = time.perf_counter() - begin
+    ended = timed(command)
     ((rows,),) = measured.server.execute(f"SELECT COUNT(*) FROM {task.counted}", API)
-    if done.returncode or rows != task.rows:
-        raise WrongResult(f"{command[0]} ended with {done.returncode}, {rows} rows: {done.stdout}{done.stderr}")
-    return seconds
+    if ended.code or rows != task.rows:
+        raise WrongResult(f"{command[0]} made {rows} rows, {ended}")
+    return ended.seconds
 
 
 def _unmapped_instances(measured: Cloud) -> None:

@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 
 from benchmarks.cloud import Cloud, WrongResult, cloud
 from benchmarks.data import ROWS_PER_INSTANCE
-from benchmarks.stock import COMMAND, OWN_PROGRAM
+from benchmarks.programs import OWN_PROGRAM
+from benchmarks.stock import COMMAND
 from benchmarks.tables import markdown
 
 FEW_ROWS: Final = 10_000

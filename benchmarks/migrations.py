@@ -1,19 +1,15 @@
 """``migrations``: ``db online_data_migrations`` on rows of older releases, beside stock ``nova-manage``."""
 
-import shlex
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from benchmarks.cloud import API, Cloud, WrongResult, cloud
+from benchmarks.programs import OWN_PROGRAM, programs, timed
 from benchmarks.tables import markdown, middle
 
 ROWS: Final = 20_000
-OWN_PROGRAM: Final = str(Path(sys.executable).parent / "cellkeeper")
 COMMAND: Final = ("db", "online_data_migrations")
 ROUNDS: Final = 3
 # Nodes that the instances are on, as benchmarks.data names hosts.
@@ -64,7 +60,7 @@ def run(*, quick: bool, stock: str | None) -> str:
     :param quick: one round instead of the median of several
     :param stock: the command of the stock tool, to compare with it too
     """
-    programs = {"cellkeeper": [OWN_PROGRAM]} | ({"nova-manage": shlex.split(stock)} if stock else {})
+    both = programs(stock)
     with cloud(cells=1) as measured, tempfile.TemporaryDirectory(prefix="cellkeeper-bench-") as folder:
         measured.fill(ROWS)
         measured.server.execute("UPDATE instances SET node = host, availability_zone = 'nova'", "cell1")
@@ -73,13 +69,13 @@ def run(*, quick: bool, stock: str | None) -> str:
         _migrate(measured, [OWN_PROGRAM, *options], None)  # whatever else these rows lack
         rows = []
         for work in WORKS:
-            times: dict[str, list[float]] = {name: [] for name in programs}
+            times: dict[str, list[float]] = {name: [] for name in both}
             for number in range(1 if quick else ROUNDS):
-                for name in sorted(programs, reverse=bool(number % 2)):
+                for name in sorted(both, reverse=bool(number % 2)):
                     if name == "cellkeeper" or number == 0:  # the stock tool takes minutes: once
-                        times[name].append(_migrate(measured, [*programs[name], *options], work))
+                        times[name].append(_migrate(measured, [*both[name], *options], work))
             rows.append(_row(work, {name: middle(seconds) for name, seconds in times.items()}))
-    header = ("rows to migrate", *(f"{name}, s" for name in programs), *(["ratio"] if stock else []))
+    header = ("rows to migrate", *(f"{name}, s" for name in both), *(["ratio"] if stock else []))
     return f"`{' '.join(COMMAND)}`, the whole program:\n\n" + markdown(header, rows)
 
 
@@ -95,14 +91,12 @@ def _migrate(measured: Cloud, command: Sequence[str], work: Work | None) -> floa
     """
     for database, statement in work.undo if work else ():
         measured.server.execute(statement, database)
-    begin = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    seconds = time.perf_counter() - begin
-    if done.returncode:
-        raise WrongResult(f"{command[0]} ended with exit code {done.returncode}: {done.stdout}{done.stderr}")
+    ended = timed(command)
+    if ended.code:
+        raise WrongResult(f"{command[0]} ended with {ended}")
     if work:
         database, count = work.left
         ((left,),) = measured.server.execute(count, database)
         if left:
             raise WrongResult(f"{command[0]} left {left} rows")
-    return seconds
+    return ended.seconds

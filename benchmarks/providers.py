@@ -1,19 +1,15 @@
 """``providers``: ``placement audit`` and ``sync_aggregates`` against a real Placement, beside the stock tool."""
 
-import shlex
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from benchmarks.cloud import API, Cloud, WrongResult, cloud
+from benchmarks.programs import programs, timed
 from benchmarks.tables import markdown, middle
 from tests.placement import Placement, nova_conf
 
-OWN_PROGRAM: Final = str(Path(sys.executable).parent / "cellkeeper")
 CELLS: Final = 4
 HOSTS: Final = 500
 INSTANCES: Final = 1000
@@ -60,24 +56,21 @@ def run(*, quick: bool, stock: str | None) -> str:
     :param quick: one round instead of the median of several
     :param stock: the command of the stock tool
     """
-    programs = {"cellkeeper": [OWN_PROGRAM]} | ({"nova-manage": shlex.split(stock)} if stock else {})
+    both = programs(stock)
     with cloud(CELLS) as measured, tempfile.TemporaryDirectory(prefix="cellkeeper-bench-") as name:
         with Placement(measured.server, PLACEMENT) as placement:
             config = measured.config(Path(name))
             config.write_text(STOCK_CONF.format(folder=name) + config.read_text() + nova_conf(placement.url))
             times = [
-                {
-                    program: _times(measured, [*words, "--config-file", str(config)])
-                    for program, words in programs.items()
-                }
+                {program: _times(measured, [*words, "--config-file", str(config)]) for program, words in both.items()}
                 for _ in range(1 if quick else ROUNDS)
             ]
     rows = []
     for number, job in enumerate(JOBS):
-        seconds = [middle([one[program][number] for one in times]) for program in programs]
+        seconds = [middle([one[program][number] for one in times]) for program in both]
         ratio = [f"{seconds[0] / seconds[1]:.2f}"] if stock else []
         rows.append([job.title, *(f"{one:.1f}" for one in seconds), *ratio])
-    header = ("", *(f"{program} s" for program in programs), *(["ratio"] if stock else []))
+    header = ("", *(f"{program} s" for program in both), *(["ratio"] if stock else []))
     return f"One Placement process, {CELLS} cells; whole programs, their start included:\n\n{markdown(header, rows)}"
 
 
@@ -89,12 +82,10 @@ def _times(measured: Cloud, command: Sequence[str]) -> list[float]:
 def _seconds(measured: Cloud, command: Sequence[str], job: Job) -> float:
     if job.filled:
         _fill(measured)
-    begin = time.perf_counter()
-    done = subprocess.run([*command, "placement", *job.words.split()], capture_output=True, text=True, check=False)
-    seconds = time.perf_counter() - begin
-    if done.returncode != job.code:
-        raise WrongResult(f"{command[0]} {job.words} ended with {done.returncode}: {done.stdout}{done.stderr}")
-    return seconds
+    ended = timed([*command, "placement", *job.words.split()])
+    if ended.code != job.code:
+        raise WrongResult(f"{command[0]} {job.words} ended with {ended}")
+    return ended.seconds
 
 
 def _fill(measured: Cloud) -> None:

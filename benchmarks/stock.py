@@ -1,21 +1,17 @@
 """Part of ``archive``: cellkeeper beside stock ``nova-manage``, both as programs."""
 
-import shlex
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from benchmarks.cloud import Cloud, WrongResult
 from benchmarks.data import ROWS_PER_INSTANCE
+from benchmarks.programs import programs, timed
 from benchmarks.tables import markdown, middle
 
 INSTANCES: Final = 500
 COMMAND: Final = ("db", "archive_deleted_rows", "--until-complete")
-OWN_PROGRAM: Final = str(Path(sys.executable).parent / "cellkeeper")
 
 
 class Times(NamedTuple):
@@ -40,12 +36,12 @@ def against_stock(measured: Cloud, stock: str, rounds: int) -> str:
 
     :param stock: the command of the stock tool
     """
-    programs = {"cellkeeper": [OWN_PROGRAM], "nova-manage": shlex.split(stock)}
+    both = programs(stock)
     with tempfile.TemporaryDirectory(prefix="cellkeeper-bench-") as folder:
         options = ["--config-file", str(measured.config(Path(folder))), *COMMAND]
-        runs = [[_times(measured, [*words, *options]) for words in programs.values()] for _ in range(rounds)]
+        runs = [[_times(measured, [*words, *options]) for words in both.values()] for _ in range(rounds)]
     own, rival = (Times(*map(middle, zip(*of_program, strict=True))) for of_program in zip(*runs, strict=True))
-    rows = [_row(name, times) for name, times in zip(programs, (own, rival), strict=True)]
+    rows = [_row(name, times) for name, times in zip(both, (own, rival), strict=True)]
     rows.append(["ratio", "", "", f"{own.speed / rival.speed:.1f}", f"{own.own_speed / rival.own_speed:.1f}"])
     header = ("program", "seconds", "with nothing to do", "rows/s", "rows/s without the start")
     title = f"{INSTANCES} deleted instances of {ROWS_PER_INSTANCE} rows in one cell, `{' '.join(COMMAND)}`:"
@@ -64,8 +60,7 @@ def _times(measured: Cloud, command: Sequence[str]) -> Times:
 
 
 def _seconds(command: Sequence[str]) -> float:
-    begin = time.perf_counter()
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode not in (0, 1):
-        raise WrongResult(f"{command[0]} ended with exit code {done.returncode}: {done.stdout}{done.stderr}")
-    return time.perf_counter() - begin
+    ended = timed(command)
+    if ended.code not in (0, 1):
+        raise WrongResult(f"{command[0]} ended with {ended}")
+    return ended.seconds

@@ -14,8 +14,8 @@ from oslo_config import cfg
 
 from benchmarks.cloud import Cloud, WrongResult, cloud
 from benchmarks.data import ROWS_PER_INSTANCE
+from benchmarks.programs import OWN_PROGRAM
 from benchmarks.proxy import delayed
-from benchmarks.stock import OWN_PROGRAM
 from benchmarks.tables import markdown, middle
 from jobs.action import CellResult, Target
 from jobs.db.archive_deleted_rows import ACTION, Archived, Params
