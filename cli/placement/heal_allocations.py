@@ -125,6 +125,7 @@ def _put_lines(results: Sequence[CellResult[Healed]], params: Params) -> None:
         put(f"Running batches of {BATCH} until complete")
     if not results:
         put("No cells to process.")
+        return
     for result in results:
         if result.cell.is_cell0 or not (result.complete or result.failure or result.outcome.looked_at):
             continue  # nobody is on a host there, or its turn did not come
