@@ -5,6 +5,7 @@ import json
 import re
 import socket
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
@@ -73,6 +74,7 @@ class Relay(Listener):
     """A relay in this process. As a context manager it listens until the end.
 
     :ivar asked: all requests so far, in the order of their ends
+    :ivar at_once: how many requests were under way at the same time, at the most, by method and path without the query
     :ivar tokens: what the service gets instead of some tokens, and of none
     """
 
@@ -80,6 +82,8 @@ class Relay(Listener):
         """:param port: of the service, on loopback"""
         super().__init__()
         self.asked: list[Asked] = []
+        self.at_once: Counter[tuple[str, str]] = Counter()
+        self._under_way: Counter[tuple[str, str]] = Counter()
         self.tokens: Mapping[str | None, str] = {}
         self._faults: list[Fault] = []
         self._upstream = port
@@ -106,6 +110,7 @@ class Relay(Listener):
                 fault.go_on()
             self._faults = []
             self.asked = []
+            self.at_once = Counter()
 
     def count(self, method: str, path: str) -> int:
         """How many requests of that kind there were; the path is a regular expression."""
@@ -113,6 +118,17 @@ class Relay(Listener):
 
     def handle(self, request: BaseHTTPRequestHandler) -> None:
         body = body_of(request)
+        kind = request.command, request.path.partition("?")[0]
+        with self._lock:
+            self._under_way[kind] += 1
+            self.at_once[kind] = max(self.at_once[kind], self._under_way[kind])
+        try:
+            self._handle(request, body)
+        finally:
+            with self._lock:
+                self._under_way[kind] -= 1
+
+    def _handle(self, request: BaseHTTPRequestHandler, body: bytes) -> None:
         fault = self._fault(request.command, request.path)
         if fault:
             fault._reached.set()

@@ -26,7 +26,7 @@ from novadb.engine import reason
 T = TypeVar("T")
 
 PAGE: Final = DEVICES  # instances that Neutron is asked for at a time
-BATCH: Final = 50  # new allocations that are written at a time: all or none of them
+BATCH: Final = 50  # instances that are written at a time: all or none of them
 NAMED: Final = 1000  # healed instances and problems that are named, per cell
 LINES: Final = 5000  # lines for --verbose, per cell
 
@@ -275,9 +275,9 @@ class _Walk:
         return [plan for plan in plans if plan.uuid in unchanged]
 
     def _write(self, plans: Sequence[Plan]) -> list[Done | Problem]:
-        """Carry plans out: new allocations of a provider together, the others each on its own."""
-        batches = list(_batches(plan for plan in plans if plan.what == "created" and not plan.profiles))
-        alone = [plan for plan in plans if plan.what == "updated" or plan.profiles]
+        """Carry plans out: those of a provider together, those with ports each on its own."""
+        batches = list(_batches(plan for plan in plans if not plan.profiles))
+        alone = [plan for plan in plans if plan.profiles]
         works = [partial(self.healer.write_all, batch) for batch in batches]
         works += [partial(self.healer.write_all, [plan]) for plan in alone]
         results = together(lambda one: one(), works, self._params.at_once)

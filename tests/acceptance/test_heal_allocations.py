@@ -5,6 +5,7 @@ from typing import Any, Final
 
 import pytest
 
+from jobs.placement.heal_allocations import BATCH
 from tests.acceptance.program import Ended, Running, call_here
 from tests.placement import Placement, nova_conf
 from tests.relay import Relay, placement_error
@@ -327,11 +328,29 @@ def test_a_write_that_fails_is_tried_again_or_told(
 def test_a_batch_that_fails_is_tried_again_or_written_one_by_one(
     cloud: SmallCloud, placement: Placement, relay: Relay, fault: dict[str, Any]
 ) -> None:
-    uuids = [cloud.add() for _ in range(4)]
+    new = [cloud.add() for _ in range(4)]
+    foreign = [cloud.add() for _ in range(3)]
+    for uuid in foreign:
+        placement.allocate(uuid, {HOST1: SMALL}, "other", USER)
     relay.fail("POST", "/allocations", **fault)
     ended = heal(cloud, "-f json")
-    assert (ended.code, ended.document["cells"][0]["created"]) == (0, 4)
-    assert all(placement.held(uuid) == {HOST1: SMALL} for uuid in uuids)
+    (cell, _) = ended.document["cells"]
+    assert (ended.code, cell["created"], cell["updated"]) == (0, 4, 3)
+    assert all(placement.held(uuid) == {HOST1: SMALL} for uuid in new + foreign)
+    assert all(placement.owner(uuid) == (PROJECT, USER) for uuid in new + foreign)
+
+
+def test_batches_are_written_one_after_the_other(cloud: SmallCloud, placement: Placement, relay: Relay) -> None:
+    uuids = [cloud.add(cell=cell) for cell in (1, 2) for _ in range(BATCH + 2)]
+    assert heal(cloud).code == 0
+    assert placement.all_allocations().keys() == set(uuids)
+    assert relay.count("POST", "/allocations") == 4
+    assert relay.at_once["POST", "/allocations"] == 1
+    cloud.run("cell1", "UPDATE instances SET user_id = 'other'")
+    relay.heal()
+    assert heal(cloud).code == 0
+    assert all(placement.owner(uuid) == (PROJECT, "other") for uuid in uuids[: BATCH + 2])
+    assert (relay.count("POST", "/allocations"), relay.count("PUT", "/allocations")) == (2, 0)
 
 
 def test_somebody_else_heals_at_the_same_time(cloud: SmallCloud, placement: Placement, relay: Relay) -> None:
