@@ -69,9 +69,14 @@ def _detach(command: F) -> F:
 
 ALL_CELLS: Decorator = option("--all-cells", is_flag=True, help="Run the command in all cells, cell0 included.")
 DRY_RUN: Decorator = new_option("--dry-run", is_flag=True, help="Count what there is to do, by table; write nothing.")
-CONCURRENCY: Decorator = new_option(
-    "--concurrency", type=click.IntRange(min=1), metavar="N", help="Work at most N cells at the same time."
-)
+
+
+def concurrency(meaning: str) -> Decorator:
+    """``--concurrency``, where ``N`` is more than the number of cells."""
+    return new_option("--concurrency", type=click.IntRange(min=1), metavar="N", help=meaning)
+
+
+CONCURRENCY: Decorator = concurrency("Work at most N cells at the same time.")
 NO_WAIT: Decorator = new_option(
     "--no-wait", is_flag=True, help="End at once if the same command already works on one of the databases."
 )

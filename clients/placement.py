@@ -19,6 +19,8 @@ AGGREGATES: Final = "1.19"
 ALLOCATIONS: Final = "1.28"
 CANDIDATES: Final = "1.36"
 
+CONSUMERS: Final = 50  # that are written in one request
+
 
 @dataclass(frozen=True)
 class Provider:

@@ -72,8 +72,9 @@ CELLKEEPER_OPTIONS = [
         help="Connections of a process to each service (Placement, Neutron): so many requests are under way at most.",
     ),
     cfg.IntOpt(
-        "requests", default=8, min=1,
-        help="How many requests of one cell are under way at the same time. The option --concurrency overrides it.",
+        "requests", default=4, min=1,
+        help="How many requests of one cell, or of an audit, are under way at the same time. The option --concurrency "
+             "overrides it.",
     ),
     cfg.StrOpt(
         "lock_path",

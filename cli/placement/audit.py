@@ -75,9 +75,9 @@ def audit(
             return Exit.INVALID_INPUT
         with graceful_stop() as stop:
             runner = Runner(conf, concurrency, True, False, stop, configuration.debugger_wanted())
-            found = _find(conf, placement, providers, params, runner)
+            at_once = concurrency or conf.cellkeeper.requests
+            found = _find(conf, placement, providers, params, runner, at_once)
             if delete:
-                at_once = conf.cellkeeper.connections
                 found = replace(found, left=holdings.remove(placement, found.orphans, at_once, stop.is_set))
     except (DatabaseProblem, ServiceProblem) as problem:
         say(str(problem))
@@ -95,7 +95,12 @@ def audit(
 
 
 def _find(
-    conf: cfg.ConfigOpts, placement: Placement, providers: Sequence[Provider], params: Params, runner: Runner
+    conf: cfg.ConfigOpts,
+    placement: Placement,
+    providers: Sequence[Provider],
+    params: Params,
+    runner: Runner,
+    at_once: int,
 ) -> Findings:
     """Read Placement, then the builds that are under way, then the cells, and compare.
 
@@ -103,7 +108,7 @@ def _find(
     """
     api = api_database(conf)
     cells = [cell for cell in mapped_cells(conf, api) if not cell.is_cell0]
-    held, unread = holdings.read(placement, providers, conf.cellkeeper.connections, runner.stop.is_set)
+    held, unread = holdings.read(placement, providers, at_once, runner.stop.is_set)
     building = being_built(api)
     results = runner.run([(ACTION, params)], targets(conf, cells, None))[0] if cells else []
     cloud = Cloud.of(results, building)

@@ -5,10 +5,10 @@ What a command needs to work is imported when it runs: ``--help`` must be quick.
 
 from typing import Any
 
-import click
-
 from cli.grammar import Category, Command
-from cli.options import CONCURRENCY, DETACH, FORMAT, NO_WAIT, UNTIL, new_option, option
+from cli.options import DETACH, FORMAT, NO_WAIT, UNTIL, concurrency, option
+
+CONCURRENCY = concurrency("Work at most N cells at the same time, with at most N requests of each under way.")
 
 placement = Category("placement", help="Commands for keeping Placement true to what the cells have.")
 
@@ -21,12 +21,7 @@ placement = Category("placement", help="Commands for keeping Placement true to w
 @option("--skip-port-allocations", is_flag=True, help="Leave ports alone: Neutron is not asked then.")
 @option("--cell", metavar="UUID", help="Look at the instances of this cell only.")
 @option("--force", is_flag=True, help="With --instance: replace what it has by what its flavor and ports need.")
-@new_option(
-    "--concurrency",
-    type=click.IntRange(min=1),
-    metavar="N",
-    help="Work at most N cells at the same time, with at most N requests of each under way.",
-)
+@CONCURRENCY
 @NO_WAIT
 @DETACH
 @UNTIL
@@ -91,7 +86,7 @@ def sync_aggregates(**options: Any) -> int:
 @option("--verbose", is_flag=True, help="Print what the stock tool prints, line by line.")
 @option("--resource_provider", metavar="UUID", help="Audit one resource provider only.")
 @option("--delete", "-delete", is_flag=True, help="Delete the orphaned allocations that are found.")
-@CONCURRENCY
+@concurrency("Read at most N cells, and so many resource providers, at the same time.")
 @FORMAT
 def audit(**options: Any) -> int:
     """Find allocations that belong to no instance and to no migration.

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from clients.neutron import DEVICES, Port
-from clients.placement import ALLOCATIONS, Consumer, Provider
+from clients.placement import ALLOCATIONS, CONSUMERS, Consumer, Provider
 from clients.together import together
 from jobs.action import Action, ApiDatabaseProblem, CellResult, Cursor, FailureKind, Step, Target
 from jobs.placement import instances
@@ -26,7 +26,7 @@ from novadb.engine import reason
 T = TypeVar("T")
 
 PAGE: Final = DEVICES  # instances that Neutron is asked for at a time
-BATCH: Final = 50  # instances that are written at a time: all or none of them
+BATCH: Final = 50  # of the stock tool, which tells of each
 NAMED: Final = 1000  # healed instances and problems that are named, per cell
 LINES: Final = 5000  # lines for --verbose, per cell
 
@@ -325,13 +325,13 @@ def _by(ledger: Ledger | None, instance: Instance) -> Consumer:
 
 
 def _batches(plans: Iterable[Plan]) -> Iterator[list[Plan]]:
-    """Plans of one provider each, at most ``BATCH`` of them."""
+    """Plans of one provider each, no more than fit into a request."""
     by_node: dict[str | None, list[Plan]] = {}
     for plan in plans:
         by_node.setdefault(plan.subject.node, []).append(plan)
     for together_ in by_node.values():
-        for begin in range(0, len(together_), BATCH):
-            yield together_[begin : begin + BATCH]
+        for begin in range(0, len(together_), CONSUMERS):
+            yield together_[begin : begin + CONSUMERS]
 
 
 def _told(results: Iterable[Done | Problem]) -> Healed:

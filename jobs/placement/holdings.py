@@ -1,14 +1,17 @@
 """What Placement holds of some resource providers: read, and taken away from orphans."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from clients.errors import Refused, ServiceProblem
-from clients.placement import Placement, Provider
+from clients.placement import CONSUMERS, Consumer, Placement, Provider
 from clients.together import together
 from jobs.placement.orphans import Allocation, Orphan
 from jobs.retry import attempts
+
+LOG = logging.getLogger("cellkeeper.audit")
 
 CHANGED: Final = "it has changed meanwhile: audit it again"
 STOPPED: Final = "the audit was stopped"
@@ -49,20 +52,51 @@ def _read_one(placement: Placement, provider: Provider) -> list[Allocation] | Un
 def remove(
     placement: Placement, orphans: Sequence[Orphan], at_once: int, stopped: Callable[[], bool]
 ) -> dict[str, str]:
-    """Delete orphaned allocations: one request per consumer, several of them under way.
+    """Delete orphaned allocations: many consumers in a request, or one where something is in the way.
 
-    :param stopped: asked before each consumer
+    :param at_once: requests that may be under way at the same time
+    :param stopped: asked before each request that writes
     :returns: why allocations were left, by consumer
     """
-    doomed: dict[str, list[Allocation]] = {}
+    by_consumer: dict[str, list[Allocation]] = {}
     for orphan in orphans:
-        doomed.setdefault(orphan.allocation.consumer, []).append(orphan.allocation)
+        by_consumer.setdefault(orphan.allocation.consumer, []).append(orphan.allocation)
 
-    def attempt(allocations: Sequence[Allocation]) -> str | None:
-        return STOPPED if stopped() else _remove_from_one(placement, allocations)
+    def attempt(doomed: Sequence[Allocation]) -> str | None:
+        return STOPPED if stopped() else _remove_from_one(placement, doomed)
 
-    reasons = together(attempt, doomed.values(), at_once)
-    return {consumer: reason for consumer, reason in zip(doomed, reasons, strict=True) if reason}
+    left: dict[str, str] = {}
+    everybody = list(by_consumer.values())
+    for begin in range(0, len(everybody), CONSUMERS):
+        batch = everybody[begin : begin + CONSUMERS]
+        done = frozenset() if stopped() else _remove_together(placement, batch, at_once)
+        alone = [doomed for doomed in batch if doomed[0].consumer not in done]
+        reasons = together(attempt, alone, at_once)
+        left |= {doomed[0].consumer: reason for doomed, reason in zip(alone, reasons, strict=True) if reason}
+    return left
+
+
+def _remove_together(placement: Placement, batch: Sequence[Sequence[Allocation]], at_once: int) -> frozenset[str]:
+    """Take the orphaned allocations of several consumers away: of all that nobody has written meanwhile, or of none.
+
+    :returns: the consumers that it is done for
+    """
+    if len(batch) < 2:
+        return frozenset()
+    try:
+        read = together(lambda doomed: placement.consumer(doomed[0].consumer), batch, at_once)
+        after = {
+            doomed[0].consumer: _without(now, doomed)
+            for doomed, now in zip(batch, read, strict=True)
+            if now.generation == doomed[0].generation
+        }
+        if not after:
+            return frozenset()
+        placement.write_all(after)
+    except ServiceProblem as problem:
+        LOG.info("%s; deleting one by one", problem)
+        return frozenset()
+    return frozenset(after)
 
 
 def _remove_from_one(placement: Placement, doomed: Sequence[Allocation]) -> str | None:
@@ -71,17 +105,17 @@ def _remove_from_one(placement: Placement, doomed: Sequence[Allocation]) -> str 
     A consumer that anybody has written since it was read may have become somebody: it is left. Placement itself sees to
     that, by the generation of the consumer.
     """
-    uuid, providers = doomed[0].consumer, {one.provider.uuid for one in doomed}
+    uuid = doomed[0].consumer
     problem, unanswered = "", False
     for _ in attempts():
         try:
             now = placement.consumer(uuid)
-            if not providers & now.allocations.keys():
+            after = _without(now, doomed)
+            if after == now:
                 return None
             if now.generation != doomed[0].generation:
                 return CHANGED
-            rest = {provider: held for provider, held in now.allocations.items() if provider not in providers}
-            placement.write(uuid, replace(now, allocations=rest))
+            placement.write(uuid, after)
         except Refused as refusal:
             problem = str(refusal)
             if not (refusal.is_concurrent or refusal.is_consumer_conflict):
@@ -94,3 +128,9 @@ def _remove_from_one(placement: Placement, doomed: Sequence[Allocation]) -> str 
         else:
             return None
     return problem
+
+
+def _without(consumer: Consumer, doomed: Sequence[Allocation]) -> Consumer:
+    providers = {one.provider.uuid for one in doomed}
+    rest = {uuid: held for uuid, held in consumer.allocations.items() if uuid not in providers}
+    return replace(consumer, allocations=rest)

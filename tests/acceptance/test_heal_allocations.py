@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import pytest
 
-from jobs.placement.heal_allocations import BATCH
+from clients.placement import CONSUMERS
 from tests.acceptance.program import Ended, Running, call_here
 from tests.placement import Placement, nova_conf
 from tests.relay import Relay, placement_error
@@ -341,7 +341,7 @@ def test_a_batch_that_fails_is_tried_again_or_written_one_by_one(
 
 
 def test_batches_are_written_one_after_the_other(cloud: SmallCloud, placement: Placement, relay: Relay) -> None:
-    uuids = [cloud.add(cell=cell) for cell in (1, 2) for _ in range(BATCH + 2)]
+    uuids = [cloud.add(cell=cell) for cell in (1, 2) for _ in range(CONSUMERS + 2)]
     assert heal(cloud).code == 0
     assert placement.all_allocations().keys() == set(uuids)
     assert relay.count("POST", "/allocations") == 4
@@ -349,7 +349,7 @@ def test_batches_are_written_one_after_the_other(cloud: SmallCloud, placement: P
     cloud.run("cell1", "UPDATE instances SET user_id = 'other'")
     relay.heal()
     assert heal(cloud).code == 0
-    assert all(placement.owner(uuid) == (PROJECT, "other") for uuid in uuids[: BATCH + 2])
+    assert all(placement.owner(uuid) == (PROJECT, "other") for uuid in uuids[: CONSUMERS + 2])
     assert (relay.count("POST", "/allocations"), relay.count("PUT", "/allocations")) == (2, 0)
 
 

@@ -186,12 +186,13 @@ class RecordedCloud:
 def _equivalents(method: str, path: str) -> list[tuple[str, str]]:
     """The requests that take the place of one of the stock tool's, as regular expressions.
 
-    All of a provider is read where the stock tool reads one consumer; what is left is written where it deletes (AUD-4).
+    All of a provider is read where the stock tool reads one consumer; what is left is written where it deletes (AUD-4);
+    many consumers are written in one request.
     """
-    if method == "GET" and path.startswith("/allocations/"):
-        return [(method, path + "$"), (method, "^/resource_providers/.*/allocations$")]
-    if method == "DELETE":
-        return [(method, path + "$"), ("PUT", path + "$")]
+    if path.startswith("/allocations/"):
+        if method == "GET":
+            return [(method, path + "$"), (method, "^/resource_providers/.*/allocations$")]
+        return [("PUT", path + "$"), ("POST", "^/allocations$")]
     return [(method, rf"{path}($|\?)")]
 
 
