@@ -120,15 +120,6 @@ class Placement(Service):
         found = self.ask("GET", "/resource_providers", microversion=PROVIDERS, params=params)
         return [_provider(one) for one in found["resource_providers"]]
 
-    def provider(self, uuid: str) -> Provider | None:
-        """One provider, or None where there is none of this uuid."""
-        try:
-            return _provider(self.ask("GET", f"/resource_providers/{uuid}", microversion=PROVIDERS))
-        except Refused as refusal:
-            if refusal.status == 404:
-                return None
-            raise
-
     def holdings(self, provider: str) -> dict[str, Holding]:
         """What each consumer holds of a provider, also of an old service; nothing where there is no such provider."""
         microversion = ALLOCATIONS if self.offers(ALLOCATIONS) else PROVIDERS
@@ -172,21 +163,13 @@ class Placement(Service):
         """Replace what several consumers hold: all or none.
 
         One such request at a time: Placement locks the gaps of an index around each consumer that is new to it, so
-        two of them easily get into a deadlock, after which it sleeps for seconds (seen with 32.2.1's on MariaDB).
+        two of them easily get into a deadlock, after which it sleeps for seconds (seen with 16.0 on MariaDB).
 
         :raises Refused: one of them cannot be written
         """
         document = {uuid: consumer.document() for uuid, consumer in consumers.items()}
         with self._writing_all:
             self.ask("POST", "/allocations", microversion=ALLOCATIONS, json=document)
-
-    def delete(self, uuid: str) -> None:
-        """Take everything from a consumer; one that has nothing is fine."""
-        try:
-            self.ask("DELETE", f"/allocations/{uuid}", microversion=ALLOCATIONS)
-        except Refused as refusal:
-            if refusal.status != 404:
-                raise
 
     def usage(self, project_id: str, user_id: str) -> Resources:
         """What all consumers of one user in one project hold together."""
