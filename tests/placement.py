@@ -163,6 +163,14 @@ class Placement(Service):
             for consumer, (held, project, user) in consumers.items()
         })  # fmt: skip
 
+    def begin_to_allocate(self, consumer: str) -> None:
+        """Make a consumer without allocations, as a Placement that is killed while it makes a new one leaves it."""
+        self._server.execute(
+            "INSERT INTO consumers (uuid, project_id, user_id, generation) SELECT "
+            f"'{consumer}', projects.id, users.id, 0 FROM projects, users LIMIT 1",
+            self._database,
+        )
+
     def join(self, provider: str, *aggregates: str) -> None:
         """Put a provider into aggregates, and out of all others."""
         generation = self.ask("GET", f"/resource_providers/{provider}")["generation"]

@@ -20,6 +20,8 @@ LOG = logging.getLogger("cellkeeper.heal")
 NO_COMPUTE_NODE, NOT_WRITTEN, PORTS_NOT_WRITTEN, PORTS_NOT_ROLLED_BACK, NOT_SUPPORTED = 2, 3, 6, 7, 8
 FAILED: Final = "Failed to update allocations for consumer"
 TRIES: Final = 5  # of one write that others get in the way of
+# Of a consumer that Placement has and that holds nothing: it makes consumers first, and may be killed before the rest.
+UNUSED: Final = 0
 DECISIONS: Final = 4  # about one instance whose consumer others change meanwhile
 
 
@@ -272,6 +274,8 @@ class Healer:
             return self._not_written(plan.uuid, problem)
         if _same(consumer, plan.after) and not plan.profiles:
             return plan.done  # written by us, and the answer was lost; or by somebody who saw the same
+        if not consumer.allocations and plan.after.generation is None:
+            consumer = replace(consumer, generation=UNUSED)
         return self.decide(replace(plan.subject, consumer=consumer, ports=tuple(now)))
 
     def _write_once(self, plan: Plan) -> Done | Problem | Refused:

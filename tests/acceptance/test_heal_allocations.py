@@ -340,6 +340,20 @@ def test_a_batch_that_fails_is_tried_again_or_written_one_by_one(
     assert all(placement.owner(uuid) == (PROJECT, USER) for uuid in new + foreign)
 
 
+@pytest.mark.parametrize("instances", [1, 3])
+def test_a_consumer_that_placement_made_and_was_killed_is_healed(
+    cloud: SmallCloud, placement: Placement, instances: int
+) -> None:
+    uuids = [cloud.add() for _ in range(instances)]
+    placement.allocate(HOST1, {HOST1: {"VCPU": 1}}, "other", "other")  # makes a project and a user
+    placement.begin_to_allocate(uuids[0])
+    ended = heal(cloud)
+    assert (ended.code, ended.err) == (0, "")
+    assert all(placement.held(uuid) == {HOST1: SMALL} for uuid in uuids)
+    assert all(placement.owner(uuid) == (PROJECT, USER) for uuid in uuids)
+    assert heal(cloud).code == 4
+
+
 def test_batches_are_written_one_after_the_other(cloud: SmallCloud, placement: Placement, relay: Relay) -> None:
     uuids = [cloud.add(cell=cell) for cell in (1, 2) for _ in range(CONSUMERS + 2)]
     assert heal(cloud).code == 0
