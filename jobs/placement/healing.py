@@ -314,6 +314,7 @@ class Healer:
                 if _same(self._placement.consumer(plan.uuid), plan.after):
                     return plan.done
             except ServiceProblem:
+                self.stopped = problem  # it neither writes nor reads: others would fare no better
                 if plan.profiles:
                     names = [port.id for port, _ in plan.profiles]
                     LOG.warning("instance %s: ports %s are written, allocations perhaps not", plan.uuid, names)

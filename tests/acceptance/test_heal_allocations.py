@@ -402,6 +402,22 @@ def test_3_placement_that_is_down(cloud: SmallCloud) -> None:
     assert f"Placement ({url}): GET /resource_providers: no connection" in ended.err
 
 
+def test_3_placement_that_loses_its_database_is_not_asked_for_each_instance(
+    cloud: SmallCloud, placement: Placement, relay: Relay
+) -> None:
+    uuids = [cloud.add() for _ in range(4)]
+    for method, path in (("POST", "/allocations$"), ("PUT", "/allocations/"), ("GET", "^/allocations/")):
+        relay.fail(method, path, status=500)
+    ended = heal(cloud)
+    assert ended.code == 3
+    assert f"cell1: Placement ({relay.url}): PUT /allocations/" in ended.err
+    asked = {one.path for one in relay.asked if one.method == "PUT"}
+    assert len(asked) == 1
+    relay.heal()
+    assert heal(cloud).code == 0
+    assert placement.all_allocations().keys() == set(uuids)
+
+
 def test_255_no_way_to_placement(cloud: SmallCloud) -> None:
     cloud.config.write_text(cloud.config.read_text().partition("[placement]")[0])
     ended = heal(cloud)
