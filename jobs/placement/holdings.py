@@ -15,6 +15,8 @@ LOG = logging.getLogger("cellkeeper.audit")
 
 CHANGED: Final = "it has changed meanwhile: audit it again"
 STOPPED: Final = "the audit was stopped"
+IN_A_ROW: Final = 20  # failures after which nothing more is tried
+VAIN: Final = f"not tried: {IN_A_ROW} in a row failed before"
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,23 @@ class Unread:
     reason: str
 
 
+class _Gate:
+    """Tells whether there is a use in going on; shared by all threads of one work."""
+
+    def __init__(self, stopped: Callable[[], bool]) -> None:
+        self._stopped = stopped
+        self._failures = 0
+
+    @property
+    def closed(self) -> str:
+        """Why nothing more should be tried; empty: it may be."""
+        return STOPPED if self._stopped() else VAIN if self._failures >= IN_A_ROW else ""
+
+    def note(self, *, failed: bool) -> None:
+        """Remember how a try ended."""
+        self._failures = self._failures + 1 if failed else 0
+
+
 def read(
     placement: Placement, providers: Sequence[Provider], at_once: int, stopped: Callable[[], bool]
 ) -> tuple[list[Allocation], list[Unread]]:
@@ -32,9 +51,14 @@ def read(
 
     :param stopped: asked before each provider
     """
+    gate = _Gate(stopped)
 
     def one(provider: Provider) -> list[Allocation] | Unread:
-        return Unread(provider, STOPPED) if stopped() else _read_one(placement, provider)
+        if reason := gate.closed:
+            return Unread(provider, reason)
+        found = _read_one(placement, provider)
+        gate.note(failed=isinstance(found, Unread))
+        return found
 
     found = together(one, providers, at_once)
     unread = [result for result in found if isinstance(result, Unread)]
@@ -62,14 +86,20 @@ def remove(
     for orphan in orphans:
         by_consumer.setdefault(orphan.allocation.consumer, []).append(orphan.allocation)
 
+    gate = _Gate(stopped)
+
     def attempt(doomed: Sequence[Allocation]) -> str | None:
-        return STOPPED if stopped() else _remove_from_one(placement, doomed)
+        if reason := gate.closed:
+            return reason
+        problem = _remove_from_one(placement, doomed)
+        gate.note(failed=problem not in (None, CHANGED))
+        return problem
 
     left: dict[str, str] = {}
     everybody = list(by_consumer.values())
     for begin in range(0, len(everybody), CONSUMERS):
         batch = everybody[begin : begin + CONSUMERS]
-        done = frozenset() if stopped() else _remove_together(placement, batch, at_once)
+        done = frozenset() if gate.closed else _remove_together(placement, batch, at_once)
         alone = [doomed for doomed in batch if doomed[0].consumer not in done]
         reasons = together(attempt, alone, at_once)
         left |= {doomed[0].consumer: reason for doomed, reason in zip(alone, reasons, strict=True) if reason}

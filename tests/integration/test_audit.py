@@ -10,7 +10,7 @@ import pytest
 
 from cli.main import run
 from clients.placement import CONSUMERS
-from jobs.placement import audit
+from jobs.placement import audit, holdings
 from tests.placement import Placement, nova_conf
 from tests.program import Ended, Program
 from tests.realcloud import RealCloud
@@ -308,6 +308,32 @@ def test_of_many_each_is_deleted_where_a_request_fails(
     assert (ended.code, ended.err) == (4, "")
     assert not any(placement.held(consumer) for consumer in consumers)
     assert placement.held(VM) == {NODE1: COMPUTE}
+
+
+def test_where_nothing_can_be_read_or_deleted_not_everything_is_tried(
+    two_hosts: TwoCells, placement: Placement, relay: Relay, audited: Audit
+) -> None:
+    consumers = [uuid(number) for number in range(1, 3 * holdings.IN_A_ROW)]
+    placement.allocate_all({one: ({NODE1: COMPUTE}, "p1", "u1") for one in consumers})
+    relay.fail("GET", "^/allocations/", status=500)
+    ended = audited("--delete")
+    assert ended.code == 1
+    assert {one["deleted"] for one in ended.data["orphans"]} == {False}
+    asked = {one.path for one in relay.asked if one.path.startswith("/allocations/")}
+    assert holdings.IN_A_ROW <= len(asked) < len(consumers)
+    assert ended.data["orphans"][-1]["failure"] == holdings.VAIN
+    relay.heal()
+    for number in range(100, 100 + 3 * holdings.IN_A_ROW):
+        placement.provide(uuid(number), f"bare{number}", INVENTORY)
+    relay.fail("GET", "/allocations$", status=500)
+    ended = audited("--delete")
+    assert ended.code == 1
+    asked = {one.path for one in relay.asked if one.path.endswith("/allocations")}
+    assert holdings.IN_A_ROW <= len(asked) < 3 * holdings.IN_A_ROW
+    assert ended.data["not_audited"][-1]["reason"] == holdings.VAIN
+    relay.heal()
+    assert audited("--delete").code == 4
+    assert not any(placement.held(consumer) for consumer in consumers)
 
 
 @pytest.mark.parametrize("request_", ["GET", "POST"])
