@@ -127,6 +127,8 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
         batch = waiting[begin : begin + BATCH]
         ends = together(partial(add, placement), batch, params.at_once)
         yield Step(_told(batch, ends), {"after": batch[-1].host})
+        if len(batch) == BATCH and all(isinstance(end, Problem) and end.code == Exit.PLACEMENT_ERROR for end in ends):
+            placement.aggregates(batch[-1].provider)  # raised now: there is no use in asking for each of the others
 
 
 def _told(batch: Sequence[Wish], ends: Sequence[frozenset[str] | Problem]) -> Synced:

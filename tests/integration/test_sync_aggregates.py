@@ -54,6 +54,19 @@ def hosts(two_cells: TwoCells, placement: Placement) -> TwoCells:
     return two_cells
 
 
+@pytest.fixture
+def many_hosts(two_cells: TwoCells, placement: Placement) -> list[str]:
+    """More hosts of one cell than are mirrored at a time, in one aggregate; returns their names."""
+    names = [f"host{number:03}" for number in range(BATCH + 2)]
+    for number, host in enumerate(names):
+        node = f"cccccccc-0000-4000-8000-000000000{number:03}"
+        two_cells.node("cell1", node, host)
+        two_cells.map_host(host, "cell1")
+        placement.ask("POST", "/resource_providers", {"uuid": node, "name": host})
+    two_cells.aggregate(FOREIGN, "one", *names)
+    return names
+
+
 def test_a_provider_is_read_once_and_written_once_if_it_lacks_something(
     hosts: TwoCells, placement: Placement, relay: Relay, sync: Callable[..., Ended]
 ) -> None:
@@ -157,15 +170,8 @@ def test_an_aggregate_that_somebody_adds_meanwhile_stays(
 
 
 def test_stopped_in_the_middle_it_ends_after_a_batch_and_the_next_run_does_the_rest(
-    two_cells: TwoCells, placement: Placement, relay: Relay, config: Path, sync: Callable[..., Ended]
+    many_hosts: list[str], placement: Placement, relay: Relay, config: Path, sync: Callable[..., Ended]
 ) -> None:
-    names = [f"host{number:03}" for number in range(BATCH + 2)]
-    for number, host in enumerate(names):
-        node = f"cccccccc-0000-4000-8000-000000000{number:03}"
-        two_cells.node("cell1", node, host)
-        two_cells.map_host(host, "cell1")
-        placement.ask("POST", "/resource_providers", {"uuid": node, "name": host})
-    two_cells.aggregate(FOREIGN, "one", *names)
     held = relay.fail("PUT", "/aggregates$", held=True, times=1)
     with Running("placement sync_aggregates", config=config) as running:
         held.wait_until_reached()
@@ -176,7 +182,20 @@ def test_stopped_in_the_middle_it_ends_after_a_batch_and_the_next_run_does_the_r
     assert ended.code == 255
     assert "cell1: stopped before all its hosts were mirrored" in ended.err
     assert len(placement.all_aggregates()) == BATCH
-    assert [one["host"] for one in sync().data["added"]] == names[BATCH:]
+    assert [one["host"] for one in sync().data["added"]] == many_hosts[BATCH:]
+
+
+def test_where_no_provider_of_a_batch_can_be_read_no_further_ones_are_asked_for(
+    many_hosts: list[str], relay: Relay, sync: Callable[..., Ended]
+) -> None:
+    relay.fail("GET", "/aggregates$", status=500)
+    ended = sync()
+    assert ended.code == 2
+    assert [one["host"] for one in ended.data["problems"]] == many_hosts[:BATCH]
+    assert len({one.path for one in relay.asked if one.path.endswith("/aggregates")}) == BATCH
+    assert "cell1: Placement" in ended.err
+    relay.heal()
+    assert [one["host"] for one in sync().data["added"]] == many_hosts
 
 
 def test_one_line_where_there_is_no_way_to_placement(hosts: TwoCells, config: Path, sync: Callable[..., Ended]) -> None:
