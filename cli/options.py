@@ -72,7 +72,10 @@ DRY_RUN: Decorator = new_option("--dry-run", is_flag=True, help="Count what ther
 
 
 def concurrency(meaning: str) -> Decorator:
-    """``--concurrency``, where ``N`` is more than the number of cells."""
+    """``--concurrency``.
+
+    :param meaning: what ``N`` bounds
+    """
     return new_option("--concurrency", type=click.IntRange(min=1), metavar="N", help=meaning)
 
 

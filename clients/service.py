@@ -51,6 +51,13 @@ class Service:
             )
         return without_secret(endpoint)
 
+    @property
+    def patience(self) -> float:
+        """Seconds within which an answer must come."""
+        seconds = self._link.session.timeout
+        assert seconds  # clients.services sets one
+        return seconds
+
     def require(self, microversion: str, purpose: str) -> None:
         """See that the service is new enough.
 

@@ -27,6 +27,22 @@ def together(work: Callable[[I], T], items: Iterable[I], at_once: int) -> list[T
         pool.shutdown(wait=True, cancel_futures=True)
 
 
+def in_lanes(work: Callable[[I], T], items: Iterable[I], lane: Callable[[I], K], at_once: int) -> list[T]:
+    """Call ``work`` for each item, for those of one lane one after the other.
+
+    :param lane: tells the lane of an item
+    :param at_once: how many lanes may be worked at the same time
+    :returns: the results, in the order of the items
+    """
+    numbered = list(enumerate(items))
+    lanes: dict[K, list[tuple[int, I]]] = {}
+    for number, item in numbered:
+        lanes.setdefault(lane(item), []).append((number, item))
+    done = together(lambda some: [(number, work(item)) for number, item in some], lanes.values(), at_once)
+    results = dict(pair for some in done for pair in some)
+    return [results[number] for number, _ in numbered]
+
+
 class Once(Generic[K, T]):
     """Answers that several threads need: who needs one first asks for it, the others wait."""
 

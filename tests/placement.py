@@ -171,6 +171,10 @@ class Placement(Service):
             self._database,
         )
 
+    def fail_to_allocate(self, consumer: str) -> None:
+        """Delete a consumer, as a Placement does that has made it and then is refused its allocations."""
+        self._server.execute(f"DELETE FROM consumers WHERE uuid = '{consumer}'", self._database)
+
     def join(self, provider: str, *aggregates: str) -> None:
         """Put a provider into aggregates, and out of all others."""
         generation = self.ask("GET", f"/resource_providers/{provider}")["generation"]

@@ -1,7 +1,7 @@
 """``placement audit``: from the options to the exit code."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from uuid import UUID
@@ -33,7 +33,8 @@ class Findings:
     """What an audit found.
 
     :ivar nodeless: providers of which no compute node is known, by uuid
-    :ivar bare: live instances that hold nothing but orphans
+    :ivar living: the live instances of all cells
+    :ivar bare: those that hold nothing but orphans
     :ivar unaudited: providers that could not be audited, and why
     :ivar left: why orphans were not deleted, by consumer
     """
@@ -42,6 +43,7 @@ class Findings:
     providers: Sequence[Provider]
     nodeless: frozenset[str]
     orphans: Sequence[Orphan]
+    living: Collection[str]
     bare: Sequence[str]
     unaudited: Sequence[Unread]
     left: Mapping[str, str] = field(default_factory=dict)
@@ -78,7 +80,8 @@ def audit(
             at_once = concurrency or conf.cellkeeper.requests
             found = _find(conf, placement, providers, params, runner, at_once)
             if delete:
-                found = replace(found, left=holdings.remove(placement, found.orphans, at_once, stop.is_set))
+                left = holdings.remove(placement, found.orphans, found.living, at_once, stop.is_set)
+                found = replace(found, left=left)
     except (DatabaseProblem, ServiceProblem) as problem:
         say(str(problem))
         return Exit.ERROR
@@ -123,6 +126,7 @@ def _find(
         [one for one in providers if one.uuid in wanted],
         frozenset(one.uuid for one in providers if one.root not in cloud.nodes),
         [one for one in explained if one.allocation.provider.uuid in wanted],
+        cloud.homes.keys(),
         [] if params.provider else bare(held, orphans, cloud),
         [one for one in (*unread, *(Unread(one, UNKNOWN) for one in unknown)) if one.provider.uuid in wanted],
     )

@@ -86,7 +86,7 @@ def sync_aggregates(**options: Any) -> int:
 @option("--verbose", is_flag=True, help="Print what the stock tool prints, line by line.")
 @option("--resource_provider", metavar="UUID", help="Audit one resource provider only.")
 @option("--delete", "-delete", is_flag=True, help="Delete the orphaned allocations that are found.")
-@concurrency("Read at most N cells, and so many resource providers, at the same time.")
+@concurrency("Read at most N cells at the same time, and send Placement at most N requests.")
 @FORMAT
 def audit(**options: Any) -> int:
     """Find allocations that belong to no instance and to no migration.

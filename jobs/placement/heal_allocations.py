@@ -4,12 +4,12 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from functools import partial
 from typing import Final, Self, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from clients.errors import Away
 from clients.neutron import DEVICES, Port
 from clients.placement import ALLOCATIONS, CONSUMERS, Consumer, Provider
 from clients.together import together
@@ -26,7 +26,7 @@ from novadb.engine import reason
 T = TypeVar("T")
 
 PAGE: Final = DEVICES  # instances that Neutron is asked for at a time
-BATCH: Final = 50  # of the stock tool, which tells of each
+BATCH: Final = 50  # candidates that the stock tool tells of at a time
 NAMED: Final = 1000  # healed instances and problems that are named, per cell
 LINES: Final = 5000  # lines for --verbose, per cell
 
@@ -81,7 +81,7 @@ class Params:
     dry_run: bool = False
     ports: bool = True
     verbose: bool = False
-    at_once: int = 8
+    at_once: int = 4
     run: str = ""
     cells: int = 1
 
@@ -138,21 +138,25 @@ class Healed:
 def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Step[Healed]]:
     """Heal the instances of one cell, page by page.
 
-    :param cursor: ``after``: the id of the last instance that was dealt with; ``healed``: how many were so far
+    :param cursor: ``after``: the id of the last instance that was dealt with; ``healed``: how many were so far;
+        ``away``: the service without which nothing more can be done, and why
     :raises ServiceProblem: Placement or Neutron cannot be used
     :raises DatabaseProblem: the cell's database cannot be used
     """
     if target.cell.uuid == CELL0:
         return
+    if cursor and "away" in cursor:  # the slice before had no time left to say so
+        raise Away(*cursor["away"])
     with target.database.connect() as cell:
         walk = _Walk(target, params, cell)
         at = cursor or {"after": 0, "healed": 0}
         while found := walk.page(at["after"]):
             outcome = walk.heal(found, at["healed"])
             at = {"after": found[-1].id, "healed": at["healed"] + outcome.rows}
+            if stopped := walk.healer.stopped:
+                yield Step(outcome, at | {"away": [stopped.service, str(stopped)]})
+                raise stopped
             yield Step(outcome, at)
-            if walk.healer.stopped:
-                raise walk.healer.stopped
             if outcome.left:
                 return
 
@@ -195,7 +199,7 @@ class _Walk:
         room = len(plans) if self._params.max_count is None else self._params.max_count - healed
         while plans and room > 0 and not self.healer.stopped:
             now, plans = plans[:room], plans[room:]
-            written = self._write(self._still_right(now))
+            written = self._write(now)
             room -= sum(isinstance(one, Done) for one in written)
             results += written
         left = bool(plans) and not self.healer.stopped
@@ -275,13 +279,18 @@ class _Walk:
         return [plan for plan in plans if plan.uuid in unchanged]
 
     def _write(self, plans: Sequence[Plan]) -> list[Done | Problem]:
-        """Carry plans out: those of a provider together, those with ports each on its own."""
-        batches = list(_batches(plan for plan in plans if not plan.profiles))
+        """Carry plans out: those of a provider together; each on its own where that is refused, or ports come first."""
+        results: list[Done | Problem | None] = []
         alone = [plan for plan in plans if plan.profiles]
-        works = [partial(self.healer.write_all, batch) for batch in batches]
-        works += [partial(self.healer.write_all, [plan]) for plan in alone]
-        results = together(lambda one: one(), works, self._params.at_once)
-        return [one for some in results for one in some if one is not None]
+        for batch in _batches(plan for plan in plans if not plan.profiles):
+            with self._placement.turn:
+                right = self._still_right(batch)
+                done = self.healer.write_all(right)
+            results += done or ()
+            alone += right if done is None else ()
+        results += self.healer.write_each(self._still_right(alone), self._params.at_once)
+        results += self.healer.settle(self._params.at_once)
+        return [one for one in results if one is not None]
 
     def _lines(
         self,
@@ -325,13 +334,13 @@ def _by(ledger: Ledger | None, instance: Instance) -> Consumer:
 
 
 def _batches(plans: Iterable[Plan]) -> Iterator[list[Plan]]:
-    """Plans of one provider each, no more than fit into a request."""
-    by_node: dict[str | None, list[Plan]] = {}
+    """Plans of one provider and one kind each, no more than fit into a request."""
+    alike: dict[tuple[str | None, str], list[Plan]] = {}
     for plan in plans:
-        by_node.setdefault(plan.subject.node, []).append(plan)
-    for together_ in by_node.values():
-        for begin in range(0, len(together_), CONSUMERS):
-            yield together_[begin : begin + CONSUMERS]
+        alike.setdefault((plan.subject.node, plan.what), []).append(plan)
+    for some in alike.values():
+        for begin in range(0, len(some), CONSUMERS):
+            yield some[begin : begin + CONSUMERS]
 
 
 def _told(results: Iterable[Done | Problem]) -> Healed:

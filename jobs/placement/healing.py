@@ -6,11 +6,12 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from clients.errors import Away, NotAllowed, Refused, ServiceProblem
 from clients.neutron import Neutron, Port
 from clients.placement import CANDIDATES, Consumer, Placement, Resources
+from clients.together import in_lanes
 from jobs.placement import ports
 from jobs.placement.instances import Instance, Need
 from jobs.retry import FIRST_PAUSE
@@ -20,8 +21,7 @@ LOG = logging.getLogger("cellkeeper.heal")
 NO_COMPUTE_NODE, NOT_WRITTEN, PORTS_NOT_WRITTEN, PORTS_NOT_ROLLED_BACK, NOT_SUPPORTED = 2, 3, 6, 7, 8
 FAILED: Final = "Failed to update allocations for consumer"
 TRIES: Final = 5  # of one write that others get in the way of
-# Of a consumer that Placement has and that holds nothing: it makes consumers first, and may be killed before the rest.
-UNUSED: Final = 0
+UNUSED: Final = 0  # generation of a consumer that Placement has made and that has never held anything
 DECISIONS: Final = 4  # about one instance whose consumer others change meanwhile
 
 
@@ -119,6 +119,14 @@ Decision = Plan | Problem | None
 """None: nothing to be healed."""
 
 
+class _Unsettled(NamedTuple):
+    """A plan for a consumer that Placement refused as new, and that holds nothing."""
+
+    since: float
+    plan: Plan
+    conflict: Refused
+
+
 class Healer:
     """Decides about instances and heals them. Called from several threads.
 
@@ -136,6 +144,7 @@ class Healer:
         self._neutron = neutron
         self._tree = tree
         self._force = force
+        self._unsettled: list[_Unsettled] = []
         self.stopped: ServiceProblem | None = None
 
     def is_well(self, subject: Subject) -> bool:
@@ -239,34 +248,73 @@ class Healer:
     def write(self, plan: Plan) -> Done | Problem | None:
         """Carry a plan out; where others changed the consumer meanwhile, decide again.
 
-        :returns: None: there is nothing to do any more, or nothing can be done: see ``stopped``
+        :returns: None: there is nothing to do any more, or it is left to ``settle``, or nothing can be done: see
+            ``stopped``
         """
-        decision: Decision = plan
+        decision: Decision | Done = plan
         for _ in range(DECISIONS):
-            if not isinstance(decision, Plan) or self.stopped:
-                return None if isinstance(decision, Plan) else decision
+            if not isinstance(decision, Plan):
+                return decision
+            if self.stopped:
+                return None
             written = self._write_once(decision)
             if not isinstance(written, Refused):
                 return written
             conflict = written
             LOG.info("instance %s: %s; deciding again", plan.uuid, conflict)
-            decision = self._decide_again(decision)
-            if isinstance(decision, Done):
-                return decision
-        return self._not_written(plan.uuid, conflict)
+            decision = self._decide_again(decision, conflict)
+        return self._not_written(plan.uuid, conflict) if isinstance(decision, Plan) else decision
 
-    def write_all(self, plans: Sequence[Plan]) -> list[Done | Problem | None]:
-        """Carry plans without ports out, in one request if nothing is in the way."""
-        if len(plans) > 1 and not self.stopped:
-            try:
-                self._patiently(lambda: self._placement.write_all({plan.uuid: plan.after for plan in plans}))
-            except ServiceProblem as problem:
-                LOG.info("%s; writing one by one", problem)
-            else:
-                return [plan.done for plan in plans]
-        return [self.write(plan) for plan in plans]
+    def write_each(self, plans: Sequence[Plan], at_once: int) -> list[Done | Problem | None]:
+        """Carry plans out, those of one provider one after the other.
 
-    def _decide_again(self, plan: Plan) -> Any:
+        :param at_once: requests that may be under way at the same time
+        """
+        return in_lanes(self.write, plans, lambda plan: plan.subject.node, at_once)
+
+    def write_all(self, plans: Sequence[Plan]) -> list[Done] | None:
+        """Carry plans without ports out in one request.
+
+        :returns: None: it was not done, each is to be written on its own
+        """
+        if len(plans) < 2 or self.stopped:
+            return None
+        try:
+            self._patiently(lambda: self._placement.write_all({plan.uuid: plan.after for plan in plans}))
+        except ServiceProblem as problem:
+            LOG.info("%s; writing one by one", problem)
+            return None
+        return [plan.done for plan in plans]
+
+    def settle(self, at_once: int) -> list[Done | Problem]:
+        """Write what Placement refused as new although it holds nothing.
+
+        Placement makes a consumer in a transaction of its own, before its allocations. If it was killed in between, the
+        consumer stays, and must be written as what it is. But as long as another request may be at work on it, even
+        one of ours whose answer was lost, that would be wrong: when that request fails at last, Placement deletes the
+        consumer, with what was written meanwhile. So nothing is written before a request has had its time.
+        """
+        waiting, self._unsettled = self._unsettled, []
+        if not waiting or self.stopped:
+            return []
+        pause = max(one.since for one in waiting) + self._placement.patience - time.monotonic()
+        LOG.info("%d consumers are refused as new and hold nothing; waiting %.0f s", len(waiting), pause)
+        time.sleep(max(pause, 0))
+        results = in_lanes(self._write_settled, waiting, lambda one: one.plan.subject.node, at_once)
+        again = [self._not_written(one.plan.uuid, one.conflict) for one in self._unsettled]
+        self._unsettled = []
+        return [one for one in results if one] + again
+
+    def _write_settled(self, waiting: _Unsettled) -> Done | Problem | None:
+        decision = self._decide_again(waiting.plan, waiting.conflict, settled=True)
+        return self.write(decision) if isinstance(decision, Plan) else decision
+
+    def _decide_again(self, plan: Plan, conflict: Refused, *, settled: bool = False) -> Decision | Done:
+        """Read a consumer anew and decide.
+
+        :param conflict: with which Placement refused the plan
+        :param settled: whether a consumer that holds nothing has had its time
+        """
         try:
             consumer = self._placement.consumer(plan.uuid)
             now = self._neutron.ports_of([plan.uuid]) if self._neutron else []
@@ -275,6 +323,9 @@ class Healer:
         if _same(consumer, plan.after) and not plan.profiles:
             return plan.done  # written by us, and the answer was lost; or by somebody who saw the same
         if not consumer.allocations and plan.after.generation is None:
+            if not settled:
+                self._unsettled.append(_Unsettled(time.monotonic(), plan, conflict))
+                return None
             consumer = replace(consumer, generation=UNUSED)
         return self.decide(replace(plan.subject, consumer=consumer, ports=tuple(now)))
 
@@ -314,7 +365,7 @@ class Healer:
                 if _same(self._placement.consumer(plan.uuid), plan.after):
                     return plan.done
             except ServiceProblem:
-                self.stopped = problem  # it neither writes nor reads: others would fare no better
+                self._stop_if_dead(plan.subject)
                 if plan.profiles:
                     names = [port.id for port, _ in plan.profiles]
                     LOG.warning("instance %s: ports %s are written, allocations perhaps not", plan.uuid, names)
@@ -335,6 +386,13 @@ class Healer:
         if isinstance(problem, NotAllowed) or not (
             isinstance(problem, Refused) or (isinstance(problem, Away) and problem.answered)
         ):
+            self.stopped = problem
+
+    def _stop_if_dead(self, subject: Subject) -> None:
+        """See whether a Placement that could neither write nor read one consumer can do anything at all."""
+        try:
+            self._placement.providers(in_tree=subject.node or subject.uuid)
+        except ServiceProblem as problem:
             self.stopped = problem
 
     @staticmethod

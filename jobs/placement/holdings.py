@@ -1,13 +1,13 @@
 """What Placement holds of some resource providers: read, and taken away from orphans."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from clients.errors import Refused, ServiceProblem
+from clients.errors import NotAllowed, Refused, ServiceProblem
 from clients.placement import CONSUMERS, Consumer, Placement, Provider
-from clients.together import together
+from clients.together import in_lanes, together
 from jobs.placement.orphans import Allocation, Orphan
 from jobs.retry import attempts
 
@@ -39,9 +39,10 @@ class _Gate:
         """Why nothing more should be tried; empty: it may be."""
         return STOPPED if self._stopped() else VAIN if self._failures >= IN_A_ROW else ""
 
-    def note(self, *, failed: bool) -> None:
-        """Remember how a try ended."""
-        self._failures = self._failures + 1 if failed else 0
+    def note(self, problem: ServiceProblem | None) -> None:
+        """Remember how a try ended. A refusal concerns one provider or consumer, the next may well succeed."""
+        alone = problem is None or (isinstance(problem, Refused) and not isinstance(problem, NotAllowed))
+        self._failures = 0 if alone else self._failures + 1
 
 
 def read(
@@ -56,60 +57,62 @@ def read(
     def one(provider: Provider) -> list[Allocation] | Unread:
         if reason := gate.closed:
             return Unread(provider, reason)
-        found = _read_one(placement, provider)
-        gate.note(failed=isinstance(found, Unread))
-        return found
+        try:
+            held = placement.holdings(provider.uuid)
+        except ServiceProblem as problem:
+            gate.note(problem)
+            return Unread(provider, str(problem))
+        gate.note(None)
+        return [Allocation(consumer, provider, one.resources, one.generation) for consumer, one in held.items()]
 
     found = together(one, providers, at_once)
     unread = [result for result in found if isinstance(result, Unread)]
     return [held for result in found if not isinstance(result, Unread) for held in result], unread
 
 
-def _read_one(placement: Placement, provider: Provider) -> list[Allocation] | Unread:
-    try:
-        held = placement.holdings(provider.uuid)
-    except ServiceProblem as problem:
-        return Unread(provider, str(problem))
-    return [Allocation(consumer, provider, one.resources, one.generation) for consumer, one in held.items()]
-
-
 def remove(
-    placement: Placement, orphans: Sequence[Orphan], at_once: int, stopped: Callable[[], bool]
+    placement: Placement,
+    orphans: Sequence[Orphan],
+    living: Collection[str],
+    at_once: int,
+    stopped: Callable[[], bool],
 ) -> dict[str, str]:
     """Delete orphaned allocations: many consumers in a request, or one where something is in the way.
 
+    :param living: consumers that somebody may write at any time, live instances: each is written on its own.
+        Placement looks at generations before it looks at what it deletes, and in a large request much comes between
     :param at_once: requests that may be under way at the same time
-    :param stopped: asked before each request that writes
+    :param stopped: asked before each batch, and before each consumer that is written on its own
     :returns: why allocations were left, by consumer
     """
+    gate = _Gate(stopped)
     by_consumer: dict[str, list[Allocation]] = {}
     for orphan in orphans:
         by_consumer.setdefault(orphan.allocation.consumer, []).append(orphan.allocation)
-
-    gate = _Gate(stopped)
+    alone = [doomed for consumer, doomed in by_consumer.items() if consumer in living]
+    dead = [doomed for consumer, doomed in by_consumer.items() if consumer not in living]
 
     def attempt(doomed: Sequence[Allocation]) -> str | None:
         if reason := gate.closed:
             return reason
         problem = _remove_from_one(placement, doomed)
-        gate.note(failed=problem not in (None, CHANGED))
-        return problem
+        gate.note(problem if isinstance(problem, ServiceProblem) else None)
+        return str(problem) if problem else None
 
-    left: dict[str, str] = {}
-    everybody = list(by_consumer.values())
-    for begin in range(0, len(everybody), CONSUMERS):
-        batch = everybody[begin : begin + CONSUMERS]
-        done = frozenset() if gate.closed else _remove_together(placement, batch, at_once)
-        alone = [doomed for doomed in batch if doomed[0].consumer not in done]
-        reasons = together(attempt, alone, at_once)
-        left |= {doomed[0].consumer: reason for doomed, reason in zip(alone, reasons, strict=True) if reason}
-    return left
+    for begin in range(0, len(dead), CONSUMERS):
+        batch = dead[begin : begin + CONSUMERS]
+        done = frozenset() if gate.closed else _remove_together(placement, batch, at_once, gate)
+        alone += [doomed for doomed in batch if doomed[0].consumer not in done]
+    reasons = in_lanes(attempt, alone, lambda doomed: doomed[0].provider.root, at_once)
+    return {doomed[0].consumer: reason for doomed, reason in zip(alone, reasons, strict=True) if reason}
 
 
-def _remove_together(placement: Placement, batch: Sequence[Sequence[Allocation]], at_once: int) -> frozenset[str]:
-    """Take the orphaned allocations of several consumers away: of all that nobody has written meanwhile, or of none.
+def _remove_together(
+    placement: Placement, batch: Sequence[Sequence[Allocation]], at_once: int, gate: _Gate
+) -> frozenset[str]:
+    """Take the orphaned allocations of several consumers away in one request; those that anybody has written stay out.
 
-    :returns: the consumers that it is done for
+    :returns: the consumers that it is done for: none if Placement refused
     """
     if len(batch) < 2:
         return frozenset()
@@ -125,18 +128,21 @@ def _remove_together(placement: Placement, batch: Sequence[Sequence[Allocation]]
         placement.write_all(after)
     except ServiceProblem as problem:
         LOG.info("%s; deleting one by one", problem)
+        gate.note(problem)
         return frozenset()
+    gate.note(None)
     return frozenset(after)
 
 
-def _remove_from_one(placement: Placement, doomed: Sequence[Allocation]) -> str | None:
+def _remove_from_one(placement: Placement, doomed: Sequence[Allocation]) -> ServiceProblem | str | None:
     """Take a consumer's orphaned allocations away; returns why that failed.
 
     A consumer that anybody has written since it was read may have become somebody: it is left. Placement itself sees to
     that, by the generation of the consumer.
     """
     uuid = doomed[0].consumer
-    problem, unanswered = "", False
+    failed: ServiceProblem | None = None
+    unanswered = False
     for _ in attempts():
         try:
             now = placement.consumer(uuid)
@@ -147,17 +153,17 @@ def _remove_from_one(placement: Placement, doomed: Sequence[Allocation]) -> str 
                 return CHANGED
             placement.write(uuid, after)
         except Refused as refusal:
-            problem = str(refusal)
+            failed = refusal
             if not (refusal.is_concurrent or refusal.is_consumer_conflict):
                 break
         except ServiceProblem as trouble:  # it may have been done all the same: a second look tells
-            problem = str(trouble)
+            failed = trouble
             if unanswered:
                 break
             unanswered = True
         else:
             return None
-    return problem
+    return failed
 
 
 def _without(consumer: Consumer, doomed: Sequence[Allocation]) -> Consumer:

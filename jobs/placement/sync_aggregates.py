@@ -53,7 +53,7 @@ class Params:
     """
 
     unmapped: tuple[str, ...] = ()
-    at_once: int = 8
+    at_once: int = 4
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,8 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
         batch = waiting[begin : begin + BATCH]
         ends = together(partial(add, placement), batch, params.at_once)
         yield Step(_told(batch, ends), {"after": batch[-1].host})
-        if len(batch) == BATCH and all(isinstance(end, Problem) and end.code == Exit.PLACEMENT_ERROR for end in ends):
+        unread = all(isinstance(end, Problem) and end.code == Exit.PLACEMENT_ERROR for end in ends)
+        if unread and begin + BATCH < len(waiting):
             placement.aggregates(batch[-1].provider)  # raised now: there is no use in asking for each of the others
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final
 import pytest
 
 from clients.placement import CONSUMERS
-from tests.acceptance.program import Ended, Running, call_here
+from tests.acceptance.program import Ended, Running, call_here, until
 from tests.placement import Placement, nova_conf
 from tests.relay import Relay, placement_error
 from tests.services import free_port
@@ -15,6 +15,7 @@ from tests.small_cloud import PROJECT, SMALL, USER, SmallCloud, flavor
 HEAL: Final = "placement heal_allocations --skip-port-allocations"
 HOST1, HOST2 = SmallCloud.node_uuid(1), SmallCloud.node_uuid(2)
 ROOM: Final = {"VCPU": 640, "PCPU": 64, "MEMORY_MB": 262144, "DISK_GB": 4000, "CUSTOM_FOO": 9}
+NEW_NODE: Final = "cccccccc-0000-4000-8000-000000000099"
 CONCURRENT: Final = placement_error(409, "placement.concurrent_update", "resource provider generation conflict")
 CHANGED: Final = placement_error(
     409, "placement.concurrent_update", "consumer generation conflict - expected 1 but got 2"
@@ -303,6 +304,7 @@ def test_a_write_that_fails_is_tried_again_or_told(
     cloud: SmallCloud, placement: Placement, relay: Relay, kind: str
 ) -> None:
     fault, code = WRITES[kind]
+    cloud.configure("timeout = 3\n")
     uuid = cloud.add()
     relay.fail("PUT", "/allocations/", **fault)
     ended = heal(cloud)
@@ -344,6 +346,7 @@ def test_a_batch_that_fails_is_tried_again_or_written_one_by_one(
 def test_a_consumer_that_placement_made_and_was_killed_is_healed(
     cloud: SmallCloud, placement: Placement, instances: int
 ) -> None:
+    cloud.configure("timeout = 3\n")
     uuids = [cloud.add() for _ in range(instances)]
     placement.allocate(HOST1, {HOST1: {"VCPU": 1}}, "other", "other")  # makes a project and a user
     placement.begin_to_allocate(uuids[0])
@@ -352,6 +355,48 @@ def test_a_consumer_that_placement_made_and_was_killed_is_healed(
     assert all(placement.held(uuid) == {HOST1: SMALL} for uuid in uuids)
     assert all(placement.owner(uuid) == (PROJECT, USER) for uuid in uuids)
     assert heal(cloud).code == 4
+
+
+def test_a_consumer_that_somebody_is_at_work_on_is_left_to_him(
+    cloud: SmallCloud, placement: Placement, relay: Relay
+) -> None:
+    """If he fails, Placement deletes his consumer, whatever was written to it meanwhile."""
+    cloud.configure("timeout = 4\n")
+    uuid = cloud.add()
+    placement.allocate(HOST1, {HOST1: {"VCPU": 1}}, "other", "other")
+    placement.begin_to_allocate(uuid)
+    looked = relay.fail("GET", f"/allocations/{uuid}", held=True, times=1)
+    running = Running(HEAL, config=cloud.config)
+    looked.wait_until_reached()  # it was refused, and looks what the consumer holds
+    looked.go_on()
+    until(lambda: relay.count("GET", f"/allocations/{uuid}") == 1)
+    placement.fail_to_allocate(uuid)
+    assert running.end().code == 0
+    assert placement.held(uuid) == {HOST1: SMALL}
+    assert placement.owner(uuid) == (PROJECT, USER)
+    assert [one.body["consumer_generation"] for one in relay.asked if one.method == "PUT"] == [None, 0, None]
+
+
+def test_a_consumer_that_is_never_settled_is_told(cloud: SmallCloud, placement: Placement, relay: Relay) -> None:
+    cloud.configure("timeout = 2\n")
+    uuid = cloud.add()
+    relay.fail("PUT", "/allocations/", status=409, body=CHANGED)
+    ended = heal(cloud)
+    assert ended.code == 3
+    assert f"Failed to update allocations for consumer {uuid}. Error: " in ended.err
+    assert placement.held(uuid) == {}
+
+
+def test_of_instances_that_do_not_fit_as_many_are_healed_as_do(cloud: SmallCloud, placement: Placement) -> None:
+    """Placement books too much where two consumers of one provider are written at the same time."""
+    placement.provide(NEW_NODE, "full", ROOM | {"VCPU": 5})
+    cloud.add_node(1, "full", NEW_NODE)
+    uuids = [cloud.add(host="full", node="full") for _ in range(12)]
+    ended = heal(cloud, "--concurrency 8")
+    assert ended.code == 3
+    held = placement.all_allocations()
+    assert len(held.keys() & set(uuids)) == 5
+    assert "Unable to allocate inventory" in ended.err
 
 
 def test_batches_are_written_one_after_the_other(cloud: SmallCloud, placement: Placement, relay: Relay) -> None:
@@ -405,17 +450,28 @@ def test_3_placement_that_is_down(cloud: SmallCloud) -> None:
 def test_3_placement_that_loses_its_database_is_not_asked_for_each_instance(
     cloud: SmallCloud, placement: Placement, relay: Relay
 ) -> None:
-    uuids = [cloud.add() for _ in range(4)]
-    for method, path in (("POST", "/allocations$"), ("PUT", "/allocations/"), ("GET", "^/allocations/")):
+    uuids = [cloud.add() for _ in range(9)]
+    for method, path in (("POST", "/allocations$"), ("PUT", "/allocations/"), ("GET", "^/allocations/|in_tree=")):
         relay.fail(method, path, status=500)
-    ended = heal(cloud)
+    ended = heal(cloud, "--concurrency 2")
     assert ended.code == 3
-    assert f"cell1: Placement ({relay.url}): PUT /allocations/" in ended.err
+    assert f"cell1: Placement ({relay.url}): GET /resource_providers: answered 500" in ended.err
     asked = {one.path for one in relay.asked if one.method == "PUT"}
-    assert len(asked) == 1
+    assert 1 <= len(asked) < len(uuids)
     relay.heal()
     assert heal(cloud).code == 0
     assert placement.all_allocations().keys() == set(uuids)
+
+
+def test_3_one_instance_that_placement_can_do_nothing_about_costs_itself(
+    cloud: SmallCloud, placement: Placement, relay: Relay
+) -> None:
+    uuids = [cloud.add() for _ in range(4)]
+    for method, path in (("POST", "/allocations$"), ("PUT", uuids[0]), ("GET", f"^/allocations/{uuids[0]}")):
+        relay.fail(method, path, status=500)
+    ended = heal(cloud)
+    assert (ended.code, ended.err.count("\n")) == (3, 1)
+    assert placement.all_allocations().keys() == set(uuids[1:])
 
 
 def test_255_no_way_to_placement(cloud: SmallCloud) -> None:

@@ -336,6 +336,33 @@ def test_where_nothing_can_be_read_or_deleted_not_everything_is_tried(
     assert not any(placement.held(consumer) for consumer in consumers)
 
 
+def test_orphans_that_placement_refuses_do_not_keep_others_from_being_deleted(
+    two_hosts: TwoCells, placement: Placement, relay: Relay, audited: Audit
+) -> None:
+    refused = [uuid(number) for number in range(1, holdings.IN_A_ROW + 3)]
+    placement.allocate_all({one: ({NODE1: COMPUTE}, "p1", "u1") for one in [*refused, NOBODY]})
+    relay.fail("POST", "/allocations$", status=409, body=placement_error(409))
+    relay.fail("PUT", f"/allocations/{uuid(0)[:-3]}", status=409, body=placement_error(409))
+    ended = audited("--delete")
+    assert ended.code == 1
+    assert [one["consumer"] for one in ended.data["orphans"] if one["deleted"]] == [NOBODY]
+    assert placement.held(NOBODY) == {}
+
+
+def test_a_live_instance_is_written_on_its_own(
+    two_hosts: TwoCells, placement: Placement, relay: Relay, audited: Audit
+) -> None:
+    for consumer in (NOBODY, NOBODY_ELSE):
+        orphan(placement, NODE1, consumer=consumer)
+    known = placement.ask("GET", f"/allocations/{VM}")
+    known["allocations"][NODE2] = {"resources": COMPUTE}
+    placement.ask("PUT", f"/allocations/{VM}", known)
+    assert audited("--delete").code == 4
+    assert placement.held(VM) == {NODE1: COMPUTE}
+    assert [one.path for one in relay.asked if one.method == "PUT"] == [f"/allocations/{VM}"]
+    assert [sorted(one.body) for one in relay.asked if one.method == "POST"] == [[NOBODY, NOBODY_ELSE]]
+
+
 @pytest.mark.parametrize("request_", ["GET", "POST"])
 def test_of_many_one_that_was_written_meanwhile_is_left(
     two_hosts: TwoCells, placement: Placement, relay: Relay, audited: Audit, request_: str

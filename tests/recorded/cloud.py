@@ -14,7 +14,7 @@ from tests.small_cloud import PROJECT, flavor
 from tests.small_cloud import USER as OWNER
 from tests.two_cells import TwoCells
 
-QUICK: Final = "connect_retry_delay = 0.1\nstatus_code_retry_delay = 0.1\n"
+QUICK: Final = "connect_retry_delay = 0.1\nstatus_code_retry_delay = 0.1\ntimeout = 5\n"
 BY_PASSWORD: Final = f"""\
 auth_type = password
 auth_url = {{keystone}}/v3

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from clients.together import Once
+from clients.together import Once, in_lanes
 
 
 def test_what_several_threads_need_is_asked_once() -> None:
@@ -43,3 +43,24 @@ def test_a_request_that_fails_fails_for_all_who_wait_and_is_made_again(at_once: 
         once.of(range(5), at_once)
     broken.clear()
     assert once.of(range(5), at_once) == [0, 1, 2, 3, 4]
+
+
+def test_in_lanes_those_of_one_lane_come_one_after_the_other() -> None:
+    lanes_at_work: list[str] = []
+    meeting = threading.Barrier(2, timeout=30)
+
+    def work(item: str) -> str:
+        assert item[0] not in lanes_at_work
+        lanes_at_work.append(item[0])
+        meeting.wait()  # both lanes are at work, or nobody goes on
+        lanes_at_work.remove(item[0])
+        meeting.wait()
+        return item.upper()
+
+    assert in_lanes(work, ["a1", "b1", "a2", "b2"], lambda item: item[0], 2) == ["A1", "B1", "A2", "B2"]
+    assert in_lanes(work, [], lambda item: item[0], 2) == []
+
+
+def test_in_lanes_an_error_is_raised() -> None:
+    with pytest.raises(ZeroDivisionError):
+        in_lanes(lambda item: 1 // item, [1, 0, 2], lambda item: item % 2, 2)
