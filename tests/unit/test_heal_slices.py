@@ -1,7 +1,6 @@
 """Healing that goes on in another slice."""
 
 import pytest
-from sqlalchemy import make_url
 
 from clients.errors import Away
 from jobs.action import Target
@@ -12,7 +11,7 @@ from novadb.settings import Timeouts
 
 
 def test_a_slice_behind_one_that_lost_placement_says_so() -> None:
-    target = Target(Cell.unmapped(Database(make_url("sqlite:////nowhere"), "cell1", Timeouts())), None)
+    target = Target(Cell.unmapped(Database("sqlite:////nowhere", "cell1", Timeouts())), None)
     steps = work(target, Params(), {"after": 7, "healed": 3, "away": ["placement", "Placement: no connection"]})
     with pytest.raises(Away, match="Placement: no connection") as raised:
         next(steps)
