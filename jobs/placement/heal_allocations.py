@@ -289,7 +289,7 @@ class _Walk:
             results += done or ()
             alone += right if done is None else ()
         results += self.healer.write_each(self._still_right(alone), self._params.at_once)
-        results += self.healer.settle(self._params.at_once)
+        results += self.healer.settle(self._still_right, self._params.at_once)
         return [one for one in results if one is not None]
 
     def _lines(

@@ -286,13 +286,15 @@ class Healer:
             return None
         return [plan.done for plan in plans]
 
-    def settle(self, at_once: int) -> list[Done | Problem]:
+    def settle(self, still_right: Callable[[Sequence[Plan]], Sequence[Plan]], at_once: int) -> list[Done | Problem]:
         """Write what Placement refused as new although it holds nothing.
 
         Placement makes a consumer in a transaction of its own, before its allocations. If it was killed in between, the
         consumer stays, and must be written as what it is. But as long as another request may be at work on it, even
         one of ours whose answer was lost, that would be wrong: when that request fails at last, Placement deletes the
         consumer, with what was written meanwhile. So nothing is written before a request has had its time.
+
+        :param still_right: tells those plans whose instances are still where they were
         """
         waiting, self._unsettled = self._unsettled, []
         if not waiting or self.stopped:
@@ -300,6 +302,8 @@ class Healer:
         pause = max(one.since for one in waiting) + self._placement.patience - time.monotonic()
         LOG.info("%d consumers are refused as new and hold nothing; waiting %.0f s", len(waiting), pause)
         time.sleep(max(pause, 0))
+        right = {plan.uuid for plan in still_right([one.plan for one in waiting])}
+        waiting = [one for one in waiting if one.plan.uuid in right]
         results = in_lanes(self._write_settled, waiting, lambda one: one.plan.subject.node, at_once)
         again = [self._not_written(one.plan.uuid, one.conflict) for one in self._unsettled]
         self._unsettled = []
