@@ -274,6 +274,8 @@ class _Walk:
 
     def _still_right(self, plans: Sequence[Plan]) -> list[Plan]:
         """Plans for instances that are still where they were when it was looked: reading took its time."""
+        if not plans:
+            return []
         known = [plan.subject.instance for plan in plans]
         unchanged = self._read(lambda cell: instances.unchanged(cell, known))
         return [plan for plan in plans if plan.uuid in unchanged]
