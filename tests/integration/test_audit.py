@@ -245,6 +245,13 @@ def in_the_meantime(fault: Fault, work: Callable[[], None]) -> threading.Thread:
     return thread
 
 
+def written_in_the_meantime(fault: Fault, placement: Placement) -> threading.Thread:
+    """Somebody gives the orphan another processor while a request is held up."""
+    known = placement.ask("GET", f"/allocations/{NOBODY}")
+    known["allocations"][NODE1]["resources"]["VCPU"] = 2
+    return in_the_meantime(fault, lambda: placement.ask("PUT", f"/allocations/{NOBODY}", known))
+
+
 @pytest.mark.parametrize("request_", ["GET", "PUT"])
 def test_a_consumer_that_was_written_meanwhile_is_left(
     two_hosts: TwoCells, placement: Placement, relay: Relay, audited: Audit, request_: str
@@ -252,9 +259,7 @@ def test_a_consumer_that_was_written_meanwhile_is_left(
     """It may have become somebody: an instance that moves to a host where something was left of it."""
     orphan(placement, NODE1)
     held = relay.fail(request_, f"/allocations/{NOBODY}", held=True)
-    known = placement.ask("GET", f"/allocations/{NOBODY}")
-    known["allocations"][NODE1]["resources"]["VCPU"] = 2
-    thread = in_the_meantime(held, lambda: placement.ask("PUT", f"/allocations/{NOBODY}", known))
+    thread = written_in_the_meantime(held, placement)
     ended = audited("--delete")
     thread.join()
     assert ended.code == 1
@@ -372,9 +377,7 @@ def test_of_many_one_that_was_written_meanwhile_is_left(
         orphan(placement, NODE1, consumer=consumer)
     path = f"/allocations/{NOBODY}" if request_ == "GET" else "/allocations$"
     held = relay.fail(request_, path, held=True, times=1)
-    known = placement.ask("GET", f"/allocations/{NOBODY}")
-    known["allocations"][NODE1]["resources"]["VCPU"] = 2
-    thread = in_the_meantime(held, lambda: placement.ask("PUT", f"/allocations/{NOBODY}", known))
+    thread = written_in_the_meantime(held, placement)
     ended = audited("--delete")
     thread.join()
     assert ended.code == 1
