@@ -6,13 +6,13 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import click
 
 if TYPE_CHECKING:
-    from jobs.action import CellResult
+    from jobs.action import CellResult, Failure
 
 # How many trees that were left are named on standard error, per cell.
 NAMED: Final = 10
@@ -48,7 +48,8 @@ def put_json(document: Any) -> None:
 
 def _in_json(value: Any) -> str:
     if isinstance(value, datetime):
-        return value.strftime("%Y-%m-%dT%H:%M:%SZ")
+        in_utc = value.astimezone(UTC) if value.tzinfo else value  # what Nova's columns hold is UTC
+        return in_utc.strftime("%Y-%m-%dT%H:%M:%SZ")
     raise TypeError(f"{type(value).__name__} has no place in JSON")
 
 
@@ -73,14 +74,17 @@ def say_failures(results: "Sequence[CellResult[Any]]", done: str) -> None:
 
     :param done: the past participle of what the command does
     """
-    from jobs.action import FailureKind
-
     for label, result in zip(labels(results), results, strict=True):
         if result.failure:
             before = f" ({result.outcome.rows} rows were {done} before)" if result.outcome.rows else ""
-            reason = result.failure.reason
-            names_itself = result.failure.kind is FailureKind.CELL
-            say((reason if names_itself else f"{label}: {reason}") + before)
+            say(failure_line(label, result.failure) + before)
+
+
+def failure_line(label: str, failure: "Failure") -> str:
+    """Why a cell failed, in a line that names the cell once: what a cell's own database says names it already."""
+    from jobs.action import FailureKind
+
+    return failure.reason if failure.kind is FailureKind.CELL else f"{label}: {failure.reason}"
 
 
 def cell_as_data(result: "CellResult[Any]") -> dict[str, Any]:

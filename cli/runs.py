@@ -1,51 +1,107 @@
 """The category ``runs``: what workers do and did."""
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from cli.grammar import Category, Command
-from cli.options import FORMAT
+from cli.options import FORMAT, new_option
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from zoneinfo import ZoneInfo
+
+    from cli.run_summary import RunSummary
     from runs.conductor import Conductor
     from runs.records import RunRecord
+    from runs.redis_store import RedisStore
 
 runs = Category("runs", help="Commands for the runs of workers.")
 
 
+class _PastTime(click.ParamType):  # type: ignore[type-arg]
+    """A date or an age, as ``--before`` takes them."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        from jobs import dates
+
+        try:
+            return dates.parse(value)
+        except ValueError as error:
+            self.fail(str(error))
+
+
 @runs.command("list", cls=Command)
+@new_option("--limit", type=click.IntRange(min=1), metavar="N", help="Show the N newest runs only.")
+@new_option("--failed", is_flag=True, help="Show only runs in which something failed.")
+@new_option("--since", type=_PastTime(), metavar="TIME", help="Show only runs that began after a date (UTC), or 2d.")
 @FORMAT
-def list_runs(format: str) -> int:  # noqa: A002 - the option's name
-    """List runs, the newest first, as long as the store keeps them."""
+def list_runs(limit: int | None, failed: bool, since: datetime | None, format: str) -> int:  # noqa: A002 - the option's name
+    """List runs, the newest first, as long as the store keeps them.
+
+    A run that has ended is ok, nothing to do, partly failed, failed, cancelled, or window closed.
+    """
+    from itertools import islice
+
     from cli.output import put, put_json, table
+    from cli.run_summary import summary_as_data
+    from runs.outcomes import FAILURES
+
+    conductor, zone = _conductor()
+    chosen = (summary for summary in _summaries(conductor.store, since) if not failed or summary.ending in FAILURES)
+    summaries = list(islice(chosen, limit))
+    if format == "json":
+        put_json([summary_as_data(summary) for summary in summaries])
+    else:
+        put(table(_COLUMNS, [_row(summary, zone) for summary in summaries]))
+    return 0
+
+
+_COLUMNS = ("Run", "Command", "Outcome", "Code", "Cells", "Rows", "Started", "Duration", "By")
+
+
+def _summaries(store: "RedisStore", since: datetime | None) -> "Iterator[RunSummary]":
+    """The runs that are kept, the newest first.
+
+    :param since: naive, in UTC; leave out what began before; None: nothing
+    """
+    from datetime import UTC
+
+    from cli.run_summary import summarize
     from runs.redis_store import RunGone
 
-    store = _conductor().store
-    records = []
     for run in store.recent():
         try:
-            records.append(store.load(run))
+            record = store.load(run)
+            if since and record.started < since.replace(tzinfo=UTC).timestamp():
+                return
+            yield summarize(store, record)
         except RunGone:
             continue
-    if format == "json":
-        put_json([_run_as_data(record) for record in records])
-    else:
-        rows = [
-            (
-                record.order.id,
-                record.order.phases[0].action,
-                record.state,
-                "" if record.exit_code is None else record.exit_code,
-                len(record.order.cells),
-                _moment(record.started),
-                _moment(record.finished),
-                record.order.by,
-            )
-            for record in records
-        ]
-        put(table(("Run", "Command", "State", "Exit code", "Cells", "Started", "Finished", "By"), rows))
-    return 0
+
+
+def _row(summary: "RunSummary", zone: "ZoneInfo") -> tuple[Any, ...]:
+    from cli.run_summary import clock_time, duration
+
+    record, facts = summary.record, summary.facts
+    cells, rows = str(len(record.order.cells)), ""
+    if facts:
+        cells += f" ({facts.failed_cells} failed)" if facts.failed_cells else ""
+        rows = f"{facts.rows:,}" + (f" ({facts.blocked:,} left)" if facts.blocked else "")
+    return (
+        record.order.id,
+        record.order.phases[0].action,
+        summary.words,
+        "" if record.exit_code is None else record.exit_code,
+        cells,
+        rows,
+        clock_time(record.started, zone),
+        duration(summary.seconds),
+        record.order.by,
+    )
 
 
 @runs.command("show", cls=Command)
@@ -57,42 +113,48 @@ def show_run(run: str, format: str) -> int:  # noqa: A002 - the option's name
     For each cell: its state, rows, rows/s, what is blocked, its worker and times.
     """
     from cli.output import put, put_json
+    from cli.run_summary import clock_time, duration, summarize, summary_as_data
 
-    conductor = _conductor()
+    conductor, zone = _conductor()
     record = conductor.store.load(run)
     phases = [conductor.store.load(run, number) for number in range(record.phase + 1)]
+    summary = summarize(conductor.store, record)
     if format == "json":
-        put_json(_run_as_data(record) | {"phases": [_phase_as_data(one, n) for n, one in enumerate(phases)]})
+        put_json(summary_as_data(summary) | {"phases": [_phase_as_data(one, n) for n, one in enumerate(phases)]})
         return 0
-    code = "" if record.exit_code is None else f", exit code {record.exit_code}"
-    window = f", window until {_moment(record.order.until)}" if record.order.until else ""
-    put(f"Run {run}, started {_moment(record.started)} by {record.order.by}{window}: {record.state}{code}")
+    code = "" if record.exit_code is None else f", exit code {record.exit_code}, after {duration(summary.seconds)}"
+    window = f", window until {clock_time(record.order.until, zone)}" if record.order.until else ""
+    started = clock_time(record.started, zone)
+    put(f"Run {run}, started {started} by {record.order.by}{window}: {summary.words}{code}")
     for number, phase in enumerate(phases):
-        _put_phase(phase, number)
+        _put_phase(phase, number, zone)
     return 0
 
 
-def _put_phase(record: "RunRecord", number: int) -> None:
-    """Print the cells of a phase, their rows by table, and what is blocked, is wrong, or failed."""
-    from cli.output import put, table
+def _put_phase(record: "RunRecord", number: int, zone: "ZoneInfo") -> None:
+    """Print the cells of a phase, why cells failed, their rows by table, and what is blocked or wrong."""
+    from cli.output import failure_line, put, table
+    from cli.run_summary import clock_time
     from runs.conductor import results_of
 
-    cells, tables, remarks = [], [], []
+    cells, failures, tables, remarks = [], [], [], []
     for cell, result in zip(record.cells, results_of(record, number), strict=True):
         label, outcome = cell.ref.label, result.outcome
         state = "failed" if result.failure else cell.state if cell.state != "done" or cell.complete else "stopped"
         rate = f"{outcome.rows / result.seconds:.0f}" if result.seconds else ""
-        times = _moment(cell.started), _moment(cell.finished)
+        times = clock_time(cell.started, zone), clock_time(cell.finished, zone)
         blocked = getattr(outcome, "blocked_count", 0)
         cells.append((label, state, outcome.rows, rate, blocked, cell.worker or "", *times))
         tables += [(f"{label}.{name}", rows) for name, rows in sorted(outcome.by_table.items())]
-        remarks += [f"{label}: {result.failure.reason}"] if result.failure else []
+        failures += [failure_line(label, result.failure)] if result.failure else []
         remarks += [
             f"{label}: left in {one.table}: id {one.id}: {one.reason}" for one in getattr(outcome, "blocked", ())
         ]
         remarks += [f"{label}: {one.text}" for one in getattr(outcome, "problems", ())]
     put(f"\n{record.order.phases[number].action}")
     put(table(("Cell", "State", "Rows", "Rows/s", "Blocked", "Worker", "Started", "Finished"), cells))
+    for failure in failures:
+        put(failure)
     if tables:
         put(table(("Table", "Rows"), tables))
     for remark in remarks:
@@ -108,7 +170,7 @@ def wait_for_run(run: str) -> int:
     from cli.progress import shown
     from workers.engine import CeleryEngine
 
-    conductor = _conductor()
+    conductor, _ = _conductor()
     order = conductor.store.load(run).order
     never = threading.Event()
     with shown(len(order.cells), never) as progress:
@@ -121,12 +183,15 @@ def wait_for_run(run: str) -> int:
 @click.argument("run")
 def cancel_run(run: str) -> int:
     """Ask a run to end after the current batches."""
-    _conductor().cancel(run)
+    conductor, _ = _conductor()
+    conductor.cancel(run)
     return 0
 
 
-def _conductor() -> "Conductor":
+def _conductor() -> "tuple[Conductor, ZoneInfo]":
+    """The conductor of the configured store, and the time zone of what is printed."""
     from cli import configuration
+    from novadb import settings
     from novadb.errors import NotConfigured
     from workers import app, options
 
@@ -135,24 +200,12 @@ def _conductor() -> "Conductor":
         raise NotConfigured("There are no runs without workers: set broker_url in section [celery]")
     options.check(conf)
     app.configure(conf)
-    return app.conductor()
-
-
-def _run_as_data(record: "RunRecord") -> dict[str, Any]:
-    return {
-        "run": record.order.id,
-        "commands": [{"action": phase.action, "params": phase.params} for phase in record.order.phases],
-        "by": record.order.by,
-        "state": record.state,
-        "exit_code": record.exit_code,
-        "started": _moment(record.started),
-        "finished": _moment(record.finished) or None,
-        "until": _moment(record.order.until) or None,
-        "cells": [cell.label for cell in record.order.cells],
-    }
+    return app.conductor(), settings.zone(conf)
 
 
 def _phase_as_data(record: "RunRecord", number: int) -> dict[str, Any]:
+    from cli.run_summary import moment
+
     cells = [
         {
             "cell": cell.ref.label,
@@ -162,15 +215,9 @@ def _phase_as_data(record: "RunRecord", number: int) -> dict[str, Any]:
             "failure": cell.failure[1] if cell.failure else None,
             "outcome": cell.outcome,
             "worker": cell.worker,
-            "started": _moment(cell.started) or None,
-            "finished": _moment(cell.finished) or None,
+            "started": moment(cell.started),
+            "finished": moment(cell.finished),
         }
         for cell in record.cells
     ]
     return {"action": record.order.phases[number].action, "cells": cells}
-
-
-def _moment(seconds: float | None) -> str:
-    from datetime import UTC, datetime
-
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S") if seconds else ""

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from oslo_config import cfg
 
-from cli.output import labels, say
+from cli.output import failure_line, labels, say
 from jobs.action import Action, CellResult, Target
 from runs.inline import InlineEngine
 
@@ -59,14 +59,15 @@ def say_left(
     with closing(limit, datetime.now(UTC) + timedelta(seconds=COUNTING)):
         found = engine.run(action, params, [chosen[n] for n in left])
     for n, result in list(zip(left, found, strict=True))[:NAMED]:
-        say(f"{names[n]}: left: {_amount(result)}")
+        say(_line_of_left(names[n], result))
     total = sum(result.outcome.rows for result in found)
     exact = all(result.complete for result in found)
     say(f"Left in these cells: {'' if exact else 'at least '}{total:,} rows")
 
 
-def _amount(result: CellResult[Any]) -> str:
+def _line_of_left(label: str, result: CellResult[Any]) -> str:
     if result.failure:
-        return f"not counted: {result.failure.reason}"
+        return f"{failure_line(label, result.failure)}; what is left there was not counted"
     tables = len(result.outcome.by_table)
-    return f"{'' if result.complete else 'at least '}{result.outcome.rows:,} rows in {tables} tables"
+    at_least = "" if result.complete else "at least "
+    return f"{label}: left: {at_least}{result.outcome.rows:,} rows in {tables} tables"

@@ -201,6 +201,7 @@ class Action(Generic[P, O]):
         earlier step. Closing it ends the work; a transaction is never left half done
     :ivar nothing: the outcome of no work
     :ivar collapse: the exit code from all cells' results
+    :ivar good_codes: the exit codes that report no failure
     :ivar in_turn: whether the cells share one budget and are therefore worked one after another
     :ivar next_params: the parameters for the next cell in turn after so much was done; None: the budget is gone
     :ivar has_work: a cheap look whether a cell has anything to do, also where its turn does not come; None: there is
@@ -215,6 +216,7 @@ class Action(Generic[P, O]):
     work: Callable[[Target, P, Cursor | None], Generator[Step[O]]]
     nothing: O
     collapse: Callable[[Sequence[CellResult[O]], P], IntEnum]
+    good_codes: frozenset[int] = frozenset({0})
     in_turn: Callable[[P], bool] = lambda _: False
     next_params: Callable[[P, O], P | None] = lambda params, _: params
     has_work: Callable[[Target, P], bool] | None = None

@@ -22,7 +22,7 @@ def encode(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return [encode(item) for item in value]
     if isinstance(value, datetime):
-        return value.isoformat()
+        return f"{value.isoformat()}Z"
     return value
 
 
@@ -48,5 +48,5 @@ def _decode(kind: Any, data: Any) -> Any:
         names = [field.name for field in dataclasses.fields(kind) if field.name in data]
         return kind(**{name: _decode(hints[name], data[name]) for name in names})  # type: ignore[operator]
     if kind is datetime:
-        return datetime.fromisoformat(data)
+        return datetime.fromisoformat(data).replace(tzinfo=None)
     return data

@@ -83,7 +83,7 @@ CELLKEEPER_OPTIONS = [
     ),
     cfg.StrOpt(
         "timezone", default="UTC",
-        help="The time zone of --until and of the schedule: a name such as Europe/Berlin.",
+        help="The time zone of --until, of the schedule, and of the times of runs: a name such as Europe/Berlin.",
     ),
     cfg.BoolOpt(
         "exclusion", default=True,

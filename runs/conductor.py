@@ -251,6 +251,14 @@ def results_of(record: RunRecord, phase: int) -> list[CellResult[Any]]:
     return [_result(action, cell) for cell in record.cells]
 
 
+def results_of_phases(store: RedisStore, record: RunRecord) -> list[list[CellResult[Any]]]:
+    """The results of each phase that a run has come to.
+
+    :raises RunGone: it has expired meanwhile
+    """
+    return [results_of(store.load(record.order.id, number), number) for number in range(record.phase + 1)]
+
+
 def _result(action: Action[Any, Any], cell: CellRecord) -> CellResult[Any]:
     named = Cell(cell.ref.uuid, cell.ref.label, frozenset(), DatabaseProblem("known by name only"))
     failure = Failure(FailureKind[cell.failure[0]], cell.failure[1]) if cell.failure else None

@@ -118,7 +118,7 @@ class SliceWorker:
         if claim.stopping:
             return self._finish(record, message, claim, None, complete=False)
         if claim.attempts > ATTEMPTS:
-            reason = f"{message.label}: {ATTEMPTS} workers in a row died of it without getting a step done"
+            reason = f"{ATTEMPTS} workers in a row died of it without getting a step done"
             return self._finish(record, message, claim, Failure(FailureKind.UNEXPECTED, reason), complete=False)
         with Lease(self._store, message, claim, self._limits.lease) as lease:
             verdict, failure = self._steps(record, message, claim, lease)

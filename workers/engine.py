@@ -14,7 +14,7 @@ from jobs.codec import encode
 from novadb.cells import Cell
 from novadb.engine import Database
 from runs.caller import caller
-from runs.conductor import Conductor, hold_names, results_of
+from runs.conductor import Conductor, hold_names, results_of, results_of_phases
 from runs.exclusion import Busy
 from runs.inline import Listener
 from runs.records import CellRef, CellState, Order, Phase, RunRecord
@@ -124,16 +124,13 @@ class CeleryEngine:
                 watch.look(record, record.phase)
                 answered = time.monotonic()
                 if record.exit_code is not None:
-                    return record, self._results(record)
+                    return record, results_of_phases(self._store, record)
             except RedisError as error:
                 if time.monotonic() - answered > AWAY:
                     raise StoreAway(
                         f"the store of runs does not answer; the run goes on, see: runs wait {run}"
                     ) from error
             time.sleep(POLL)
-
-    def _results(self, record: RunRecord) -> list[list[CellResult[Any]]]:
-        return [results_of(self._store.load(record.order.id, n), n) for n in range(record.phase + 1)]
 
 
 class _Watch:

@@ -7,8 +7,8 @@ from typing import Any
 from oslo_config import cfg
 
 from cli.output import put, put_json, say, table
+from cli.run_summary import RunSummary, summarize
 from cli.schedule import reading
-from runs.records import RunRecord
 from runs.redis_store import RunGone
 from schedules.entries import Entry, Refused
 from schedules.firings import Firing, FiringState
@@ -27,7 +27,7 @@ class Line:
 
     entry: Entry
     firing: Firing | None
-    run: RunRecord | None
+    run: RunSummary | None
 
     @property
     def ending(self) -> str:
@@ -38,8 +38,8 @@ class Line:
             return f"{self.firing.state}: {self.firing.reason}" if self.firing.reason else self.firing.state
         if self.run is None:
             return "started; the run has expired"
-        code = "" if self.run.exit_code is None else f", exit code {self.run.exit_code}"
-        return self.run.state + code
+        exit_code = self.run.record.exit_code
+        return self.run.words if exit_code is None else f"{self.run.words}, exit code {exit_code}"
 
     @property
     def last(self) -> datetime | None:
@@ -88,7 +88,7 @@ def _look(conf: cfg.ConfigOpts, entries: list[Entry]) -> tuple[list[Line], list[
         firing, run = firings.last(entry), None
         if firing and firing.run:
             try:
-                run = runs.load(firing.run)
+                run = summarize(runs, runs.load(firing.run))
             except RunGone:
                 run = None
         lines.append(Line(entry, firing, run))
@@ -117,7 +117,8 @@ def _as_data(line: Line) -> dict[str, Any]:
         "state": firing.state if firing else FiringState.NEW,
         "reason": (firing.reason if firing else "") or None,
         "run": (firing.run if firing else "") or None,
-        "run_state": run.state if run else None,
-        "exit_code": run.exit_code if run else None,
+        "run_state": run.record.state if run else None,
+        "outcome": run.ending if run else None,
+        "exit_code": run.record.exit_code if run else None,
         "next": entry.next(datetime.now(UTC)),
     }

@@ -209,5 +209,6 @@ ACTION: Final = Action(
     work=work,
     nothing=Discovered(),
     collapse=collapse,
+    good_codes=frozenset({Exit.MAPPED, Exit.NOTHING_OR_ERROR}),  # a cell that failed is counted as that
     scope=Scope.CLOUD,
 )

@@ -240,5 +240,6 @@ ACTION: Final = Action(
     work=work,
     nothing=Mapped(),
     collapse=collapse,
+    good_codes=frozenset({Exit.ALL_MAPPED, Exit.INSTANCES_LEFT}),
     scope=Scope.CLOUD,
 )

@@ -323,6 +323,7 @@ ACTION: Final = Action(
     work=work,
     nothing=Archived(),
     collapse=collapse,
+    good_codes=frozenset({Exit.NOTHING_ARCHIVED, Exit.ARCHIVED}),
     in_turn=lambda params: not params.until_complete,
     next_params=next_params,
     has_work=has_work,

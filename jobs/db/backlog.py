@@ -129,4 +129,5 @@ PURGE: Final = Action(
     nothing=Backlog(),
     writes=False,
     collapse=lambda results, _: _collapse(purge.Exit.ERROR, purge.Exit.NOTHING_PURGED, results),
+    good_codes=frozenset({purge.Exit.NOTHING_PURGED}),
 )

@@ -222,6 +222,7 @@ ACTION: Final = Action(
     work=work,
     nothing=Migrated(),
     collapse=collapse,
+    good_codes=frozenset({Exit.COMPLETE, Exit.PARTIAL}),
     in_turn=lambda params: params.max_count is not None,
     next_params=next_params,
 )

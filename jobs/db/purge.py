@@ -154,4 +154,11 @@ def collapse(results: Sequence[CellResult[Purged]], _params: Params) -> Exit:
     return Exit.PURGED if any(result.outcome.rows for result in results) else Exit.NOTHING_PURGED
 
 
-ACTION: Final = Action(name="db.purge", params=Params, work=work, nothing=Purged(), collapse=collapse)
+ACTION: Final = Action(
+    name="db.purge",
+    params=Params,
+    work=work,
+    nothing=Purged(),
+    collapse=collapse,
+    good_codes=frozenset({Exit.PURGED, Exit.NOTHING_PURGED}),
+)

@@ -84,5 +84,11 @@ def collapse(results: Sequence[CellResult[Unset]], _params: Params) -> Exit:
 
 
 ACTION: Final = Action(
-    name="libvirt.list_unset_machine_type", params=Params, work=work, nothing=Unset(), collapse=collapse, writes=False
+    name="libvirt.list_unset_machine_type",
+    params=Params,
+    work=work,
+    nothing=Unset(),
+    collapse=collapse,
+    good_codes=frozenset({Exit.NONE_FOUND, Exit.FOUND}),
+    writes=False,
 )

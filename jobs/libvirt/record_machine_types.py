@@ -149,5 +149,10 @@ def collapse(results: Sequence[CellResult[Recorded]], _params: Params) -> Exit:
 
 
 ACTION: Final = Action(
-    name="libvirt.record_machine_types", params=Params, work=work, nothing=Recorded(), collapse=collapse
+    name="libvirt.record_machine_types",
+    params=Params,
+    work=work,
+    nothing=Recorded(),
+    collapse=collapse,
+    good_codes=frozenset({Exit.NONE_LEFT, Exit.LEFT}),
 )

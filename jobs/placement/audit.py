@@ -217,5 +217,11 @@ def collapse(results: Sequence[CellResult[Known]], params: Params, tally: Tally 
 
 
 ACTION: Final = Action(
-    name="placement.audit", params=Params, work=work, nothing=Known(), collapse=collapse, writes=False
+    name="placement.audit",
+    params=Params,
+    work=work,
+    nothing=Known(),
+    collapse=collapse,
+    good_codes=frozenset({Exit.NO_ORPHANS, Exit.ORPHANS, Exit.ALL_DELETED}),
+    writes=False,
 )

@@ -390,6 +390,7 @@ ACTION: Final = Action(
     work=work,
     nothing=Healed(),
     collapse=collapse,
+    good_codes=frozenset({Exit.HEALED, Exit.MAX_COUNT, Exit.NOTHING_HEALED}),
     in_turn=lambda params: params.max_count is not None and not params.dry_run,
     next_params=next_params,
 )

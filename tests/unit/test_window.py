@@ -93,7 +93,7 @@ def test_what_is_left_is_said_by_cell(tmp_path: Path, capsys: pytest.CaptureFixt
     assert said[0] == "The window closed at 06:00 UTC before 2 of 4 cells were through: cell1, cell2"
     assert said[1].startswith("cell1: left: ")
     assert said[1].endswith(" tables")
-    assert said[2] == "cell2: left: not counted: cell2: it is away"
+    assert said[2] == "cell2: it is away; what is left there was not counted"
     assert said[3].startswith("Left in these cells: at least ")
 
 

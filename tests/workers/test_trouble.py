@@ -5,6 +5,7 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
 from uuid import uuid4
@@ -12,6 +13,7 @@ from uuid import uuid4
 import pytest
 from celery import Celery
 
+from jobs.action import Failure, FailureKind
 from jobs.codec import encode
 from jobs.db.archive_deleted_rows import Params
 from runs.conductor import Conductor, Message, queue_of
@@ -181,11 +183,23 @@ def test_a_detached_run_is_named_listed_shown_cancelled_and_waited_for(site: Sit
     before.check()
 
     (listed,) = [one for one in json.loads(site.call("runs list -f json").out) if one["run"] == run]
-    assert (listed["state"], listed["exit_code"]) == ("cancelled", 1)
+    assert (listed["state"], listed["outcome"], listed["exit_code"]) == ("cancelled", "cancelled", 1)
+    assert (listed["rows"], listed["failed_cells"]) == (site.rows(run), 0)
+    began, ended = (datetime.fromisoformat(listed[name]) for name in ("started", "finished"))
+    assert began.utcoffset() == ended.utcoffset() == timedelta(0)
+    assert abs((ended - began).total_seconds() - listed["seconds"]) <= 1
     assert listed["commands"][0]["params"]["max_rows"] == 25
     table = site.call("runs list").out.splitlines()
-    assert re.match(r"\| Run +\| Command +\| State +\| Exit code +\| Cells +\| Started +\| Finished +\| By", table[1])
-    assert re.match(rf"\| {run} +\| {re.escape(ACTION)} +\| cancelled +\| 1 +\| 4 +\| \d{{4}}-", table[3])
+    assert [word.strip() for word in table[1].strip("|").split("|")] == [
+        "Run", "Command", "Outcome", "Code", "Cells", "Rows", "Started", "Duration", "By",
+    ]  # fmt: skip
+    rows = f"{listed['rows']:,}"
+    (row,) = [line for line in table if line.startswith(f"| {run} ")]
+    assert re.match(
+        rf"\| {run} +\| {re.escape(ACTION)} +\| cancelled +\| 1 +\| 4 +\| {rows} +\| "
+        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC +\| 0:\d\d:\d\d +\| ",
+        row,
+    )
 
     shown = json.loads(site.call(f"runs show {run} -f json").out)
     moved = {
@@ -195,9 +209,35 @@ def test_a_detached_run_is_named_listed_shown_cancelled_and_waited_for(site: Sit
     assert sum(moved.values()) == site.rows(run) > 0
     lines = site.call(f"runs show {run}").out.splitlines()
     assert lines[0].startswith(f"Run {run}, started ")
-    assert lines[0].endswith(": cancelled, exit code 1")
+    assert re.search(r": cancelled, exit code 1, after 0:\d\d:\d\d$", lines[0])
     for name, rows in moved.items():
         assert any(re.match(rf"\| {name} +\| (stopped|done) +\| {rows} +\|", line) for line in lines)
+
+
+def test_runs_are_listed_by_number_failure_and_age(site: Site) -> None:
+    cells = [CellRef(site.cloud.uuids[name], name, "any") for name in ("cell1", "cell2")]
+    for run, failures in (("quiet", 0), ("partly", 1), ("dead", 2)):
+        order = Order(run, (Phase(ACTION, encode(Params(until_complete=True))),), tuple(cells), "somebody")
+        conductor = Conductor(site.store, lambda _: None)
+        assert conductor.start(order)
+        for number, cell in enumerate(cells):
+            failure = Failure(FailureKind.CELL, f"{cell.label}: away") if number < failures else None
+            conductor.finish_cell(order, 0, cell.uuid, None, failure, complete=not failure)
+
+    def listed(options: str) -> list[tuple[str, str]]:
+        runs = json.loads(site.call(f"runs list -f json {options}").out)
+        return [(run["run"], run["outcome"]) for run in runs]
+
+    dead, partly, quiet = ("dead", "failed"), ("partly", "partly failed"), ("quiet", "nothing to do")
+    assert listed("--limit 3") == [dead, partly, quiet]
+    assert [run for run in listed("--failed") if run[0] in ("dead", "partly", "quiet")] == [dead, partly]
+    assert listed("--failed --limit 1") == [dead]
+    assert listed("--since 1h --limit 3") == [dead, partly, quiet]
+    assert listed(f"--since {datetime.now(UTC) + timedelta(minutes=5):%Y-%m-%dT%H:%M:%S}") == []
+    refused = site.call("runs list --since never")
+    assert (refused.code, refused.out) == (2, "")
+    assert "'never' cannot be understood" in refused.err
+    assert "cell1: away" in site.call("runs show dead").out
 
 
 @pytest.mark.parametrize("command", ["show", "wait", "cancel"])
