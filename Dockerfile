@@ -9,6 +9,7 @@ COPY jobs jobs
 COPY novadb novadb
 COPY runs runs
 COPY schedules schedules
+COPY settings settings
 COPY workers workers
 RUN python -m venv /opt/cellkeeper && /opt/cellkeeper/bin/pip install --no-cache-dir .
 

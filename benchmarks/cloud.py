@@ -14,7 +14,7 @@ from benchmarks.data import API_TABLES, ROWS, ROWS_PER_INSTANCE, Link, fill_api,
 from jobs.action import Target
 from novadb.cells import Cell
 from novadb.engine import Database
-from novadb.settings import Timeouts
+from settings.databases import Timeouts
 from tests.realcloud import DUMPS
 from tests.services import MariaDB
 

@@ -19,10 +19,10 @@ from benchmarks.proxy import delayed
 from benchmarks.tables import markdown, middle
 from jobs.action import CellResult, Target
 from jobs.db.archive_deleted_rows import ACTION, Archived, Params
-from novadb import settings
 from runs.inline import InlineEngine
+from settings.files import load_configuration
 from tests.services import Redis
-from workers import app, options
+from workers import app
 from workers.engine import CeleryEngine, order_of
 
 WORKERS: Final = 2
@@ -167,7 +167,7 @@ def _fleet(measured: Cloud, broker: Redis, port: int) -> Iterator[Fleet]:
             if time.monotonic() > deadline:
                 raise WrongResult("the workers do not serve the cells")
             time.sleep(0.1)
-        yield Fleet(settings.load([f"--config-file={config}", "--log-file", os.devnull], options.register), pids)
+        yield Fleet(load_configuration([f"--config-file={config}", "--log-file", os.devnull]), pids)
 
 
 @contextmanager

@@ -18,13 +18,13 @@ from cli.progress import Several, shown
 from cli.signals import Stop
 from jobs import dates
 from jobs.action import Action, CellResult, Failure, FailureKind, Scope, Target
-from novadb import settings
 from novadb.engine import Database
 from novadb.errors import DatabaseProblem
 from runs import exclusion
 from runs.caller import caller
 from runs.inline import InlineEngine, Listener
 from runs.records import Order
+from settings.cellkeeper import time_zone
 
 LOG = logging.getLogger("cellkeeper.audit")
 
@@ -92,7 +92,7 @@ class Runner:
         if not self.until:
             return None
         now = datetime.now(UTC)
-        closes = dates.closing_time(self.until, settings.zone(self.conf), now)
+        closes = dates.closing_time(self.until, time_zone(self.conf), now)
         if closes <= now:
             raise DatabaseProblem(f"--until {self.until}: this moment has passed, nothing is begun")
         return closes
@@ -145,10 +145,10 @@ class Runner:
         listeners: Sequence[Listener],
         until: datetime | None,
     ) -> list[Results]:
-        from workers import app, options
+        from workers import app, redis_client
         from workers.engine import CeleryEngine, order_of
 
-        options.check(self.conf)
+        redis_client.check_store(self.conf)
         app.configure(self.conf)
         engine = CeleryEngine(app.conductor(), self.stop)
         order = order_of(

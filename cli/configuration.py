@@ -1,27 +1,25 @@
 """The configuration of the current command."""
 
 import logging
-from collections.abc import Callable
 from typing import Final
 
 import click
 from oslo_config import cfg
 
-from novadb import settings
+from settings.files import load_configuration
 
 # Options of the manual that are not on oslo's command line: ours alone, and one that oslo takes from files only.
 OWN_WORDS: Final = frozenset({"--post-mortem", "--nopost-mortem", "--watch-log-file", "--nowatch-log-file"})
 
 
-def load(*more: Callable[[cfg.ConfigOpts], None]) -> cfg.ConfigOpts:
+def load() -> cfg.ConfigOpts:
     """Read the configuration that the global options name, and set up logging.
 
-    :param more: make further options known
     :raises cfg.Error: a file is missing or cannot be understood
     """
     watched = [word for word in given() if "watch-log-file" in word][-1:]
     defaults = {"watch_log_file": watched == ["--watch-log-file"]} if watched else {}
-    conf = settings.load([word for word in given() if word not in OWN_WORDS], *more, overrides=defaults)
+    conf = load_configuration([word for word in given() if word not in OWN_WORDS], defaults)
     if conf.use_stderr and not conf.debug and not conf.log_config_append:
         logging.getLogger().setLevel(logging.WARNING)  # a cron job that went well has nothing to say
     return conf

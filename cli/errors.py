@@ -13,6 +13,7 @@ from novadb.engine import reason
 from novadb.errors import DatabaseProblem
 from runs.exclusion import Busy
 from runs.redis_store import RunGone, StoreAway
+from settings.errors import InvalidSetting, SettingsProblem
 
 # How oslo writes where a value comes from.
 PLACE: Final = re.compile(r"LocationInfo\(location=<[^>]*>, detail='([^']*)'\)")
@@ -20,7 +21,9 @@ PLACE: Final = re.compile(r"LocationInfo\(location=<[^>]*>, detail='([^']*)'\)")
 
 def one_line(error: Exception) -> str:
     """An error that ended a command, in one line without secrets."""
-    if isinstance(error, DatabaseProblem | HypervisorProblem | ServiceProblem):
+    if isinstance(error, InvalidSetting):
+        return f"The configuration cannot be used: {error}"
+    if isinstance(error, DatabaseProblem | HypervisorProblem | ServiceProblem | SettingsProblem):
         return str(error)
     if isinstance(error, Busy):
         return f"Another run is at work on one of the databases: {error}"

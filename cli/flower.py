@@ -23,9 +23,8 @@ def flower(address: str | None, port: int | None, no_password: bool) -> int:
     broker_url in section [celery], and of nova.conf nothing.
     """
     from cli import configuration
-    from workers import options
 
-    conf = configuration.load(options.register_flower)
+    conf = configuration.load()
     for name, value in (("address", address), ("port", port)):
         if value is not None:
             conf.set_override(name, value, group="flower")

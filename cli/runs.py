@@ -191,16 +191,16 @@ def cancel_run(run: str) -> int:
 def _conductor() -> "tuple[Conductor, ZoneInfo]":
     """The conductor of the configured store, and the time zone of what is printed."""
     from cli import configuration
-    from novadb import settings
-    from novadb.errors import NotConfigured
-    from workers import app, options
+    from settings.cellkeeper import time_zone
+    from settings.errors import NotConfigured
+    from workers import app, redis_client
 
-    conf = configuration.load(options.register)
+    conf = configuration.load()
     if not conf.celery.broker_url:
         raise NotConfigured("There are no runs without workers: set broker_url in section [celery]")
-    options.check(conf)
+    redis_client.check_store(conf)
     app.configure(conf)
-    return app.conductor(), settings.zone(conf)
+    return app.conductor(), time_zone(conf)
 
 
 def _phase_as_data(record: "RunRecord", number: int) -> dict[str, Any]:

@@ -21,9 +21,9 @@ def worker(cells: str, concurrency: int | None, name: str | None, ping: bool) ->
     With --ping and the same --cells or --name it ends with 0 if the worker answers, else with 1.
     """
     from cli import configuration
-    from workers import options, run
+    from workers import run
 
-    conf = configuration.load(options.register)
+    conf = configuration.load()
     if not conf.celery.broker_url:
         say("There is no broker: set broker_url in section [celery]")
         return 255

@@ -14,14 +14,13 @@ from clients.errors import Misconfigured
 from clients.neutron import Neutron
 from clients.placement import Placement
 from clients.service import PASSING, Service
+from settings.services import RETRIES, register_service
 
 S = TypeVar("S", bound=Service)
 T = TypeVar("T")
 
 TIMEOUT: Final = 60.0  # seconds for an answer, where the configuration sets none: nobody waits for ever
-RETRIES: Final = 2  # where the configuration sets none
 REMEMBERED: Final = 8  # things that the cells of a run share: a process may work on a few runs
-SERVICE_TYPES: Final = {"placement": "placement", "neutron": "network"}
 
 
 class Services:
@@ -76,7 +75,7 @@ def _link(conf: cfg.ConfigOpts, kind: type[Service]) -> Adapter:
     """keystoneauth1's own way from a section to a service, with Nova's defaults."""
     group = kind.name
     try:
-        register(conf, group)
+        register_service(conf, group)
         auth = loading.load_auth_from_conf_options(conf, group)
         if auth is None:
             raise Misconfigured(
@@ -107,19 +106,3 @@ def _link(conf: cfg.ConfigOpts, kind: type[Service]) -> Adapter:
 
 def _or(configured: object, default: object) -> object:
     return default if configured is None else configured
-
-
-def register_all(conf: cfg.ConfigOpts) -> None:
-    """Make the options of all services known."""
-    for group in SERVICE_TYPES:
-        register(conf, group)
-
-
-def register(conf: cfg.ConfigOpts, group: str) -> None:
-    """Make the options of a section known, as Nova does: what keystoneauth1 has, without a choice of API version."""
-    loading.register_session_conf_options(conf, group)
-    loading.register_auth_conf_options(conf, group)
-    adapter_options = loading.get_adapter_conf_options(include_deprecated=False)
-    cfg.set_defaults(adapter_options, valid_interfaces=["internal", "public"], service_type=SERVICE_TYPES[group])
-    retries = cfg.IntOpt("http_retries", default=RETRIES + (group == "neutron"), min=0, help="Nova's, of [neutron].")
-    conf.register_opts([*adapter_options, retries], group=group)

@@ -16,7 +16,7 @@ from sqlalchemy.pool import NullPool
 
 from novadb.engine import Database
 from novadb.migrations.upgrade import Schema, upgrade
-from novadb.settings import Timeouts
+from settings.databases import Timeouts
 
 MARKS: Final = ("id", "deleted", "deleted_at")
 

@@ -10,8 +10,8 @@ from sqlalchemy.exc import DBAPIError
 
 from novadb.engine import Database, reason
 from novadb.errors import DatabaseProblem, UnsuitableSchema
-from novadb.settings import Timeouts
 from novadb.urls import expand
+from settings.databases import Timeouts
 
 CELL0: Final = "00000000-0000-0000-0000-000000000000"
 # How many instances of an unmapped database are asked for their mapping; see own_cell.

@@ -17,7 +17,7 @@ from sqlalchemy.pool import NullPool
 
 from novadb import urls
 from novadb.errors import MissingDatabase, Unreachable
-from novadb.settings import Timeouts
+from settings.databases import Timeouts
 
 CANNOT_CONNECT: Final = 2003
 UNKNOWN_DATABASE: Final = 1049

@@ -8,10 +8,6 @@ class DatabaseProblem(Exception):
     """
 
 
-class NotConfigured(DatabaseProblem):
-    """No URL is configured for the database."""
-
-
 class Unreachable(DatabaseProblem):
     """The database refuses the connection, does not answer, or went away."""
 

@@ -9,8 +9,8 @@ from sqlalchemy import Boolean, Connection, DateTime, Row, column, insert, selec
 from novadb.cells import CELL0, Cell
 from novadb.engine import Database
 from novadb.errors import DatabaseProblem
-from novadb.settings import Timeouts
 from novadb.urls import expand
+from settings.databases import Timeouts
 
 CELLS: Final = table(
     "cell_mappings",

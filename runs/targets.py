@@ -9,9 +9,11 @@ from sqlalchemy.exc import DBAPIError
 from clients import hypervisor
 from clients.hypervisor import HypervisorProblem, Hypervisors
 from jobs.action import ApiDatabaseProblem, Limits, Target
-from novadb import cells, settings
+from novadb import cells
 from novadb.engine import Database, reason
 from novadb.errors import DatabaseProblem, UnsuitableSchema
+from settings.databases import connection_url, timeouts
+from settings.errors import NotConfigured
 
 if TYPE_CHECKING:
     from clients.services import Services
@@ -22,8 +24,7 @@ def own_database(conf: cfg.ConfigOpts) -> Database:
 
     :raises DatabaseProblem: it is not configured, or no URL
     """
-    name = "the configured database"
-    return Database(settings.connection_url(conf, "database"), name, settings.timeouts(conf))
+    return _database(conf, "database", "the configured database")
 
 
 def api_database(conf: cfg.ConfigOpts) -> Database:
@@ -32,9 +33,22 @@ def api_database(conf: cfg.ConfigOpts) -> Database:
     :raises ApiDatabaseProblem: it is not configured, or no URL
     """
     try:
-        return Database(settings.connection_url(conf, "api_database"), "the API database", settings.timeouts(conf))
+        return _database(conf, "api_database", "the API database")
     except DatabaseProblem as problem:
         raise ApiDatabaseProblem(str(problem)) from problem
+
+
+def _database(conf: cfg.ConfigOpts, section: str, name: str) -> Database:
+    """The database that a section names.
+
+    :param name: for people
+    :raises DatabaseProblem: it names none, or something that is no URL
+    """
+    try:
+        url = connection_url(conf, section)
+    except NotConfigured as problem:
+        raise DatabaseProblem(str(problem)) from problem
+    return Database(url, name, timeouts(conf))
 
 
 def mapped_cells(conf: cfg.ConfigOpts, api: Database) -> list[cells.Cell]:
@@ -44,7 +58,7 @@ def mapped_cells(conf: cfg.ConfigOpts, api: Database) -> list[cells.Cell]:
     """
     try:
         with api.connect() as connection:
-            return cells.read(connection, conf.database.connection, settings.timeouts(conf))
+            return cells.read(connection, conf.database.connection, timeouts(conf))
     except DatabaseProblem as problem:
         raise ApiDatabaseProblem(str(problem)) from problem
 

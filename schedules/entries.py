@@ -13,8 +13,8 @@ from oslo_config import cfg
 
 from jobs import dates
 from jobs.db.archive_deleted_rows import MAX_ROWS_LIMIT
-from novadb import settings
-from schedules.options import register_entry
+from settings.cellkeeper import time_zone
+from settings.schedule import entry_section
 
 ARCHIVE: Final = "db archive_deleted_rows"
 PURGE: Final = "db purge"
@@ -100,7 +100,7 @@ def read(conf: cfg.ConfigOpts, understand: Understand) -> list[Entry]:
 
     :raises Refused: an entry cannot be meant
     """
-    zone = settings.zone(conf)
+    zone = time_zone(conf)
     entries, problems = [], []
     for name in dict.fromkeys(conf.schedule.enabled):
         try:
@@ -118,7 +118,7 @@ def read(conf: cfg.ConfigOpts, understand: Understand) -> list[Entry]:
 def _read_entry(conf: cfg.ConfigOpts, name: str, zone: ZoneInfo, understand: Understand) -> Entry:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,49}", name):
         raise ValueError("the name of an entry is made of letters, digits, '_' and '-'")
-    register_entry(conf, name)
+    entry_section(name).register(conf)
     section = conf[f"schedule_{name}"]
     if not section.cron or not section.command:
         missing = "cron" if not section.cron else "command"

@@ -20,15 +20,16 @@ from oslo_config import cfg
 from clients.services import Services
 from jobs.action import Target
 from jobs.actions import ACTIONS
-from novadb import settings
-from novadb.errors import DatabaseProblem, NotConfigured
+from novadb.errors import DatabaseProblem
 from runs.conductor import Conductor, Message, outcome_of, queue_of
 from runs.records import FORMAT
 from runs.redis_store import RunGone
 from runs.slices import SliceLimits, SliceWorker
 from runs.targets import api_database, mapped_cells, targets
-from workers import options
+from settings.errors import NotConfigured
+from settings.files import load_configuration
 from workers.heartbeat import Heartbeat
+from workers.redis_client import run_store
 
 SETTINGS: Final[dict[str, Any]] = {
     "accept_content": ["json"],
@@ -77,7 +78,7 @@ def configuration() -> cfg.ConfigOpts:
     """The configuration of this process; read from the environment where nobody has given one."""
     if not hasattr(app, "cellkeeper_conf"):
         files = filter(None, os.environ.get("CELLKEEPER_CONFIG", "").split(":"))
-        conf = settings.load([f"--config-file={name}" for name in files], options.register)
+        conf = load_configuration([f"--config-file={name}" for name in files])
         if not conf.celery.broker_url:
             raise NotConfigured("There is no broker: set broker_url in section [celery]")
         configure(conf)
@@ -115,7 +116,7 @@ def _in_words(message: Message) -> str:
 @cache
 def conductor() -> Conductor:
     """What moves runs on, from this process."""
-    return Conductor(options.store(configuration()), send)
+    return Conductor(run_store(configuration()), send)
 
 
 @cache

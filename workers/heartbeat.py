@@ -15,7 +15,7 @@ from novadb.cells import Cell
 from novadb.errors import DatabaseProblem
 from runs.conductor import Conductor, queue_of
 from runs.targets import api_database, mapped_cells
-from workers import options
+from workers.redis_client import run_store
 
 LOG = logging.getLogger("cellkeeper.worker")
 
@@ -51,7 +51,7 @@ class Heartbeat:
         """End it, and tell that the worker has ended."""
         self._over.set()
         try:
-            options.store(self._conf, 0).rest(self.id)  # whoever ends does not wait for a Redis that is away
+            run_store(self._conf, 0).rest(self.id)  # whoever ends does not wait for a Redis that is away
         except RedisError:
             LOG.info("the store could not be told that this worker ends")
 

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from oslo_config import cfg
 
 from workers import app as application
-from workers import options
+from workers.redis_client import check_store
 
 LOG = logging.getLogger("cellkeeper.worker")
 
@@ -37,7 +37,7 @@ def ping(conf: cfg.ConfigOpts, node: str) -> bool:
     :param node: its name in Celery
     :raises RedisError: the broker cannot be used
     """
-    options.check(conf)
+    check_store(conf)
     application.configure(conf)
     return bool(application.app.control.ping([node], timeout=PATIENCE))
 

@@ -14,7 +14,6 @@ from novadb.errors import DatabaseProblem
 from novadb.mappings import CellMapping, Defaults, cell_mapping
 from novadb.transport import InvalidTransport
 from runs.targets import api_database
-from workers import options
 
 NOT_PROVIDED: Final = "{} not provided in the command line, using the value {} from the configuration file"
 MUST_SPECIFY: Final = "Must specify {} if {} is not set in the configuration file."
@@ -42,7 +41,7 @@ class Cloud:
 
         :raises DatabaseProblem: it names no API database
         """
-        conf = configuration.load(options.register)
+        conf = configuration.load()
         return cls(conf, api_database(conf), Defaults(conf.database.connection, conf.transport_url))
 
     def cell(self, uuid: str) -> CellMapping | None:

@@ -20,7 +20,6 @@ from jobs.db.archive_deleted_rows import ACTION, MAX_ROWS_LIMIT, Archived, Exit,
 from jobs.db.archive_deleted_rows import NAMED as NAMED_IN_JSON
 from jobs.db.purge import Purged
 from runs.targets import api_database, mapped_cells, own_cell, targets
-from workers import options
 
 
 def archive(
@@ -41,7 +40,7 @@ def archive(
     format: str,  # noqa: A002 - the option's name
 ) -> int:
     """Check the options in the order of the stock tool, run, print."""
-    conf = configuration.load(options.register)
+    conf = configuration.load()
     if not 0 <= max_rows <= MAX_ROWS_LIMIT:
         say(f"Invalid value for --max_rows: {max_rows}; it must lie between 0 and {MAX_ROWS_LIMIT}")
         return Exit.INVALID_MAX_ROWS

@@ -18,28 +18,10 @@ from jobs.db.online_data_migrations import ACTION, Exit, Migrated, Params
 from novadb.cells import Cell
 from novadb.errors import DatabaseProblem
 from runs.targets import api_database, mapped_cells, own_database, targets
-from workers import options
 
 # The stock tool works in batches of 50. Ours are larger; its line stays.
 BATCHES: Final = "Running batches of 50 until complete"
 HEADER: Final = ("Migration", "Total Needed", "Completed")
-
-RATIO: Final = "The ratio that a compute node gets which has none."
-NOVA_OPTIONS: Final = [
-    cfg.StrOpt(
-        "default_availability_zone", default="nova", help="The zone of hosts without an aggregate that has one."
-    ),
-    *(cfg.FloatOpt(f"{what}_allocation_ratio", min=0.0, help=RATIO) for what in ("cpu", "ram", "disk")),
-    *(
-        cfg.FloatOpt(f"initial_{what}_allocation_ratio", default=ratio, min=0.0, help=RATIO)
-        for what, ratio in (("cpu", 4.0), ("ram", 1.0), ("disk", 1.0))
-    ),
-]
-
-
-def register(conf: cfg.ConfigOpts) -> None:
-    """Make the options known by which Nova, too, fills in what is missing."""
-    conf.register_opts(NOVA_OPTIONS)
 
 
 def online_data_migrations(
@@ -57,7 +39,7 @@ def online_data_migrations(
     if budget == 0:
         say(f"Must supply a positive value for --max-count, not {max_count}")
         return Exit.INVALID_MAX_COUNT
-    conf = configuration.load(options.register, register)
+    conf = configuration.load()
     try:
         chosen = _all_targets(conf) if all_cells else [_own_target(conf)]
     except DatabaseProblem as problem:

@@ -14,7 +14,6 @@ from jobs.db import backlog
 from jobs.db.purge import ACTION, Exit, Params, Purged
 from novadb.cells import Cell
 from runs.targets import api_database, mapped_cells, own_database, targets
-from workers import options
 
 
 def purge(
@@ -38,7 +37,7 @@ def purge(
     except ValueError as error:
         say(f"Invalid value for --before: {error}")
         return Exit.INVALID_BEFORE
-    conf = configuration.load(options.register)
+    conf = configuration.load()
     try:
         cells = mapped_cells(conf, api_database(conf)) if all_cells else [Cell.unmapped(own_database(conf))]
     except ApiDatabaseProblem as problem:

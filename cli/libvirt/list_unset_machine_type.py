@@ -7,12 +7,11 @@ from cli.output import cell_as_data, put, put_json, say, say_failures
 from cli.signals import graceful_stop
 from jobs.libvirt.list_unset_machine_type import ACTION, Exit, Params
 from runs.targets import api_database, mapped_cells, targets
-from workers import options
 
 
 def list_unset(cell_uuid: str | None, concurrency: int | None, format: str) -> int:  # noqa: A002 - the option's name
     """Choose the cells, run, print."""
-    conf = configuration.load(options.register)
+    conf = configuration.load()
     api = api_database(conf)
     try:
         cells = chosen(mapped_cells(conf, api), cell_uuid)

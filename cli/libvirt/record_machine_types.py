@@ -14,7 +14,6 @@ from jobs.libvirt.record_machine_types import ACTION, Exit, Params, Recorded
 from novadb.cells import Cell, cell_of_host
 from novadb.engine import Database
 from runs.targets import api_database, hypervisors, mapped_cells, targets
-from workers import options
 
 
 def record(
@@ -28,7 +27,7 @@ def record(
     format: str,  # noqa: A002 - the option's name
 ) -> int:
     """Choose the cells, see whether hosts can be asked, run, print."""
-    conf = configuration.load(options.register)
+    conf = configuration.load()
     api = api_database(conf)
     try:
         cells = _on_host(api, chosen(mapped_cells(conf, api), cell_uuid), host)

@@ -21,7 +21,6 @@ from jobs.placement.holdings import Unread
 from jobs.placement.orphans import NOBODY, Cloud, Orphan, bare, judge
 from novadb.errors import DatabaseProblem
 from runs.targets import api_database, mapped_cells, targets
-from workers import options
 
 LOG: Final = logging.getLogger("cellkeeper.audit")
 UNKNOWN: Final = "a cell was not read, it may be that one's"
@@ -67,7 +66,7 @@ def audit(
     except ValueError:
         say(f"Resource provider with UUID {resource_provider} does not exist: that is no UUID.")
         return Exit.INVALID_INPUT
-    conf = configuration.load(options.register)
+    conf = configuration.load()
     try:
         placement = Services(conf).placement
         placement.require(ALLOCATIONS if delete else PROVIDERS, "an audit")

@@ -16,7 +16,6 @@ from novadb import cells
 from novadb.cells import CELL0, Cell
 from novadb.engine import Database
 from runs.targets import api_database, mapped_cells, targets
-from workers import options
 
 PRINTED: Final = 50  # problems of a cell on standard error
 
@@ -40,7 +39,7 @@ def heal(
     format: str,  # noqa: A002 - the option's name
 ) -> int:
     """Check the options in the order of the stock tool, run, print."""
-    conf = configuration.load(options.register)
+    conf = configuration.load()
     try:
         if instance and cell:
             raise InvalidInput("The --cell and --instance options are mutually exclusive.")

@@ -13,7 +13,6 @@ from clients.services import Services
 from jobs.placement.aggregates import Problem
 from jobs.placement.sync_aggregates import ACTION, FAILURES, Added, Exit, Member, Params, collapse, members, unmapped
 from runs.targets import api_database, mapped_cells, targets
-from workers import options
 
 SUMMED_UP: Final = {
     Exit.ERROR: "The cells of the following hosts could not be read: {}",
@@ -39,7 +38,7 @@ def sync(
     format: str,  # noqa: A002 - the option's name
 ) -> int:
     """See that Placement answers, have each cell mirror its hosts, print."""
-    conf = configuration.load(options.register)
+    conf = configuration.load()
     api = api_database(conf)
     found = members(api)
     mapped = mapped_cells(conf, api)

@@ -12,8 +12,8 @@ from cli.schedule import reading
 from runs.redis_store import RunGone
 from schedules.entries import Entry, Refused
 from schedules.firings import Firing, FiringState
-from schedules.options import DEFAULTS
-from workers import options as celery
+from settings.schedule import DEFAULTS
+from workers.redis_client import check_store, run_store
 
 HEADER = ("Entry", "When", "Command", "Last", "How it ended", "Run", "Next")
 
@@ -81,8 +81,8 @@ def _look(conf: cfg.ConfigOpts, entries: list[Entry]) -> tuple[list[Line], list[
     """What became of the entries, and which beats are alive."""
     if not entries:
         return [], []
-    firings, runs = reading.firings(conf), celery.store(conf)
-    celery.check(conf)
+    firings, runs = reading.firings(conf), run_store(conf)
+    check_store(conf)
     lines = []
     for entry in entries:
         firing, run = firings.last(entry), None

@@ -10,16 +10,16 @@ import click
 from oslo_config import cfg
 
 from cli import configuration
-from novadb.errors import NotConfigured
-from schedules import entries, options
+from schedules import entries
 from schedules.entries import Command, Entry, Understand
 from schedules.firings import Firings
-from workers import options as celery
+from settings.errors import NotConfigured
+from workers.redis_client import redis_client
 
 
 def load() -> cfg.ConfigOpts:
     """The configuration, with the options of the schedule."""
-    return configuration.load(celery.register, options.register)
+    return configuration.load()
 
 
 def read(conf: cfg.ConfigOpts, understand: Understand | None = None) -> list[Entry]:
@@ -70,4 +70,4 @@ def firings(conf: cfg.ConfigOpts) -> Firings:
     """
     if not conf.celery.broker_url:
         raise NotConfigured("There is no schedule without workers: set broker_url in section [celery]")
-    return Firings(celery.client(conf, 0))
+    return Firings(redis_client(conf, 0))

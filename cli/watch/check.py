@@ -34,7 +34,7 @@ from runs.conductor import serving
 from runs.inline import InlineEngine
 from runs.targets import api_database, mapped_cells, targets
 from schedules.entries import Entry, Refused
-from workers import options as celery
+from workers.redis_client import redis_client, run_store
 
 STATEMENT: Final = 10.0
 """Seconds that a statement may take here, where nothing large is read."""
@@ -67,7 +67,7 @@ def run_check(form: str) -> int:
         found = try_out("Redis", lambda: _redis(conf), RedisError)
         rows += [Row("Redis", finding) for finding in found]
         if not is_failed(found):
-            workers = celery.store(conf).workers()
+            workers = run_store(conf).workers()
         rows += [Row("schedule", finding) for finding in _schedule(conf, entries, reachable=workers is not None)]
     cell_rows = [_findings(result, workers) for result in results]
     code = Exit.FAILED if is_failed([row.finding for row in rows] + list(chain(*cell_rows))) else Exit.WELL
@@ -136,11 +136,11 @@ def _look_at_cells(
 
 def _redis(conf: cfg.ConfigOpts) -> list[Finding]:
     """Look at the store of runs, and at the broker if that is another Redis."""
-    client = celery.client(conf, 0)
+    client = redis_client(conf, 0)
     told = client.info()
     seconds, micros = client.time()
     clock = datetime.fromtimestamp(int(seconds) + int(micros) / 1e6, UTC) - datetime.now(UTC)
-    celery.client(conf, 0, conf.celery.broker_url).ping()
+    redis_client(conf, 0, conf.celery.broker_url).ping()
     return [
         Finding("answers", Verdict.OK, f"Redis {told.get('redis_version')}, {_memory(told)}"),
         _eviction(told),

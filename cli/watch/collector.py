@@ -28,7 +28,7 @@ from runs.redis_store import RedisStore, RunGone
 from runs.targets import api_database, mapped_cells, targets
 from schedules.entries import Entry, Refused
 from schedules.firings import Firing, FiringState
-from workers import options as celery
+from workers.redis_client import check_store, run_store
 
 LOG = logging.getLogger("cellkeeper.metrics")
 
@@ -155,8 +155,8 @@ class Metrics(Collector):
         return _names(cells)
 
     def _store(self, sheet: Sheet, names: dict[str, str]) -> None:
-        celery.check(self._conf)
-        store = celery.store(self._conf)
+        check_store(self._conf)
+        store = run_store(self._conf)
         for kind, action, uuid, value in tally.read(store.tally()):
             if uuid in names and kind in FROM_BOOKS:
                 sheet.put(FROM_BOOKS[kind], value, action, names[uuid])

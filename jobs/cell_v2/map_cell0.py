@@ -10,7 +10,7 @@ from sqlalchemy.exc import ArgumentError, IntegrityError
 from jobs.retry import one_transaction
 from novadb.cells import CELL0
 from novadb.engine import Database
-from novadb.errors import DatabaseProblem, NotConfigured
+from novadb.errors import DatabaseProblem
 from novadb.mappings import Defaults, add_cell_mapping
 
 NAME: Final = "cell0"
@@ -30,7 +30,7 @@ def default_url(defaults: Defaults) -> str:
     :raises DatabaseProblem: none is configured, or it is no URL
     """
     if not defaults.database:
-        raise NotConfigured("Give --database_connection, or set connection in section [database] of nova.conf")
+        raise DatabaseProblem("Give --database_connection, or set connection in section [database] of nova.conf")
     try:
         url = make_url(defaults.database)
     except (ArgumentError, ValueError):

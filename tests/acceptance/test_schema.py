@@ -11,7 +11,7 @@ import pytest
 from novadb.cells import CELL0
 from novadb.engine import Database
 from novadb.migrations.upgrade import API, MAIN, upgrade, version
-from novadb.settings import Timeouts
+from settings.databases import Timeouts
 from tests.acceptance.program import Running, call, until
 from tests.schemas import describe, recorded
 from tests.services import MariaDB, free_port

@@ -12,7 +12,7 @@ from tests.deploy.compose import ROOT
 
 FOLDER: Final = ROOT / "deploy" / "config"
 GENERATOR: Final = Path(sys.executable).with_name("oslo-config-generator")
-ROOMS: Final = ("novadb", "clients", "jobs", "runs", "workers", "schedules", "cli")
+ROOMS: Final = ("novadb", "clients", "jobs", "runs", "workers", "schedules", "settings", "cli")
 DECLARED: Final = re.compile(r'cfg\.\w+Opt\(\s*"(\w+)"')
 # It changes with the release of oslo.log.
 LOGGING: Final = re.compile(r"#\n# From oslo\.log\n#\n.*?(?=\n#\n# From|\n\[)", re.DOTALL)

@@ -10,7 +10,7 @@ import click
 import pytest
 
 from cli.main import cellkeeper
-from cli.sample import nova_options, own_options
+from settings.sample import nova_options, own_options
 from tests.docs.printed import FILES, INLINE, LINK, LINK_WITHIN, Block, blocks
 
 SECTION: Final = re.compile(r"\[(\w+)\]$")

@@ -9,7 +9,7 @@ from sqlalchemy import Engine, event
 from jobs.action import Target
 from novadb.cells import Cell
 from novadb.engine import Database
-from novadb.settings import Timeouts
+from settings.databases import Timeouts
 from tests.realcloud import RealCloud
 
 TIMEOUTS = Timeouts(connect=2, read=30, lock_wait=1)

@@ -26,7 +26,7 @@ from jobs.db.archive_deleted_rows import Archived, Params, work
 from novadb.cells import Cell
 from novadb.engine import Database
 from novadb.migrations.upgrade import API, MAIN
-from novadb.settings import Timeouts
+from settings.databases import Timeouts
 from tests import made_up
 from tests.forest import (
     API_TABLES,

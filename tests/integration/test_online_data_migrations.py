@@ -19,7 +19,7 @@ from jobs.db.migrations import interfaces, quotas
 from jobs.db.migrations.migration import CHUNK, FAKE, Defaults, Migration, Place
 from novadb.cells import Cell
 from novadb.engine import Database
-from novadb.settings import Timeouts
+from settings.databases import Timeouts
 from tests.program import Moment, Program
 from tests.realcloud import RealCloud
 from tests.unmigrated import API, CELLS, look, put_back, recorded

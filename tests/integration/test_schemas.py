@@ -19,7 +19,7 @@ from novadb.errors import MissingDatabase, UnsuitableSchema
 from novadb.migrations import changes
 from novadb.migrations.progress import Stopped
 from novadb.migrations.upgrade import API, MAIN, Refused, Schema, Upgraded, upgrade, version
-from novadb.settings import Timeouts
+from settings.databases import Timeouts
 from tests.schemas import Description, describe, recorded
 from tests.services import MariaDB
 
@@ -32,7 +32,7 @@ import sys
 from jobs.schema import upgrade
 from novadb.engine import Database
 from novadb.migrations.upgrade import MAIN
-from novadb.settings import Timeouts
+from settings.databases import Timeouts
 upgrade(Database(sys.argv[1], "the same", Timeouts()), MAIN, "head")
 """
 

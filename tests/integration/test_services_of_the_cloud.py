@@ -11,7 +11,7 @@ from clients.errors import Away, Misconfigured, NotAllowed, Refused, ServiceProb
 from clients.placement import Consumer
 from clients.services import Services
 from clients.together import together
-from novadb import settings
+from settings.sections import register_sections
 from tests.placement import Placement, nova_conf
 from tests.relay import Relay, placement_error
 from tests.services import free_port
@@ -26,7 +26,7 @@ def services(folder: Path, text: str) -> Services:
     file = folder / "nova.conf"
     file.write_text(text)
     conf = cfg.ConfigOpts()
-    settings.register(conf)
+    register_sections(conf)
     conf(["--config-file", str(file)], project="nova")
     return Services(conf)
 

@@ -16,8 +16,10 @@ from demo import tally
 from demo.__main__ import STEPS, main
 from demo.cloud import BLOCKED_CELL, CELLS, ForeignFolder, build, databases
 from demo.rows import tables, url_of
-from novadb import cells, settings
+from novadb import cells
 from novadb.migrations.upgrade import API, MAIN
+from settings.databases import connection_url, timeouts
+from settings.sections import register_sections
 
 NOW = datetime(2026, 3, 1, 12)
 CELL_NAMES = [f"cell{number}" for number in range(CELLS)]
@@ -170,13 +172,13 @@ def test_the_configuration_leads_to_all_cells(tmp_path: Path, folder: str, monke
     path = build(tmp_path / folder, instances=1)
     monkeypatch.chdir(path.parent)
     conf = cfg.ConfigOpts()
-    settings.register(conf)
+    register_sections(conf)
     conf(["--config-file", path.name], default_config_dirs=[])
-    assert settings.connection_url(conf, "database") == str(url_of(path.parent / "nova_cell1.db"))
-    assert settings.connection_url(conf, "api_database") == str(url_of(path.parent / "nova_api.db"))
+    assert connection_url(conf, "database") == str(url_of(path.parent / "nova_cell1.db"))
+    assert connection_url(conf, "api_database") == str(url_of(path.parent / "nova_api.db"))
     assert conf.cellkeeper.lock_path == str(path.parent / "locks")
     with opened(path.parent, "API") as api:
-        registry = cells.read(api, None, settings.timeouts(conf))
+        registry = cells.read(api, None, timeouts(conf))
     assert [cell.name for cell in registry] == CELL_NAMES
     assert registry[0].uuid == cells.CELL0
 

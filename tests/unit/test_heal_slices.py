@@ -7,7 +7,7 @@ from jobs.action import Target
 from jobs.placement.heal_allocations import Params, work
 from novadb.cells import Cell
 from novadb.engine import Database
-from novadb.settings import Timeouts
+from settings.databases import Timeouts
 
 
 def test_a_slice_behind_one_that_lost_placement_says_so() -> None:

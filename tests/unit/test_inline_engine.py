@@ -15,8 +15,8 @@ from jobs.action import Action, ApiDatabaseProblem, CellResult, Cursor, FailureK
 from novadb.cells import Cell
 from novadb.engine import Database
 from novadb.errors import DatabaseProblem, Unreachable
-from novadb.settings import Timeouts
 from runs.inline import InlineEngine
+from settings.databases import Timeouts
 
 T = TypeVar("T")
 LIMITS = Timeouts()

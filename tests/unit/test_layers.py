@@ -10,14 +10,26 @@ import pytest
 
 ROOT: Final = Path(__file__).parents[2]
 # From the bottom to the top: a room imports from itself and from those that stand before it.
-ROOMS: Final = ("novadb", "clients", "jobs", "runs", "workers", "schedules", "cli")
+ROOMS: Final = ("settings", "novadb", "clients", "jobs", "runs", "workers", "schedules", "cli")
 # Rooms that nothing imports, and the rooms that they import from.
-ASIDE: Final = {"demo": {"novadb"}}
+ASIDE: Final = {"demo": {"settings", "novadb"}}
 # What a room does without, by docs/architecture.md.
 WITHOUT: Final = {
+    "settings": {"click", "rich", "celery", "kombu", "redis", "sqlalchemy", "pymysql", "threading", "multiprocessing"},
     "novadb": {"click", "rich", "celery", "threading", "multiprocessing"},
     "clients": {"click", "rich", "celery", "sqlalchemy", "pymysql", "multiprocessing", "argparse"},
-    "jobs": {"click", "rich", "celery", "threading", "concurrent", "multiprocessing", "oslo_config", "os", "argparse"},
+    "jobs": {
+        "click",
+        "rich",
+        "celery",
+        "threading",
+        "concurrent",
+        "multiprocessing",
+        "oslo_config",
+        "settings",
+        "os",
+        "argparse",
+    },
     "runs": {"click", "rich", "celery", "kombu", "pymysql", "argparse"},
     "workers": {"click", "rich", "sqlalchemy", "pymysql", "argparse"},
     "schedules": {"click", "rich", "celery", "kombu", "sqlalchemy", "pymysql", "argparse"},
@@ -67,7 +79,10 @@ def test_imports_go_one_way(file: Path) -> None:
     ("room", "source", "packages"),
     [
         ("clients", "from jobs.action import Target", ["jobs"]),
+        ("settings", "from novadb.errors import DatabaseProblem", ["novadb"]),
         ("novadb", "from clients.errors import ServiceProblem", ["clients"]),
+        ("novadb", "from settings.databases import Timeouts", []),
+        ("jobs", "from settings.databases import Timeouts", ["settings"]),
         ("novadb", "from jobs.action import Cell", ["jobs"]),
         ("jobs", "import novadb, runs.inline, cli", ["runs", "cli"]),
         ("jobs", "def work():\n    from cli.output import put", ["cli"]),

@@ -3,9 +3,9 @@
 import pytest
 from redis.sentinel import MasterNotFoundError
 
-from novadb import settings
-from workers import options
-from workers.options import RedisUrl
+from settings.celery import RedisUrl
+from settings.files import load_configuration
+from workers.redis_client import check_store
 
 SENTINELS = "sentinel://:redis-secret@127.0.0.1:1/2;sentinel://:redis-secret@127.0.0.1:2/2"
 
@@ -46,11 +46,8 @@ def test_what_is_none_is_refused_without_being_repeated(url: str) -> None:
 
 
 def test_sentinels_that_do_not_answer_are_one_line() -> None:
-    conf = settings.load([], options.register, overrides={})
+    conf = load_configuration([])
     conf.set_override("broker_url", SENTINELS, "celery")
-    try:
-        with pytest.raises(MasterNotFoundError) as error:
-            options.check(conf)
-    finally:
-        conf.clear_override("broker_url", "celery")
+    with pytest.raises(MasterNotFoundError) as error:
+        check_store(conf)
     assert str(error.value) == "no Sentinel of 127.0.0.1:1, 127.0.0.1:2 knows a master 'mymaster', or none answers"

@@ -10,10 +10,10 @@ from oslo_config import cfg
 
 from cli.main import cellkeeper
 from cli.schedule.reading import grammar
-from novadb import settings
-from schedules import entries, options
+from schedules import entries
 from schedules.entries import Entry, Refused
-from workers import options as celery
+from settings import schedule
+from settings.files import load_configuration
 
 ARCHIVE = "db archive_deleted_rows --all-cells --until-complete"
 PURGE = "db purge --all-cells"
@@ -41,7 +41,7 @@ def read(tmp_path: Path, **commands: str) -> list[Entry]:
 def read_text(tmp_path: Path, text: str) -> list[Entry]:
     path = tmp_path / "cellkeeper.conf"
     path.write_text(text + "\n")
-    return entries.read(settings.load([f"--config-file={path}"], celery.register, options.register), grammar())
+    return entries.read(load_configuration([f"--config-file={path}"]), grammar())
 
 
 def refusal(tmp_path: Path, **commands: str) -> list[str]:
@@ -139,7 +139,7 @@ def test_a_purge_younger_than_the_archive_is_refused(tmp_path: Path, archive: st
 
 def test_what_comes_along_is_off_and_can_be_enabled_as_it_is(tmp_path: Path) -> None:
     assert read_text(tmp_path, "") == []
-    found = read_text(tmp_path, f"[schedule]\nenabled = {','.join(options.DEFAULTS)}")
+    found = read_text(tmp_path, f"[schedule]\nenabled = {','.join(schedule.DEFAULTS)}")
     assert [entry.name for entry in found] == ["nightly_archive", "weekly_purge"]
 
 
@@ -215,13 +215,13 @@ def test_nothing_is_started_after_the_deadline_or_when_the_window_has_closed(
 DOCS = Path(__file__).parents[2] / "docs" / "schedule.md"
 
 
-@pytest.mark.parametrize("option", options.OPTIONS, ids=lambda option: option.name)
+@pytest.mark.parametrize("option", schedule.OPTIONS, ids=lambda option: option.name)
 def test_each_option_is_documented_with_its_default(option: cfg.Opt) -> None:
     default = "" if option.default == [] else option.default
     assert f"| `{option.name}` | {default} | " in DOCS.read_text()
 
 
-@pytest.mark.parametrize("name", options.DEFAULTS)
+@pytest.mark.parametrize("name", schedule.DEFAULTS)
 def test_what_comes_along_is_documented(name: str) -> None:
-    cron, command = options.DEFAULTS[name]
+    cron, command = schedule.DEFAULTS[name]
     assert f"| `{name}` | `{cron}` | `{command}` |" in DOCS.read_text()

@@ -23,7 +23,7 @@ from novadb.cells import Cell
 from novadb.engine import Database
 from novadb.errors import UnsuitableSchema
 from novadb.migrations.upgrade import MAIN
-from novadb.settings import Timeouts
+from settings.databases import Timeouts
 from tests import forest as facts
 
 # What archive needs of the API database to repair; here it is a table of the same file.

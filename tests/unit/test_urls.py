@@ -11,7 +11,7 @@ from novadb import urls
 from novadb.cells import Cell
 from novadb.engine import Database
 from novadb.errors import DatabaseProblem, Unreachable
-from novadb.settings import Timeouts
+from settings.databases import Timeouts
 from tests.services import free_port
 
 BASE = "mysql+pymysql://nova:se%40cret@db1:3307/nova_cell1?charset=utf8#top"

@@ -16,11 +16,11 @@ from demo.cloud import build
 from jobs.action import Action, CellResult, Cursor, Failure, FailureKind, Step, Target
 from jobs.db import backlog
 from jobs.db.archive_deleted_rows import Archived, Params
-from novadb import settings
 from novadb.cells import Cell
 from novadb.errors import DatabaseProblem
 from runs.inline import InlineEngine
 from runs.targets import api_database, mapped_cells, targets
+from settings.files import load_configuration
 from tests.acceptance.program import until
 
 CLOSED = datetime(2026, 11, 25, 6, tzinfo=UTC)
@@ -80,7 +80,7 @@ def test_a_window_that_was_not_needed_closes_nothing() -> None:
 
 
 def test_what_is_left_is_said_by_cell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    conf = settings.load([f"--config-file={build(tmp_path / 'cloud')}"])
+    conf = load_configuration([f"--config-file={build(tmp_path / 'cloud')}"])
     api = api_database(conf)
     chosen = targets(conf, mapped_cells(conf, api), api)
     gone = replace(chosen[2], cell=replace(chosen[2].cell, database=DatabaseProblem("cell2: it is away")))
@@ -99,11 +99,11 @@ def test_what_is_left_is_said_by_cell(tmp_path: Path, capsys: pytest.CaptureFixt
 
 def test_of_many_cells_some_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     results = [CellResult(cell(f"c{number}"), Archived(), complete=False) for number in range(80)]
-    window.say_left(CLOSED, results, [], None, settings.load([]))
+    window.say_left(CLOSED, results, [], None, load_configuration([]))
     (line,) = capsys.readouterr().err.splitlines()
     assert line.endswith("before 80 of 80 cells were through: c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, ...")
 
 
 def test_nothing_is_said_of_a_run_that_was_through(capsys: pytest.CaptureFixture[str]) -> None:
-    window.say_left(CLOSED, [CellResult(cell("a"), Archived())], [], None, settings.load([]))
+    window.say_left(CLOSED, [CellResult(cell("a"), Archived())], [], None, load_configuration([]))
     assert capsys.readouterr() == ("", "")

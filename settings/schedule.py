@@ -1,10 +1,10 @@
-"""The sections of the configuration that say what is started when."""
+"""What is started when: the section ``[schedule]``, and ``[schedule_NAME]`` for each entry."""
 
 from typing import Final
 
 from oslo_config import cfg
 
-GROUP: Final = cfg.OptGroup("schedule", "What cellkeeper beat starts, and when.")
+from settings.section import Section
 
 OPTIONS: Final = [
     cfg.ListOpt(
@@ -19,6 +19,8 @@ OPTIONS: Final = [
     ),
 ]  # fmt: skip
 
+SECTION: Final = Section("schedule", OPTIONS, title="What cellkeeper beat starts, and when.")
+
 # Shown, and off until they are enabled: two ages, so that the shadow tables are a wastebasket with a bottom.
 DEFAULTS: Final = {
     "nightly_archive": (
@@ -29,30 +31,10 @@ DEFAULTS: Final = {
 }
 
 
-def register(conf: cfg.ConfigOpts) -> None:
-    """Make the options known, those of the entries that are enabled or come along included."""
-    conf.register_group(GROUP)
-    conf.register_opts(OPTIONS, group=GROUP)
-    for name in DEFAULTS:
-        register_entry(conf, name)
-
-
-def register_entry(conf: cfg.ConfigOpts, name: str) -> None:
-    """Make the section of one entry known."""
-    group = entry_group(name)
-    conf.register_group(group)
-    conf.register_opts(entry_options(name), group=group)
-
-
-def entry_group(name: str) -> cfg.OptGroup:
+def entry_section(name: str) -> Section:
     """The section of an entry."""
-    return cfg.OptGroup(f"schedule_{name}", f"The entry {name} of the schedule; off unless enabled in [schedule].")
-
-
-def entry_options(name: str) -> list[cfg.StrOpt]:
-    """The options of an entry."""
     cron, command = DEFAULTS.get(name, (None, None))
-    return [
+    options = [
         cfg.StrOpt(
             "cron", default=cron,
             help="When: minute, hour, day of the month, month, day of the week, in the time zone of the option "
@@ -63,3 +45,5 @@ def entry_options(name: str) -> list[cfg.StrOpt]:
             help="What: a command line as one would type it behind cellkeeper. It is started as with --detach.",
         ),
     ]  # fmt: skip
+    title = f"The entry {name} of the schedule; off unless enabled in [schedule]."
+    return Section(f"schedule_{name}", options, title)

@@ -1,0 +1,1 @@
+"""The configuration: all options of all sections that are read, in which files, what can be wrong."""

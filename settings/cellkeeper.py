@@ -1,0 +1,89 @@
+"""The section ``[cellkeeper]``."""
+
+from typing import Final
+from zoneinfo import ZoneInfo
+
+from oslo_config import cfg
+
+from settings.errors import InvalidSetting
+from settings.section import Section
+
+OPTIONS: Final = [
+    cfg.IntOpt(
+        "concurrency", default=16, min=1,
+        help="How many cells are worked at the same time. The option --concurrency overrides it.",
+    ),
+    cfg.IntOpt(
+        "concurrency_per_server", default=8, min=1,
+        help="How many cells whose databases share one server are worked at the same time.",
+    ),
+    cfg.FloatOpt(
+        "connect_timeout", default=5.0, min=0.1,
+        help="Seconds within which a database server must accept a connection and greet.",
+    ),
+    cfg.FloatOpt(
+        "read_timeout", default=300.0, min=1.0,
+        help="Seconds that one statement may take. A network that swallows packets is noticed far earlier.",
+    ),
+    cfg.IntOpt(
+        "lock_wait_timeout", default=5, min=1,
+        help="Seconds to wait for a row that somebody else has locked, before the batch is tried again.",
+    ),
+    cfg.IntOpt(
+        "tree_ceiling", default=100_000, min=1,
+        help="A deleted row that brings along more rows than this (an instance with its metadata, actions and "
+             "events moves in one transaction) is left and reported. Raise it for such a row, on Galera "
+             "together with wsrep_max_ws_rows and wsrep_max_ws_size.",
+    ),
+    cfg.IntOpt(
+        "purge_chunk", default=5_000, min=1,
+        help="Rows that a purge deletes in one transaction.",
+    ),
+    cfg.FloatOpt(
+        "hypervisor_timeout", default=10.0, min=0.1,
+        help="Seconds within which the libvirt of a host must have told all that it is asked, or is passed over.",
+    ),
+    cfg.IntOpt(
+        "hypervisor_concurrency", default=16, min=1,
+        help="How many hosts of a cell are asked at the same time.",
+    ),
+    cfg.IntOpt(
+        "connections", default=16, min=1,
+        help="Connections of a process to each service (Placement, Neutron): so many requests are under way at most.",
+    ),
+    cfg.IntOpt(
+        "requests", default=4, min=1,
+        help="How many requests of one cell, or of an audit, are under way at the same time. The option --concurrency "
+             "overrides it.",
+    ),
+    cfg.StrOpt(
+        "lock_path",
+        help="Directory of the files that keep two runs of one command from working on one database at the "
+             "same time, on this host. Defaults to cellkeeper-UID in the folder for temporary files.",
+    ),
+    cfg.StrOpt(
+        "timezone", default="UTC",
+        help="The time zone of --until, of the schedule, and of the times of runs: a name such as Europe/Berlin.",
+    ),
+    cfg.BoolOpt(
+        "exclusion", default=True,
+        help="Whether a run waits for another one of the same command on the same database. Both end right "
+             "without it; they only get in each other's way.",
+    ),
+]  # fmt: skip
+
+SECTION: Final = Section("cellkeeper", OPTIONS, title="How cellkeeper itself works.")
+
+
+def time_zone(conf: cfg.ConfigOpts) -> ZoneInfo:
+    """The time zone of times of day.
+
+    :raises InvalidSetting: there is no zone of that name
+    """
+    name = conf.cellkeeper.timezone
+    try:
+        return ZoneInfo(name)
+    except (ValueError, LookupError, OSError):
+        raise InvalidSetting(
+            f"timezone in section [cellkeeper]: {name!r} is no time zone; use UTC, or a name such as Europe/Berlin"
+        ) from None

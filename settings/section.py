@@ -1,0 +1,33 @@
+"""What a section of the configuration is made of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from oslo_config import cfg
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section and its options.
+
+    :ivar title: what the section is for; None: its options say it
+    :ivar in_nova_conf: whether the section stands in nova.conf, because Nova reads it, too
+    """
+
+    name: str
+    options: Sequence[cfg.Opt]
+    title: str | None = None
+    in_nova_conf: bool = False
+
+    @property
+    def group(self) -> cfg.OptGroup:
+        """The section as oslo knows it. A new one each time: a group keeps what was overridden."""
+        return cfg.OptGroup(self.name, self.title)
+
+    def register(self, conf: cfg.ConfigOpts) -> None:
+        """Make the section and its options known to a configuration."""
+        if self.name == "DEFAULT":
+            conf.register_opts(self.options)
+            return
+        conf.register_group(self.group)
+        conf.register_opts(self.options, group=self.name)
