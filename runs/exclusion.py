@@ -1,19 +1,24 @@
-"""Keeping two runs of one command off the same database, on one host: a file lock per command and database.
+"""Keeping two runs of one command off the same database, on one host: a locked file per run.
 
-Correctness never rests on it: rows are claimed in the database itself. A lock ends with its process, however it ends.
+The file names the run and its databases. It stays locked as long as the process lives: however that ends, the databases
+are free. Correctness never rests on it: rows are claimed in the database itself.
 """
 
 import fcntl
+import json
 import os
+import secrets
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
-POLL: Final = 0.2  # seconds between two looks at a lock that somebody else holds
+POLL: Final = 0.2  # seconds between two looks whether another run has ended
+OPENED: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class Busy(Exception):
@@ -39,50 +44,120 @@ def hold(
     stop: threading.Event,
     on_wait: Callable[[str], None],
 ) -> Iterator[None]:
-    """Hold the locks of an action on some databases.
-
-    All are taken before the work begins, in one order everywhere, so that two runs never wait for each other.
+    """Hold some databases for an action: all of them or none, so that two runs never wait for each other.
 
     :param folder: where the lock files lie; made when it is not there
     :param fingerprints: of the databases
     :param wait: whether to wait for another holder
     :param stop: calls a wait off
     :param on_wait: told once about each holder that is waited for
-    :raises Busy: somebody else holds a lock, and ``wait`` is false
+    :raises Busy: somebody else holds one of them, and ``wait`` is false
     :raises Interrupted: ``stop`` was set during the wait
     :raises OSError: the folder cannot be used
     """
+    databases = frozenset(fingerprints)
+    if not databases:
+        yield
+        return
+    _prepare(folder)
+    announced = ""
+    while isinstance(holding := _take(folder, action, databases), Holder):
+        holder = holding.name
+        if not wait:
+            raise Busy(holder)
+        if holder != announced:
+            on_wait(holder)
+            announced = holder
+        if stop.wait(POLL):
+            raise Interrupted(holder)
+    try:
+        yield
+    finally:
+        holding.release()
+
+
+def _prepare(folder: Path) -> None:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     if folder.stat().st_uid != os.getuid():
         raise PermissionError(f"{folder} belongs to another user; set lock_path in section [cellkeeper]")
-    with ExitStack() as stack:
-        for fingerprint in sorted(set(fingerprints)):
-            file = os.open(folder / f"{action}-{fingerprint}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            stack.callback(os.close, file)
-            _take(file, wait, stop, on_wait)
-            _sign(file, action)
-        yield
 
 
-def _take(file: int, wait: bool, stop: threading.Event, on_wait: Callable[[str], None]) -> None:
-    told = False
-    while True:
+@dataclass(frozen=True)
+class Holder:
+    """Another run that lives.
+
+    :ivar name: for people
+    :ivar databases: the fingerprints of what it holds
+    """
+
+    name: str
+    databases: frozenset[str]
+
+    @classmethod
+    def read(cls, path: Path) -> Self | None:
+        """The run that has written this file; None: it has ended, and the file is removed."""
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = os.pread(file, 200, 0).decode(errors="replace").strip() or "another run"
-            if not wait:
-                raise Busy(holder) from None
-            if not told:
-                on_wait(holder)
-                told = True
-            if stop.wait(POLL):
-                raise Interrupted(holder) from None
-        else:
-            return
+            file = os.open(path, OPENED)
+        except FileNotFoundError:
+            return None
+        with open(file, "rb") as record:
+            try:
+                fcntl.flock(record, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                name, *databases = json.load(record)
+                return cls(name, frozenset(databases))
+            path.unlink(missing_ok=True)
+            return None
 
 
-def _sign(file: int, action: str) -> None:
-    since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    os.ftruncate(file, 0)
-    os.pwrite(file, f"{action}, process {os.getpid()}, since {since}".encode(), 0)
+@dataclass(frozen=True)
+class Holding:
+    """What this process holds."""
+
+    path: Path
+    file: int
+
+    @classmethod
+    def create(cls, folder: Path, action: str, databases: Iterable[str]) -> Self:
+        """Write the file that says so."""
+        path = folder / f"{action}-{os.getpid()}-{secrets.token_hex(4)}.run"
+        holding = cls(path, os.open(path, OPENED | os.O_CREAT | os.O_EXCL, 0o600))
+        try:
+            fcntl.flock(holding.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+            name = f"{action}, process {os.getpid()}, since {since}"
+            with open(holding.file, "w", closefd=False) as record:
+                json.dump([name, *sorted(databases)], record)
+        except BaseException:
+            holding.release()
+            raise
+        return holding
+
+    def release(self) -> None:
+        """Let go of it."""
+        with suppress(FileNotFoundError):
+            self.path.unlink()
+        os.close(self.file)
+
+
+def _take(folder: Path, action: str, databases: frozenset[str]) -> Holding | Holder:
+    """Hold the databases, unless another run holds one of them.
+
+    Only one process at a time looks for the others and adds itself; nobody waits longer for that than a look takes.
+    """
+    with _alone(folder / f"{action}.lock"):
+        for path in folder.glob(f"{action}-*.run"):
+            holder = Holder.read(path)
+            if holder and not holder.databases.isdisjoint(databases):
+                return holder
+        return Holding.create(folder, action, databases)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    file = os.open(path, OPENED | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)

@@ -30,6 +30,22 @@ with hold(Path(folder), action, fingerprints, wait=True, stop=threading.Event(),
     say("holds")
     sys.stdin.read()
 """
+PROCESSES, TIMES = 4, 25
+# Adds to a number in a file, which two at once would get wrong.
+COUNTER: Final = f"""
+import sys, threading
+from pathlib import Path
+from runs import exclusion
+
+exclusion.POLL = 0.001
+folder, counter, own = sys.argv[1:]
+for _ in range({TIMES}):
+    with exclusion.hold(
+        Path(folder), "db.purge", ["a", own], wait=True, stop=threading.Event(), on_wait=lambda holder: None
+    ):
+        number = int(Path(counter).read_text())
+        Path(counter).write_text(str(number + 1))
+"""
 
 
 class Holder:
@@ -131,24 +147,28 @@ def test_a_wait_can_be_called_off(folder: Path) -> None:
     assert len(told) == 1
 
 
-@pytest.mark.parametrize("wanted", [("a", "b"), ("b", "a")])
-def test_locks_are_taken_in_one_order_whatever_the_order_of_the_databases(
-    folder: Path, wanted: tuple[str, str]
-) -> None:
+@pytest.mark.parametrize("wanted", [("a", "b"), ("b", "c")])
+def test_who_waits_for_one_database_holds_none_of_the_others(folder: Path, wanted: tuple[str, str]) -> None:
     with Holder(folder, "b") as first:
         assert first.says() == "holds"
         with Holder(folder, *wanted) as second:
             assert second.says().startswith("waits for: ")
-            assert not free(folder, "a")  # taken already, before the one it waits for
+            assert free(folder, "a", "c")
+            first.let_go()
+            assert second.says() == "holds"
+            assert not any(free(folder, name) for name in wanted)
 
 
-@pytest.mark.parametrize("wanted", [("b", "c"), ("c", "b")])
-def test_behind_a_lock_that_is_waited_for_nothing_is_taken(folder: Path, wanted: tuple[str, str]) -> None:
-    with Holder(folder, "b") as first:
-        assert first.says() == "holds"
-        with Holder(folder, *wanted) as second:
-            assert second.says().startswith("waits for: ")
-            assert free(folder, "c")
+def test_each_holder_that_is_waited_for_is_named_once(folder: Path) -> None:
+    with Holder(folder, "a") as first, Holder(folder, "b") as second:
+        assert (first.says(), second.says()) == ("holds", "holds")
+        with Holder(folder, "a", "b") as third:
+            line = third.says()
+            named, other = (first, second) if f"process {first.process.pid}," in line else (second, first)
+            named.let_go()
+            assert f"process {other.process.pid}," in third.says()
+            other.let_go()
+            assert third.says() == "holds"
 
 
 def test_who_gets_only_some_locks_and_does_not_wait_keeps_none(folder: Path) -> None:
@@ -188,7 +208,38 @@ def test_an_error_while_locks_are_held_frees_them(folder: Path) -> None:
 
 def test_nobody_else_may_look_into_the_folder(held: Path) -> None:
     assert stat.S_IMODE(held.stat().st_mode) == 0o700
-    assert [stat.S_IMODE(file.stat().st_mode) for file in held.iterdir()] == [0o600]
+    assert {stat.S_IMODE(file.stat().st_mode) for file in held.iterdir()} == {0o600}
+
+
+def test_three_hundred_databases_need_one_open_file(folder: Path) -> None:
+    def open_files() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    before = open_files()
+    databases = [f"cell{number}" for number in range(300)]
+    with hold(folder, "db.purge", databases, wait=False, stop=threading.Event(), on_wait=pytest.fail):
+        assert open_files() == before + 1
+        assert not free(folder, "cell299")
+    assert open_files() == before
+
+
+def test_the_file_of_a_run_goes_with_it_or_with_the_next_run(folder: Path) -> None:
+    with Holder(folder, "a") as killed:
+        assert killed.says() == "holds"
+    assert len(list(folder.glob("*.run"))) == 1
+    take(folder, "b")
+    assert not list(folder.glob("*.run"))
+
+
+def test_of_many_processes_one_at_a_time_holds_a_database(folder: Path, tmp_path: Path) -> None:
+    counter = tmp_path / "counter"
+    counter.write_text("0")
+    processes = [
+        subprocess.Popen([sys.executable, "-c", COUNTER, str(folder), str(counter), f"own{number}"], cwd=ROOT)
+        for number in range(PROCESSES)
+    ]
+    assert [process.wait() for process in processes] == [0] * PROCESSES
+    assert counter.read_text() == str(PROCESSES * TIMES)
 
 
 def test_a_folder_of_another_user_is_refused(tmp_path: Path) -> None:
