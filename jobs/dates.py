@@ -14,6 +14,7 @@ _UNITS: Final = {"h": "hours", "d": "days", "w": "weeks", "m": "months", "y": "y
 _WEEKDAY: Final = re.compile(r"\b(mon|tue|wed|thu|fri|sat|sun)", re.IGNORECASE)
 _SIGNED_NAME: Final = re.compile(r"\b(UTC|GMT)\s*[+-]\d")  # POSIX and people disagree about the sign
 _ISO: Final = re.compile(r"\d{4}[-/]?\d\d[-/]?\d\d")
+_PERCENT_D: Final = re.compile(r"\d\d/\d\d/\d\d")  # what date +%D prints, by POSIX: month, day, year
 _GLUED_TIME: Final = re.compile(r"^(\d{4}-\d\d-\d\d)(?=\d\d:)")
 _HINT: Final = "use YYYY-MM-DD, 'YYYY-MM-DD HH:MM', the output of date, or an age such as 90d"
 
@@ -21,8 +22,8 @@ _HINT: Final = "use YYYY-MM-DD, 'YYYY-MM-DD HH:MM', the output of date, or an ag
 def parse(text: str, now: datetime | None = None) -> datetime:
     """Read a date as an operator wrote it, or refuse it.
 
-    :param text: ``2015-10-21``, ``2015-10-21 12:00``, ``Oct 21 2015``, what the command ``date`` prints, or
-        an age (``90d``, ``90 days``) that counts back from now. A date without zone is UTC; numeric offsets
+    :param text: ``2015-10-21``, ``2015-10-21 12:00``, ``Oct 21 2015``, what the commands ``date`` and ``date +%D``
+        print, or an age (``90d``, ``90 days``) that counts back from now. A date without zone is UTC; numeric offsets
         and the machine's own zone abbreviations are converted
     :param now: what ages count back from; naive, in UTC
     :returns: naive, in UTC, as Nova's columns hold time
@@ -37,6 +38,8 @@ def parse(text: str, now: datetime | None = None) -> datetime:
             count, unit = int(age[1]), _UNITS[age[2][0].lower()]
             moment = (now or datetime.now(UTC).replace(tzinfo=None)) - relativedelta(**{unit: count})  # type: ignore[arg-type]
             return moment.replace(microsecond=0)
+        if _PERCENT_D.fullmatch(words):
+            return _month_day_year(words)
         return _to_utc(_one_meaning(_GLUED_TIME.sub(r"\1 ", words)))
     except (ValueError, OverflowError) as error:
         shown = text if len(text) <= 60 else text[:60] + "..."
@@ -57,6 +60,13 @@ def closing_time(text: str, zone: tzinfo, after: datetime) -> datetime:
     closing = begin.replace(hour=hour, minute=minute, second=0, microsecond=0, fold=0)
     # In wall-clock time: a day may have 23 hours.
     return closing if closing.astimezone(UTC) > begin.astimezone(UTC) else closing + timedelta(days=1)
+
+
+def _month_day_year(words: str) -> datetime:
+    try:
+        return datetime.strptime(words, "%m/%d/%y")
+    except ValueError:
+        raise ValueError("there is no such month or day in MM/DD/YY") from None
 
 
 def _one_meaning(words: str) -> datetime:

@@ -64,6 +64,12 @@ def refusal(text: str) -> str:
         pytest.param("October 21, 2015 5pm", datetime(2015, 10, 21, 17), id="in words"),
         pytest.param("21.10.2015", datetime(2015, 10, 21), id="dots, the day tells the order"),
         pytest.param("10/10/2015", datetime(2015, 10, 10), id="either order is the same day"),
+        pytest.param("10/21/15", datetime(2015, 10, 21), id="date +%D"),
+        pytest.param("11/05/26", datetime(2026, 11, 5), id="date +%D, on the first twelve days of a month"),
+        pytest.param("05/11/26", datetime(2026, 5, 11), id="date +%D is month, day, year and nothing else"),
+        pytest.param("02/29/16", datetime(2016, 2, 29), id="date +%D, a leap day"),
+        pytest.param("10/10/68", datetime(2068, 10, 10), id="two digits of a year, by POSIX"),
+        pytest.param("10/10/69", datetime(1969, 10, 10), id="two digits of a year, by POSIX, of the other century"),
         pytest.param("  2015-10-21  ", datetime(2015, 10, 21), id="spaces around"),
         pytest.param("Wed Oct 21 12:34:56 UTC 2015", datetime(2015, 10, 21, 12, 34, 56), id="date, LC_ALL=C"),
         pytest.param("Wed Oct 21 12:34:56 PM UTC 2015", datetime(2015, 10, 21, 12, 34, 56), id="date, en_US of glibc"),
@@ -74,6 +80,15 @@ def refusal(text: str) -> str:
 @pytest.mark.usefixtures("zone")
 def test_a_date_is_read(text: str, moment: datetime) -> None:
     assert parse(text, NOW) == moment
+
+
+@pytest.mark.usefixtures("zone")
+def test_what_date_prints_for_percent_d_is_read_on_every_day_of_a_year() -> None:
+    """As the cron jobs of puppet-nova pass it."""
+    days = [f"2026-01-01 + {number} days" for number in range(365)]
+    printed = subprocess.check_output(["date", "-f", "-", "+%D %F"], input="\n".join(days), text=True)
+    for by_percent_d, day in (line.split() for line in printed.splitlines()):
+        assert parse(by_percent_d, NOW) == datetime.fromisoformat(day)
 
 
 @pytest.mark.parametrize("place", ZONES)
@@ -165,7 +180,7 @@ def test_an_age_counts_back_from_now_in_utc_wherever_we_are(zone: Choose) -> Non
         pytest.param("   ", id="DATE-3: blank"),
         *("yesterday", "now", "10 days ago", "tuesday-ish", "before 2015-10-21", "2015-10-21 12:00 or so", "nova"),
         *("2015", "12", "Oct 2015", "October", "2015-10", "12:00", "Oct 21", "Wednesday"),
-        *("01/02/2015", "10.11.2015", "15-10-21", "2015-1-2"),
+        *("01/02/2015", "10.11.2015", "15-10-21", "2015-1-2", "13/11/26", "00/05/26", "02/30/26", "1/2/26", "01.02.26"),
         *("2015-02-30", "2015-13-01", "2015-02-29", "2015-21-10", "2015-10-21 25:00", "2015-10-21 12:61"),
         *("Tue Oct 21 12:00:00 UTC 2015", "Monday, Oct 21 2015"),
         *("1445385600", "@1445385600", "2015-W43", "2015-294", "NaN"),
