@@ -13,7 +13,7 @@ from flower.options import options as flower_options
 from flower.urls import settings
 from flower.views.monitor import Metrics
 from oslo_config import cfg
-from tornado.web import authenticated
+from tornado.web import RedirectHandler, authenticated
 
 from workers import app as application
 
@@ -53,8 +53,7 @@ def run_flower(conf: cfg.ConfigOpts, ready: Callable[[str], None]) -> None:
         setattr(flower_options, name, value)
     command.extract_settings()
     flower = Flower(capp=application.app, options=flower_options, **settings | {"ssl_options": _tls(own)})
-    # Rules that are added go before those that are there.
-    flower.add_handlers(".*", [(f"/{prefix}/metrics" if prefix else "/metrics", ClosedMetrics)])
+    _add_rules(flower, f"/{prefix}" if prefix else "")
     logging.getLogger("tornado.access").setLevel(logging.WARNING)
     _end_by_signals(flower)
     flower.start_http_server()
@@ -62,9 +61,20 @@ def run_flower(conf: cfg.ConfigOpts, ready: Callable[[str], None]) -> None:
     flower.start()
 
 
+def _add_rules(flower: Flower, path: str) -> None:
+    """Add rules, which go before those that are there.
+
+    :param path: under which it is published, or empty
+    """
+    rules: list[Any] = [(f"{path}/metrics", ClosedMetrics)]
+    if path:  # Flower itself answers with a slash at the end only
+        rules.append((path, RedirectHandler, {"url": f"{path}/"}))
+    flower.add_handlers(".*", rules)
+
+
 def _url(own: Any, prefix: str) -> str:
     host = f"[{own.address}]" if ":" in own.address else own.address
-    return f"http{'s' if own.cert_file else ''}://{host}:{own.port}/{prefix}"
+    return f"http{'s' if own.cert_file else ''}://{host}:{own.port}/{prefix}{'/' if prefix else ''}"
 
 
 def _tls(own: Any) -> ssl.SSLContext | None:

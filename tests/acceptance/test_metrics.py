@@ -103,11 +103,11 @@ def test_a_cell_that_is_away_is_told_as_away(realcloud: RealCloud, tmp_path: Pat
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [
-        ("--listen 9180", 2, "'9180' is no HOST:PORT"),
+        ("--listen 18774", 2, "'18774' is no HOST:PORT"),
         ("--listen 127.0.0.1:http", 2, "'127.0.0.1:http' is no HOST:PORT"),
-        ("--listen 127.0.0.1:9180 --file x", 2, "--listen and --file exclude each other"),
+        ("--listen 127.0.0.1:18774 --file x", 2, "--listen and --file exclude each other"),
         ("--file /dev/null/cellkeeper.prom", 255, "/dev/null/cellkeeper.prom cannot be written: Not a directory"),
-        ("--listen 192.0.2.1:9180", 255, "192.0.2.1:9180 cannot be listened at"),
+        ("--listen 192.0.2.1:18774", 255, "192.0.2.1:18774 cannot be listened at"),
     ],
 )
 def test_what_cannot_be_done_is_said_in_one_line(config: Path, words: str, code: int, said: str) -> None:

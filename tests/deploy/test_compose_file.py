@@ -66,7 +66,7 @@ def test_no_secret_is_in_a_command_line(known: dict[str, Any], env_file: Path) -
 def test_only_what_is_looked_at_is_published_and_on_this_host_alone(known: dict[str, Any]) -> None:
     assert {name: service["ports"] for name, service in known.items() if "ports" in service} == {
         "flower": ["127.0.0.1:5555:5555"],
-        "metrics": ["127.0.0.1:9180:9180"],
+        "metrics": ["127.0.0.1:18774:18774"],
     }
 
 

@@ -51,3 +51,20 @@ def test_each_metric_and_each_alert_is_documented() -> None:
     text = DOCS.read_text()
     assert {name for name in TOLD if f"`{name}`" not in text} == set()
     assert {rule["alert"] for rule in rules() if rule["alert"] not in text} == set()
+
+
+PLACES: Final = (
+    "deploy/systemd/cellkeeper-metrics.service",
+    "docker-compose.yml",
+    "docs/monitoring.md",
+    "docs/install.md",
+)
+PORT: Final = re.compile(
+    r"(?:127\.0\.0\.1|0\.0\.0\.0|metrics)(?: is)?:(\d{4,5})|metrics for Prometheus are on port (\d+)"
+)
+
+
+def test_the_metrics_have_one_port_which_no_exporter_has() -> None:
+    """Exporters stand between 9100 and 9999 and share controllers with this one; openstack-exporter has 9180."""
+    ports = {place: {a or b for a, b in PORT.findall((ROOT / place).read_text())} - {"5555"} for place in PLACES}
+    assert set(map(tuple, ports.values())) == {("18774",)}

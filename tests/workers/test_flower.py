@@ -94,11 +94,15 @@ def test_it_ends_on_sigterm_as_one_that_was_asked_to(shared_site: Site) -> None:
         assert page.process.wait(web.PATIENCE) == 0
 
 
-def test_a_path_of_a_proxy_closes_the_numbers_as_well(shared_site: Site) -> None:
-    with FlowerPage(shared_site.config, prefix="/flower", env={"OS_FLOWER__URL_PREFIX": "/flower/"}) as page:
-        assert f"Flower serves {page.address}, log in as {web.USER}\n" in page.log
-        assert page.status("/metrics") == 401
-        assert page.status("/metrics", f"{web.USER}:{web.PASSWORD}") == 200
+@pytest.mark.parametrize("path", ["", "/flower", "/ops/flower"])
+def test_the_address_that_is_printed_answers(shared_site: Site, path: str) -> None:
+    with FlowerPage(shared_site.config, prefix=path, env={"OS_FLOWER__URL_PREFIX": path and f"{path}/"}) as page:
+        *_, address = re.findall(rf"^Flower serves (\S+), log in as {web.USER}$", page.log, re.MULTILINE)
+        assert address.startswith(page.address)
+        shown = address.removeprefix(page.address)
+        assert (page.status(shown), page.status(shown, f"{web.USER}:{web.PASSWORD}")) == (401, 200)
+        assert page.status("", f"{web.USER}:{web.PASSWORD}") == 200, "without a slash at its end"
+        assert (page.status("/metrics"), page.status("/metrics", f"{web.USER}:{web.PASSWORD}")) == (401, 200)
 
 
 def test_without_a_password_everybody_looks_if_told_so(shared_site: Site) -> None:
