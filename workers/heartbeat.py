@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from novadb.cells import Cell
 from novadb.errors import DatabaseProblem
+from novadb.names import fold
 from runs.conductor import Conductor, queue_of
 from runs.targets import api_database, mapped_cells
 from workers.redis_client import run_store
@@ -97,4 +98,5 @@ class Heartbeat:
 
 def chosen(cells: Sequence[Cell], names: Sequence[str]) -> list[Cell]:
     """The cells that names or uuids stand for; all of them without any."""
-    return [cell for cell in cells if not names or cell.uuid in names or cell.name in names]
+    uuids = {fold(name) for name in names}
+    return [cell for cell in cells if not names or fold(cell.uuid or "") in uuids or cell.name in names]

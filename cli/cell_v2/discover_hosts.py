@@ -18,6 +18,7 @@ from jobs.cell_v2.list_hosts import count
 from jobs.retry import one_transaction
 from novadb.engine import Database
 from novadb.mappings import CellMapping, cell_mappings
+from novadb.names import same
 
 Results = list[CellResult[Discovered]]
 
@@ -47,7 +48,7 @@ def discover_hosts(
         raise click.UsageError("--wait-for ends by --timeout: it does not go with --until.")
     cloud = Cloud.configured()
     mapped = one_transaction(cloud.api, lambda api: cell_mappings(api, cloud.defaults))
-    cells = [cell for cell in mapped if cell_uuid in (None, cell.uuid)]
+    cells = [cell for cell in mapped if cell_uuid is None or same(cell.uuid, cell_uuid)]
     if not cells and cell_uuid is not None:
         say(unknown_cell(cell_uuid))
         return Exit.NOTHING_OR_ERROR

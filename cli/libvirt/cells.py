@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from novadb.cells import CELL0, Cell
+from novadb.names import same
 
 
 class UnknownCell(Exception):
@@ -16,7 +17,7 @@ def chosen(mapped: Sequence[Cell], uuid: str | None) -> list[Cell]:
     """
     if uuid is None:
         return [cell for cell in mapped if cell.uuid != CELL0]
-    named = [cell for cell in mapped if cell.uuid == uuid]
+    named = [cell for cell in mapped if same(cell.uuid, uuid)]
     if not named:
         raise UnknownCell(f"Cell {uuid} has no mapping: see list_cells")
     return named

@@ -20,6 +20,7 @@ from jobs.placement.audit import ACTION, Exit, Params, Tally, being_built, colla
 from jobs.placement.holdings import Unread
 from jobs.placement.orphans import NOBODY, Cloud, Orphan, bare, judge
 from novadb.errors import DatabaseProblem
+from novadb.names import fold, same
 from runs.targets import api_database, mapped_cells, targets
 
 LOG: Final = logging.getLogger("cellkeeper.audit")
@@ -117,13 +118,14 @@ def _find(
     orphans, unknown = judge(held, cloud)
     gone = fates(api, {one.allocation.consumer for one in orphans if NOBODY in one.reason})
     explained = [
-        replace(one, reason=one.reason.replace(NOBODY, gone.get(one.allocation.consumer, NOBODY))) for one in orphans
+        replace(one, reason=one.reason.replace(NOBODY, gone.get(fold(one.allocation.consumer), NOBODY)))
+        for one in orphans
     ]
-    wanted = {one.uuid for one in providers if params.provider in (None, one.uuid)}
+    wanted = {one.uuid for one in providers if params.provider is None or same(params.provider, one.uuid)}
     return Findings(
         results,
         [one for one in providers if one.uuid in wanted],
-        frozenset(one.uuid for one in providers if one.root not in cloud.nodes),
+        frozenset(one.uuid for one in providers if fold(one.root) not in cloud.nodes),
         [one for one in explained if one.allocation.provider.uuid in wanted],
         cloud.homes.keys(),
         [] if params.provider else bare(held, orphans, cloud),

@@ -15,6 +15,7 @@ from jobs.placement.healing import Problem
 from novadb import cells
 from novadb.cells import CELL0, Cell
 from novadb.engine import Database
+from novadb.names import same
 from runs.targets import api_database, mapped_cells, targets
 
 PRINTED: Final = 50  # problems of a cell on standard error
@@ -97,7 +98,7 @@ def _chosen(api: Database, mapped: Sequence[Cell], instance: str | None, cell: s
     if instance:
         return [_cell_of(api, mapped, instance)]
     if cell:
-        named = [one for one in mapped if one.uuid == cell]
+        named = [one for one in mapped if same(one.uuid, cell)]
         if not named:
             raise InvalidInput(f"Cell with uuid {cell} was not found.")
         return named

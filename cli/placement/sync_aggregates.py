@@ -12,6 +12,7 @@ from clients.placement import AGGREGATES
 from clients.services import Services
 from jobs.placement.aggregates import Problem
 from jobs.placement.sync_aggregates import ACTION, FAILURES, Added, Exit, Member, Params, collapse, members, unmapped
+from novadb.names import fold
 from runs.targets import api_database, mapped_cells, targets
 
 SUMMED_UP: Final = {
@@ -57,7 +58,7 @@ def sync(
         runner = Runner(conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted(), until)
         (results,) = runner.run([(ACTION, params)], targets(conf, chosen, api, services))
     code = collapse(results, params)
-    added = {one.host: one for result in results for one in result.outcome.added}
+    added = {fold(one.host): one for result in results for one in result.outcome.added}
     problems = _problems(found, results, params)
     if format == "json":
         put_json(_as_data(found, added, problems, results, code))
@@ -77,17 +78,25 @@ def _problems(found: Sequence[Member], results: Results, params: Params) -> list
     for result in results:
         problems += result.outcome.problems
         if result.failure and result.failure.kind not in FAILURES:
-            theirs = {member.host for member in found if member.host and member.cell_id in result.cell.mapping_ids}
-            told = {problem.host for problem in result.outcome.problems}
-            problems += [Problem(host, Exit.ERROR, UNREAD.format(host)) for host in sorted(theirs - told)]
+            named = {fold(problem.host) for problem in result.outcome.problems}
+            theirs = {
+                fold(member.host): member.host
+                for member in found
+                if member.host and member.cell_id in result.cell.mapping_ids
+            }
+            unread = sorted(host for key, host in theirs.items() if key not in named)
+            problems += [Problem(host, Exit.ERROR, UNREAD.format(host)) for host in unread]
     return problems
 
 
 def _pairs(found: Sequence[Member], added: Mapping[str, Added]) -> dict[Member, str]:
-    """The members of aggregates that were added, with their providers."""
+    """The members of aggregates that were added, with their providers.
+
+    :param added: by the folded name of the host
+    """
     pairs = {}
     for member in found:
-        done = added.get(member.host or "")
+        done = added.get(fold(member.host or ""))
         if done and member.aggregate in done.aggregates:
             pairs[member] = done.provider
     return pairs

@@ -14,9 +14,10 @@ from typing import Final, Self
 from sqlalchemy import Connection, DateTime, column, null, select, table, update
 
 from jobs.action import Action, CellResult, Cursor, Scope, Step, Target
-from jobs.cell_v2.mapper import BATCH, Mapper, fold
+from jobs.cell_v2.mapper import BATCH, Mapper
 from jobs.retry import rollback, transactionally
 from novadb.mappings import HOSTS, now
+from novadb.names import fold
 
 NODES: Final = table(
     "compute_nodes",

@@ -10,10 +10,10 @@ from sqlalchemy.exc import IntegrityError
 
 from jobs.action import ApiDatabaseProblem
 from jobs.cell_v2.discover_hosts import NODES
-from jobs.cell_v2.mapper import fold
 from jobs.retry import TryAgain, one_transaction
 from novadb.engine import Database
 from novadb.mappings import CELLS, HOSTS, add_cell_mapping, now
+from novadb.names import fold
 
 
 class Exit(IntEnum):

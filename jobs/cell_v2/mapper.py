@@ -12,6 +12,7 @@ from jobs.retry import TryAgain, rollback, transactionally
 from novadb.engine import Database, reason
 from novadb.errors import Unreachable
 from novadb.mappings import now
+from novadb.names import fold
 
 # Rows of one statement and transaction.
 BATCH: Final = 1_000
@@ -20,11 +21,6 @@ RACES: Final = 20
 
 Row = dict[str, Any]
 T = TypeVar("T")
-
-
-def fold(name: str) -> str:
-    """A name as the unique key compares it: MySQL looks at neither case nor spaces at the end."""
-    return name.casefold().rstrip(" ")
 
 
 class Mapper:

@@ -11,6 +11,7 @@ from jobs.cell_v2.create_cell import same_urls
 from jobs.retry import one_transaction
 from novadb.engine import Database, reason
 from novadb.mappings import CellMapping, Defaults, cell_mappings, change_cell_mapping
+from novadb.names import fold
 
 
 class Exit(IntEnum):
@@ -64,8 +65,8 @@ def update(api: Database, defaults: Defaults, uuid: str, params: Params) -> Upda
 
 
 def _update(api: Connection, defaults: Defaults, uuid: str, params: Params) -> Updated:
-    cells = {cell.uuid: cell for cell in cell_mappings(api, defaults, lock=True)}
-    cell = cells.pop(uuid, None)
+    cells = {fold(cell.uuid): cell for cell in cell_mappings(api, defaults, lock=True)}
+    cell = cells.pop(fold(uuid), None)
     if cell is None:
         return Updated(Exit.UNKNOWN_CELL)
     if twin := same_urls(list(cells.values()), params.transport_url, params.database_connection):

@@ -34,6 +34,7 @@ from jobs.sums import add
 from novadb import catalogue
 from novadb.catalogue import SHADOW
 from novadb.engine import Database
+from novadb.names import fold
 
 MAX_ROWS_LIMIT: Final = 0x7FFFFFFF
 TASK_LOG: Final = "task_log"
@@ -288,8 +289,9 @@ def _remove_leftovers(cell: Connection, api: ApiRows, database: Database, at: Cu
         at["mapping"] = candidates[-1][0]
 
         def look() -> set[str]:
-            absent = {uuid for _, uuid in candidates}
-            absent -= set(cell.execute(select(live).where(live.in_(absent))).scalars())
+            mapped = {uuid for _, uuid in candidates}
+            present = {fold(uuid) for uuid in cell.execute(select(live).where(live.in_(mapped))).scalars()}
+            absent = [uuid for uuid in mapped if fold(uuid) not in present]
             return set(cell.execute(select(shadow).where(shadow.in_(absent))).scalars()) if absent else set()
 
         leftovers = transactionally(look, cell, name=str(database))

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Connection, column, exists, insert, or_, s
 from novadb.cells import Cell, mapping_of
 from novadb.engine import Database
 from novadb.errors import DatabaseProblem
+from novadb.names import fold
 
 KEY: Final = "image_hw_machine_type"
 BUILDING: Final = "building"
@@ -103,15 +104,14 @@ def write(cell: Connection, machine_types: Mapping[str, str]) -> None:
     """Record machine types, by UUID of the instance; the caller has claimed these and commits."""
     now = datetime.now(UTC).replace(tzinfo=None, microsecond=0)
     known = select(METADATA.c.instance_uuid).where(METADATA.c.instance_uuid.in_(machine_types), RECORDED)
-    known_uuids = set(cell.execute(known).scalars())
-    for uuid in sorted(known_uuids):
-        changed = update(METADATA).where(METADATA.c.instance_uuid == uuid, RECORDED)
-        cell.execute(changed.values(value=machine_types[uuid], updated_at=now))
-    added = [
-        {"instance_uuid": uuid, "key": KEY, "value": machine_type, "deleted": 0, "created_at": now}
-        for uuid, machine_type in sorted(machine_types.items())
-        if uuid not in known_uuids
-    ]
+    known_uuids = {fold(uuid) for uuid in cell.execute(known).scalars()}
+    added = []
+    for uuid, machine_type in sorted(machine_types.items()):
+        if fold(uuid) in known_uuids:
+            changed = update(METADATA).where(METADATA.c.instance_uuid == uuid, RECORDED)
+            cell.execute(changed.values(value=machine_type, updated_at=now))
+        else:
+            added.append({"instance_uuid": uuid, "key": KEY, "value": machine_type, "deleted": 0, "created_at": now})
     if added:
         cell.execute(insert(METADATA), added)
     cell.execute(update(INSTANCES).where(INSTANCES.c.uuid.in_(machine_types)).values(updated_at=now))

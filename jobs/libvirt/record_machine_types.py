@@ -15,6 +15,7 @@ from jobs.action import Action, CellResult, Cursor, FailureKind, Step, Target
 from jobs.libvirt.instances import INSTANCES, unset, write
 from jobs.retry import rollback, transactionally
 from jobs.sums import add
+from novadb.names import fold
 
 
 class Exit(IntEnum):
@@ -101,13 +102,17 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
 
 
 def _by_host(cell: Connection, params: Params, after: str) -> dict[str, list[str]]:
-    """The instances without a machine type, by their host, in the order of the hosts."""
+    """The instances without a machine type, by their host, in the order of the hosts.
+
+    Spellings of one host are one host: what comes next is told by its name alone.
+    """
     found = select(INSTANCES.c.host, INSTANCES.c.uuid).where(unset(), INSTANCES.c.host > after)
     if params.host is not None:
         found = found.where(INSTANCES.c.host == params.host)
     wanted: dict[str, list[str]] = {}
+    spellings: dict[str, str] = {}
     for host, uuid in cell.execute(found.order_by(INSTANCES.c.host, INSTANCES.c.id)):
-        wanted.setdefault(host, []).append(uuid)
+        wanted.setdefault(spellings.setdefault(fold(host), host), []).append(uuid)
     rollback(cell)
     return wanted
 

@@ -7,6 +7,7 @@ from typing import Final
 from clients.errors import Refused, ServiceProblem
 from clients.placement import Placement
 from jobs.retry import attempts
+from novadb.names import fold
 
 NOT_FOUND: Final = 404
 CONFLICT: Final = 409  # the generation; at this microversion the answer holds no code that says so
@@ -62,7 +63,8 @@ def add(placement: Placement, wish: Wish) -> frozenset[str] | Problem:
         except ServiceProblem as problem:
             said = f"Failed to get aggregates for resource provider with UUID {wish.provider}: {problem}"
             return _problem(wish, problem, Exit.PLACEMENT_ERROR, said)
-        lacking = wish.aggregates - present
+        known = set(map(fold, present))
+        lacking = frozenset(uuid for uuid in wish.aggregates if fold(uuid) not in known)
         if not lacking:
             return added  # by us if we have tried, though the answer was lost
         added = lacking

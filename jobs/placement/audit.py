@@ -12,9 +12,11 @@ from typing import Any, Final, Self
 from sqlalchemy import Row, TextClause, bindparam, text
 
 from jobs.action import Action, CellResult, Cursor, Step, Target
+from jobs.placement.instances import place_of
 from jobs.retry import transactionally
 from novadb.cells import CELL0
 from novadb.engine import Database
+from novadb.names import fold
 
 # Instances read in one statement, and uuids in one condition.
 CHUNK: Final = 10_000
@@ -83,7 +85,7 @@ class Node:
 
 @dataclass(frozen=True)
 class Known:
-    """What a cell knows of those who may hold allocations.
+    """What a cell knows of those who may hold allocations. All uuids are folded: Placement may spell them otherwise.
 
     :ivar nodes: its compute nodes by uuid, which is their resource provider's
     :ivar retired: those that are deleted
@@ -128,13 +130,13 @@ def work(target: Target, _params: Params, cursor: Cursor | None) -> Generator[St
     """
     with _asking(target.database) as ask:
         places = ask(NODES)
-        nodes = {row.uuid: Node(row.host, row.node) for row in places if not row.deleted}
+        nodes = {fold(row.uuid): Node(row.host, row.node) for row in places if not row.deleted}
         if not cursor:
-            retired = {row.uuid: Node(row.host, row.node) for row in places if row.uuid not in nodes}
-            moving = tuple(uuid for row in ask(OPEN) for uuid in row if uuid)
+            retired = {fold(row.uuid): Node(row.host, row.node) for row in places if fold(row.uuid) not in nodes}
+            moving = tuple(fold(uuid) for row in ask(OPEN) for uuid in row if uuid)
             cursor = {"after": 0}
             yield Step(Known(nodes, retired, moving=moving), cursor)
-        by_place = {_folded(place.host, place.node): uuid for uuid, place in nodes.items()}
+        by_place = {place_of(place.host, place.node): uuid for uuid, place in nodes.items()}
         while rows := ask(INSTANCES, after=cursor["after"], size=CHUNK):
             cursor = {"after": rows[-1].id}
             yield Step(_known(rows, by_place, ask), cursor)
@@ -144,10 +146,11 @@ def _known(rows: Sequence[Row[Any]], by_place: Mapping[tuple[str, str], str], as
     """Instances by their compute node, and those of them that are not settled."""
     instances: dict[str, list[str]] = {}
     for row in rows:
-        instances.setdefault(by_place.get(_folded(row.host, row.node), ""), []).append(row.uuid)
+        instances.setdefault(by_place.get(place_of(row.host, row.node), ""), []).append(fold(row.uuid))
     unsettled = [row.uuid for row in rows if row.unsettled]
     migrations = [row.uuid for row in _in_parts(ask, MIGRATIONS_OF, unsettled) if row.uuid]
-    return Known(instances={node: tuple(uuids) for node, uuids in instances.items()}, moving=(*unsettled, *migrations))
+    moving = tuple(map(fold, (*unsettled, *migrations)))
+    return Known(instances={node: tuple(uuids) for node, uuids in instances.items()}, moving=moving)
 
 
 @contextmanager
@@ -164,29 +167,24 @@ def _in_parts(ask: Ask, statement: TextClause, uuids: Sequence[str]) -> Iterator
         yield from ask(statement, uuids=uuids[begin : begin + NAMED])
 
 
-def _folded(host: str | None, node: str | None) -> tuple[str, str]:
-    """Names of hosts as MySQL compares them."""
-    return (host or "").casefold(), (node or "").casefold()
-
-
 def being_built(api: Database) -> frozenset[str]:
-    """Instances that are not in their cells yet. They may hold allocations already.
+    """The folded uuids of instances that are not in their cells yet. They may hold allocations already.
 
     :raises DatabaseProblem: the API database cannot be used
     """
     with _asking(api) as ask:
-        return frozenset(row.instance_uuid for row in ask(BUILDS))
+        return frozenset(fold(row.instance_uuid) for row in ask(BUILDS))
 
 
 def fates(api: Database, consumers: Collection[str]) -> dict[str, str]:
-    """Why consumers that no cell knows are gone, as far as the API database can tell.
+    """Why consumers that no cell knows are gone, as far as the API database can tell; by folded uuid.
 
     :raises DatabaseProblem: it cannot be used
     """
     with _asking(api) as ask:
         rows = list(_in_parts(ask, MAPPINGS, sorted(consumers)))
-    found = {row.instance_uuid: "the instance is deleted" for row in rows if row.queued_for_delete}
-    return found | {row.instance_uuid: "the instance never came to a host" for row in rows if row.uuid == CELL0}
+    deleted = {fold(row.instance_uuid): "the instance is deleted" for row in rows if row.queued_for_delete}
+    return deleted | {fold(row.instance_uuid): "the instance never came to a host" for row in rows if row.uuid == CELL0}
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from jobs.retry import transactionally
 from jobs.sums import add
 from novadb.cells import CELL0
 from novadb.engine import reason
+from novadb.names import fold, same
 
 T = TypeVar("T")
 
@@ -212,22 +213,22 @@ class _Walk:
         ports: dict[str, list[Port]] = {}
         if self._neutron and found:
             for port in self._neutron.ports_of([one.uuid for one in found]):
-                ports.setdefault(port.device, []).append(port)
+                ports.setdefault(fold(port.device), []).append(port)
         wanting = [
             one
             for one in found
             if self._params.force
             or not consumers[one.uuid].allocations
-            or any(p.request for p in ports.get(one.uuid, ()))
+            or any(port.request for port in ports.get(one.key, ()))
         ]
         needs = self._read(lambda cell: self._needs.of(cell, wanting))
         return [
             Subject(
                 one,
-                self._nodes.get((one.host or "", one.node or "")),
+                self._nodes.get(instances.place_of(one.host, one.node)),
                 needs.get(one.uuid),
                 consumers[one.uuid],
-                tuple(ports.get(one.uuid, ())),
+                tuple(ports.get(one.key, ())),
             )
             for one in found
         ]
@@ -238,7 +239,7 @@ class _Walk:
         if ledger is None:
             alone = list(found)
         else:
-            alone = [one for one in found if one.uuid in ledger.held and self._is_doubtful(ledger, one, found)]
+            alone = [one for one in found if one.key in ledger.held and self._is_doubtful(ledger, one, found)]
         read = together(lambda one: self._placement.consumer(one.uuid), alone, self._params.at_once)
         on_their_own = {one.uuid: consumer for one, consumer in zip(alone, read, strict=True)}
         return {one.uuid: on_their_own.get(one.uuid) or _by(ledger, one) for one in found}
@@ -247,10 +248,10 @@ class _Walk:
         """Whether an instance may hold what is not booked on its owner; all owners of a page are judged together."""
         owner = instance.owner
         if owner not in self._judged:
-            new = {one.owner for one in page if one.uuid in ledger.held} - self._judged.keys()
+            new = {one.owner for one in page if one.key in ledger.held} - self._judged.keys()
             doubtful = ledger.doubtful(new, self._params.at_once)
             self._judged |= {one: one in doubtful for one in new}
-        return self._judged[owner] or ledger.owners[instance.uuid] != owner
+        return self._judged[owner] or ledger.owners[instance.key] != owner
 
     def _open_ledger(self) -> Ledger | None:
         """The ledger that the cells of this run share; None where asking for each instance takes fewer requests."""
@@ -269,7 +270,7 @@ class _Walk:
 
     def _tree(self, node: str) -> frozenset[str]:
         if self._ledger:
-            return frozenset(uuid for uuid, root in self._ledger.roots.items() if root == node)
+            return frozenset(uuid for uuid, root in self._ledger.roots.items() if same(root, node))
         return frozenset(one.uuid for one in self._placement.providers(in_tree=node))
 
     def _still_right(self, plans: Sequence[Plan]) -> list[Plan]:

@@ -10,6 +10,7 @@ from clients.placement import CONSUMERS, Consumer, Placement, Provider
 from clients.together import in_lanes, together
 from jobs.placement.orphans import Allocation, Orphan
 from jobs.retry import attempts
+from novadb.names import fold
 
 LOG = logging.getLogger("cellkeeper.audit")
 
@@ -79,7 +80,7 @@ def remove(
 ) -> dict[str, str]:
     """Delete orphaned allocations: many consumers in a request, or one where something is in the way.
 
-    :param living: consumers that somebody may write at any time, live instances: each is written on its own.
+    :param living: consumers, folded, that somebody may write at any time, live instances: each is written on its own.
         Placement looks at generations before it looks at what it deletes, and in a large request much comes between
     :param at_once: requests that may be under way at the same time
     :param stopped: asked before each batch, and before each consumer that is written on its own
@@ -89,8 +90,8 @@ def remove(
     by_consumer: dict[str, list[Allocation]] = {}
     for orphan in orphans:
         by_consumer.setdefault(orphan.allocation.consumer, []).append(orphan.allocation)
-    alone = [doomed for consumer, doomed in by_consumer.items() if consumer in living]
-    dead = [doomed for consumer, doomed in by_consumer.items() if consumer not in living]
+    alone = [doomed for consumer, doomed in by_consumer.items() if fold(consumer) in living]
+    dead = [doomed for consumer, doomed in by_consumer.items() if fold(consumer) not in living]
 
     def attempt(doomed: Sequence[Allocation]) -> str | None:
         if reason := gate.closed:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, bindparam, text
 
 from jobs.placement import flavors
 from jobs.placement.flavors import Flavor
+from novadb.names import fold
 
 IMAGE: Final = "image_"
 PROPERTIES: Final = ("hw_cpu_policy", "hw_cpu_realtime_mask", "hw_mem_encryption")
@@ -46,6 +47,11 @@ class Instance:
     image_ref: str | None
 
     @property
+    def key(self) -> str:
+        """Its uuid as other tables and services are searched for it."""
+        return fold(self.uuid)
+
+    @property
     def owner(self) -> tuple[str, str]:
         """Project and user."""
         return self.project_id, self.user_id
@@ -69,14 +75,23 @@ def count(cell: Connection) -> int:
 
 def unchanged(cell: Connection, known: Iterable[Instance]) -> set[str]:
     """The uuids of those instances that are still where they were, with nothing going on."""
-    before = {one.uuid: (one.host, one.node, None) for one in known}
+    before = {instance.uuid: (instance.host, instance.node, None) for instance in known}
     rows = _in(cell, _STATE, before)
     return {uuid for uuid, *now in rows if before[uuid] == tuple(now)}
 
 
-def nodes(cell: Connection) -> dict[tuple[str, str], str]:
-    """The uuid of each compute node by host and node: that of its resource provider."""
-    return {(host, node): uuid for host, node, uuid in cell.execute(_NODES)}
+Place = tuple[str, str]
+"""Host and node, folded: instances and compute nodes may spell them differently."""
+
+
+def place_of(host: str | None, node: str | None) -> Place:
+    """Where an instance or a compute node is."""
+    return fold(host or ""), fold(node or "")
+
+
+def nodes(cell: Connection) -> dict[Place, str]:
+    """The uuid of each compute node by its place: that of its resource provider."""
+    return {place_of(host, node): uuid for host, node, uuid in cell.execute(_NODES)}
 
 
 @dataclass
@@ -87,20 +102,22 @@ class Needs:
 
     def of(self, cell: Connection, wanted: Sequence[Instance]) -> "dict[str, Need]":
         """What these instances need, by uuid; of one whose flavor cannot be read there is nothing."""
-        uuids = [one.uuid for one in wanted]
-        stored = dict(_in(cell, _FLAVORS, uuids))
-        roots = dict(_in(cell, _ROOTS, uuids))
+        uuids = [instance.uuid for instance in wanted]
+        stored = {fold(uuid): flavor for uuid, flavor in _in(cell, _FLAVORS, uuids)}
+        roots = {fold(uuid): destination for uuid, destination in _in(cell, _ROOTS, uuids)}
         images: dict[str, dict[str, str]] = {}
         for uuid, key, value in _in(cell, _IMAGES, uuids, keys=[IMAGE + name for name in PROPERTIES]):
-            images.setdefault(uuid, {})[key.removeprefix(IMAGE)] = value or ""
-        found = {}
-        for one in wanted:
-            flavor = self._flavor(stored.get(one.uuid))
+            images.setdefault(fold(uuid), {})[key.removeprefix(IMAGE)] = value or ""
+        needs = {}
+        for instance in wanted:
+            flavor = self._flavor(stored.get(instance.key))
             if flavor:
                 # An instance of old times without such a row boots from a volume if it has no image.
-                from_volume = roots[one.uuid] == "volume" if one.uuid in roots else not one.image_ref
-                found[one.uuid] = Need(flavor, from_volume, images.get(one.uuid, {}))
-        return found
+                from_volume = not instance.image_ref
+                if instance.key in roots:
+                    from_volume = roots[instance.key] == "volume"
+                needs[instance.uuid] = Need(flavor, from_volume, images.get(instance.key, {}))
+        return needs
 
     def _flavor(self, stored: str | None) -> Flavor | None:
         if stored and stored not in self._flavors:

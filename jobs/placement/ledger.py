@@ -16,6 +16,7 @@ from sqlalchemy import Connection, bindparam, text
 from clients.placement import Consumer, Placement, Provider, Resources
 from clients.together import Once, together
 from jobs.placement.instances import Instance
+from novadb.names import fold
 
 Owner = tuple[str, str]
 """Project and user."""
@@ -28,9 +29,9 @@ AT_ONCE: Final = 500  # uuids in one statement
 class Ledger:
     """What Placement holds, at one moment.
 
-    :ivar held: by consumer and provider
+    :ivar held: by consumer, folded, and provider
     :ivar roots: the root of each provider's tree
-    :ivar owners: who should own each consumer; of one that is no instance: who does
+    :ivar owners: who should own each consumer, folded; of one that is no instance: who does
     """
 
     held: dict[str, dict[str, Resources]]
@@ -46,7 +47,7 @@ class Ledger:
         held: dict[str, dict[str, Resources]] = {}
         for provider, consumers in zip(providers, answers, strict=True):
             for consumer, resources in consumers.items():
-                held.setdefault(consumer, {})[provider.uuid] = resources
+                held.setdefault(fold(consumer), {})[provider.uuid] = resources
         ledger = cls(held, {one.uuid: one.root for one in providers}, Once(lambda owner: placement.usage(*owner)))
         ledger.owners = _mapped_owners(api, held)
         strangers = [consumer for consumer in held if consumer not in ledger.owners]
@@ -70,7 +71,7 @@ class Ledger:
 
     def consumer(self, instance: Instance) -> Consumer:
         """What an instance holds, as its owner's."""
-        held = self.held.get(instance.uuid)
+        held = self.held.get(instance.key)
         return Consumer(held, instance.project_id, instance.user_id) if held else Consumer()
 
 
@@ -86,5 +87,5 @@ def _mapped_owners(api: Connection, consumers: Iterable[str]) -> dict[str, Owner
         some = bindparam("uuids", wanted[begin : begin + AT_ONCE], expanding=True)  # type: ignore[var-annotated]
         for uuid, project, user in api.execute(MAPPED.bindparams(some)):
             if project and user:
-                owners[uuid] = (project, user)
+                owners[fold(uuid)] = (project, user)
     return owners

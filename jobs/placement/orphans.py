@@ -7,6 +7,7 @@ from typing import Final, Self
 from clients.placement import Provider
 from jobs.action import CellResult
 from jobs.placement.audit import Known, Node
+from novadb.names import fold
 
 # Who holds any of these is an instance or a migration. Bare metal nodes are held whole, by a class of their own: they
 # are not audited, as in the stock tool.
@@ -79,11 +80,12 @@ class Cloud:
 
     def knows(self, provider: Provider) -> bool:
         """Whether it can be told who may hold allocations of a provider."""
-        return self.complete or provider.root in self.nodes
+        return self.complete or fold(provider.root) in self.nodes
 
     def host(self, provider: Provider) -> str | None:
         """The host that a provider is part of, if it is a compute node's."""
-        place = self.nodes.get(provider.root) or self.retired.get(provider.root)
+        root = fold(provider.root)
+        place = self.nodes.get(root) or self.retired.get(root)
         return place.host if place else None
 
     def objection(self, consumer: str, provider: Provider) -> str | None:
@@ -92,12 +94,13 @@ class Cloud:
         On a compute node may hold who is there. Any other provider, such as shared storage, serves instances wherever
         they are.
         """
-        home = self.homes.get(consumer)
-        if consumer in self.moving or home == provider.root:
+        uuid, root = fold(consumer), fold(provider.root)
+        home = self.homes.get(uuid)
+        if uuid in self.moving or home == root:
             return None
-        if provider.root in self.nodes:
+        if root in self.nodes:
             return self._whereabouts(home)
-        if provider.root in self.retired:
+        if root in self.retired:
             return f"its compute node is deleted; {self._whereabouts(home)}"
         return NOBODY if home is None else None
 
@@ -133,4 +136,4 @@ def bare(held: Sequence[Allocation], orphans: Sequence[Orphan], cloud: Cloud) ->
     """
     doomed = {(orphan.allocation.consumer, orphan.allocation.provider.uuid) for orphan in orphans}
     holding = {one.consumer for one in held if (one.consumer, one.provider.uuid) not in doomed}
-    return sorted({uuid for uuid, _ in doomed if uuid in cloud.homes} - holding)
+    return sorted({uuid for uuid, _ in doomed if fold(uuid) in cloud.homes} - holding)

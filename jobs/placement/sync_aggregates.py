@@ -19,6 +19,7 @@ from jobs.placement.aggregates import Exit as Exit
 from jobs.placement.aggregates import Problem, Wish, add
 from jobs.retry import transactionally
 from novadb.engine import Database, reason
+from novadb.names import fold
 
 BATCH: Final = 50  # hosts that are mirrored before the work can be stopped
 NODES: Final = text("SELECT host, uuid FROM compute_nodes WHERE deleted = 0 AND host IS NOT NULL ORDER BY id")
@@ -145,12 +146,12 @@ def _told(batch: Sequence[Wish], ends: Sequence[frozenset[str] | Problem]) -> Sy
 
 
 def _nodes(database: Database) -> dict[str, tuple[str, ...]]:
-    """The uuids of a cell's compute nodes by host, in small letters."""
+    """The uuids of a cell's compute nodes by the folded name of the host."""
     with database.connect() as cell:
         rows = transactionally(lambda: cell.execute(NODES).all(), cell, name=str(database))
     by_host: dict[str, tuple[str, ...]] = {}
     for host, uuid in rows:
-        by_host[host.casefold()] = (*by_host.get(host.casefold(), ()), uuid)
+        by_host[fold(host)] = (*by_host.get(fold(host), ()), uuid)
     return by_host
 
 
@@ -174,22 +175,28 @@ def unmapped(found: Sequence[Member], cells: Collection[int]) -> tuple[str, ...]
 
     :param cells: the ids of all mappings of cells
     """
-    return tuple(dict.fromkeys(member.host for member in found if member.host and member.cell_id not in cells))
+    hosts: dict[str, str] = {}
+    for member in found:
+        if member.host and member.cell_id not in cells:
+            hosts.setdefault(fold(member.host), member.host)
+    return tuple(hosts.values())
 
 
 def plan(found: Sequence[Member], nodes: Mapping[str, tuple[str, ...]]) -> tuple[list[Wish], list[Problem]]:
     """Find the provider of each host of a cell, in the order of their names.
 
     :param found: the members that are in the cell
-    :param nodes: the uuids of its compute nodes by host, in small letters
+    :param nodes: the uuids of its compute nodes by the folded name of the host
     """
     wanted: dict[str, set[str]] = {}
+    spellings: dict[str, str] = {}
     for member in found:
         if member.host:
-            wanted.setdefault(member.host, set()).add(member.aggregate)
+            host = spellings.setdefault(fold(member.host), member.host)
+            wanted.setdefault(host, set()).add(member.aggregate)
     wishes, problems = [], []
     for host, aggregates in sorted(wanted.items()):
-        uuids = nodes.get(host.casefold(), ())
+        uuids = nodes.get(fold(host), ())
         if len(uuids) == 1:
             wishes.append(Wish(host, uuids[0], frozenset(aggregates)))
         elif uuids:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from jobs.db.migrations.migration import CHUNK, FAKE, Batch, Migration, Place, Tally, left_for, nova_table, now, pairs
 from jobs.retry import TryAgain
 from novadb.errors import DatabaseProblem
+from novadb.names import fold
 
 INSTANCES: Final = nova_table(
     "instances",
@@ -116,12 +117,13 @@ def _behind_marker(cell: Connection) -> ColumnElement[bool]:
 def _look(cell: Connection, uuids: Sequence[str]) -> Look:
     """Compare the interfaces of instances with the caches of their networks."""
     cached = select(CACHES.c.instance_uuid, CACHES.c.network_info)
-    caches = pairs(cell, cached.where(CACHES.c.instance_uuid.in_(uuids), CACHES.c.deleted == 0))
+    rows = cell.execute(cached.where(CACHES.c.instance_uuid.in_(uuids), CACHES.c.deleted == 0))
+    caches = {fold(uuid): network for uuid, network in rows}
     known = _interfaces(cell, INTERFACES.c.instance_uuid.in_(uuids))
     checked, rebuild, left = 0, {}, defaultdict(list)
     for uuid in uuids:
         try:
-            ports = ports_of(caches.get(uuid))
+            ports = ports_of(caches.get(fold(uuid)))
         except (ValueError, TypeError, KeyError, AttributeError):
             checked += 1
             left[UNREADABLE].append(uuid)
@@ -129,9 +131,10 @@ def _look(cell: Connection, uuids: Sequence[str]) -> Look:
         if not ports:
             continue
         checked += 1
-        if len(known[uuid]) > len(ports):
+        ports_now = known[fold(uuid)]
+        if len(ports_now) > len(ports):
             left[TOO_MANY].append(uuid)
-        elif known[uuid] != [port.uuid for port in ports]:
+        elif ports_now != [port.uuid for port in ports]:
             rebuild[uuid] = ports
     for uuid in _with_taken_ports(cell, rebuild):
         left[TAKEN].append(uuid)
@@ -148,7 +151,7 @@ def ports_of(cache: str | None) -> list[Port]:
 
 
 def _interfaces(cell: Connection, condition: ColumnElement[bool]) -> Mapping[str, list[str]]:
-    """The live interfaces of instances, in the order in which Nova lists them."""
+    """The live interfaces of instances by folded uuid, in the order in which Nova lists them."""
     rows = cell.execute(
         select(INTERFACES.c.instance_uuid, INTERFACES.c.uuid)
         .where(condition, INTERFACES.c.deleted == 0)
@@ -156,7 +159,7 @@ def _interfaces(cell: Connection, condition: ColumnElement[bool]) -> Mapping[str
     )
     known: defaultdict[str, list[str]] = defaultdict(list)
     for instance, port in rows:
-        known[instance].append(port)
+        known[fold(instance)].append(port)
     return known
 
 
@@ -165,12 +168,13 @@ def _with_taken_ports(cell: Connection, rebuild: Mapping[str, list[Port]]) -> li
     owners: defaultdict[str, list[str]] = defaultdict(list)
     for uuid, ports in rebuild.items():
         for port in ports:
-            owners[port.address].append(uuid)
+            owners[fold(port.address)].append(uuid)
     held = select(INTERFACES.c.address, INTERFACES.c.instance_uuid)
     for address, uuid in cell.execute(held.where(INTERFACES.c.address.in_(list(owners)), INTERFACES.c.deleted == 0)):
-        if uuid not in owners[address]:
-            owners[address].append(uuid)
-    return [uuid for uuid, ports in rebuild.items() if any(len(owners[port.address]) > 1 for port in ports)]
+        claims = owners[fold(address)]
+        if fold(uuid) not in map(fold, claims):
+            claims.append(uuid)
+    return [uuid for uuid, ports in rebuild.items() if any(len(owners[fold(port.address)]) > 1 for port in ports)]
 
 
 def _rebuild(cell: Connection, rebuild: Mapping[str, list[Port]]) -> None:

@@ -17,8 +17,8 @@ from jobs.db.migrations.migration import (
     fill,
     left_for,
     nova_table,
-    pairs,
 )
+from novadb.names import fold
 
 MAPPINGS: Final = nova_table(
     "instance_mappings", "instance_uuid", "cell_id", "project_id", "user_id", "queued_for_delete"
@@ -39,7 +39,7 @@ def set_queued_for_delete(place: Place, size: int, after: int) -> Batch:
     mapped = _lacking(place, "queued_for_delete", size, after)
     gone = or_(INSTANCES.c.deleted != 0, INSTANCES.c.vm_state == "soft-delete")
     deleted = _of_instances(place, mapped, case((gone, 1), else_=0))
-    done = _write(place, "queued_for_delete", {number: deleted.get(uuid, 0) for number, uuid in mapped})
+    done = _write(place, "queued_for_delete", {number: deleted.get(fold(uuid), 0) for number, uuid in mapped})
     return Batch(Tally(len(mapped), done), mapped[-1][0] if len(mapped) == size else None)
 
 
@@ -50,14 +50,15 @@ def set_user_ids(place: Place, size: int, after: int) -> Batch:
     """
     mapped = _lacking(place, "user_id", CHUNK, after, MAPPINGS.c.project_id != FAKE)
     users = _of_instances(place, mapped, INSTANCES.c.user_id)
-    values = dict(islice(((number, users[uuid]) for number, uuid in mapped if users.get(uuid)), size))
+    known_users = ((number, users.get(fold(uuid))) for number, uuid in mapped)
+    values = dict(islice(((number, user) for number, user in known_users if user), size))
     done = _write(place, "user_id", values)
     if len(values) == size:  # what lies behind is looked at next time
         last = max(values)
         mapped = [(number, uuid) for number, uuid in mapped if number <= last]
     tally = Tally(len(values), done)
-    tally += left_for(NO_INSTANCE, (uuid for _, uuid in mapped if uuid not in users))
-    tally += left_for(NO_USER, (uuid for _, uuid in mapped if uuid in users and not users[uuid]))
+    tally += left_for(NO_INSTANCE, (uuid for _, uuid in mapped if fold(uuid) not in users))
+    tally += left_for(NO_USER, (uuid for _, uuid in mapped if users.get(fold(uuid), "somebody") in (None, "")))
     if len(values) == size or len(mapped) == CHUNK:
         return Batch(tally, mapped[-1][0])
     return Batch(tally + _not_scheduled(place), None)
@@ -78,13 +79,13 @@ def _lacking(place: Place, name: str, size: int, after: int, *more: ColumnElemen
 
 
 def _of_instances(place: Place, mapped: Mapped, what: ColumnElement[Any]) -> dict[str, Any]:
-    """By uuid, something of each mapped instance that is in the cell. A cell without any is not asked."""
+    """Something of each mapped instance that is in the cell, by its folded uuid. A cell without any is not asked."""
     if not mapped:
         return {}
     wanted = select(INSTANCES.c.uuid, what).where(INSTANCES.c.uuid.in_(sorted(uuid for _, uuid in mapped)))
-    found = pairs(place.cell, wanted)
+    values = {fold(uuid): value for uuid, value in place.cell.execute(wanted)}
     place.rollback()
-    return found
+    return values
 
 
 def _write(place: Place, name: str, values: dict[int, Any]) -> int:

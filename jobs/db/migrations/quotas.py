@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from jobs.action import ApiDatabaseProblem
 from jobs.db.migrations.migration import Batch, Migration, Place, Tally, nova_table, now
 from jobs.retry import TryAgain
+from novadb.names import fold
 
 LOG = logging.getLogger("cellkeeper.migrations")
 
@@ -114,8 +115,8 @@ def _known(api: Connection, limits: Limits, rows: Sequence[Row[Any]]) -> dict[tu
 
 
 def _key(limits: Limits, row: Row[Any]) -> tuple[str, ...]:
-    """What names a limit, as the databases compare text: without regard to case."""
-    return tuple((getattr(row, name) or "").rstrip().casefold() for name in limits.key)
+    """What names a limit, as the databases compare text."""
+    return tuple(fold(getattr(row, name) or "") for name in limits.key)
 
 
 def _columns(*moved: Limits) -> tuple[str, ...]:
