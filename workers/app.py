@@ -4,6 +4,7 @@
 default files of the configuration, or those that the environment variable CELLKEEPER_CONFIG names, by colons.
 """
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -28,8 +29,11 @@ from runs.slices import SliceLimits, SliceWorker
 from runs.targets import api_database, mapped_cells, targets
 from settings.errors import NotConfigured
 from settings.files import load_configuration
+from settings.unknown import unknown_settings
 from workers.heartbeat import Heartbeat
 from workers.redis_client import run_store
+
+LOG = logging.getLogger("cellkeeper.worker")
 
 SETTINGS: Final[dict[str, Any]] = {
     "accept_content": ["json"],
@@ -81,6 +85,8 @@ def configuration() -> cfg.ConfigOpts:
         conf = load_configuration([f"--config-file={name}" for name in files])
         if not conf.celery.broker_url:
             raise NotConfigured("There is no broker: set broker_url in section [celery]")
+        for setting in unknown_settings(conf):
+            LOG.warning("%s", setting)
         configure(conf)
     known: cfg.ConfigOpts = app.cellkeeper_conf
     return known

@@ -23,7 +23,7 @@ def run_beat() -> int:
     LOG.setLevel(logging.DEBUG if conf.debug else logging.INFO)
     firings = reading.firings(conf)
     try:
-        entries = reading.read(conf)
+        entries = reading.read_schedule(conf)
     except Refused as refused:
         for line in refused.lines:
             say(f"The schedule cannot be used: {line}")

@@ -52,7 +52,7 @@ def list_schedule(form: str) -> int:
     conf = reading.load()
     refused: tuple[str, ...] = ()
     try:
-        entries = reading.read(conf)
+        entries = reading.read_schedule(conf)
     except Refused as problem:
         entries, refused = [], tuple(problem.lines)
     lines, beats = _look(conf, entries)

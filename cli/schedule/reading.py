@@ -11,22 +11,38 @@ from oslo_config import cfg
 
 from cli import configuration
 from schedules import entries
-from schedules.entries import Command, Entry, Understand
+from schedules.entries import Command, Entry, Refused, Understand
 from schedules.firings import Firings
 from settings.errors import NotConfigured
+from settings.unknown import unknown_settings
 from workers.redis_client import redis_client
 
 
 def load() -> cfg.ConfigOpts:
-    """The configuration, with the options of the schedule."""
-    return configuration.load()
+    """The configuration, for a command that judges settings without effect itself."""
+    return configuration.load(warn=False)
 
 
-def read(conf: cfg.ConfigOpts, understand: Understand | None = None) -> list[Entry]:
+def read_schedule(conf: cfg.ConfigOpts) -> list[Entry]:
+    """The enabled entries, if all that is configured has an effect: what has none may have been meant for them.
+
+    :raises Refused: one of them cannot be meant, or a setting has no effect
+    """
+    unknown = [str(setting) for setting in unknown_settings(conf)]
+    try:
+        enabled = read_entries(conf)
+    except Refused as refused:
+        raise Refused([*unknown, *refused.lines]) from None
+    if unknown:
+        raise Refused(unknown)
+    return enabled
+
+
+def read_entries(conf: cfg.ConfigOpts, understand: Understand | None = None) -> list[Entry]:
     """The enabled entries.
 
     :param understand: made by ``grammar``, for a thread in which no command runs
-    :raises entries.Refused: one cannot be meant
+    :raises Refused: one of them cannot be meant
     """
     return entries.read(conf, understand or grammar())
 

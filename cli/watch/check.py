@@ -34,6 +34,7 @@ from runs.conductor import serving
 from runs.inline import InlineEngine
 from runs.targets import api_database, mapped_cells, targets
 from schedules.entries import Entry, Refused
+from settings.unknown import unknown_settings
 from workers.redis_client import redis_client, run_store
 
 STATEMENT: Final = 10.0
@@ -86,6 +87,7 @@ def _configuration(conf: cfg.ConfigOpts) -> list[Finding]:
     files = [*conf.config_file, *(conf.config_dir or ())]
     read = ", ".join(map(str, files)) or "no file is there: name one with --config-file"
     found = [Finding("files", Verdict.OK if files else Verdict.WARNING, read)]
+    found += [Finding("settings", Verdict.FAILED, str(setting)) for setting in unknown_settings(conf)]
     if not conf.celery.broker_url:
         why = "no broker_url in section [celery]: every command works in its own process, nothing is scheduled"
         found.append(Finding("workers", Verdict.WARNING, why))
@@ -97,7 +99,7 @@ def _entries(conf: cfg.ConfigOpts) -> list[Entry] | Refused:
     if not conf.celery.broker_url:
         return []
     try:
-        return reading.read(conf)
+        return reading.read_entries(conf)
     except Refused as refused:
         return refused
 

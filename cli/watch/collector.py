@@ -28,6 +28,7 @@ from runs.redis_store import RedisStore, RunGone
 from runs.targets import api_database, mapped_cells, targets
 from schedules.entries import Entry, Refused
 from schedules.firings import Firing, FiringState
+from settings.unknown import unknown_settings
 from workers.redis_client import check_store, run_store
 
 LOG = logging.getLogger("cellkeeper.metrics")
@@ -124,6 +125,7 @@ class Metrics(Collector):
         self._conf = conf
         self._backlogs = backlogs
         self._understand = reading.grammar()
+        self._unknown_settings = unknown_settings(conf)
 
     def describe(self) -> Iterable[Metric]:
         return ()
@@ -170,11 +172,11 @@ class Metrics(Collector):
         firings = reading.firings(self._conf)
         sheet.put("beats", len(firings.beats()))
         try:
-            entries = reading.read(self._conf, self._understand)
+            entries = reading.read_entries(self._conf, self._understand)
         except Refused:
             sheet.put("schedule_up", 0)
             return
-        sheet.put("schedule_up", 1)
+        sheet.put("schedule_up", int(not self._unknown_settings))
         for entry in entries:
             _put_entry(sheet, store, entry, firings.last(entry))
 

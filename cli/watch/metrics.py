@@ -5,8 +5,8 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, generate_latest, start_http_server, write_to_textfile
 
+from cli import configuration
 from cli.output import put, say
-from cli.schedule import reading
 from cli.signals import graceful_stop
 from cli.watch.collector import Backlogs, Metrics
 
@@ -21,7 +21,7 @@ def run_metrics(listen: str | None, path: str | None, backlog_every: float) -> i
     if listen and path:
         say("cellkeeper metrics: --listen and --file exclude each other. Try: cellkeeper metrics --help")
         return USAGE
-    conf = reading.load()
+    conf = configuration.load()
     backlogs = Backlogs(conf)
     registry = CollectorRegistry()
     registry.register(Metrics(conf, backlogs))
