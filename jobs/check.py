@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from jobs import grants
 from jobs.action import Action, CellResult, Cursor, Step, Target
 from jobs.db import deleted_rows
-from jobs.db.trees import Forest
+from jobs.db.trees import Forest, no_transactions
 from jobs.grants import Need, Needs
 from jobs.retry import rollback
 from novadb import catalogue
@@ -128,7 +128,7 @@ def look_at_api(database: Database, commands: Sequence[str]) -> Findings:
     """
     with database.connect() as api:
         found = Findings((_reached(database),)) + _look_at_server(api, grants.API, commands)
-        return found + _schema(api, database, API)
+        return found + _schema(api, database, API) + Findings(_engines(api))
 
 
 def _reached(database: Database) -> Finding:
@@ -231,7 +231,7 @@ def _shadow_tables(connection: Connection) -> Finding:
     problems = []
     for name in forest.roots:
         try:
-            forest.tree(name)
+            forest.check(name)
         except UnsuitableSchema as problem:
             problems.append(str(problem))
     if not forest.roots:
@@ -239,6 +239,16 @@ def _shadow_tables(connection: Connection) -> Finding:
     if problems:
         return Finding("shadow tables", Verdict.FAILED, "; ".join(dict.fromkeys(problems)))
     return Finding("shadow tables", Verdict.OK, f"{len(forest.roots)} tables can be archived")
+
+
+def _engines(connection: Connection) -> tuple[Finding, ...]:
+    """The tables whose engine knows no transactions, if there are any."""
+    plain_engines = catalogue.read(connection).plain_engines
+    rollback(connection)
+    if not plain_engines:
+        return ()
+    problems = [no_transactions(name, engine) for name, engine in sorted(plain_engines.items())]
+    return (Finding("tables", Verdict.FAILED, "; ".join(problems)),)
 
 
 def versions_at_odds(versions: Mapping[str, str]) -> Finding | None:

@@ -32,9 +32,12 @@ MADE: Final = frozenset({1050, 1051, 1060, 1061, 1091})
 SILENCE: Final = {"TCP_KEEPIDLE": 8, "TCP_KEEPINTVL": 4, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 20_000}
 CLIENT_SSL: Final = 0x0800
 GREETING: Final = 1024  # bytes, more than any server's
+# Of what a server may give each session by default, it undoes what would refuse a statement without a WHERE or with a
+# large join, return only the first rows, or leave foreign keys unchecked.
 SESSION: Final = (
     "SET SESSION innodb_lock_wait_timeout = {lock_wait}, lock_wait_timeout = {lock_wait}, "
-    "group_concat_max_len = 1048576, sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO'"
+    "group_concat_max_len = 1048576, sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO', "
+    "sql_safe_updates = 0, sql_big_selects = 1, sql_select_limit = 18446744073709551615, foreign_key_checks = 1"
 )
 
 
@@ -73,8 +76,10 @@ class Database:
         """Open one connection, outside any transaction, and close it at the end.
 
         :raises MissingDatabase: the server does not know the database
-        :raises Unreachable: the server refuses, or does not answer in time
+        :raises Unreachable: the server refuses, does not answer in time, or its URL names another driver
         """
+        if problem := urls.unsupported_driver(self.url):
+            raise Unreachable(f"{self}: {problem}")
         try:
             connection = self._engine.connect()
         except DBAPIError as error:

@@ -17,6 +17,14 @@ HIDDEN: Final = "****"
 # A host with or without its port, and nothing of credentials.
 _HOST: Final = re.compile(r"(\[[^]]*\]|[^:@\[\]]*)(:\d*)?")
 _PASSWORD: Final = re.compile(r":.*@", re.DOTALL)
+# Kinds of databases that SQLAlchemy knows, by the schemes of their URLs, and that are not worked on here.
+_UNSUPPORTED: Final = {
+    "postgresql": "PostgreSQL",
+    "postgres": "PostgreSQL",
+    "oracle": "Oracle",
+    "mssql": "SQL Server",
+}
+_DRIVERS: Final = {"mysql": "pymysql", "mariadb": "pymysql", "sqlite": "pysqlite"}
 _SECRET_NAME: Final = re.compile(r"pass|pwd|secret|token|credential", re.IGNORECASE)
 
 
@@ -84,13 +92,28 @@ def parse(url: str, name: str) -> URL:
         parsed = make_url(re.sub(r"^(mysql|mariadb)(?=:)", "mysql+pymysql", url))
     except (ArgumentError, ValueError):
         parsed = None
+    kind = parsed.get_backend_name() if parsed else ""
+    if kind in _UNSUPPORTED:
+        raise DatabaseProblem(
+            f"{name}: {_UNSUPPORTED[kind]} is not supported; MySQL and MariaDB are "
+            "(mysql+pymysql://USER:PASSWORD@HOST/DATABASE), and SQLite (sqlite:///FILE)"
+        )
     # An @ that is not encoded would make a part of the password a part of the host.
-    if parsed is None or parsed.get_backend_name() not in ("mysql", "mariadb", "sqlite") or "@" in (parsed.host or ""):
+    if parsed is None or kind not in _DRIVERS or "@" in (parsed.host or ""):
         raise DatabaseProblem(
             f"{name}: its URL cannot be used; expected mysql+pymysql://USER:PASSWORD@HOST/DATABASE "
             "(special characters percent-encoded) or sqlite:///FILE"
         )
     return parsed
+
+
+def unsupported_driver(url: URL) -> str | None:
+    """What is wrong with the driver that a URL names, and which one to name instead; None: it can be used."""
+    kind, _, driver = url.drivername.partition("+")
+    if driver in ("", _DRIVERS[kind]):
+        return None
+    scheme = "sqlite" if kind == "sqlite" else "mysql+pymysql"
+    return f"its URL names the driver {driver}, which is not supported: write {scheme}://, which Nova takes as well"
 
 
 def place(url: URL) -> str:

@@ -22,6 +22,7 @@ from sqlalchemy import (
     text,
     true,
 )
+from sqlalchemy.exc import DBAPIError
 
 from jobs.action import Action, CellResult, Cursor, FailureKind, Step, Target
 from jobs.conditions import older_than
@@ -33,7 +34,8 @@ from jobs.retry import rollback, transactionally
 from jobs.sums import add
 from novadb import catalogue
 from novadb.catalogue import SHADOW
-from novadb.engine import Database
+from novadb.engine import Database, reason
+from novadb.errors import DatabaseProblem, UnsuitableSchema
 from novadb.names import fold
 
 MAX_ROWS_LIMIT: Final = 0x7FFFFFFF
@@ -138,8 +140,9 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
     """Move the deleted rows of one cell, table by table, each batch in one transaction.
 
     :param cursor: ``table`` and ``after``: go on in this table behind this id; ``moved``: rows so far;
-        ``mapping``: look for leftovers behind this instance mapping
-    :raises DatabaseProblem: the cell's database cannot be used
+        ``mapping``: look for leftovers behind this instance mapping; ``refused``: by table, why it was left
+    :raises DatabaseProblem: the cell's database cannot be used; or, once the others are archived, some of its tables
+        cannot be
     :raises ApiDatabaseProblem: the API database cannot be used
     """
     at = dict(cursor or {"table": "", "after": 0, "moved": 0, "mapping": 0})
@@ -151,12 +154,51 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
                 continue
             if name != at["table"]:
                 at |= {"table": name, "after": 0}
-            for step in _move_table(cell, api, forest, target, params, at):
-                yield step
-                if step.outcome.full:
-                    return
+            try:
+                forest.check(name)
+                for step in _move_table(cell, api, forest, target, params, at):
+                    yield step
+                    if step.outcome.full:
+                        return
+            except (UnsuitableSchema, DBAPIError) as error:
+                at["refused"] = at.get("refused", {}) | {name: _refusal(error)}
+                yield Step(Archived(), dict(at))
         if params.repair:
             yield from _remove_leftovers(cell, api, target.database, at)
+    if refused := at.get("refused"):
+        raise DatabaseProblem(f"{target.database}: {in_words(refused)}")
+
+
+def _refusal(error: UnsuitableSchema | DBAPIError) -> str:
+    """Why a table cannot be archived.
+
+    :raises DBAPIError: the connection is lost, so that nothing can
+    """
+    if isinstance(error, UnsuitableSchema):
+        return str(error)
+    if error.connection_invalidated:
+        raise error
+    return reason(error)
+
+
+def unsuitable_tables(cell: Connection, forest: Forest, params: Params) -> dict[str, str]:
+    """The tables that have deleted rows and cannot be archived, with the reason."""
+    busy = _busy_tables(cell, forest, params)
+    unsuitable = {}
+    for name in filter(busy.__contains__, forest.roots):
+        try:
+            forest.check(name)
+        except UnsuitableSchema as problem:
+            unsuitable[name] = str(problem)
+    return unsuitable
+
+
+def in_words(refused: Mapping[str, str]) -> str:
+    """Each reason with the tables that it concerns."""
+    tables: dict[str, list[str]] = {}
+    for name, why in refused.items():
+        tables.setdefault(why, []).append(name)
+    return "; ".join(f"{why}; left: {', '.join(names)}" for why, names in tables.items())
 
 
 def _move_table(

@@ -26,6 +26,7 @@ from jobs.db import archive_deleted_rows, purge
 from jobs.db.trees import Forest
 from jobs.retry import rollback
 from novadb import catalogue
+from novadb.errors import DatabaseProblem
 
 
 @dataclass(frozen=True)
@@ -66,14 +67,22 @@ Counted = tuple[TableClause, str | None, ColumnElement[bool]]
 
 
 def to_archive(target: Target, params: archive_deleted_rows.Params, cursor: Cursor | None) -> Generator[Step[Backlog]]:
-    """Count what an archive that runs until it is complete would move; what may block it is not looked for."""
+    """Count what an archive that runs until it is complete would move; what may block it is not looked for.
+
+    :raises DatabaseProblem: some tables cannot be archived; what waits in the others is counted
+    """
     with target.database.connect() as cell:
         forest = Forest(catalogue.read(cell))
-        wanted = {
-            name: (forest.tree(name).live, "deleted_at", archive_deleted_rows.moves(forest, name, params))
-            for name in forest.roots
-        }
+        rollback(cell)
+        wanted: dict[str, Counted] = {}
+        refused = archive_deleted_rows.unsuitable_tables(cell, forest, params)
+        for name in forest.roots:
+            if name not in refused:
+                waits = archive_deleted_rows.moves(forest, name, params)
+                wanted[name] = (forest.tree(name).live, "deleted_at", waits)
         yield from _count(cell, cursor, wanted)
+    if refused:
+        raise DatabaseProblem(f"{target.database}: {archive_deleted_rows.in_words(refused)}")
 
 
 def to_purge(target: Target, params: purge.Params, cursor: Cursor | None) -> Generator[Step[Backlog]]:

@@ -72,6 +72,12 @@ class Node:
     branches: tuple[Branch, ...]
     blockers: tuple[ForeignKey, ...]
 
+    def and_below(self) -> "Iterator[Node]":
+        """This table, and all that hang on it."""
+        yield self
+        for branch in self.branches:
+            yield from branch.child.and_below()
+
     @cached_property
     def live(self) -> TableClause:
         return table(self.name, *map(column, self.columns))
@@ -212,27 +218,41 @@ class Forest:
         self.roots = sorted(self._movable, key=lambda name: (self._depth(name), name))
 
     def tree(self, name: str) -> Node:
-        """The tree of tables below ``name``: its children by foreign keys, theirs, and so on.
-
-        :raises UnsuitableSchema: a shadow table lacks a column of its table
-        """
+        """The tree of tables below ``name``: its children by foreign keys, theirs, and so on."""
         if name not in self._trees:
             self._trees[name] = self._tree(name, frozenset())
         return self._trees[name]
 
-    def _tree(self, name: str, path: frozenset[str]) -> Node:
-        columns = self._catalogue.columns[name]
-        missing = sorted(set(columns) - set(self._catalogue.columns[SHADOW + name]))
-        if missing:
+    def check(self, name: str) -> None:
+        """See that rows of ``name``, with all that hangs on them, can lie in the shadow tables.
+
+        :raises UnsuitableSchema: they cannot, whatever the rows; the text names the table, and says what to do
+        """
+        for node in self.tree(name).and_below():
+            self._check_table(node.name)
+
+    def _check_table(self, name: str) -> None:
+        shadow = SHADOW + name
+        columns, shadow_columns = (self._catalogue.columns[table_name] for table_name in (name, shadow))
+        if missing := sorted(set(columns) - set(shadow_columns)):
             raise UnsuitableSchema(
-                f"{SHADOW}{name} lacks the columns {', '.join(missing)} of {name}: run db sync on this database"
+                f"{shadow} lacks the columns {', '.join(missing)} of {name}: run db sync on this database"
             )
+        if unfilled := sorted(set(self._catalogue.required.get(shadow, ())) - set(columns)):
+            raise UnsuitableSchema(
+                f"{shadow} takes no row of {name}, which lacks its columns {', '.join(unfilled)}: give them a default"
+            )
+        for table_name in (name, shadow):
+            if engine := self._catalogue.plain_engines.get(table_name):
+                raise UnsuitableSchema(no_transactions(table_name, engine))
+
+    def _tree(self, name: str, path: frozenset[str]) -> Node:
         path |= {name}
         references = self._catalogue.references_to(name)
         followed = [key for key in references if key.table in self._movable - path]
         return Node(
             name,
-            columns,
+            self._catalogue.columns[name],
             tuple(Branch(key.parent_column, key.column, self._tree(key.table, path)) for key in followed),
             tuple(key for key in references if key not in followed),
         )
@@ -249,6 +269,11 @@ class Forest:
         path |= {name}
         above = {key.parent for key in self.parents(name)} - path
         return max((self._depth(parent, path) + 1 for parent in above), default=0)
+
+
+def no_transactions(table_name: str, engine: str) -> str:
+    """What is said of a table whose engine knows no transactions."""
+    return f"{table_name} is kept by {engine}, which has no transactions: ALTER TABLE {table_name} ENGINE=InnoDB"
 
 
 Owned = tuple[RowMapping, int]

@@ -1,5 +1,6 @@
 """Trees of rows, on tiny schemas: what hangs on what, what moves together, and what cannot move."""
 
+import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -21,7 +22,7 @@ from jobs.db.trees import RETIRED, Forest, count_rows
 from novadb import catalogue
 from novadb.cells import Cell
 from novadb.engine import Database
-from novadb.errors import UnsuitableSchema
+from novadb.errors import DatabaseProblem
 from novadb.migrations.upgrade import MAIN
 from settings.databases import Timeouts
 from tests import forest as facts
@@ -162,14 +163,55 @@ def test_children_move_whatever_their_own_mark_and_not_without_their_parent(tmp_
     assert tiny.moved(*tables) == {"parents": [1], "children": [1, 2, 4]}
 
 
-@pytest.mark.parametrize("missing", ["colour", "size"])
-def test_a_shadow_table_that_lacks_a_column_is_named_with_what_to_do(tmp_path: Path, missing: str) -> None:
-    tiny = Tiny(tmp_path, {"parents": ""}, f"ALTER TABLE parents ADD COLUMN {missing} TEXT")
-    tiny.insert("parents", "id, deleted", (1, 1))
-    with pytest.raises(UnsuitableSchema) as caught:
+COLUMNS: Final = "id INTEGER PRIMARY KEY, deleted INTEGER, elder_id"
+UNSUITABLE: Final = {
+    "ALTER TABLE parents ADD COLUMN colour TEXT": (
+        "shadow_parents lacks the columns colour of parents: run db sync on this database"
+    ),
+    f"CREATE TABLE shadow_parents ({COLUMNS}, archived_by TEXT NOT NULL)": (
+        "shadow_parents takes no row of parents, which lacks its columns archived_by: give them a default"
+    ),
+}
+
+
+@pytest.mark.parametrize("change", UNSUITABLE)
+def test_a_shadow_table_that_can_take_no_row_is_named_and_the_other_tables_are_archived(
+    tmp_path: Path, change: str
+) -> None:
+    """Its parents stay with it: a tree is never torn."""
+    tables = {"elders": "", "parents": "elder_id REFERENCES elders (id)", "zebras": ""}
+    replaced = ["DROP TABLE shadow_parents"] if change.startswith("CREATE") else []
+    tiny = Tiny(tmp_path, tables, *replaced, change)
+    for name in tables:
+        tiny.insert(name, "id, deleted", (1, 1))
+    with pytest.raises(DatabaseProblem) as caught:
         tiny.archive()
-    assert str(caught.value) == (f"shadow_parents lacks the columns {missing} of parents: run db sync on this database")
-    assert tiny.ids("parents") == [1]
+    assert str(caught.value) == f"{tiny.database}: {UNSUITABLE[change]}; left: elders, parents"
+    assert tiny.moved(*tables) == {"zebras": [1]}
+
+
+def test_a_table_that_the_database_lets_nobody_write_is_named_and_the_others_are_archived(tmp_path: Path) -> None:
+    refusal = "CREATE TRIGGER refuse BEFORE INSERT ON shadow_parents BEGIN SELECT nope FROM nowhere; END"
+    tiny = Tiny(tmp_path, {"parents": "", "zebras": ""}, refusal)
+    for name in ("parents", "zebras"):
+        tiny.insert(name, "id, deleted", (1, 1))
+    with pytest.raises(DatabaseProblem) as caught:
+        tiny.archive()
+    assert str(caught.value) == f"{tiny.database}: no such table: main.nowhere; left: parents"
+    assert tiny.moved("parents", "zebras") == {"zebras": [1]}
+
+
+def test_a_successor_knows_which_tables_were_refused(tmp_path: Path) -> None:
+    tiny = Tiny(tmp_path, {"parents": "", "zebras": ""}, "ALTER TABLE parents ADD COLUMN colour TEXT")
+    for name in ("parents", "zebras"):
+        tiny.insert(name, "id, deleted", (1, 1))
+    target = Target(Cell.unmapped(tiny.database), tiny.database)
+    params = Params(until_complete=True)
+    first = next(archive_deleted_rows.work(target, params, None))
+    successor = archive_deleted_rows.work(target, params, json.loads(json.dumps(first.cursor)))
+    with pytest.raises(DatabaseProblem, match=r"left: parents$"):
+        list(successor)
+    assert tiny.moved("parents", "zebras") == {"zebras": [1]}
 
 
 def test_a_shadow_table_with_a_column_more_takes_the_rows(tmp_path: Path) -> None:

@@ -177,7 +177,6 @@ def test_a_database_shows_its_place_and_no_secret(url: str, place: str) -> None:
         "nova:secret@db1/nova",
         "mysql+pymysql:/nova:secret@db1/nova",
         "mysql://nova:secret@db1:secret/nova",
-        "postgresql://nova:secret@db1/nova",
         "rabbit://nova:secret@mq1/",
         "none:///",
         "{scheme}://nova:secret@{hostname}/nova",
@@ -190,6 +189,52 @@ def test_what_is_no_url_of_a_database_is_refused_without_repeating_it(url: str) 
     assert message.startswith("cell1: its URL cannot be used; expected mysql+pymysql://")
     assert not SECRET.search(message.replace("USER:PASSWORD", ""))
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("postgresql://nova:secret@db1/nova", "PostgreSQL"),
+        ("postgresql+psycopg2://nova:secret@db1/nova", "PostgreSQL"),
+        ("postgres://nova:secret@db1/nova", "PostgreSQL"),
+        ("oracle://nova:secret@db1/nova", "Oracle"),
+        ("mssql+pyodbc://nova:secret@db1/nova", "SQL Server"),
+    ],
+)
+def test_a_database_of_another_kind_is_refused_with_the_kinds_that_are_supported(url: str, kind: str) -> None:
+    with pytest.raises(DatabaseProblem) as caught:
+        database(url)
+    assert str(caught.value) == (
+        f"cell1: {kind} is not supported; MySQL and MariaDB are (mysql+pymysql://USER:PASSWORD@HOST/DATABASE), and "
+        "SQLite (sqlite:///FILE)"
+    )
+
+
+@pytest.mark.parametrize(
+    ("url", "driver", "advice"),
+    [
+        ("mysql+mysqldb://nova:secret@db1/nova", "mysqldb", "mysql+pymysql://"),
+        ("mysql+mysqlconnector://nova:secret@db1/nova", "mysqlconnector", "mysql+pymysql://"),
+        ("mariadb+mariadbconnector://nova:secret@db1/nova", "mariadbconnector", "mysql+pymysql://"),
+        ("mysql+asyncmy://nova:secret@db1/nova", "asyncmy", "mysql+pymysql://"),
+        ("mysql+nope://nova:secret@db1/nova", "nope", "mysql+pymysql://"),
+        ("sqlite+aiosqlite:////srv/nova.db", "aiosqlite", "sqlite://"),
+    ],
+)
+def test_another_driver_is_named_with_the_one_to_use(url: str, driver: str, advice: str) -> None:
+    with pytest.raises(Unreachable) as caught, database(url).connect():
+        pass
+    assert str(caught.value).endswith(
+        f": its URL names the driver {driver}, which is not supported: write {advice}, which Nova takes as well"
+    )
+    assert not SECRET.search(str(caught.value))
+
+
+@pytest.mark.parametrize("scheme", ["mysql", "mariadb", "mysql+pymysql", "mariadb+pymysql"])
+def test_these_schemes_are_served_by_pymysql(scheme: str) -> None:
+    refusing = database(f"{scheme}://nova:secret@127.0.0.1:{free_port()}/nova")
+    with pytest.raises(Unreachable, match="cannot connect"), refusing.connect():
+        pass
 
 
 def test_an_at_sign_in_a_password_that_is_not_encoded_shows_nothing_of_it() -> None:
