@@ -45,7 +45,8 @@ def simple_cell_setup(**options: Any) -> int:
 @option(
     "--database_connection",
     metavar="URL",
-    help="The database of cell0. By default the one of [database]/connection with _cell0 behind its name.",
+    help="The database of cell0. By default the one of [database]/connection, with _cell0 behind its name unless it "
+    "ends so.",
 )
 def map_cell0(**options: Any) -> int:
     """Map the database of cell0, for instances that no cell has taken.
@@ -203,11 +204,7 @@ def list_cells(**options: Any) -> int:
 
 
 @cell_v2.command("delete_cell", cls=Command)
-@option(
-    "--force",
-    count=True,
-    help="Delete the mappings of its hosts and of its deleted instances as well. Twice: even if it is cell0.",
-)
+@option("--force", is_flag=True, help="Delete the mappings of its hosts and of its deleted instances as well.")
 @cell_uuid("The cell to delete.")
 def delete_cell(**options: Any) -> int:
     """Delete a cell's mapping. Its databases are left alone.
@@ -219,7 +216,6 @@ def delete_cell(**options: Any) -> int:
       2    Hosts are mapped to it, and --force is not given.
       3    It has instances.
       4    Deleted instances are mapped to it, and --force is not given.
-      255  It is cell0, and --force is not given twice; or an error occurred.
     """
     from cli.cell_v2.delete_cell import delete_cell as run
 

@@ -1,9 +1,13 @@
 """``cell_v2 update_cell``: change a cell."""
 
+from typing import Final
+
 from cli.cell_v2.cloud import Cloud, UnusableUrl, unknown_cell
 from cli.cell_v2.create_cell import taken
 from cli.output import put, say
 from jobs.cell_v2.update_cell import Exit, Params, Updated, update
+
+UNCHANGED: Final = "Nothing was changed: the cell {} has all that was given already"
 
 
 def update_cell(
@@ -17,17 +21,17 @@ def update_cell(
 ) -> int:
     """Check in the order of the stock tool, then change the cell, or nothing of it.
 
-    URLs that are not given are the configured ones, as documented. Those are never cell0's: it keeps its own.
+    URLs that are not given are the configured ones, as documented, for cell0 as well: that is how a deployment whose
+    configuration names cell0's database corrects its mapping.
     """
     cloud = Cloud.configured()
     cell = cloud.cell(cell_uuid)
     if cell is None:
         put(unknown_cell(cell_uuid))
         return Exit.UNKNOWN_CELL
-    from_configuration = not keep_urls and not cell.is_cell0
     try:
-        new_transport = transport_url or (from_configuration and cloud.defaults.transport)
-        new_database = database_connection or (from_configuration and cloud.defaults.database)
+        new_transport = transport_url or (not keep_urls and cloud.defaults.transport)
+        new_database = database_connection or (not keep_urls and cloud.defaults.database)
         params = Params(
             name,
             cloud.transport_url(transport_url) if new_transport else None,
@@ -43,6 +47,8 @@ def update_cell(
         say(f"Unable to update CellMapping: {updated.problem}")
     elif line := _line(updated, cell_uuid):
         put(line)
+    elif not updated.changed:
+        say(UNCHANGED.format(cell_uuid))
     return updated.exit
 
 

@@ -1,6 +1,7 @@
 """``cell_v2 create_cell``: map a new cell."""
 
 import uuid
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -43,22 +44,29 @@ def create(api: Database, defaults: Defaults, params: Params) -> tuple[Exit, str
 
 def _create(api: Connection, defaults: Defaults, params: Params) -> tuple[Exit, str]:
     others = cell_mappings(api, defaults, lock=True)
-    if twin := same_urls(others, params.transport_url, params.database_connection):
+    if twin := cell_with_urls(others, defaults, params.transport_url, params.database_connection):
         return Exit.NOT_UNIQUE, twin.uuid
     number = str(uuid.uuid4())
     add_cell_mapping(api, uuid=number, **vars(params))
     return Exit.CREATED, number
 
 
-def same_urls(
-    others: list[CellMapping], transport_url: str | None, database_connection: str | None
+def cell_with_urls(
+    cells: Iterable[CellMapping], defaults: Defaults, transport_url: str | None, database_connection: str | None
 ) -> CellMapping | None:
-    """The first cell that has the same database or the same transport URL.
-
-    As in the stock tool what is given is compared as it is, with what the others have when their templates are filled.
+    """The first cell that has the same database or transport URL: as they are stored, or with their templates filled.
 
     :param transport_url: None: is not compared
-    :param database_connection: the same
+    :param database_connection: None: is not compared
     """
-    urls = {transport_url, database_connection} - {None}
-    return next((one for one in others if urls & {one.transport_url, one.database_connection}), None)
+    transports, databases = set(), set()
+    if transport_url:
+        transports = {transport_url, defaults.transport_url(transport_url)}
+    if database_connection:
+        databases = {database_connection, defaults.database_url(database_connection)}
+    for cell in cells:
+        same_transport = transports & {cell.transport_url, cell.stored_transport_url}
+        same_database = databases & {cell.database_connection, cell.stored_database_connection}
+        if same_transport or same_database:
+            return cell
+    return None

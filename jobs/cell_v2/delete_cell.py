@@ -16,25 +16,24 @@ from novadb.mappings import CELLS, HOSTS, INSTANCES, CellMapping, Defaults, cell
 
 
 class Exit(IntEnum):
-    """The manual's return codes; and how cell0 is protected."""
+    """The manual's return codes."""
 
     DELETED = 0
     UNKNOWN_CELL = 1
     HAS_HOSTS = 2
     HAS_INSTANCES = 3
     HAS_MAPPINGS = 4
-    CELL0 = 255
 
 
 @dataclass(frozen=True)
 class Params:
     """The options of the command.
 
-    :ivar force: how often it was given: once to delete mappings of hosts and deleted instances, too; twice for cell0
+    :ivar force: delete mappings of hosts and deleted instances, too
     """
 
     cell_uuid: str
-    force: int = 0
+    force: bool = False
 
 
 @dataclass(frozen=True)
@@ -61,8 +60,6 @@ def delete_mapping(api: Database, defaults: Defaults, params: Params) -> Exit:
         return Exit.HAS_INSTANCES
     if mapped.instances and not params.force:
         return Exit.HAS_MAPPINGS
-    if cell.is_cell0 and params.force < 2:
-        return Exit.CELL0
     _delete(api, cell, unmark=mapped.hosts)
     return Exit.DELETED
 

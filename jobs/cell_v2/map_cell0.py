@@ -4,7 +4,7 @@ from enum import IntEnum
 from typing import Final
 
 from sqlalchemy import Connection
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError
 
 from jobs.retry import one_transaction
@@ -14,6 +14,7 @@ from novadb.errors import DatabaseProblem
 from novadb.mappings import Defaults, add_cell_mapping
 
 NAME: Final = "cell0"
+SUFFIX: Final = "_cell0"
 # Nothing is ever sent there.
 TRANSPORT: Final = "none:///"
 
@@ -25,19 +26,40 @@ class Exit(IntEnum):
 
 
 def default_url(defaults: Defaults) -> str:
-    """The database beside the configured one: its name with ``_cell0`` behind it, all else the same.
+    """The database beside the configured one: its name with ``_cell0`` behind it, all else to the letter.
+
+    A name that ends in ``_cell0`` is cell0's own, and is taken as it is.
 
     :raises DatabaseProblem: none is configured, or it is no URL
     """
     if not defaults.database:
         raise DatabaseProblem("Give --database_connection, or set connection in section [database] of nova.conf")
-    try:
-        url = make_url(defaults.database)
-    except (ArgumentError, ValueError):
-        url = None
+    url = _parsed(defaults.database)
     if url is None or not url.database:
         raise DatabaseProblem("The connection in section [database] names no database: give --database_connection")
-    return url.set(database=f"{url.database}_cell0").render_as_string(hide_password=False)
+    if url.database.endswith(SUFFIX):
+        return defaults.database
+    return _with_suffix(defaults.database, url.set(database=url.database + SUFFIX))
+
+
+def _parsed(text: str) -> URL | None:
+    try:
+        return make_url(text)
+    except (ArgumentError, ValueError):
+        return None
+
+
+def _with_suffix(text: str, wanted: URL) -> str:
+    """Put the suffix into the text of a URL, where it makes the URL that is wanted: before its query, or at its end.
+
+    Putting the URL together anew would change how its query and its password are written.
+    """
+    ends = [place for place, letter in enumerate(text) if letter == "?"]
+    for end in (*ends, len(text)):
+        written = text[:end] + SUFFIX + text[end:]
+        if _parsed(written) == wanted:
+            return written
+    return wanted.render_as_string(hide_password=False)
 
 
 def map_cell0(api: Database, url: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from jobs.cell_v2.create_cell import same_urls
+from jobs.cell_v2.create_cell import cell_with_urls
 from jobs.retry import one_transaction
 from novadb.engine import Database, reason
 from novadb.mappings import CellMapping, Defaults, cell_mappings, change_cell_mapping
@@ -47,12 +47,14 @@ class Updated:
 
     :ivar twin: the UUID of another cell that has one of the URLs
     :ivar already: that the cell is disabled, or enabled, already
+    :ivar changed: whether anything was written
     :ivar problem: why nothing could be saved
     """
 
     exit: Exit
     twin: str = ""
     already: str = ""
+    changed: bool = False
     problem: str = ""
 
 
@@ -69,15 +71,16 @@ def _update(api: Connection, defaults: Defaults, uuid: str, params: Params) -> U
     cell = cells.pop(fold(uuid), None)
     if cell is None:
         return Updated(Exit.UNKNOWN_CELL)
-    if twin := same_urls(list(cells.values()), params.transport_url, params.database_connection):
+    if twin := cell_with_urls(cells.values(), defaults, params.transport_url, params.database_connection):
         return Updated(Exit.NOT_UNIQUE, twin=twin.uuid)
     if params.disable and params.enable:
         return Updated(Exit.BOTH_SWITCHES)
     if (params.disable or params.enable) and cell.is_cell0:
         return Updated(Exit.CELL0)
-    if changes := _changes(cell, params):
+    changes = _changes(cell, params)
+    if changes:
         change_cell_mapping(api, uuid, **changes)
-    return Updated(Exit.UPDATED, already=_already(cell, params))
+    return Updated(Exit.UPDATED, already=_already(cell, params), changed=bool(changes))
 
 
 def _changes(cell: CellMapping, params: Params) -> dict[str, Any]:

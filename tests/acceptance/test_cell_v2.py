@@ -4,6 +4,10 @@ import re
 from pathlib import Path
 from typing import Final
 
+import pytest
+
+from jobs.cell_v2.map_cell0 import default_url
+from novadb.mappings import Defaults
 from tests.acceptance.program import call, call_all
 from tests.integration.cells import add_nodes, mapped_hosts
 from tests.program import Moment, Program
@@ -216,8 +220,81 @@ def test_update_cell_leaves_urls_alone_only_when_told_so(realcloud: RealCloud, c
     assert (own.code, own.out, own.err) == (0, FROM_CONFIGURATION, "")
     assert cells(realcloud)["first"] == ("rabbit://", realcloud.url(CELL1), 0)
     cell0 = call(f"cell_v2 update_cell --cell_uuid {CELL0_UUID} --name zero", config=config)
-    assert (cell0.code, cell0.out, cell0.err) == (0, "", "")
-    assert cells(realcloud)["zero"] == before["cell0"]
+    assert (cell0.code, cell0.out) == (3, FROM_CONFIGURATION + TAKEN.format(uuid["cell1"]))
+    assert cells(realcloud)["cell0"] == before["cell0"]
+
+
+def test_update_cell_says_so_when_nothing_was_changed(realcloud: RealCloud, config: Path) -> None:
+    before, uuid = realcloud.checksums(), realcloud.uuids["cell2"]
+    for options in (
+        "--keep-urls",
+        "--keep-urls --name cell2",
+        "--keep-urls --transport-url " + cells(realcloud)["cell2"][0],
+    ):
+        ended = call(f"cell_v2 update_cell --cell_uuid {uuid} {options}", config=config)
+        assert (ended.code, ended.out) == (0, "")
+        assert ended.line == f"Nothing was changed: the cell {uuid} has all that was given already"
+    assert realcloud.checksums() == before
+
+
+def test_cell0_follows_the_configuration_that_names_its_database(realcloud: RealCloud, config: Path) -> None:
+    """CELL-5, CELL-7: nova-operator maps cell0 by these two commands, where [database] names nova_cell0; and repeats
+    the second one whenever the password has changed."""
+    realcloud.rows(API, "DELETE FROM instance_mappings")
+    realcloud.rows(API, "DELETE FROM cell_mappings WHERE name = 'cell0'")
+    config.write_text(config.read_text().replace(realcloud.url(CELL1), realcloud.url(CELL0)))
+    set_option(config, "DEFAULT", "transport_url", "rabbit://u:p@mq:5672/")
+    update = f"cell_v2 update_cell --cell_uuid {CELL0_UUID}"
+    mapped = call("cell_v2 map_cell0", config=config)
+    assert (mapped.code, mapped.out, mapped.err) == (0, "", "")
+    assert cells(realcloud)["cell0"] == ("none:///", realcloud.url(CELL0), 0)
+    updated, again = (call(update, config=config) for _ in range(2))
+    assert (updated.code, updated.out, updated.err) == (0, FROM_CONFIGURATION, "")
+    assert (again.code, again.out) == (0, FROM_CONFIGURATION)
+    assert again.line.startswith("Nothing was changed: ")
+    assert cells(realcloud)["cell0"] == ("rabbit://u:p@mq:5672/", realcloud.url(CELL0), 0)
+    realcloud.rows(
+        API,
+        "UPDATE cell_mappings SET database_connection = 'mysql+pymysql://old@h/nova_cell0_cell0' WHERE name = 'cell0'",
+    )
+    repaired = call(update, config=config)
+    assert (repaired.code, repaired.err) == (0, "")
+    assert cells(realcloud)["cell0"][1] == realcloud.url(CELL0)
+
+
+DATABASE_TEMPLATE: Final = "{scheme}://{username}:{password}@{hostname}:{port}/{path}?{query}"
+TRANSPORT_TEMPLATE: Final = "{scheme}://{username}:{password}@{hostname}:{port}/{path}?{query}"
+OTHERS: Final = ("--transport-url rabbit://other/", "--database_connection mysql+pymysql://u:p@h/d")
+
+
+@pytest.mark.parametrize("first", ["as templates", "filled"])
+def test_2_for_a_cell_whose_templates_come_to_the_urls_of_another(
+    realcloud: RealCloud, config: Path, first: str
+) -> None:
+    """CELL-12: openstack-ansible maps each cell by templates, and looks by itself whether it was there."""
+    config.write_text(config.read_text().replace(realcloud.url(CELL1), f"{realcloud.url('nova_new')}?charset=utf8"))
+    set_option(config, "DEFAULT", "transport_url", "rabbit://u:p@mq:5672/new?ssl=1")
+    by_templates = f"--database_connection '{DATABASE_TEMPLATE}' --transport-url '{TRANSPORT_TEMPLATE}'"
+    created = call(
+        f"cell_v2 create_cell --name new --verbose {by_templates if first == 'as templates' else ''}", config=config
+    )
+    assert created.code == 0
+    uuid = created.out.split()[-1]
+    count_before = len(cells(realcloud))
+    database, transport = by_templates.split(" --transport-url ")
+    again = {
+        "": (2, FROM_CONFIGURATION + TAKEN.format(uuid)),
+        by_templates: (2, TAKEN.format(uuid)),
+        f"{database} {OTHERS[0]}": (2, TAKEN.format(uuid)),
+        f"--transport-url {transport} {OTHERS[1]}": (2, TAKEN.format(uuid)),
+    }
+    ended = call_all((f"cell_v2 create_cell --name new {options}" for options in again), config=config)
+    assert [(one.code, one.out) for one in ended] == list(again.values())
+    taken = call(f"cell_v2 update_cell --cell_uuid {realcloud.uuids['cell2']} {by_templates}", config=config)
+    assert (taken.code, taken.out) == (3, TAKEN.format(uuid))
+    own = call(f"cell_v2 update_cell --cell_uuid {uuid} {by_templates}", config=config)
+    assert own.code == 0
+    assert len(cells(realcloud)) == count_before
 
 
 def test_update_cell_disables_and_enables(realcloud: RealCloud, config: Path) -> None:
@@ -248,8 +325,8 @@ def test_update_cell_refuses_and_changes_nothing(realcloud: RealCloud, config: P
             4,
             "Cell cannot be disabled and enabled at the same time.\n",
         ),
-        f"--cell_uuid {CELL0_UUID} --name x --disable": (5, "Cell0 cannot be disabled.\n"),
-        f"--cell_uuid {CELL0_UUID} --name x --enable": (5, "Cell0 cannot be disabled.\n"),
+        f"--cell_uuid {CELL0_UUID} --name x --disable --keep-urls": (5, "Cell0 cannot be disabled.\n"),
+        f"--cell_uuid {CELL0_UUID} --name x --enable --keep-urls": (5, "Cell0 cannot be disabled.\n"),
     }
     ended = call_all((f"cell_v2 update_cell {options}" for options in refused), config=config)
     assert [(one.code, one.out) for one in ended] == list(refused.values())
@@ -262,7 +339,6 @@ def test_update_cell_refuses_and_changes_nothing(realcloud: RealCloud, config: P
 
 
 def test_delete_cell_refuses_and_changes_nothing(realcloud: RealCloud, config: Path) -> None:
-    """CELL-6"""
     uuid = realcloud.uuids
     realcloud.rows(API, "DELETE h FROM host_mappings h JOIN cell_mappings c ON c.id = h.cell_id WHERE name = 'cell3'")
     for database in (CELL0, CELL3):
@@ -280,12 +356,9 @@ def test_delete_cell_refuses_and_changes_nothing(realcloud: RealCloud, config: P
             f"There are existing instances mapped to cell with uuid {uuid['cell1']}.\n",
         ),
         f"--cell_uuid {uuid['cell3']}": (4, deleted_only),
-        f"--cell_uuid {CELL0_UUID} --force": (255, ""),
     }
     ended = call_all((f"cell_v2 delete_cell {options}" for options in refused), config=config)
-    assert [(one.code, one.out) for one in ended] == list(refused.values())
-    assert [one.err for one in ended[:-1]] == [""] * 4
-    assert ended[-1].line.startswith("This is cell0")
+    assert [(one.code, one.out, one.err) for one in ended] == [(*told, "") for told in refused.values()]
     assert realcloud.checksums() == before
 
 
@@ -303,12 +376,24 @@ def test_delete_cell_with_all_that_is_mapped_to_it(realcloud: RealCloud, config:
     assert realcloud.rows(CELL3, "SELECT DISTINCT mapped FROM compute_nodes WHERE deleted = 0") == [(0,)]
 
 
-def test_delete_cell_that_is_cell0_when_force_is_said_twice(realcloud: RealCloud, config: Path) -> None:
+def test_delete_cell_warns_when_cell0_goes_before_the_others(realcloud: RealCloud, config: Path) -> None:
     """CELL-6"""
     delete_all_instances(realcloud, CELL0)
-    ended = call(f"cell_v2 delete_cell --force --force --cell_uuid {CELL0_UUID}", config=config)
-    assert (ended.code, ended.out, ended.err) == (0, "", "")
+    ended = call(f"cell_v2 delete_cell --force --cell_uuid {CELL0_UUID}", config=config)
+    assert (ended.code, ended.out) == (0, "")
+    assert ended.line.startswith("Warning: cell0 is mapped no more")
+    assert ended.line.endswith("cellkeeper cell_v2 map_cell0")
     assert "cell0" not in cells(realcloud)
+
+
+def test_a_teardown_that_deletes_all_cells_ends_with_0(realcloud: RealCloud, config: Path) -> None:
+    """CELL-6"""
+    for database in (CELL0, CELL1, CELL2, CELL3):
+        delete_all_instances(realcloud, database)
+    uuids = [uuid for name, uuid in sorted(realcloud.uuids.items(), reverse=True)]
+    ended = [call(f"cell_v2 delete_cell --force --cell_uuid {uuid}", config=config) for uuid in uuids]
+    assert [(one.code, one.out, one.err) for one in ended] == [(0, "", "")] * 4
+    assert cells(realcloud) == {}
 
 
 def test_delete_cell_does_not_take_a_cell_for_empty_that_does_not_answer(realcloud: RealCloud, config: Path) -> None:
@@ -363,6 +448,25 @@ def test_map_cell0(realcloud: RealCloud, config: Path) -> None:
     assert (done.code, done.out) == (0, "")
     assert done.line.startswith(f"Warning: it cannot be reached from here: the database (127.0.0.1:{port}/")
     assert cells(realcloud)["cell0"] == ("none:///", f"{url.format(port)}_cell0", 0)
+
+
+@pytest.mark.parametrize(
+    ("configured", "cell0"),
+    [
+        (
+            "mysql+pymysql://u:p@h/nova?ssl_ca=/x&charset=utf8",
+            "mysql+pymysql://u:p@h/nova_cell0?ssl_ca=/x&charset=utf8",
+        ),
+        ("mysql://u:p@h/nova?a=%2Fx&b=c%20d", "mysql://u:p@h/nova_cell0?a=%2Fx&b=c%20d"),
+        ("mysql+pymysql://u:a?b%25c@h:1/nova", "mysql+pymysql://u:a?b%25c@h:1/nova_cell0"),
+        ("mysql+pymysql://u:p@[::1]:1/nova?x=a?b/c@d", "mysql+pymysql://u:p@[::1]:1/nova_cell0?x=a?b/c@d"),
+        ("mysql+pymysql://u:p@h/nova_cell0?ssl_ca=/x", "mysql+pymysql://u:p@h/nova_cell0?ssl_ca=/x"),
+        ("sqlite:////var/nova.db", "sqlite:////var/nova.db_cell0"),
+    ],
+)
+def test_map_cell0_changes_the_name_of_the_database_and_nothing_else(configured: str, cell0: str) -> None:
+    """CELL-7"""
+    assert default_url(Defaults(configured, "rabbit://")) == cell0
 
 
 def test_map_cell_and_hosts(realcloud: RealCloud, config: Path) -> None:
