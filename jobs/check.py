@@ -16,8 +16,8 @@ from jobs.db.trees import Forest, no_transactions
 from jobs.grants import Need, Needs
 from jobs.retry import rollback
 from novadb import catalogue
-from novadb.engine import Database, reason
-from novadb.errors import DatabaseProblem, UnsuitableSchema
+from novadb.engine import Database, is_transient, reason
+from novadb.errors import DatabaseProblem, Unreachable, UnsuitableSchema
 from novadb.migrations.environment import VERSION_TABLE
 from novadb.migrations.upgrade import API, MAIN, OtherSchema, Schema, Standing, standing
 
@@ -116,19 +116,22 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
         yield Step(_schema(cell, target.database, MAIN), {})
         if not set(USUAL).isdisjoint(params.commands):
             yield Step(Findings((_shadow_tables(cell),)), {})
-    for step in deleted_rows.work(target, params.backlog, None):
-        yield Step(Findings(backlog=step.outcome), {})
+        for step in deleted_rows.count(cell, params.backlog):
+            yield Step(Findings(backlog=step.outcome), {})
 
 
 def look_at_api(database: Database, commands: Sequence[str]) -> Findings:
     """Look at the API database.
 
     :param commands: those that must be allowed
-    :raises DatabaseProblem: it cannot be reached
+    :raises DatabaseProblem: it cannot be used
     """
-    with database.connect() as api:
-        found = Findings((_reached(database),)) + _look_at_server(api, grants.API, commands)
-        return found + _schema(api, database, API) + Findings(_engines(api))
+    try:
+        with database.connect() as api:
+            found = Findings((_reached(database),)) + _look_at_server(api, grants.API, commands)
+            return found + _schema(api, database, API) + Findings(_engines(api))
+    except DBAPIError as error:
+        raise Unreachable(f"{database}: {reason(error)}") from error
 
 
 def _reached(database: Database) -> Finding:
@@ -198,7 +201,7 @@ def _schema(connection: Connection, database: Database, schema: Schema) -> Findi
     except UnsuitableSchema as problem:
         return Findings((Finding("schema", Verdict.WARNING, str(problem)),))
     except DBAPIError as error:
-        if error.connection_invalidated:
+        if is_transient(error):
             raise
         detail = f"its version cannot be read, SELECT on {VERSION_TABLE} is enough for that: {reason(error)}"
         return Findings((Finding("schema", Verdict.WARNING, detail),))

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from jobs.retry import rollback
-from novadb.engine import number_of, reason
+from novadb.engine import is_transient, number_of, reason
 
 # What a statement needs is told by its plan: the server checks the same privileges, and does nothing.
 PLANS: Final = {
@@ -86,6 +86,7 @@ def missing(connection: Connection, needs: Needs) -> dict[str, dict[Need, str]]:
     """Ask the server, by plans that it makes and does not follow.
 
     :returns: what each command lacks, and what the server says of it
+    :raises DBAPIError: the database cannot be asked now: the connection is lost, another process has locked the file
     """
     asked = sorted({need for some in needs.values() for need in some})
     refusals = {need: said for need in asked if (said := _refusal(connection, need.plan))}
@@ -97,7 +98,7 @@ def _refusal(connection: Connection, statement: str) -> str:
     try:
         connection.execute(text(statement))
     except DBAPIError as error:
-        if error.connection_invalidated:
+        if is_transient(error):
             raise
         return "" if number_of(error) in READ_ONLY else reason(error)
     finally:

@@ -5,7 +5,7 @@ import sqlite3
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache, cached_property
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,6 +31,8 @@ MADE: Final = frozenset({1050, 1051, 1060, 1061, 1091})
 # A network that swallows packets is noticed after 20 seconds, whether we wait for an answer or still send.
 SILENCE: Final = {"TCP_KEEPIDLE": 8, "TCP_KEEPINTVL": 4, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 20_000}
 CLIENT_SSL: Final = 0x0800
+# Engines that are kept: more than cells at work at once. One holds all the statements that it has compiled.
+ENGINES: Final = 8
 GREETING: Final = 1024  # bytes, more than any server's
 # Of what a server may give each session by default, it undoes what would refuse a statement without a WHERE or with a
 # large join, return only the first rows, or leave foreign keys unchecked.
@@ -81,7 +83,7 @@ class Database:
         if problem := urls.unsupported_driver(self.url):
             raise Unreachable(f"{self}: {problem}")
         try:
-            connection = self._engine.connect()
+            connection = _engine_of(self).connect()
         except DBAPIError as error:
             kind = MissingDatabase if number_of(error) == UNKNOWN_DATABASE else Unreachable
             raise kind(f"{self}: {reason(error)}") from error
@@ -101,11 +103,12 @@ class Database:
     def __str__(self) -> str:
         return f"{self.name} ({urls.place(self.url)})"
 
-    @cached_property
-    def _engine(self) -> Engine:
-        if self.url.get_backend_name() == "sqlite":
-            return _sqlite_engine(self)
-        return _mysql_engine(self)
+
+@lru_cache(maxsize=ENGINES)
+def _engine_of(database: Database) -> Engine:
+    if database.url.get_backend_name() == "sqlite":
+        return _sqlite_engine(database)
+    return _mysql_engine(database)
 
 
 def _mysql_engine(database: Database) -> Engine:
@@ -216,6 +219,8 @@ def _sqlite_engine(database: Database) -> Engine:
 
 def reason(error: DBAPIError) -> str:
     """What the server said, without the statement and its values."""
+    if is_locked_file(error):
+        return "another process has locked the file"
     words = getattr(error.orig, "args", ()) or (str(error.orig),)
     number = f" (error {words[0]})" if isinstance(words[0], int) and len(words) > 1 else ""
     return f"{words[-1]}{number}".replace("\n", " ")
@@ -231,5 +236,10 @@ def is_transient(error: DBAPIError) -> bool:
     """Whether the same work may well succeed a moment later."""
     if error.connection_invalidated:
         return True
-    words = getattr(error.orig, "args", ()) or ("",)
-    return words[0] in TRANSIENT or "database is locked" in str(words[0])
+    return number_of(error) in TRANSIENT or is_locked_file(error)
+
+
+def is_locked_file(error: DBAPIError) -> bool:
+    """Whether SQLite has waited in vain for another process to unlock the file."""
+    extended_code: int = getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_OK)
+    return extended_code & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)

@@ -131,8 +131,9 @@ def _api(conf: cfg.ConfigOpts, commands: Sequence[str]) -> tuple[list[Cell], Fin
 def _look_at_cells(
     conf: cfg.ConfigOpts, cells: Sequence[Cell], commands: tuple[str, ...]
 ) -> list[CellResult[Findings]]:
-    """All at once: many that do not answer take no longer than one."""
-    engine = InlineEngine(max(len(cells), 1), max(len(cells), 1))
+    """Within the limits of all commands: a server that Nova needs has no connection for each of its cells to spare."""
+    own = conf.cellkeeper
+    engine = InlineEngine(own.concurrency, own.concurrency_per_server)
     return engine.run(LOOK, Params(commands, Limits(seconds=STATEMENT)), targets(conf, cells, None))
 
 

@@ -79,12 +79,17 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
 
     :raises DatabaseProblem: the cell's database cannot be used
     """
-    until = time.monotonic() + params.seconds
     with target.database.connect() as cell:
-        forest = Forest(catalogue.read(cell))
-        rollback(cell)
-        for name in sorted(forest.roots, key=lambda name: (name != INSTANCES, name)):
-            yield Step(_look(cell, name, params.bound, until - time.monotonic()), {"table": name})
+        yield from count(cell, params)
+
+
+def count(cell: Connection, params: Params) -> Generator[Step[DeletedRows]]:
+    """Count the deleted rows of the cell that is connected."""
+    until = time.monotonic() + params.seconds
+    forest = Forest(catalogue.read(cell))
+    rollback(cell)
+    for name in sorted(forest.roots, key=lambda name: (name != INSTANCES, name)):
+        yield Step(_look(cell, name, params.bound, until - time.monotonic()), {"table": name})
 
 
 def _look(cell: Connection, name: str, bound: int, seconds: float) -> DeletedRows:
