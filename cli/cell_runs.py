@@ -183,7 +183,7 @@ def exclusively(
     """
     own = conf.cellkeeper
     return exclusion.hold(
-        Path(own.lock_path) if own.lock_path else exclusion.default_folder(),
+        Path(own.lock_path) if own.lock_path else None,
         name,
         [database.fingerprint for database in databases if own.exclusion and isinstance(database, Database)],
         wait=wait,

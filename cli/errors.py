@@ -12,6 +12,7 @@ from clients.hypervisor import HypervisorProblem
 from novadb.engine import reason
 from novadb.errors import DatabaseProblem
 from runs.exclusion import Busy
+from runs.lock_folder import UnusableFolder
 from runs.redis_store import RunGone, StoreAway
 from settings.errors import InvalidSetting, SettingsProblem
 
@@ -23,7 +24,7 @@ def one_line(error: Exception) -> str:
     """An error that ended a command, in one line without secrets."""
     if isinstance(error, InvalidSetting):
         return f"The configuration cannot be used: {error}"
-    if isinstance(error, DatabaseProblem | HypervisorProblem | ServiceProblem | SettingsProblem):
+    if isinstance(error, DatabaseProblem | HypervisorProblem | ServiceProblem | SettingsProblem | UnusableFolder):
         return str(error)
     if isinstance(error, Busy):
         return f"Another run is at work on one of the databases: {error}"

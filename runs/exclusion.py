@@ -8,7 +8,6 @@ import fcntl
 import json
 import os
 import secrets
-import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -17,8 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Self
 
+from runs.lock_folder import LockFolder, opened
+
 POLL: Final = 0.2  # seconds between two looks whether another run has ended
-OPENED: Final = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW
 
 
 class Busy(Exception):
@@ -29,14 +29,9 @@ class Interrupted(Exception):
     """The wait was called off."""
 
 
-def default_folder() -> Path:
-    """Where the lock files lie unless configured: a folder of this user's alone."""
-    return Path(tempfile.gettempdir()) / f"cellkeeper-{os.getuid()}"
-
-
 @contextmanager
 def hold(
-    folder: Path,
+    folder: Path | None,
     action: str,
     fingerprints: Iterable[str],
     *,
@@ -46,20 +41,40 @@ def hold(
 ) -> Iterator[None]:
     """Hold some databases for an action: all of them or none, so that two runs never wait for each other.
 
-    :param folder: where the lock files lie; made when it is not there
+    :param folder: where the lock files lie, made when it is not there; None: a default place, or nowhere if there is
+        none to be had: the run then keeps off nobody
     :param fingerprints: of the databases
     :param wait: whether to wait for another holder
     :param stop: calls a wait off
     :param on_wait: told once about each holder that is waited for
     :raises Busy: somebody else holds one of them, and ``wait`` is false
     :raises Interrupted: ``stop`` was set during the wait
-    :raises OSError: the folder cannot be used
+    :raises lock_folder.UnusableFolder: the folder cannot be used
     """
     databases = frozenset(fingerprints)
     if not databases:
         yield
         return
-    _prepare(folder)
+    with opened(folder) as lock_folder:
+        if lock_folder is None:
+            yield
+            return
+        holding = _wait_for_turn(lock_folder, action, databases, wait, stop, on_wait)
+        try:
+            yield
+        finally:
+            holding.release()
+
+
+def _wait_for_turn(
+    folder: LockFolder,
+    action: str,
+    databases: frozenset[str],
+    wait: bool,
+    stop: threading.Event,
+    on_wait: Callable[[str], None],
+) -> "Holding":
+    """Hold the databases as soon as nobody else holds one of them; parameters and errors are those of ``hold``."""
     announced = ""
     while isinstance(holding := _take(folder, action, databases), Holder):
         holder = holding.name
@@ -70,16 +85,7 @@ def hold(
             announced = holder
         if stop.wait(POLL):
             raise Interrupted(holder)
-    try:
-        yield
-    finally:
-        holding.release()
-
-
-def _prepare(folder: Path) -> None:
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise PermissionError(f"{folder} belongs to another user; set lock_path in section [cellkeeper]")
+    return holding
 
 
 @dataclass(frozen=True)
@@ -94,19 +100,20 @@ class Holder:
     databases: frozenset[str]
 
     @classmethod
-    def read(cls, path: Path) -> Self | None:
+    def read(cls, folder: LockFolder, name: str) -> Self | None:
         """The run that has written this file; None: it has ended, and the file is removed."""
         try:
-            file = os.open(path, OPENED)
+            file = folder.open_file(name)
         except FileNotFoundError:
             return None
         with open(file, "rb") as record:
             try:
                 fcntl.flock(record, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                name, *databases = json.load(record)
-                return cls(name, frozenset(databases))
-            path.unlink(missing_ok=True)
+                holder, *databases = json.load(record)
+                return cls(holder, frozenset(databases))
+            with suppress(FileNotFoundError):
+                folder.remove_file(name)
             return None
 
 
@@ -114,14 +121,15 @@ class Holder:
 class Holding:
     """What this process holds."""
 
-    path: Path
+    folder: LockFolder
+    name: str
     file: int
 
     @classmethod
-    def create(cls, folder: Path, action: str, databases: Iterable[str]) -> Self:
+    def create(cls, folder: LockFolder, action: str, databases: Iterable[str]) -> Self:
         """Write the file that says so."""
-        path = folder / f"{action}-{os.getpid()}-{secrets.token_hex(4)}.run"
-        holding = cls(path, os.open(path, OPENED | os.O_CREAT | os.O_EXCL, 0o600))
+        file_name = f"{action}-{os.getpid()}-{secrets.token_hex(4)}.run"
+        holding = cls(folder, file_name, folder.open_file(file_name, os.O_CREAT | os.O_EXCL))
         try:
             fcntl.flock(holding.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             since = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
@@ -136,26 +144,26 @@ class Holding:
     def release(self) -> None:
         """Let go of it."""
         with suppress(FileNotFoundError):
-            self.path.unlink()
+            self.folder.remove_file(self.name)
         os.close(self.file)
 
 
-def _take(folder: Path, action: str, databases: frozenset[str]) -> Holding | Holder:
+def _take(folder: LockFolder, action: str, databases: frozenset[str]) -> Holding | Holder:
     """Hold the databases, unless another run holds one of them.
 
     Only one process at a time looks for the others and adds itself; nobody waits longer for that than a look takes.
     """
-    with _alone(folder / f"{action}.lock"):
-        for path in folder.glob(f"{action}-*.run"):
-            holder = Holder.read(path)
+    with _alone(folder, f"{action}.lock"):
+        for name in folder.names(f"{action}-", ".run"):
+            holder = Holder.read(folder, name)
             if holder and not holder.databases.isdisjoint(databases):
                 return holder
         return Holding.create(folder, action, databases)
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    file = os.open(path, OPENED | os.O_CREAT, 0o600)
+def _alone(folder: LockFolder, name: str) -> Iterator[None]:
+    file = folder.open_file(name, os.O_CREAT)
     try:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
