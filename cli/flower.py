@@ -1,6 +1,6 @@
 """``cellkeeper flower``: a thin front end of Flower, the web page of Celery."""
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -30,23 +30,27 @@ def flower(address: str | None, port: int | None, no_password: bool) -> int:
             conf.set_override(name, value, group="flower")
     if no_password:
         conf.set_override("password", None, group="flower")
-    if problem := _obstacle(conf.celery.broker_url, conf.flower, no_password):
-        say(problem)
-        return 255
+    _check(conf, no_password)
     return _serve(conf)
 
 
-def _obstacle(broker_url: str | None, own: Any, no_password: bool) -> str | None:
-    """What is missing in the configuration."""
-    if not broker_url:
-        return "There is no broker: set broker_url in section [celery]"
+def _check(conf: "ConfigOpts", no_password: bool) -> None:
+    """See that Flower can be served with this configuration.
+
+    :raises SettingsProblem: it cannot
+    """
+    from settings.errors import NotConfigured, SettingsProblem
+    from settings.read_files import where_read
+
+    own = conf.flower
+    if not conf.celery.broker_url:
+        raise NotConfigured(f"There is no broker: set broker_url in section [celery] ({where_read(conf)})")
     if not own.password and not no_password:
-        return "Flower has no password: set password in section [flower], or give --no-password"
+        raise NotConfigured("Flower has no password: set password in section [flower], or give --no-password")
     if own.password and not (own.user + own.password).isascii():
-        return "Flower compares ASCII only: choose another user or password in section [flower]"
+        raise SettingsProblem("Flower compares ASCII only: choose another user or password in section [flower]")
     if bool(own.cert_file) != bool(own.key_file):
-        return "TLS needs both: set cert_file and key_file in section [flower]"
-    return None
+        raise SettingsProblem("TLS needs both: set cert_file and key_file in section [flower]")
 
 
 def _serve(conf: "ConfigOpts") -> int:

@@ -3,6 +3,7 @@
 import contextlib
 import gc
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import Any, Final
@@ -15,7 +16,7 @@ from cli.db.commands import db
 from cli.flower import flower
 from cli.grammar import Category
 from cli.libvirt.commands import libvirt
-from cli.output import lost_output, put, say
+from cli.output import begin_printing, lost_output, printed, put, put_error, say
 from cli.placement.commands import placement
 from cli.runs import runs
 from cli.schedule.commands import beat, schedule
@@ -81,8 +82,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """Run a command line.
 
-    :returns: the exit code. Every error is one line on standard error; its traceback only with ``--debug``
+    :returns: the exit code. Every error is one line on standard error, with ``-f json`` a document on standard output
+        as well; its traceback only with ``--debug``
     """
+    begin_printing()
+    code = _run(arguments)
+    if code and not printed.results and _wants_json(arguments):
+        put_error(code)
+    return code
+
+
+def _wants_json(arguments: Sequence[str]) -> bool:
+    """Whether a command line asks for JSON, understood or not."""
+    text = f" {' '.join(arguments)} "
+    return re.search(r" (-f ?|--format[ =])json ", text) is not None
+
+
+def _run(arguments: list[str]) -> int:
     given: dict[str, Any] = {}
     stderr = sys.stderr
     try:

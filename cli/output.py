@@ -6,6 +6,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,16 +17,51 @@ if TYPE_CHECKING:
 
 # How many trees that were left are named on standard error, per cell.
 NAMED: Final = 10
+# How many lines of standard error stand in the JSON of a command that has ended without a result.
+REMEMBERED: Final = 1000
+
+
+@dataclass
+class Printed:
+    """What the command has printed so far.
+
+    :ivar results: whether anything went to standard output
+    :ivar messages: the lines on standard error, the first ``REMEMBERED`` of them
+    """
+
+    results: bool = False
+    messages: list[str] = field(default_factory=list)
+
+
+printed: Printed = Printed()
+
+
+def begin_printing() -> None:
+    """Forget what an earlier command of this process has printed."""
+    printed.results = False
+    printed.messages.clear()
 
 
 def say(line: str) -> None:
     """Print a line on standard error, if anybody listens."""
+    text = " ".join(line.split("\n"))
+    if len(printed.messages) < REMEMBERED:
+        printed.messages.append(text)
     with contextlib.suppress(OSError):
-        click.echo(" ".join(line.split("\n")), err=True)
+        click.echo(text, err=True)
+
+
+def put_error(code: int) -> None:
+    """Print, for a script that wants JSON, why a command has ended without any result.
+
+    :param code: its exit code
+    """
+    put_json({"exit_code": code, "messages": list(printed.messages)})
 
 
 def put(line: str, newline: bool = True) -> None:
     """Print a result on standard output. That nobody takes it ends no work; see ``lost_output``."""
+    printed.results = True
     try:
         click.echo(line, nl=newline)
     except OSError as error:

@@ -193,11 +193,14 @@ def _conductor() -> "tuple[Conductor, ZoneInfo]":
     from cli import configuration
     from settings.cellkeeper import time_zone
     from settings.errors import NotConfigured
+    from settings.read_files import where_read
     from workers import app, redis_client
 
     conf = configuration.load()
     if not conf.celery.broker_url:
-        raise NotConfigured("There are no runs without workers: set broker_url in section [celery]")
+        raise NotConfigured(
+            f"There are no runs without workers: set broker_url in section [celery] ({where_read(conf)})"
+        )
     redis_client.check_store(conf)
     app.configure(conf)
     return app.conductor(), time_zone(conf)

@@ -21,12 +21,13 @@ def worker(cells: str, concurrency: int | None, name: str | None, ping: bool) ->
     With --ping and the same --cells or --name it ends with 0 if the worker answers, else with 1.
     """
     from cli import configuration
+    from settings.errors import NotConfigured
+    from settings.read_files import where_read
     from workers import run
 
     conf = configuration.load()
     if not conf.celery.broker_url:
-        say("There is no broker: set broker_url in section [celery]")
-        return 255
+        raise NotConfigured(f"There is no broker: set broker_url in section [celery] ({where_read(conf)})")
     names = [one.strip() for one in cells.split(",") if one.strip()]
     node = name or f"{'-'.join(names) or 'all'}@{socket.gethostname()}"
     if ping:

@@ -116,5 +116,7 @@ def usable(template: str, timeout: float, concurrency: int) -> Hypervisors:
             f"as in qemu+tls://{PLACE}/system"
         )
     if find_spec("libvirt") is None:
-        raise HypervisorProblem("libvirt-python is not installed: pip install 'cellkeeper[libvirt]'")
+        raise HypervisorProblem(
+            "libvirt-python is not installed: install cellkeeper with its extra libvirt, see docs/libvirt.md"
+        )
     return Hypervisors(template, timeout, concurrency)

@@ -6,6 +6,7 @@ from typing import Final
 from oslo_config import cfg
 
 from settings.errors import NotConfigured
+from settings.read_files import where_read
 from settings.section import Section
 
 DATABASE: Final = Section(
@@ -59,5 +60,7 @@ def connection_url(conf: cfg.ConfigOpts, group: str) -> str:
     """
     url: str | None = conf[group].connection
     if not url:
-        raise NotConfigured(f"No database is configured: set connection in section [{group}] of nova.conf")
+        raise NotConfigured(
+            f"No database is configured: set connection in section [{group}] of nova.conf ({where_read(conf)})"
+        )
     return url

@@ -1,6 +1,6 @@
 """Reading the files of the configuration."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from types import MappingProxyType
 from typing import Any, Final
@@ -8,6 +8,7 @@ from typing import Any, Final
 from oslo_config import cfg
 from oslo_log import log
 
+from settings.logs import say_once
 from settings.sections import register_sections
 
 PROGRAM: Final = "cellkeeper"
@@ -16,8 +17,8 @@ PROGRAM: Final = "cellkeeper"
 def load_configuration(words: Sequence[str], overrides: Mapping[str, Any] = MappingProxyType({})) -> cfg.ConfigOpts:
     """Read the configuration, and set up logging.
 
-    The files are those the stock tool reads, and ``cellkeeper.conf`` beside them. Logs go to standard error unless
-    the configuration says otherwise: standard output is for results.
+    The files and folders are those the stock tool reads, and ``cellkeeper.conf`` beside them. Logs go to standard
+    error unless the configuration says otherwise: standard output is for results.
 
     :param words: global options of the command line
     :param overrides: options of the section DEFAULT that were given where oslo does not look; unknown ones are left out
@@ -27,13 +28,24 @@ def load_configuration(words: Sequence[str], overrides: Mapping[str, Any] = Mapp
     log.register_options(conf)
     conf.set_default("use_stderr", True)
     register_sections(conf)
-    files = cfg.find_config_files(project="nova", prog="nova-manage")
-    files += [name for name in cfg.find_config_files(project="nova", prog=PROGRAM) if name not in files]
-    conf(list(words), project="nova", prog=PROGRAM, version=version(PROGRAM), default_config_files=files)
+    conf(
+        list(words),
+        project="nova",
+        prog=PROGRAM,
+        version=version(PROGRAM),
+        default_config_files=_of_both_programs(cfg.find_config_files),
+        default_config_dirs=_of_both_programs(cfg.find_config_dirs),
+    )
     for name, value in overrides.items():
         if name in conf:
             conf.set_override(name, value)
     if conf.log_file or conf.log_dir:
         conf.set_default("use_stderr", False)
     log.setup(conf, PROGRAM)
+    say_once(conf)
     return conf
+
+
+def _of_both_programs(find: Callable[..., list[str]]) -> list[str]:
+    """The places of the stock tool's configuration, then those of this program that are not among them."""
+    return list(dict.fromkeys([*find(project="nova", prog="nova-manage"), *find(project="nova", prog=PROGRAM)]))

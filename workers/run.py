@@ -1,10 +1,13 @@
 """Running a worker: Celery's own, with our queues and heartbeat."""
 
 import logging
+import os
+import warnings
 from collections.abc import Sequence
 from typing import Final
 from urllib.parse import urlsplit
 
+from celery.exceptions import SecurityWarning
 from oslo_config import cfg
 
 from workers import app as application
@@ -25,6 +28,7 @@ def run_worker(conf: cfg.ConfigOpts, cells: Sequence[str], concurrency: int | No
     """
     application.configure(conf, cells)
     warn_of_open_redis(conf)
+    warn_of_root()
     app = application.app
     words = ["worker", f"--hostname={node}", "--loglevel=INFO", "--events", "--queues=cellkeeper", "--without-mingle"]
     app.worker_main(words + ([f"--concurrency={concurrency}"] if concurrency else []))
@@ -40,6 +44,16 @@ def ping(conf: cfg.ConfigOpts, node: str) -> bool:
     check_store(conf)
     application.configure(conf)
     return bool(application.app.control.ping([node], timeout=PATIENCE))
+
+
+def warn_of_root() -> None:
+    """Say what to do if the worker runs as root, instead of Celery, which names an option that is not here."""
+    if os.geteuid() == 0:
+        LOG.warning(
+            "This worker runs as root, which it has no need of: start it as a user who may read nova.conf, "
+            "as cellkeeper-worker.service does"
+        )
+        warnings.simplefilter("ignore", SecurityWarning)
 
 
 def warn_of_open_redis(conf: cfg.ConfigOpts) -> None:

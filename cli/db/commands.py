@@ -118,7 +118,8 @@ def archive_deleted_rows(**options: Any) -> int:
 @option(
     "--before",
     metavar="DATE",
-    help="Delete rows archived before this date: YYYY-MM-DD, 'YYYY-MM-DD HH:MM', what date prints, or an age: 90d.",
+    help="Purge rows that were deleted before this date (there is no time of archiving): YYYY-MM-DD, "
+    "'YYYY-MM-DD HH:MM', what date prints, or an age: 90d.",
 )
 @option("--verbose", is_flag=True, help="Print what was purged.")
 @ALL_CELLS

@@ -14,6 +14,7 @@ from schedules import entries
 from schedules.entries import Command, Entry, Refused, Understand
 from schedules.firings import Firings
 from settings.errors import NotConfigured
+from settings.read_files import where_read
 from settings.unknown import unknown_settings
 from workers.redis_client import redis_client
 
@@ -85,5 +86,7 @@ def firings(conf: cfg.ConfigOpts) -> Firings:
     :raises NotConfigured: there is no Redis
     """
     if not conf.celery.broker_url:
-        raise NotConfigured("There is no schedule without workers: set broker_url in section [celery]")
+        raise NotConfigured(
+            f"There is no schedule without workers: set broker_url in section [celery] ({where_read(conf)})"
+        )
     return Firings(redis_client(conf, 0))

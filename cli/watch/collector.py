@@ -85,6 +85,27 @@ class Sheet:
         return (self._families[name] for name in METRICS if name in self._families)
 
 
+class Troubles:
+    """What is wrong right now: each is logged when it begins, and not again while it lasts."""
+
+    def __init__(self) -> None:
+        self._lasting: dict[str, str] = {}
+
+    def begin(self, source: str, text: str) -> None:
+        """Something of ``source`` does not work, which ``text`` explains."""
+        if self._lasting.get(source) != text:
+            self._lasting[source] = text
+            LOG.warning("%s", text)
+
+    def end(self, source: str) -> None:
+        """It works."""
+        self._lasting.pop(source, None)
+
+
+API_DATABASE: Final = "API database"
+STORE: Final = "store of runs"
+
+
 @dataclass
 class Backlogs:
     """What the cells were like when they were last looked at.
@@ -94,6 +115,7 @@ class Backlogs:
 
     conf: cfg.ConfigOpts
     seen: dict[str, tuple[CellResult[DeletedRows], float]] = field(default_factory=dict)
+    troubles: Troubles = field(default_factory=Troubles)
 
     def look(self) -> None:
         """Look at all cells at once; within limits, so that it may be done every few minutes."""
@@ -101,7 +123,7 @@ class Backlogs:
         try:
             cells = mapped_cells(self.conf, api_database(self.conf))
         except DatabaseProblem as problem:
-            LOG.warning("%s", problem)
+            self.troubles.begin(API_DATABASE, str(problem))
             return
         engine = InlineEngine(own.concurrency, own.concurrency_per_server)
         results = engine.run(LOOK, Params(), targets(self.conf, cells, None))
@@ -124,6 +146,7 @@ class Metrics(Collector):
     def __init__(self, conf: cfg.ConfigOpts, backlogs: Backlogs) -> None:
         self._conf = conf
         self._backlogs = backlogs
+        self._troubles = backlogs.troubles
         self._understand = reading.grammar()
         self._unknown_settings = unknown_settings(conf)
 
@@ -140,8 +163,9 @@ class Metrics(Collector):
             try:
                 self._store(sheet, names)
                 sheet.put("store_up", 1)
+                self._troubles.end(STORE)
             except RedisError as error:
-                LOG.warning("the store of runs does not answer: %s", error)
+                self._troubles.begin(STORE, f"the store of runs does not answer: {error}")
                 sheet.put("store_up", 0)
         return sheet.families()
 
@@ -150,9 +174,10 @@ class Metrics(Collector):
         try:
             cells = mapped_cells(self._conf, api_database(self._conf))
         except DatabaseProblem as problem:
-            LOG.warning("%s", problem)
+            self._troubles.begin(API_DATABASE, str(problem))
             sheet.put("api_database_up", 0)
             return _names([result.cell for result, _ in self._backlogs.seen.values()])
+        self._troubles.end(API_DATABASE)
         sheet.put("api_database_up", 1)
         return _names(cells)
 

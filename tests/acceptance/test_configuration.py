@@ -69,8 +69,67 @@ def test_from_the_files_of_the_home_of_the_user(config: Path, tmp_path: Path) ->
     assert_looked_at_cell1(call(LOOK, env={"HOME": str(tmp_path)}))
     (folder / "cellkeeper.conf").write_text("[database]\nconnection =\n")
     ended = call(LOOK, env={"HOME": str(tmp_path)})
-    assert (ended.code, ended.out) == (255, "")
+    assert ended.code == 255
     assert "section [database]" in ended.line
+
+
+@pytest.mark.parametrize("folder", ["nova.conf.d", "nova-manage.conf.d", "cellkeeper.conf.d"])
+def test_from_the_folders_beside_them(untouched: RealCloud, config: Path, tmp_path: Path, folder: str) -> None:
+    """Both those of the stock tool, and our own."""
+    home = tmp_path / "home"
+    (home / ".nova" / folder).mkdir(parents=True)
+    config.rename(home / ".nova" / "nova.conf")
+    api = f"[api_database]\nconnection = {SECRET_URL}9\n"
+    (home / ".nova" / folder / "api.conf").write_text(api)
+    ended = call(LOOK, env={"HOME": str(home)})
+    assert ended.code == 3, "the folder's value counts, and not that of nova.conf"
+
+
+NAMED: Final = "No database is configured: set connection in section [api_database] of nova.conf"
+
+
+def test_what_is_not_configured_is_said_with_the_files_that_were_read(tmp_path: Path) -> None:
+    for name in ("nova.conf", "cellkeeper.conf"):
+        (tmp_path / name).write_text("[DEFAULT]\n")
+    (tmp_path / "conf.d").mkdir()
+    files = (
+        f"--config-file {tmp_path}/nova.conf --config-file {tmp_path}/cellkeeper.conf --config-dir {tmp_path}/conf.d"
+    )
+    ended = call(f"{files} {LOOK}")
+    assert ended.line == f"{NAMED} (read: {tmp_path}/nova.conf, {tmp_path}/cellkeeper.conf, {tmp_path}/conf.d)"
+    assert call(LOOK).line == f"{NAMED} (no configuration file was found: name one with --config-file)"
+
+
+@pytest.mark.parametrize("command", ["worker", "flower", "runs list", "schedule list", "beat"])
+def test_a_missing_broker_is_said_with_the_files_that_were_read(config: Path, command: str) -> None:
+    if command == "schedule list":
+        config.write_text(f"{config.read_text()}[schedule]\nenabled = nightly_archive\n")
+    ended = call(command, config=config)
+    assert ended.code == 255
+    assert ended.line.endswith(f": set broker_url in section [celery] (read: {config})")
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "named"),
+    [
+        pytest.param(LOOK, 3, NAMED, id="not configured"),
+        pytest.param("db purge -f json", 1, "Either --all or --before is needed", id="a missing option"),
+        pytest.param("db purge --all --befroe 90d --format=json", 2, "No such option", id="a misspelt option"),
+        pytest.param("db archive_deleted_rows --before x -f json", 3, NAMED, id="several things"),
+        pytest.param("runs list --format json", 255, "set broker_url in section", id="no broker"),
+        pytest.param("cell_v2 discover_hosts -f json", 1, NAMED, id="another command's code"),
+    ],
+)
+def test_an_error_is_a_document_where_json_is_wanted(command: str, code: int, named: str) -> None:
+    ended = call(command)
+    assert ended.code == code
+    assert ended.document == {"exit_code": code, "messages": ended.err.splitlines()}
+    assert named in ended.line
+
+
+def test_a_warning_is_logged_once_and_without_the_name_of_a_class() -> None:
+    (line,) = call("metrics").err.splitlines()
+    assert line.endswith(f"[-] {NAMED} (no configuration file was found: name one with --config-file)")
 
 
 def test_a_log_file_gets_the_audit_line_and_nothing_else_is_printed(config: Path, tmp_path: Path) -> None:

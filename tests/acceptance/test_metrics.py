@@ -1,5 +1,6 @@
 """``cellkeeper metrics``: printed, in a file, over HTTP; and that what is away is told as away."""
 
+import re
 import urllib.request
 from collections.abc import Iterator
 from contextlib import suppress
@@ -90,6 +91,28 @@ def test_what_is_away_is_told_as_away(with_broker: Path, broker: Redis) -> None:
     ended = call("metrics", config=with_broker, env=env)
     assert samples(ended.out) == {("api_database_up",): 0, ("store_up",): 0}
     assert ended.code == 0
+    warnings = [line.split("[-] ")[1] for line in ended.err.splitlines()]
+    assert len(warnings) == 2
+    assert re.fullmatch(r"the API database \(127\.0\.0\.1:1/nova_api\): cannot connect: .*", warnings[0])
+    assert warnings[1].startswith("the store of runs does not answer: ")
+    assert not re.search(r"Error: |Exception|Problem", ended.err)
+
+
+def test_what_stays_away_is_logged_once(config: Path) -> None:
+    port = free_port()
+    env = {"OS_API_DATABASE__CONNECTION": "mysql+pymysql://nova:nova-secret@127.0.0.1:1/nova_api"}
+
+    def answers() -> bool:
+        with suppress(URLError, ConnectionError), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics"):
+            return True
+        return False
+
+    line = f"metrics --listen 127.0.0.1:{port} --backlog-every 1"
+    with Running(line, config=config, env=env) as running:
+        until(answers)
+        assert all(answers() for _ in range(5))
+        running.process.terminate()
+        assert running.end().err.count("the API database (127.0.0.1:1/nova_api): cannot connect") == 1
 
 
 def test_a_cell_that_is_away_is_told_as_away(realcloud: RealCloud, tmp_path: Path) -> None:

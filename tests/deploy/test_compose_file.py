@@ -53,7 +53,9 @@ def test_passwords_are_made_up_for_each_installation_and_kept(env_file: Path, tm
     assert ".env" in (ROOT / ".gitignore").read_text().split()
 
     before = env_file.read_text()
-    assert subprocess.run([NEW_ENV, tmp_path], check=False, capture_output=True).returncode != 0
+    again = subprocess.run([NEW_ENV, tmp_path], check=False, capture_output=True, text=True)
+    assert (again.returncode, again.stdout) == (1, "")
+    assert again.stderr == f"{env_file} is there already, and stays as it is: the servers have its passwords\n"
     assert env_file.read_text() == before
 
 

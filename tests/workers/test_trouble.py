@@ -214,6 +214,13 @@ def test_a_detached_run_is_named_listed_shown_cancelled_and_waited_for(site: Sit
         assert any(re.match(rf"\| {name} +\| (stopped|done) +\| {rows} +\|", line) for line in lines)
 
 
+def test_a_worker_of_root_says_what_to_do_in_words_of_this_program(shared_worker: Worker) -> None:
+    advice = "This worker runs as root, which it has no need of: start it as a user who may read nova.conf"
+    assert shared_worker.log.count(advice) == int(os.geteuid() == 0)
+    assert "--uid" not in shared_worker.log
+    assert "superuser" not in shared_worker.log
+
+
 def test_runs_are_listed_by_number_failure_and_age(site: Site) -> None:
     cells = [CellRef(site.cloud.uuids[name], name, "any") for name in ("cell1", "cell2")]
     for run, failures in (("quiet", 0), ("partly", 1), ("dead", 2)):
