@@ -59,8 +59,8 @@ OPTIONS: Final = [
     cfg.StrOpt(
         "lock_path",
         help="Directory of the files that keep two runs of one command from working on one database at the "
-             "same time, on this host; it must be this user's alone. Defaults to .local/state/cellkeeper in the home of "
-             "the user, or cellkeeper-UID in the folder for temporary files.",
+             "same time, on this host; it must be this user's alone. Defaults to .local/state/cellkeeper in the "
+             "home of the user, or cellkeeper-UID in the folder for temporary files.",
     ),
     cfg.StrOpt(
         "timezone", default="UTC",
