@@ -35,6 +35,7 @@ def simple_cell_setup(**options: Any) -> int:
     Return codes:
       0    Setup is completed, now or before.
       1    No hosts are reporting, or the transport URL is missing or invalid.
+      255  A host or an instance could not be mapped, or another error occurred.
     """
     from cli.cell_v2.simple_cell_setup import simple_cell_setup as run
 
@@ -100,6 +101,7 @@ def map_cell_and_hosts(**options: Any) -> int:
     Return codes:
       0    Successful completion.
       1    The transport URL is missing or invalid.
+      255  A host could not be mapped, or another error occurred.
     """
     from cli.cell_v2.map_cell_and_hosts import map_cell_and_hosts as run
 

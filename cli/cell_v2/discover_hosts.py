@@ -150,6 +150,8 @@ def _say(results: Results, missing: int, verbose: bool) -> None:
         twice = sorted({*result.outcome.elsewhere, *result.outcome.collided} - foreign) if verbose else ()
         for host in twice:
             say(f"{label}: {host} is mapped to another cell; if it has moved, use delete_host there")
+        for refused in result.outcome.refused:
+            say(f"{label}: {refused.host} could not be mapped: {refused.reason}")
     say_failures(results, "added")
     if missing:
         say(f"{missing} of the hosts that were waited for did not come")
@@ -161,4 +163,5 @@ def _as_data(result: CellResult[Discovered]) -> dict[str, Any]:
         "mapped": outcome.mapped,
         "collided": outcome.collided,
         "mapped_elsewhere": outcome.elsewhere,
+        "refused": [vars(refused) for refused in outcome.refused],
     }

@@ -6,7 +6,7 @@ from cli.cell_v2.cloud import Cloud, unknown_cell
 from cli.output import cell_as_data, put_json, say, say_failures
 from cli.signals import graceful_stop
 from jobs.action import Target
-from jobs.cell_v2.map_instances import ACTION, Exit, Params
+from jobs.cell_v2.map_instances import ACTION, NAMED, Exit, Params
 
 
 def map_instances(
@@ -39,5 +39,10 @@ def map_instances(
     if format == "json":
         cells = [cell_as_data(result) | vars(result.outcome) for result in results]
         put_json({"exit_code": int(code), "cells": cells})
+    for result in results:
+        for uuid, why in result.outcome.named.items():
+            say(f"Instance {uuid} could not be mapped: {why}")
+        if result.outcome.refused > NAMED:
+            say(f"{result.outcome.refused} instances could not be mapped in all")
     say_failures(results, "added")
     return code

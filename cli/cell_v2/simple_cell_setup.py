@@ -21,13 +21,15 @@ def simple_cell_setup(transport_url: str | None) -> int:
         return Exit.NO_HOSTS_OR_INVALID_URL
     map_cell0.map_to(cloud, None)
     _sync_cell0(cloud)
-    uuid = map_cell_and_hosts.map_to(cloud, transport)
-    if uuid is None:
+    mapped = map_cell_and_hosts.map_to(cloud, transport)
+    if mapped.cell is None:
         return Exit.NO_HOSTS_OR_INVALID_URL
-    cell = cloud.cell(uuid)
+    cell = cloud.cell(mapped.cell)
     assert cell is not None
-    map_all_instances(Target(cell.cell(cloud.api.timeouts), cloud.api))
-    return Exit.SET_UP
+    refused = map_all_instances(Target(cell.cell(cloud.api.timeouts), cloud.api))
+    for uuid, why in refused.items():
+        say(f"Instance {uuid} could not be mapped: {why}")
+    return Exit.REFUSED if mapped.refused or refused else Exit.SET_UP
 
 
 def _sync_cell0(cloud: Cloud) -> None:

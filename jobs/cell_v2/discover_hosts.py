@@ -3,18 +3,22 @@
 A host is mapped in the API database, and then its node is marked in the cell. Before either is written, a step asks the
 engine whether this process still may; the cursor of the first says what is about to be written, so that whoever takes
 over after a death in between counts it as done by this run.
+
+A mark may be wrong: before release 33 (2026.1), Nova left it when a service was deleted, and the node keeps it when it
+comes back. So the hosts of marked nodes are looked for by their names alone, a thousand in one statement of each of the
+two databases; their nodes are read only where the mapping is missing.
 """
 
-from collections.abc import Generator, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import partial
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
-from sqlalchemy import Connection, DateTime, column, null, select, table, update
+from sqlalchemy import Connection, DateTime, column, func, null, or_, select, table, update
 
 from jobs.action import Action, CellResult, Cursor, Scope, Step, Target
-from jobs.cell_v2.mapper import BATCH, Mapper
+from jobs.cell_v2.mapper import BATCH, Mapper, Unadded
 from jobs.retry import rollback, transactionally
 from novadb.mappings import HOSTS, now
 from novadb.names import fold
@@ -30,6 +34,10 @@ NODES: Final = table(
 )
 SERVICES: Final = table("services", column("id"), column("host"), column("binary"), column("deleted"))
 COMPUTE: Final = "nova-compute"
+
+T = TypeVar("T")
+NodeRow = tuple[int, str, str | None]
+"""Of a compute node: id, host and uuid."""
 
 
 class Exit(IntEnum):
@@ -63,6 +71,17 @@ class Node:
 
 
 @dataclass(frozen=True)
+class Refused:
+    """A host whose mapping the API database refuses.
+
+    :ivar reason: in the words of the database
+    """
+
+    host: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Discovered:
     """What was found in a cell.
 
@@ -70,12 +89,14 @@ class Discovered:
     :ivar mapped: the hosts that were mapped
     :ivar collided: hosts that somebody else mapped at the very moment
     :ivar elsewhere: hosts that are mapped to another cell
+    :ivar refused: hosts that could not be mapped
     """
 
     looked_at: tuple[Node, ...] = ()
     mapped: tuple[str, ...] = ()
     collided: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
+    refused: tuple[Refused, ...] = ()
 
     def __add__(self, other: Self) -> Self:
         return type(self)(
@@ -83,6 +104,7 @@ class Discovered:
             self.mapped + other.mapped,
             self.collided + other.collided,
             self.elsewhere + tuple(host for host in other.elsewhere if host not in self.elsewhere),
+            self.refused + tuple(one for one in other.refused if one not in self.refused),
         )
 
     @property
@@ -102,11 +124,13 @@ class Batch:
 
     :ivar nodes: (id, host, uuid) in order of id
     :ivar missing: the ids of the nodes whose hosts are to be mapped: the first of each host
+    :ivar behind: the cursor with which the work goes on after them
     :ivar elsewhere: the hosts that are mapped to another cell
     """
 
-    nodes: list[tuple[int, str, str | None]]
+    nodes: list[NodeRow]
     missing: list[int]
+    behind: Cursor
     elsewhere: list[str] = field(default_factory=list)
 
     @property
@@ -119,34 +143,81 @@ class Batch:
 def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Step[Discovered]]:
     """Map the hosts of one cell, batch by batch.
 
-    :param cursor: ``after``: go on behind this node; ``begun``: a batch whose writing was begun
+    :param cursor: ``after``: go on behind this node; ``host``: all unmarked nodes are done, go on with the marked ones
+        behind this host; ``begun``: a batch whose writing was begun
     :raises DatabaseProblem: a database cannot be used
     """
     at = cursor or {"after": 0}
     begun = Batch(**at["begun"]) if "begun" in at else None
     number = min(target.cell.mapping_ids)
     with target.database.connect() as cell, Mapper(target.need_api(), HOSTS, "host") as api:
-        in_cell = partial(transactionally, name=str(target.database))
-        while True:
-            batch = begun or _look(in_cell(partial(_read, cell, params, at["after"]), cell), api, number)
+        look = _Look(cell, str(target.database), api, params, number)
+        while batch := begun or look.next_batch(at):
             made: set[str] = set()
-            if not batch.nodes:
-                return
             if begun:
                 made = {host for host, mapped_to in api.cells_of(batch.hosts).items() if mapped_to == number}
             elif batch.missing:
                 yield Step(Discovered(), at | {"begun": vars(batch)})
-            lost = api.add([{"host": host, "cell_id": number} for host in batch.hosts if host not in made])
-            made = batch.hosts.keys() - lost
+            unadded = api.add([{"host": host, "cell_id": number} for host in batch.hosts if host not in made])
+            made = batch.hosts.keys() - unadded.names
             if made and not params.by_service:
                 yield Step(Discovered(), None)
-                in_cell(partial(_mark, cell, [batch.hosts[host] for host in made]), cell)
-            at = {"after": batch.nodes[-1][0]}
+                transactionally(
+                    partial(_mark, cell, [batch.hosts[host] for host in made]), cell, name=str(target.database)
+                )
+            at = batch.behind
             begun = None
-            yield Step(_outcome(batch, made, lost, params), at)
+            yield Step(_outcome(batch, made, unadded, params), at)
 
 
-def _read(cell: Connection, params: Params, after: int) -> list[tuple[int, str, str | None]]:
+@dataclass(frozen=True)
+class _Look:
+    """Looks for the next nodes whose hosts are to be mapped.
+
+    :ivar name: of the cell's database, in messages
+    :ivar number: the id of the cell's mapping
+    """
+
+    cell: Connection
+    name: str
+    api: Mapper
+    params: Params
+    number: int
+
+    def next_batch(self, at: Cursor) -> Batch | None:
+        """The next batch behind a cursor; None: there is no more."""
+        if "host" not in at:
+            if nodes := self._read(partial(_read, self.cell, self.params, at["after"])):
+                return self._batch(nodes, {"after": nodes[-1][0]})
+            if self.params.by_service:
+                return None
+        return self._wrongly_marked(at)
+
+    def _wrongly_marked(self, at: Cursor) -> Batch | None:
+        """The next nodes that are marked although their hosts are not mapped."""
+        after = at.get("host", "")
+        while hosts := self._read(partial(_marked_hosts, self.cell, after)):
+            after = hosts[-1][1]
+            mapped = {fold(host) for host in self.api.cells_of([host for _, host in hosts])}
+            if unmapped := [number for number, host in hosts if fold(host) not in mapped]:
+                nodes = self._read(partial(_nodes, self.cell, unmapped))
+                return self._batch(nodes, {"after": at["after"], "host": after})
+        return None
+
+    def _batch(self, nodes: list[NodeRow], behind: Cursor) -> Batch:
+        """Ask which hosts are mapped, and where."""
+        first = {fold(host): number for number, host, _ in reversed(nodes)}
+        mapped_to = self.api.cells_of({host for _, host, _ in nodes})
+        there = {fold(host) for host in mapped_to}
+        missing = sorted(number for host, number in first.items() if host not in there)
+        elsewhere = sorted(host for host, cell in mapped_to.items() if cell != self.number)
+        return Batch(nodes, missing, behind, elsewhere)
+
+    def _read(self, read: Callable[[], list[T]]) -> list[T]:
+        return transactionally(read, self.cell, name=self.name)
+
+
+def _read(cell: Connection, params: Params, after: int) -> list[NodeRow]:
     """The next nodes that may have to be mapped, in order of id."""
     if params.by_service:
         rows = SERVICES
@@ -163,13 +234,22 @@ def _read(cell: Connection, params: Params, after: int) -> list[tuple[int, str, 
     return nodes
 
 
-def _look(nodes: list[tuple[int, str, str | None]], api: Mapper, cell_id: int) -> Batch:
-    """Ask which hosts are mapped, and where."""
-    first = {fold(host): number for number, host, _ in reversed(nodes)}
-    mapped_to = api.cells_of({host for _, host, _ in nodes})
-    there = {fold(host) for host in mapped_to}
-    missing = [number for host, number in first.items() if host not in there]
-    return Batch(nodes, sorted(missing), sorted(host for host, cell in mapped_to.items() if cell != cell_id))
+def _marked_hosts(cell: Connection, after: str) -> list[tuple[int, str]]:
+    """The next hosts behind a name with nodes that are marked as mapped; the id of one node of each."""
+    marked = or_(NODES.c.mapped.is_(None), NODES.c.mapped >= 1)
+    hosts = select(func.min(NODES.c.id), NODES.c.host).where(NODES.c.deleted == 0, marked, NODES.c.host > after)
+    rows = cell.execute(hosts.group_by(NODES.c.host).order_by(NODES.c.host).limit(BATCH))
+    found = [(number, host) for number, host in rows]
+    rollback(cell)
+    return found
+
+
+def _nodes(cell: Connection, numbers: Sequence[int]) -> list[NodeRow]:
+    """Nodes that are still there, in order of id."""
+    wanted = select(NODES.c.id, NODES.c.host, NODES.c.uuid).where(NODES.c.id.in_(numbers), NODES.c.deleted == 0)
+    nodes = [(number, host, uuid) for number, host, uuid in cell.execute(wanted.order_by(NODES.c.id))]
+    rollback(cell)
+    return nodes
 
 
 def _mark(cell: Connection, nodes: Iterable[int]) -> None:
@@ -179,9 +259,15 @@ def _mark(cell: Connection, nodes: Iterable[int]) -> None:
     cell.commit()
 
 
-def _outcome(batch: Batch, made: Set[str], lost: Set[str], params: Params) -> Discovered:
+def _outcome(batch: Batch, made: Set[str], unadded: Unadded, params: Params) -> Discovered:
     looked_at = [Node(host, uuid) for _, host, uuid in batch.nodes] if params.verbose else []
-    return Discovered(tuple(looked_at), tuple(sorted(made)), tuple(sorted(lost)), tuple(batch.elsewhere))
+    return Discovered(
+        tuple(looked_at),
+        tuple(sorted(made)),
+        tuple(sorted(unadded.taken)),
+        tuple(batch.elsewhere),
+        tuple(Refused(host, why) for host, why in sorted(unadded.refused.items())),
+    )
 
 
 def collisions(results: Sequence[CellResult[Discovered]]) -> set[str]:
@@ -193,12 +279,12 @@ def collisions(results: Sequence[CellResult[Discovered]]) -> set[str]:
 def collapse(results: Sequence[CellResult[Discovered]], params: Params) -> Exit:
     """The exit code of the whole.
 
-    From worst to best: somebody else mapped a host meanwhile (2); a cell failed or was not looked through (1); with
-    ``strict`` no host was mapped (1); all went well (0).
+    From worst to best: somebody else mapped a host meanwhile (2); a cell failed or was not looked through, or the API
+    database refused a host (1); with ``strict`` no host was mapped (1); all went well (0).
     """
     if collisions(results):
         return Exit.DUPLICATE
-    if any(result.failure or not result.complete for result in results):
+    if any(result.failure or not result.complete or result.outcome.refused for result in results):
         return Exit.NOTHING_OR_ERROR
     mapped = any(result.outcome.mapped for result in results)
     return Exit.NOTHING_OR_ERROR if params.strict and not mapped else Exit.MAPPED

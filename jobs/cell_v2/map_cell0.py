@@ -3,7 +3,7 @@
 from enum import IntEnum
 from typing import Final
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, IntegrityError
 
@@ -11,7 +11,7 @@ from jobs.retry import one_transaction
 from novadb.cells import CELL0
 from novadb.engine import Database
 from novadb.errors import DatabaseProblem
-from novadb.mappings import Defaults, add_cell_mapping
+from novadb.mappings import CELLS, Defaults, add_cell_mapping
 
 NAME: Final = "cell0"
 SUFFIX: Final = "_cell0"
@@ -71,8 +71,14 @@ def map_cell0(api: Database, url: str) -> bool:
     try:
         one_transaction(api, lambda connection: _add(connection, url))
     except IntegrityError:
+        if not one_transaction(api, _is_mapped):
+            raise
         return False
     return True
+
+
+def _is_mapped(api: Connection) -> bool:
+    return api.execute(select(CELLS.c.id).where(CELLS.c.uuid == CELL0)).first() is not None
 
 
 def _add(api: Connection, url: str) -> None:

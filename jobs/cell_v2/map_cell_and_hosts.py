@@ -1,26 +1,31 @@
 """``cell_v2 map_cell_and_hosts``: map the configured database as a cell, and the hosts in it."""
 
 import uuid
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Any, Final
 
-from sqlalchemy import Connection, insert, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import Connection, select
+from sqlalchemy.exc import DBAPIError
 
 from jobs.action import ApiDatabaseProblem
 from jobs.cell_v2.discover_hosts import NODES
+from jobs.cell_v2.mapper import concerns_a_row, insert_one_by_one, insert_rows
 from jobs.retry import TryAgain, one_transaction
 from novadb.engine import Database
-from novadb.mappings import CELLS, HOSTS, add_cell_mapping, now
+from novadb.mappings import CELLS, HOSTS, add_cell_mapping
 from novadb.names import fold
+
+TAKEN: Final = "others keep mapping the same hosts ({}): try again"
 
 
 class Exit(IntEnum):
-    """The manual's return codes."""
+    """The manual's return codes, and that of an error."""
 
     MAPPED = 0
     INVALID_URL = 1
+    REFUSED = 255
 
 
 @dataclass(frozen=True)
@@ -43,17 +48,19 @@ class MappedHosts:
     :ivar there: the nodes whose hosts were mapped before: (host, UUID of its cell), in order of the nodes
     :ivar cell: the UUID of the cell that was used; None: there are no nodes, so that nothing was done
     :ivar added: how many hosts were mapped
+    :ivar refused: hosts that could not be mapped, and why
     """
 
     there: Sequence[tuple[str, str]] = ()
     cell: str | None = None
     added: int = 0
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 def map_hosts(api: Database, own: Database, params: Params) -> MappedHosts:
     """Map all hosts of the configured database to the cell of those that are mapped, or to a new one.
 
-    All of it is one transaction. Safe to do again.
+    All of it is one transaction; a host that is refused costs itself. Safe to do again.
 
     :raises DatabaseProblem: a database cannot be used
     """
@@ -68,11 +75,26 @@ def _map(api: Connection, nodes: Sequence[str], params: Params) -> MappedHosts:
     there = [cells[fold(host)] for host in nodes if fold(host) in cells]
     missing = {fold(host): host for host in nodes if fold(host) not in cells}
     cell = there[-1].uuid if there else str(uuid.uuid4())
+    refused: Mapping[str, str] = {}
     if missing:
         number = there[-1].id if there else add_cell_mapping(api, uuid=cell, **vars(params))
-        rows = [{"created_at": now(), "host": host, "cell_id": number} for host in missing.values()]
-        try:
-            api.execute(insert(HOSTS), rows)
-        except IntegrityError as error:
-            raise TryAgain(ApiDatabaseProblem("others keep mapping the same hosts: try again")) from error
-    return MappedHosts([(row.host, row.uuid) for row in there], cell, len(missing))
+        refused = _add(api, [{"host": host, "cell_id": number} for host in missing.values()])
+    return MappedHosts([(row.host, row.uuid) for row in there], cell, len(missing) - len(refused), refused)
+
+
+def _add(api: Connection, rows: Sequence[dict[str, Any]]) -> Mapping[str, str]:
+    """Map hosts; returns why some could not be.
+
+    :raises TryAgain: somebody else has just mapped one of them
+    """
+    try:
+        with api.begin_nested():
+            insert_rows(api, HOSTS, rows)
+    except DBAPIError as error:
+        if not concerns_a_row(error):
+            raise
+        unadded = insert_one_by_one(api, HOSTS, "host", rows)
+        if unadded.taken:
+            raise TryAgain(ApiDatabaseProblem(TAKEN.format(", ".join(sorted(unadded.taken))))) from error
+        return unadded.refused
+    return {}

@@ -5,10 +5,11 @@ marker in the API database remembers how far that went: it moves in the transact
 """
 
 from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import IntEnum
 from functools import partial
+from itertools import islice
 from typing import Any, Final, Self
 
 from sqlalchemy import (
@@ -43,6 +44,7 @@ INSTANCES: Final = table(
 )
 # The project and user of the row that is the marker; its instance_uuid has spaces for dashes, because it is unique.
 MARKER: Final = "INSTANCE_MIGRATION_MARKER"
+NAMED: Final = 10  # instances whose mapping is refused that are named
 
 
 class Exit(IntEnum):
@@ -73,14 +75,24 @@ class Mapped:
     :ivar mapped: mappings made
     :ivar looked_at: instances, those included that were mapped already
     :ivar left: whether there are more instances, behind the limit
+    :ivar refused: instances whose mapping the API database refuses
+    :ivar named: the first of them, and why
     """
 
     mapped: int = 0
     looked_at: int = 0
     left: bool = False
+    refused: int = 0
+    named: Mapping[str, str] = field(default_factory=dict)
 
     def __add__(self, other: Self) -> Self:
-        return type(self)(self.mapped + other.mapped, self.looked_at + other.looked_at, self.left or other.left)
+        return type(self)(
+            self.mapped + other.mapped,
+            self.looked_at + other.looked_at,
+            self.left or other.left,
+            self.refused + other.refused,
+            dict(islice({**self.named, **other.named}.items(), NAMED)),
+        )
 
     @property
     def by_table(self) -> Mapping[str, int]:
@@ -172,8 +184,8 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
             batch, more = page[:size], len(page) > size
             yield Step(Mapped(), None)
             at = _behind(at, batch)
-            made = _add(api, number, batch, partial(_move, marker, at, batch, more))
-            yield Step(Mapped(made, len(batch), left=more and at["left"] == 0), at)
+            mapped = _add(api, number, batch, partial(_move, marker, at, batch, more))
+            yield Step(replace(mapped, looked_at=len(batch), left=more and at["left"] == 0), at)
 
 
 def _beginning(cell: Connection, marker: Marker, params: Params) -> Cursor:
@@ -201,8 +213,8 @@ def _behind(at: Cursor, batch: Sequence[Any]) -> Cursor:
     return at | {"since": vars(Place.of(batch[-1])), "left": at["left"] - len(batch)}
 
 
-def _add(api: Mapper, number: int, batch: Sequence[Any], also: Any) -> int:
-    """Add the mappings that are not there; how many."""
+def _add(api: Mapper, number: int, batch: Sequence[Any], also: Any) -> Mapped:
+    """Add the mappings that are not there."""
     there = api.cells_of([instance.uuid for instance in batch])
     rows = {
         instance.uuid: {
@@ -215,7 +227,9 @@ def _add(api: Mapper, number: int, batch: Sequence[Any], also: Any) -> int:
         for instance in batch
         if instance.uuid not in there
     }
-    return len(rows) - len(api.add(list(rows.values()), also))
+    unadded = api.add(list(rows.values()), also)
+    named = dict(islice(sorted(unadded.refused.items()), NAMED))
+    return Mapped(len(rows) - len(unadded.names), refused=len(unadded.refused), named=named)
 
 
 def _move(marker: Marker, at: Cursor, batch: Sequence[Any], more: bool, api: Connection) -> None:
@@ -227,8 +241,10 @@ def _move(marker: Marker, at: Cursor, batch: Sequence[Any], more: bool, api: Con
 
 
 def collapse(results: Sequence[CellResult[Mapped]], _params: Params) -> Exit:
-    """The exit code: the work failed (255); instances are left, or it was stopped (1); all are mapped (0)."""
-    if any(result.failure for result in results):
+    """The exit code: the work failed, or an instance was refused (255); instances are left, or it was stopped (1); all
+    are mapped (0).
+    """
+    if any(result.failure or result.outcome.refused for result in results):
         return Exit.ERROR
     left = any(result.outcome.left or not result.complete for result in results)
     return Exit.INSTANCES_LEFT if left else Exit.ALL_MAPPED

@@ -1,15 +1,16 @@
 """Adding mappings of hosts or instances while others may add them, too: the unique key decides who was first."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Final, Self, TypeVar
 
 from sqlalchemy import Connection, TableClause, insert, select
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from jobs.action import ApiDatabaseProblem
 from jobs.retry import TryAgain, rollback, transactionally
-from novadb.engine import Database, reason
+from novadb.engine import Database, number_of, reason
 from novadb.errors import Unreachable
 from novadb.mappings import now
 from novadb.names import fold
@@ -19,8 +20,29 @@ BATCH: Final = 1_000
 # How often in a row others may be first with one of a batch.
 RACES: Final = 20
 
+# Errors that concern a row and not the statement: a key that is there, a value that does not fit, a trigger's refusal.
+DUPLICATE: Final = 1062
+TRIGGER: Final = 1644
+
 Row = dict[str, Any]
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Unadded:
+    """Rows that were not added, by the name that is their key.
+
+    :ivar taken: somebody else was first; that row stays as it is
+    :ivar refused: why the database refuses the row
+    """
+
+    taken: frozenset[str] = frozenset()
+    refused: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> Set[str]:
+        """Of all of them."""
+        return self.taken | self.refused.keys()
 
 
 class Mapper:
@@ -69,41 +91,44 @@ class Mapper:
         found = {fold(name): cell for name, cell in api.execute(rows)}
         return {name: found[fold(name)] for name in names if fold(name) in found}
 
-    def add(self, rows: Sequence[Row], also: Callable[[Connection], None] = lambda _: None) -> set[str]:
-        """Add mappings that were not there a moment ago.
+    def add(self, rows: Sequence[Row], also: Callable[[Connection], None] = lambda _: None) -> Unadded:
+        """Add mappings that were not there a moment ago. What is refused for one of them costs that one.
 
         :param rows: at most ``BATCH``
         :param also: is done in the same transaction
-        :returns: the names that somebody else was first with; their mappings stay as they are
+        :returns: those that were not added
         :raises ApiDatabaseProblem: nothing was added, as far as can be told
         """
         tries = iter(range(RACES))
 
-        def attempt(api: Connection) -> set[str]:
-            lost = self._insert(api, rows, is_retry=next(tries) > 0)
+        def attempt(api: Connection) -> Unadded:
+            unadded = self._insert(api, rows, is_retry=next(tries) > 0)
             also(api)
-            return lost
+            return unadded
 
         return self.do(attempt)
 
-    def _insert(self, api: Connection, rows: Sequence[Row], *, is_retry: bool) -> set[str]:
+    def _insert(self, api: Connection, rows: Sequence[Row], *, is_retry: bool) -> Unadded:
         """Insert what is not there. After a broken connection it may be there, by the attempt before."""
         own = self._own(api, rows) if is_retry else set()
-        lost: set[str] = set()
+        taken: set[str] = set()
         for _ in range(RACES):
-            left = [row for row in rows if row[self._key.name] not in own | lost]
-            if not left:
-                return lost
+            waiting = [row for row in rows if row[self._key.name] not in own | taken]
+            if not waiting:
+                return Unadded(frozenset(taken))
             try:
                 with api.begin_nested():
-                    api.execute(insert(self._mappings), [{"created_at": now(), **row} for row in left])
-            except IntegrityError:
-                found = self._cells_of(api, [row[self._key.name] for row in left]).keys()
-                if not found:
+                    insert_rows(api, self._mappings, waiting)
+            except DBAPIError as error:
+                if not concerns_a_row(error):
                     raise
-                lost |= found
+                newly_taken = self._cells_of(api, [row[self._key.name] for row in waiting]).keys()
+                if not newly_taken:
+                    unadded = insert_one_by_one(api, self._mappings, self._key.name, waiting)
+                    return Unadded(unadded.taken | taken, unadded.refused)
+                taken |= newly_taken
             else:
-                return lost
+                return Unadded(frozenset(taken))
         raise TryAgain(ApiDatabaseProblem(f"{self._database}: others keep adding the same rows"))
 
     def _own(self, api: Connection, rows: Sequence[Row]) -> set[str]:
@@ -120,3 +145,34 @@ class Mapper:
             raise ApiDatabaseProblem(f"{self._database}: {reason(error)}") from error
         finally:
             rollback(self._api)
+
+
+def insert_rows(api: Connection, mappings: TableClause, rows: Iterable[Row]) -> None:
+    """Insert mappings in one statement."""
+    api.execute(insert(mappings), [{"created_at": now(), **row} for row in rows])
+
+
+def insert_one_by_one(api: Connection, mappings: TableClause, key: str, rows: Iterable[Row]) -> Unadded:
+    """Insert mappings of which the database refuses some; the others are inserted.
+
+    A row that is refused as a duplicate although its twin cannot be seen was somebody else's for a moment.
+    """
+    taken: set[str] = set()
+    refused: dict[str, str] = {}
+    for row in rows:
+        try:
+            with api.begin_nested():
+                insert_rows(api, mappings, [row])
+        except DBAPIError as error:
+            if not concerns_a_row(error):
+                raise
+            if number_of(error) == DUPLICATE:
+                taken.add(row[key])
+            else:
+                refused[row[key]] = reason(error)
+    return Unadded(frozenset(taken), refused)
+
+
+def concerns_a_row(error: DBAPIError) -> bool:
+    """Whether a database refuses a row of a statement, and may well take the others."""
+    return isinstance(error, IntegrityError | DataError) or number_of(error) == TRIGGER

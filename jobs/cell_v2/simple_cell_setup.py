@@ -1,5 +1,6 @@
 """``cell_v2 simple_cell_setup``: cell0, one cell with all hosts, and all its instances mapped."""
 
+from collections.abc import Mapping
 from enum import IntEnum
 
 from jobs.action import Target
@@ -7,16 +8,18 @@ from jobs.cell_v2 import map_instances
 
 
 class Exit(IntEnum):
-    """The manual's return codes."""
+    """The manual's return codes, and that of an error."""
 
     SET_UP = 0
     NO_HOSTS_OR_INVALID_URL = 1
+    REFUSED = 255
 
 
-def map_all_instances(target: Target) -> None:
+def map_all_instances(target: Target) -> Mapping[str, str]:
     """Map every instance of the cell. Its parts before are commands of their own.
 
+    :returns: the first instances whose mapping the API database refuses, and why
     :raises DatabaseProblem: a database cannot be used
     """
-    for _ in map_instances.work(target, map_instances.Params(), None):
-        pass
+    steps = map_instances.work(target, map_instances.Params(), None)
+    return sum((step.outcome for step in steps), start=map_instances.Mapped()).named

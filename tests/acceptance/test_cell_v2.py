@@ -650,6 +650,44 @@ def test_discover_hosts_2_when_somebody_else_maps_the_same_host(realcloud: RealC
     assert program.run(*command).code == 1
 
 
+REFUSAL: Final = (
+    "CREATE TRIGGER refuse BEFORE INSERT ON {} FOR EACH ROW IF NEW.{} = '{}' THEN SIGNAL SQLSTATE '45000' "
+    "SET MESSAGE_TEXT = 'not this one'; END IF"
+)
+
+
+def test_a_host_that_the_api_database_refuses_is_named_and_all_others_are_mapped(
+    realcloud: RealCloud, config: Path
+) -> None:
+    add_nodes(realcloud, CELL2, 3)
+    realcloud.rows(API, REFUSAL.format("host_mappings", "host", "new-00002"))
+    ended = call(f"cell_v2 discover_hosts -f json --cell_uuid {realcloud.uuids['cell2']}", config=config)
+    assert ended.code == 1
+    assert ended.line.startswith("cell2: new-00002 could not be mapped: ")
+    assert ended.line.endswith("not this one (error 1644)")
+    (cell,) = ended.document["cells"]
+    assert [one["host"] for one in cell["refused"]] == ["new-00002"]
+    assert mapped_hosts(realcloud).keys() == {"new-00001", "new-00003"}
+    add_nodes(realcloud, CELL1, 2)
+    mapped = call("cell_v2 map_cell_and_hosts", config=config)
+    assert (mapped.code, mapped.line.partition(":")[0]) == (255, "Host new-00002 could not be mapped")
+
+
+def test_an_instance_that_the_api_database_refuses_is_named_and_all_others_are_mapped(
+    realcloud: RealCloud, config: Path
+) -> None:
+    visible = "SELECT uuid FROM instances WHERE NOT COALESCE(hidden, 0) ORDER BY id"
+    uuids = [uuid for (uuid,) in realcloud.rows(CELL3, visible)]
+    realcloud.rows(API, "DELETE FROM instance_mappings")
+    realcloud.rows(API, REFUSAL.format("instance_mappings", "instance_uuid", uuids[1]))
+    ended = call(f"cell_v2 map_instances --cell_uuid {realcloud.uuids['cell3']}", config=config)
+    assert (ended.code, ended.out) == (255, "")
+    assert ended.line.startswith(f"Instance {uuids[1]} could not be mapped: ")
+    assert {uuid for (uuid,) in realcloud.rows(API, "SELECT instance_uuid FROM instance_mappings")} == {*uuids} - {
+        uuids[1]
+    }
+
+
 def test_discover_hosts_waits_for_hosts(realcloud: RealCloud, config: Path) -> None:
     """DISC-5"""
     given, missing = (

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from jobs.action import Cursor, Step
+from jobs.action import ApiDatabaseProblem, CellResult, Cursor, Step
 from jobs.cell_v2 import discover_hosts
 from jobs.cell_v2.discover_hosts import Discovered, Params, work
 from jobs.codec import decode, encode
@@ -138,3 +138,94 @@ def test_what_travels_comes_back(cloud: RealCloud) -> None:
     steps: Any = work(target(cloud, "cell1"), Params(verbose=True), None)
     found = outcome(steps)
     assert decode(Discovered, encode(found)) == found
+
+
+# -- hosts that were deleted and added again: their nodes are marked, and they are mapped to no cell ------------------
+
+
+def come_back(cloud: RealCloud, hosts: int, nodes: int = 1) -> None:
+    """Add hosts that were deleted while Nova left the mark on their nodes, and that have come back."""
+    add_nodes(cloud, cloud.cell1, hosts, nodes=nodes)
+    cloud.rows(cloud.cell1, "UPDATE compute_nodes SET mapped = 1 WHERE host LIKE 'new-%'")
+
+
+def test_a_host_that_was_deleted_and_added_again_is_mapped(realcloud: RealCloud) -> None:
+    come_back(realcloud, 3, nodes=2)
+    realcloud.rows(realcloud.cell1, "UPDATE compute_nodes SET mapped = NULL WHERE host = 'new-00003'")
+    realcloud.rows(
+        realcloud.api, "INSERT INTO host_mappings (host, cell_id) SELECT 'NEW-00002', MIN(id) FROM cell_mappings"
+    )
+    found = outcome(work(target(realcloud, "cell1"), Params(verbose=True), None))
+    assert found.mapped == ("new-00001", "new-00003")
+    assert [node.host for node in found.looked_at] == ["new-00001", "new-00003"]
+    assert outcome(work(target(realcloud, "cell1"), Params(verbose=True), None)) == Discovered()
+
+
+def test_marked_nodes_are_read_by_the_names_of_their_hosts_alone(realcloud: RealCloud) -> None:
+    """Two thousand hosts, one of which has three thousand nodes, as with Ironic: two statements per thousand hosts."""
+    add_nodes(realcloud, realcloud.cell1, HOSTS)
+    add_nodes(realcloud, realcloud.cell1, 1, prefix="ironic", nodes=3_000)
+    outcome(work(target(realcloud, "cell1"), Params(), None))
+    realcloud.rows(realcloud.cell1, "UPDATE compute_nodes SET mapped = 1")
+    with statements() as sent:
+        assert outcome(work(target(realcloud, "cell1"), Params(), None)) == Discovered()
+    assert len([line for line in sent if "FROM compute_nodes" in line]) <= 5
+    assert len([line for line in sent if "FROM host_mappings" in line]) <= 3
+    assert not any("compute_nodes.uuid" in line and "GROUP BY" in line for line in sent)
+
+
+def test_batches_of_marked_hosts_go_on_behind_each_other(realcloud: RealCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(discover_hosts, "BATCH", 2)
+    come_back(realcloud, 7)
+    done, at = Discovered(), None
+    while True:  # each step by another worker
+        steps = work(target(realcloud, "cell1"), Params(), at)
+        step = next((step for step in steps if step.cursor is not None), None)
+        steps.close()
+        if step is None:
+            break
+        done, at = done + decode(Discovered, encode(step.outcome)), encode(step.cursor)
+    assert len(done.mapped) == len(mapped_hosts(realcloud)) == 7
+
+
+# -- hosts that the API database refuses -----------------------------------------------------------------------------
+
+
+def refuse(cloud: RealCloud, table: str, condition: str, error: int) -> None:
+    """Have the API database refuse some rows with an error of this number."""
+    state = "23000" if error in (1062, 1452) else "45000"
+    cloud.rows(
+        cloud.api,
+        f"CREATE TRIGGER refuse BEFORE INSERT ON {table} FOR EACH ROW IF NEW.{condition} THEN "
+        f"SIGNAL SQLSTATE '{state}' SET MYSQL_ERRNO = {error}, MESSAGE_TEXT = 'not this one'; END IF",
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "collided", "refused", "code"),
+    [
+        (1062, ("new-00003",), (), discover_hosts.Exit.DUPLICATE),
+        (1452, (), ("new-00003",), discover_hosts.Exit.NOTHING_OR_ERROR),
+        (1644, (), ("new-00003",), discover_hosts.Exit.NOTHING_OR_ERROR),
+    ],
+)
+def test_what_is_refused_for_one_host_costs_that_host(
+    cloud: RealCloud, error: int, collided: tuple[str, ...], refused: tuple[str, ...], code: int
+) -> None:
+    """A duplicate whose row is gone again when it is looked for was somebody else's for a moment."""
+    refuse(cloud, "host_mappings", "host = 'new-00003'", error)
+    steps = work(target(cloud, "cell1"), Params(), None)
+    found = outcome(steps)
+    assert found.collided == collided
+    assert tuple(one.host for one in found.refused) == refused
+    assert all("not this one" in one.reason for one in found.refused)
+    assert mapped_hosts(cloud).keys() == {f"new-0000{number}" for number in (1, 2, 4, 5)}
+    assert marked_nodes(cloud, cloud.cell1) == 4
+    result = CellResult(target(cloud, "cell1").cell, decode(Discovered, encode(found)))
+    assert discover_hosts.collapse([result], Params()) == code
+
+
+def test_an_error_that_is_no_row_s_ends_the_cell(cloud: RealCloud) -> None:
+    cloud.rows(cloud.api, "ALTER TABLE host_mappings MODIFY created_at DATE, DROP COLUMN host")
+    with pytest.raises(ApiDatabaseProblem, match="Unknown column"):
+        outcome(work(target(cloud, "cell1"), Params(), None))
