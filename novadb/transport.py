@@ -1,7 +1,9 @@
 """Transport URLs, understood as oslo.messaging does: where the message queue of a cell is."""
 
 from dataclasses import dataclass
-from urllib.parse import unquote, urlparse
+from urllib.parse import unquote
+
+from novadb.url_parts import HostParts, MisplacedBrackets, UrlParts, check_brackets
 
 
 class InvalidTransport(Exception):
@@ -47,36 +49,39 @@ def parse(url: str) -> Transport:
     :raises InvalidTransport: oslo.messaging would not take it
     :source: oslo.messaging, ``TransportURL``; oslo.utils, ``parse_host_port``
     """
-    try:
-        parts = urlparse(url)
-    except ValueError:
-        raise InvalidTransport("its hosts cannot be understood") from None
+    parts = UrlParts.split(url)
     if not parts.scheme:
         raise InvalidTransport("no scheme specified, such as rabbit://")
-    hosts = tuple(_host(text) for text in parts.netloc.split(",") if text)
+    hosts = tuple(_host(text) for text in parts.authority.split(",") if text)
     return Transport(parts.scheme, hosts, unquote(parts.path[1:]) if parts.path.startswith("/") else None)
 
 
 def _host(text: str) -> Host:
-    credentials, at, address = text.rpartition("@")
-    username, colon, password = credentials.partition(":")
-    name, port = _name_and_port(address)
-    return Host(name, port, unquote(username) if at else None, unquote(password) if colon else None)
-
-
-def _name_and_port(address: str) -> tuple[str | None, int | None]:
-    """An IPv6 address needs brackets to have a port; without them it is all name."""
-    if address.startswith("["):
-        name, bracket, rest = address[1:].partition("]")
-        if not bracket or "]" in rest:
-            raise InvalidTransport("the brackets of an IPv6 address do not match")
-        _, colon, port = rest.partition(":")
-        port = port.partition(":")[0]
-    elif address.count(":") == 1:
-        name, colon, port = address.partition(":")
-    else:
-        name, colon, port = address, "", ""
+    credentials, _, address = text.rpartition("@")
+    if "[" in credentials or "]" in credentials:  # which no parser of oslo.messaging's takes
+        raise InvalidTransport("brackets in a user or a password must be percent-encoded")
     try:
-        return name if address else None, int(port) if colon else None
+        check_brackets(text)
+    except MisplacedBrackets as error:
+        raise InvalidTransport(str(error)) from None
+    host = HostParts.split(text)
+    name, port = host.name, host.port
+    if not address.startswith("[") and address.count(":") > 1:  # an IPv6 address without brackets has no port
+        name, port = address, None
+    return Host(
+        name if address else None,
+        _number(port),
+        _decoded(host.username),
+        _decoded(host.password),
+    )
+
+
+def _decoded(text: str | None) -> str | None:
+    return None if text is None else unquote(text)
+
+
+def _number(port: str | None) -> int | None:
+    try:
+        return None if port is None else int(port)
     except ValueError:
         raise InvalidTransport("a port is no number; special characters in passwords must be percent-encoded") from None

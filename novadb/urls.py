@@ -4,12 +4,13 @@ import hashlib
 import logging
 import re
 from typing import Final
-from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.parse import unquote
 
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from novadb.errors import DatabaseProblem
+from novadb.url_parts import HostParts, UrlParts, check_brackets
 
 LOG = logging.getLogger("cellkeeper.urls")
 
@@ -51,34 +52,39 @@ def expand(template: str, base: str | None) -> str:
 
 def _parts(base: str) -> dict[str, str]:
     """The names a template may use. A part that the base does not have reads ``None``, as in Nova."""
-    url = urlsplit(base)
+    url = UrlParts.split(base)
+    hosts = url.authority.split(",")
+    for host in hosts:
+        check_brackets(host)
     values: dict[str, object] = {
         "scheme": url.scheme,
-        "username": url.username,
-        "password": url.password,
-        "hostname": url.hostname,
-        "port": _port(url),
         "path": url.path.lstrip("/"),
         "query": url.query,
         "fragment": url.fragment,
+        **_parts_of_host(url.authority),
     }
-    if "," in url.netloc:
-        for number, authority in enumerate(url.netloc.split(","), start=1):
-            host = urlsplit(f"//{authority}")
-            values |= {
-                f"username{number}": host.username,
-                f"password{number}": host.password,
-                f"hostname{number}": host.hostname,
-                f"port{number}": _port(host),
-            }
+    if len(hosts) > 1:
+        for number, host in enumerate(hosts, start=1):
+            values |= {f"{name}{number}": value for name, value in _parts_of_host(host).items()}
     return {name: str(value) for name, value in values.items()}
 
 
-def _port(url: SplitResult) -> int | None:
-    try:
-        return url.port
-    except ValueError:  # several hosts in one authority
+def _parts_of_host(text: str) -> dict[str, object]:
+    host = HostParts.split(text)
+    return {
+        "username": host.username,
+        "password": host.password,
+        "hostname": host.name.lower() or None,
+        "port": _port(host.port),
+    }
+
+
+def _port(text: str | None) -> int | None:
+    """A port as Nova has it: None for what is none, as of several hosts in one authority."""
+    if not text or not (text.isascii() and text.isdecimal()):
         return None
+    number = int(text)
+    return number if number <= 65_535 else None
 
 
 def parse(url: str, name: str) -> URL:
@@ -144,16 +150,13 @@ def mask(url: str, *, several_hosts: bool = False) -> str:
 
     :param several_hosts: whether the authority may name several hosts, as oslo.messaging's do
     """
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return HIDDEN
+    parts = UrlParts.split(url)
     if "://" not in url:  # whoever forgot the scheme has not forgotten the password
         return _mask_query(_PASSWORD.sub(f":{HIDDEN}@", url))
     if _password_goes_on(parts):
         shown = _PASSWORD.sub(f":{HIDDEN}@", url.partition("://")[2])
         return f"{parts.scheme}://{_mask_query(shown)}"
-    authority = _mask_authority(parts.netloc, several_hosts)
+    authority = _mask_authority(parts.authority, several_hosts)
     shown = f"{parts.scheme}:" if parts.scheme else ""
     shown += (f"//{authority}" if authority else "") + parts.path
     return _mask_query(shown + (f"?{parts.query}" if parts.query else "")) + (
@@ -161,11 +164,11 @@ def mask(url: str, *, several_hosts: bool = False) -> str:
     )
 
 
-def _password_goes_on(parts: SplitResult) -> bool:
+def _password_goes_on(parts: UrlParts) -> bool:
     """Whether an unescaped ``/``, ``?`` or ``#`` of a password has cut the authority short."""
-    if ":" not in parts.netloc:
+    if ":" not in parts.authority:
         return False
-    whole = _HOST.fullmatch(parts.netloc.rpartition("@")[2])
+    whole = _HOST.fullmatch(parts.authority.rpartition("@")[2])
     return "@" in parts.path + parts.fragment or ("@" in parts.query and not whole)
 
 

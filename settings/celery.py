@@ -28,10 +28,10 @@ class RedisUrl(types.String):
 
 
 def _is_redis(url: str) -> bool:
-    parts = [urlsplit(part) for part in url.split(";")] if url.startswith(SENTINEL_SCHEME) else [urlsplit(url)]
     try:
+        parts = [urlsplit(part) for part in url.split(";")] if url.startswith(SENTINEL_SCHEME) else [urlsplit(url)]
         named = all(part.hostname and part.port != 0 for part in parts)
-    except ValueError:  # a port that is no number
+    except ValueError:  # a port that is no number, brackets that do not match
         return False
     schemes = {part.scheme for part in parts}
     database = parts[0].path.strip("/")

@@ -58,6 +58,6 @@ def warn_of_root() -> None:
 
 def warn_of_open_redis(conf: cfg.ConfigOpts) -> None:
     """Say so if anybody on the network could send messages to this worker."""
-    url = urlsplit(conf.celery.broker_url)
+    url = urlsplit(conf.celery.broker_url.partition(";")[0])  # of several Sentinels the first
     if not url.password and url.scheme != "rediss" and url.hostname not in ("localhost", "127.0.0.1", "::1"):
         LOG.warning("The Redis at %s has neither password nor TLS: anybody who reaches it can start runs", url.hostname)

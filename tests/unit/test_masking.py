@@ -42,7 +42,11 @@ BETTER: Final = {
     "mysql://nova:sec?ret@db1/nova?passwd=secret": "mysql://nova:****@db1/nova?passwd=****",
     "mysql://nova:12/34@db1/nova": "mysql://nova:****@db1/nova",
     "mysql://nova:12,34@db1/nova": "mysql://nova:****@db1/nova",
-    "mysql://nova:secret@[db1/nova": "****",
+    "mysql://nova:secret@[db1/nova": "mysql://nova:****@[db1/nova",
+    "mysql://nova:sec[ret@db1/nova": "mysql://nova:****@db1/nova",
+    "rabbit://h1:1,[fd00::2]:2/v": "rabbit://h1:1,[fd00::2]:2/v",
+    "rabbit://u:secret@h1:1,u:ret@[fd00::2]:2/": "rabbit://u:****@h1:1,u:****@[fd00::2]:2/",
+    "rabbit://u:{password}@[{hostname}]:5672/": "rabbit://u:****@[{hostname}]:5672/",
     "nova:secret@db1/nova": "nova:****@db1/nova",
 }
 

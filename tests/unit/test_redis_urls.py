@@ -18,6 +18,7 @@ SENTINELS = "sentinel://:redis-secret@127.0.0.1:1/2;sentinel://:redis-secret@127
         "rediss://cellkeeper:secret@[::1]:6380/1?ssl_cert_reqs=required",
         "sentinel://:secret@one:26379/0",
         SENTINELS,
+        "sentinel://:secret@[::1]:26379/0;sentinel://:secret@[fd00::2]:26379/0",
         "",
     ],
 )
@@ -34,6 +35,8 @@ def test_what_is_a_redis(url: str) -> None:
         "redis.example:6379",
         "redis://:se/cret@redis.example:6379/0",
         "redis://:secret@redis.example:port/0",
+        "redis://:secret@[::1:6379/0",
+        "redis://:secret@[redis.example]x:6379/0",
         "redis://:secret@redis.example:6379/first",
         "sentinel://:secret@one:26379/0;redis.example:6379",
     ],

@@ -32,6 +32,13 @@ TAKEN: Final[dict[str, tuple[list[tuple[str | None, int | None, str | None, str 
     "rabbit://u:p@[fe80::1]/": ([("fe80::1", None, "u", "p")], ""),
     "rabbit://fe80::1/": ([("fe80::1", None, None, None)], ""),
     "rabbit://h1:1,[::1]:2/": ([("h1", 1, None, None), ("::1", 2, None, None)], ""),
+    "rabbit://h1:5672,[fd00::2]:5672/": ([("h1", 5672, None, None), ("fd00::2", 5672, None, None)], ""),
+    "rabbit://[fd00::1],h2,[fe80::2%25eth0]:2/v": (
+        [("fd00::1", None, None, None), ("h2", None, None, None), ("fe80::2%25eth0", 2, None, None)],
+        "v",
+    ),
+    "rabbit://u:p@h1:1,u:p@[fd00::2]:2/v": ([("h1", 1, "u", "p"), ("fd00::2", 2, "u", "p")], "v"),
+    "rabbit://u:%5Bp%5D@[::1]:2/": ([("::1", 2, "u", "[p]")], ""),
     "rabbit://h:1/v?ssl=1&x=a&x=b": ([("h", 1, None, None)], "v"),
     "u:p@h": ([], None),
     "amqp://h:-1/": ([("h", -1, None, None)], ""),
@@ -48,8 +55,14 @@ REFUSED: Final = {
     "rabbit://u:secret,h:1/": "a port is no number",
     "rabbit://h1:1,h2:x/": "a port is no number",
     "rabbit://[::1]:x/": "a port is no number",
-    "rabbit://[::1/": "its hosts cannot be understood",
-    "rabbit://::1]/": "its hosts cannot be understood",
+    "rabbit://[::1/": "the brackets of an IPv6 address do not match",
+    "rabbit://::1]/": "the brackets of an IPv6 address do not match",
+    "rabbit://h1,[::1/": "the brackets of an IPv6 address do not match",
+    "rabbit://h1,[::1]x:1/": "the brackets of an IPv6 address do not match",
+    "rabbit://h1,[secret]:1/": "its brackets enclose no IPv6 address",
+    "rabbit://h1,[127.0.0.1]:1/": "its brackets enclose no IPv6 address",
+    "rabbit://u:se[cret@h1/": "brackets in a user or a password must be percent-encoded",
+    "rabbit://h1,u:se[c]ret@h2/": "brackets in a user or a password must be percent-encoded",
 }
 
 

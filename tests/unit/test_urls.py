@@ -56,6 +56,20 @@ def database(url: str) -> Database:
             "mysql://None:None@h2:None/x",
             id="several hosts without more",
         ),
+        pytest.param(
+            "rabbit://{username2}:{password2}@[{hostname2}]:{port2}/{path}",
+            "rabbit://u:p@h1:1,u2:p2@[fd00::2]:2/v",
+            "rabbit://u2:p2@[fd00::2]:2/v",
+            id="an address in brackets behind a host",
+        ),
+        pytest.param(
+            "rabbit://{hostname1}:{port1},[{hostname2}]:{port2}/",
+            "rabbit://H1:5672,[FD00::2]:5672/",
+            "rabbit://h1:5672,[fd00::2]:5672/",
+            id="an address in brackets behind a host, without credentials",
+        ),
+        pytest.param("mysql://u:{password}@h/x", "mysql://u:se[cret@db1/nova", "mysql://u:se[cret@h/x", id="a bracket"),
+        pytest.param("mysql://h:{port}/x", "mysql://db1:70000/nova", "mysql://h:None/x", id="a port that is none"),
         pytest.param("mysql://{{h}}/{path}", BASE, "mysql://{h}/nova_cell1", id="a doubled brace is one"),
     ],
 )

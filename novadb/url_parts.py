@@ -1,0 +1,100 @@
+"""URLs taken apart, those with several hosts in one authority included.
+
+The parser of the standard library serves one host: since Python 3.11.4, and in what distributions mended before,
+``urlsplit`` refuses ``rabbit://h1:5672,[::1]:5672/``, because something stands before the bracket.
+"""
+
+import re
+from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv6Address
+from typing import Final, Self
+
+# RFC 3986, appendix B, with its characters of a scheme. It matches every text.
+_URL: Final = re.compile(
+    r"(?:(?P<scheme>[a-z][a-z0-9+.-]*):)?(?://(?P<authority>[^/?#]*))?"
+    r"(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?(?:#(?P<fragment>.*))?",
+    re.DOTALL | re.IGNORECASE | re.ASCII,
+)
+# Ignored as browsers and urlsplit do: these anywhere, control characters and blanks at the beginning.
+_IGNORED: Final = re.compile(r"\A[\x00-\x20]+|[\t\r\n]")
+# An address with brackets, and what may stand behind them.
+_BRACKETS: Final = re.compile(r"\[(?P<name>[^][]*)\](?::[^][]*)?")
+
+
+class MisplacedBrackets(ValueError):
+    """Brackets that enclose no IPv6 address. The text repeats nothing of the URL."""
+
+
+@dataclass(frozen=True)
+class UrlParts:
+    """A URL in its parts, as they are written: nothing is decoded, and what is missing is empty.
+
+    :ivar scheme: in lower case
+    :ivar authority: what stands between ``//`` and the path: one host or several, with their credentials
+    :ivar path: with its slash
+    """
+
+    scheme: str
+    authority: str
+    path: str
+    query: str
+    fragment: str
+
+    @classmethod
+    def split(cls, url: str) -> Self:
+        """Take any text apart; one without a scheme and ``//`` is all path."""
+        match = _URL.fullmatch(_IGNORED.sub("", url))
+        assert match is not None
+        parts = match.groupdict(default="")
+        return cls(**parts | {"scheme": parts["scheme"].lower()})
+
+
+@dataclass(frozen=True)
+class HostParts:
+    """One host of an authority, as it is written. Of several hosts at once it is what ``urlsplit`` makes of them.
+
+    :ivar username: None without ``@``
+    :ivar password: None where no colon stands before the ``@``
+    :ivar name: without the brackets of an IPv6 address; may be empty
+    :ivar port: what stands behind the colon, be it a number or not; None without a colon
+    """
+
+    username: str | None
+    password: str | None
+    name: str
+    port: str | None
+
+    @classmethod
+    def split(cls, host: str) -> Self:
+        """Take ``user:password@name:port`` apart; whatever is wrong with it."""
+        credentials, at_sign, address = host.rpartition("@")
+        username, colon, password = credentials.partition(":")
+        before, bracket, rest = address.partition("[")
+        if bracket:
+            name, _, behind = rest.partition("]")
+            _, colon_of_port, port = behind.partition(":")
+        else:
+            name, colon_of_port, port = before.partition(":")
+        return cls(
+            username if at_sign else None,
+            password if colon else None,
+            name,
+            port if colon_of_port else None,
+        )
+
+
+def check_brackets(host: str) -> None:
+    """See that brackets of one host, with or without credentials, enclose an IPv6 address.
+
+    :raises MisplacedBrackets: they do not match, or hold something else
+    """
+    address = host.rpartition("@")[2]
+    if "[" not in address and "]" not in address:
+        return
+    match = _BRACKETS.fullmatch(address)
+    if match is None:
+        raise MisplacedBrackets("the brackets of an IPv6 address do not match")
+    try:
+        IPv6Address(match["name"])
+    except AddressValueError:
+        raise MisplacedBrackets("its brackets enclose no IPv6 address") from None
