@@ -1,22 +1,18 @@
 """Doing a transaction again when what went wrong goes away by itself."""
 
 import logging
-import random
-import time
-from collections.abc import Callable, Iterator
-from typing import Final, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from novadb.attempts import TRIES, attempts
 from novadb.engine import Database, is_transient, reason
 from novadb.errors import DatabaseProblem, Unreachable
 
 LOG = logging.getLogger("cellkeeper.retry")
 T = TypeVar("T")
-
-TRIES: Final = 6
-FIRST_PAUSE: Final = 0.1  # seconds; doubled each time, with as much jitter again
 
 
 class TryAgain(Exception):
@@ -56,15 +52,6 @@ def transactionally(work: Callable[[], T], *connections: Connection, name: str, 
                 rollback(connection)
         LOG.info("%s", problem)
     raise problem
-
-
-def attempts(tries: int = TRIES) -> Iterator[int]:
-    """Count from 1 to ``tries``, with growing pauses in between: for what may succeed when it is done again."""
-    for attempt in range(1, tries + 1):
-        yield attempt
-        if attempt < tries:
-            pause = FIRST_PAUSE * 2 ** (attempt - 1)
-            time.sleep(pause + random.uniform(0, pause))  # noqa: S311 - jitter, no secret
 
 
 def one_transaction(database: Database, work: Callable[[Connection], T]) -> T:

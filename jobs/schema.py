@@ -31,7 +31,7 @@ def upgrade(
     except MissingDatabase as problem:
         raise MissingDatabase(
             f"{problem}. This makes tables, not databases: let an administrator create it first, "
-            f"as in CREATE DATABASE {database.url.database}"
+            f"as in CREATE DATABASE {database.location.database}"
         ) from problem
     except DBAPIError as error:
         raise UnsuitableSchema(

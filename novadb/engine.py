@@ -1,45 +1,37 @@
 """Connections to one database: with limits on every wait, always to its writer, and no secret in any error."""
 
-import socket
 import sqlite3
-import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache, lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
 import sqlalchemy
 from sqlalchemy import Connection, Engine, event
-from sqlalchemy.engine import URL, Dialect
+from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from novadb import urls
+from novadb.error_numbers import TRANSIENT, UNKNOWN_DATABASE
 from novadb.errors import MissingDatabase, Unreachable
+from novadb.urls import Location
 from settings.databases import Timeouts
 
-CANNOT_CONNECT: Final = 2003
-UNKNOWN_DATABASE: Final = 1049
-# Errors that go away by themselves: deadlock, lock wait, lost Galera certification, a node that is not
-# ready, too many connections, a row changed under a snapshot, a look at a table that somebody is altering, a server
-# that shuts down or went away.
-TRANSIENT: Final = frozenset({1020, 1040, 1047, 1053, 1205, 1213, 1684, CANNOT_CONNECT, 2006, 2013, 2014, 2055, 4031})
-# The server's words for a change that somebody else has just made: there is such a table, column or index already, or
-# no more.
-MADE: Final = frozenset({1050, 1051, 1060, 1061, 1091})
-# A network that swallows packets is noticed after 20 seconds, whether we wait for an answer or still send.
-SILENCE: Final = {"TCP_KEEPIDLE": 8, "TCP_KEEPINTVL": 4, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 20_000}
-CLIENT_SSL: Final = 0x0800
 # Engines that are kept: more than cells at work at once. One holds all the statements that it has compiled.
 ENGINES: Final = 8
-GREETING: Final = 1024  # bytes, more than any server's
-# Of what a server may give each session by default, it undoes what would refuse a statement without a WHERE or with a
-# large join, return only the first rows, or leave foreign keys unchecked.
+# What each session is set up with. Of what a server may give by default, it undoes what would refuse a statement
+# without a WHERE or with a large join, return only the first rows, or leave foreign keys unchecked.
 SESSION: Final = (
+    "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
     "SET SESSION innodb_lock_wait_timeout = {lock_wait}, lock_wait_timeout = {lock_wait}, "
     "group_concat_max_len = 1048576, sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO', "
-    "sql_safe_updates = 0, sql_big_selects = 1, sql_select_limit = 18446744073709551615, foreign_key_checks = 1"
+    "sql_safe_updates = 0, sql_big_selects = 1, sql_select_limit = 18446744073709551615, foreign_key_checks = 1",
+)
+# Options of a URL that lead elsewhere than its host, port and database.
+REDIRECTING: Final = frozenset(
+    {"read_default_file", "read_default_group", "host", "port", "database", "db", "unix_socket"}
 )
 
 
@@ -50,28 +42,47 @@ class Database:
     :ivar url: where it is; secret
     """
 
-    def __init__(self, url: str, name: str, timeouts: Timeouts) -> None:
-        """:raises DatabaseProblem: the text is no database URL"""
+    def __init__(self, url: str, name: str, timeouts: Timeouts, parameters: str = "") -> None:
+        """
+        :param parameters: what is put behind the query of the URL: oslo.db's ``connection_parameters``
+        :raises DatabaseProblem: the text is no database URL
+        """
         self.name = name
         self.url: URL = urls.parse(url, name)
+        if parameters:
+            self.url = self.url.update_query_string(parameters, append=True)
         self.timeouts = timeouts
 
     def __repr__(self) -> str:
-        return f"<Database {self.name} at {urls.place(self.url)}>"
+        return f"<Database {self.name} at {self.location}>"
 
     def with_timeouts(self, timeouts: Timeouts) -> "Database":
         """The same database, with other limits on its connections."""
         return Database(self.url.render_as_string(hide_password=False), self.name, timeouts)
 
+    @cached_property
+    def location(self) -> Location:
+        """Where it is; by the URL, and by the file of options that the URL names."""
+        by_url = urls.location(self.url)
+        if by_url.port is None or REDIRECTING.isdisjoint(self.url.query):
+            return by_url
+        from novadb import mysql
+
+        try:
+            _, options = self.url.get_dialect()().create_connect_args(self.url)
+            return mysql.locate(options)
+        except (mysql.UnusableOption, TypeError, ValueError):  # whoever connects is told
+            return by_url
+
     @property
     def server(self) -> str:
         """What shares one set of disks and locks: the cap on parallel work counts by it."""
-        return urls.server(self.url)
+        return self.location.server
 
     @property
     def fingerprint(self) -> str:
         """The same for every URL of this database."""
-        return urls.fingerprint(self.url)
+        return self.location.fingerprint
 
     @contextmanager
     def connect(self) -> Iterator[Connection]:
@@ -87,21 +98,13 @@ class Database:
         except DBAPIError as error:
             kind = MissingDatabase if number_of(error) == UNKNOWN_DATABASE else Unreachable
             raise kind(f"{self}: {reason(error)}") from error
-        except AttributeError as error:  # all that the driver says of a character set that it does not know
-            raise Unreachable(f"{self}: its URL cannot be used: unknown charset") from error
-        except (
-            SQLAlchemyError,
-            OSError,
-            LookupError,
-            TypeError,
-            ValueError,
-        ) as error:  # an unknown driver, option, file
-            raise Unreachable(f"{self}: its URL cannot be used: {error}") from error
+        except (OSError, TypeError, ValueError) as error:  # of a driver that looks at its options late
+            raise Unreachable(f"{self}: its URL cannot be used: an option has a value of the wrong kind") from error
         with connection:
             yield connection
 
     def __str__(self) -> str:
-        return f"{self.name} ({urls.place(self.url)})"
+        return f"{self.name} ({self.location})"
 
 
 @lru_cache(maxsize=ENGINES)
@@ -112,93 +115,44 @@ def _engine_of(database: Database) -> Engine:
 
 
 def _mysql_engine(database: Database) -> Engine:
+    from novadb.mysql import Link, UnusableOption
+
     limits = database.timeouts
-    engine = sqlalchemy.create_engine(
-        database.url,
-        poolclass=NullPool,
+    session = [statement.format(lock_wait=limits.lock_wait) for statement in SESSION]
+    engine = _create_engine(
+        database,
         pool_reset_on_return=None,  # closing rolls back as well; resetting a lost connection logs a traceback
-        isolation_level="READ COMMITTED",
-        connect_args={
-            "read_timeout": limits.read,
-            "write_timeout": limits.read,
-            "init_command": SESSION.format(lock_wait=limits.lock_wait),
-        },
+        connect_args={"read_timeout": limits.read, "write_timeout": limits.read},
     )
 
     @event.listens_for(engine, "do_connect")
-    def open_with_own_socket(dialect: Dialect, _record: Any, _args: list[Any], options: dict[str, Any]) -> Any:
-        if options.get("unix_socket"):
-            return None
-        host, port = options.get("host") or "localhost", options.get("port") or 3306
-        driver: Any = dialect.loaded_dbapi
+    def establish_link(_dialect: Any, _record: Any, _args: Any, options: dict[str, Any]) -> Link:
         try:
-            greeted = greeted_socket(host, port, limits.connect)
-        except OSError as error:
-            raise driver.OperationalError(CANNOT_CONNECT, f"cannot connect: {error.strerror or error}") from error
-        if "ssl" not in options:
-            options |= tls_options(greeted.recv(GREETING, socket.MSG_PEEK))
-        link = driver.connect(**options, defer_connect=True)
-        link.connect(greeted)
+            link = Link(options, session, limits.connect)
+        except UnusableOption as error:
+            raise Unreachable(f"{database}: its URL cannot be used: {error}") from error
+        try:
+            link.establish()
+        except RuntimeError as error:  # PyMySQL lacks a package for the way in which the server takes passwords
+            raise Unreachable(f"{database}: {error}; with TLS it is not needed") from error
         return link
 
     return engine
 
 
-def greeted_socket(host: str, port: int, timeout: float) -> socket.socket:
-    """Connect to a MySQL server and wait for the first byte of its greeting, without taking it.
-
-    A server that is stopped, or a port that accepts and stays silent, is found here, so that the limit on
-    statements can be long. The driver's own limits do not tell the two apart.
-
-    :param timeout: seconds, for the connection and again for the greeting
-    :raises OSError: refused, unknown host, or no greeting in time
-    """
-    link = socket.create_connection((host, port), timeout)
+def _create_engine(database: Database, **options: Any) -> Engine:
     try:
-        link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for option, value in SILENCE.items():
-            if hasattr(socket, option):
-                link.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-        try:
-            link.recv(1, socket.MSG_PEEK)
-        except TimeoutError:
-            raise TimeoutError(f"it accepts connections but does not answer within {timeout:g} s") from None
-        link.settimeout(None)
-    except BaseException:
-        link.close()
-        raise
-    return link
-
-
-def tls_options(greeting: bytes) -> dict[str, Any]:
-    """How to connect where the URL says nothing of TLS: encrypted if the server offers it, without verification.
-
-    This is what the driver does by itself; but it reads the machine's certificates for it, at each connection anew.
-
-    :param greeting: the first packet of the server
-    :source: MySQL's protocol, HandshakeV10: version, thread id (4), scramble (8), filler (1), capabilities (2)
-    """
-    capabilities = greeting[greeting.find(0, 5) + 14 :][:2]
-    if int.from_bytes(capabilities, "little") & CLIENT_SSL:
-        return {"ssl": _unverified_tls()}
-    return {"ssl_disabled": True}
-
-
-@cache
-def _unverified_tls() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
+        return sqlalchemy.create_engine(database.url, poolclass=NullPool, **options)
+    except (SQLAlchemyError, TypeError, ValueError) as error:
+        raise Unreachable(
+            f"{database}: its URL cannot be used: its driver is unknown, or an option has a value of the wrong kind"
+        ) from error
 
 
 def _sqlite_engine(database: Database) -> Engine:
     """SQLite takes its write lock at the start of each transaction: its way of claiming rows."""
     path = database.url.database
-    engine = sqlalchemy.create_engine(
-        database.url, poolclass=NullPool, connect_args={"timeout": float(database.timeouts.lock_wait)}
-    )
+    engine = _create_engine(database, connect_args={"timeout": float(database.timeouts.lock_wait)})
 
     @event.listens_for(engine, "do_connect")
     def refuse_to_create(*_: Any) -> None:

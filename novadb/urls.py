@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import re
+from dataclasses import dataclass
 from typing import Final
 from urllib.parse import unquote
 
@@ -122,24 +123,49 @@ def unsupported_driver(url: URL) -> str | None:
     return f"its URL names the driver {driver}, which is not supported: write {scheme}://, which Nova takes as well"
 
 
-def place(url: URL) -> str:
-    """Where a database is, in words that hold no secret: ``db1:3306/nova_cell1``."""
+@dataclass(frozen=True)
+class Location:
+    """Where a database is. Nothing of it is secret.
+
+    :ivar host: of a server, or the file of an SQLite database
+    :ivar port: None: there is no server
+    :ivar database: its name on the server
+    :ivar unix_socket: by which the server is reached instead
+    """
+
+    host: str
+    port: int | None
+    database: str = ""
+    unix_socket: str | None = None
+
+    def __str__(self) -> str:
+        """In words: ``db1:3306/nova_cell1``."""
+        if self.port is None:
+            return self.host
+        return f"{self.unix_socket or self.server}/{self.database}"
+
+    @property
+    def server(self) -> str:
+        """The database server: what shares one disk and one set of locks."""
+        return self.host if self.port is None else f"{self.host.lower()}:{self.port}"
+
+    @property
+    def fingerprint(self) -> str:
+        """A short name of the database that tells nothing about it: two URLs of one database share it."""
+        return hashlib.sha256(str(self).encode()).hexdigest()[:16]
+
+
+def location(url: URL) -> Location:
+    """Where a database is, by its URL alone."""
     if url.get_backend_name() == "sqlite":
-        return url.database or "memory"
-    socket = url.query.get("unix_socket")
-    return f"{socket or server(url)}/{url.database or ''}"
-
-
-def server(url: URL) -> str:
-    """The database server: what shares one disk and one set of locks."""
-    if url.get_backend_name() == "sqlite":
-        return place(url)
-    return f"{(url.host or 'localhost').lower()}:{url.port or 3306}"
-
-
-def fingerprint(url: URL) -> str:
-    """A short name of the database that tells nothing about it: two URLs of one database share it."""
-    return hashlib.sha256(place(url).encode()).hexdigest()[:16]
+        return Location(url.database or "memory", None)
+    unix_socket = url.query.get("unix_socket")
+    return Location(
+        url.host or "localhost",
+        url.port or 3306,
+        url.database or "",
+        unix_socket if isinstance(unix_socket, str) else None,
+    )
 
 
 def mask(url: str, *, several_hosts: bool = False) -> str:

@@ -6,7 +6,7 @@ from typing import Final
 
 from clients.errors import Refused, ServiceProblem
 from clients.placement import Placement
-from jobs.retry import attempts
+from novadb.attempts import attempts
 from novadb.names import fold
 
 NOT_FOUND: Final = 404

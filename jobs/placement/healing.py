@@ -14,7 +14,7 @@ from clients.placement import CANDIDATES, Consumer, Placement, Resources
 from clients.together import in_lanes
 from jobs.placement import ports
 from jobs.placement.instances import Instance, Need
-from jobs.retry import FIRST_PAUSE
+from novadb.attempts import FIRST_PAUSE
 
 LOG = logging.getLogger("cellkeeper.heal")
 

@@ -9,7 +9,7 @@ from clients.errors import NotAllowed, Refused, ServiceProblem
 from clients.placement import CONSUMERS, Consumer, Placement, Provider
 from clients.together import in_lanes, together
 from jobs.placement.orphans import Allocation, Orphan
-from jobs.retry import attempts
+from novadb.attempts import attempts
 from novadb.names import fold
 
 LOG = logging.getLogger("cellkeeper.audit")

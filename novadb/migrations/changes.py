@@ -15,7 +15,8 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 from sqlalchemy.sql.compiler import DDLCompiler
 
-from novadb.engine import MADE, number_of, reason
+from novadb.engine import number_of, reason
+from novadb.error_numbers import MADE
 from novadb.errors import UnsuitableSchema
 from novadb.migrations.environment import recorded_heads
 from novadb.migrations.progress import Progress

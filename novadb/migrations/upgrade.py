@@ -15,7 +15,8 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, inspect, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from novadb.engine import MADE, Database, number_of
+from novadb.engine import Database, number_of
+from novadb.error_numbers import MADE
 from novadb.errors import DatabaseProblem, UnsuitableSchema
 from novadb.migrations.environment import VERSION_TABLE, recorded_heads
 from novadb.migrations.progress import Overtaken, Progress
