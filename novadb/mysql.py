@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, Final
 
-from pymysql.connections import Connection
+from pymysql.connections import DEFAULT_CHARSET, Connection
 from pymysql.err import MySQLError, OperationalError
 
 from novadb.attempts import attempts
@@ -130,7 +130,10 @@ class Link(Connection):
     def _establish(self) -> None:
         self._only_read = False  # connect() may send a statement of the URL's own, which is not to be repeated
         try:
-            self.connect(None if self.unix_socket else self._greeted_socket())
+            greeted = self._greeted_socket()
+            # By a Unix socket a password may be sent as it is; an earlier line's TLS says nothing of this one.
+            self._secure = bool(self.unix_socket)
+            self.connect(greeted)
             for statement in self._session:
                 super().query(statement)
         except OperationalError as error:
@@ -139,8 +142,9 @@ class Link(Connection):
             self._only_read = True
 
     def _greeted_socket(self) -> socket.socket:
+        address = str(self.unix_socket) if self.unix_socket else (self.host, self.port)
         try:
-            return greeted_socket((self.host, self.port), self.bind_address, self._timeout)
+            return greeted_socket(address, self.bind_address, self._timeout)
         except OSError as error:
             raise _error_of_socket(error) from error
 
@@ -183,7 +187,8 @@ def _usable(options: Mapping[str, Any]) -> dict[str, Any]:
         raise UnusableOption(
             "it has an option that PyMySQL does not know" + (f"; is {' and '.join(meant)} meant?" if meant else "")
         )
-    usable = {**options, "autocommit": False}  # a transaction is one
+    # A character set of the file would be that of names and texts as well; oslo.db gives its own, too.
+    usable = {"charset": DEFAULT_CHARSET, **options, "autocommit": False}
     if str(usable.get("ssl_disabled", True)).lower() in _OFF:  # a text, and true for PyMySQL whatever it says
         del usable["ssl_disabled"]
     if file := usable.get("read_default_file"):
@@ -205,31 +210,48 @@ def _warn_if_unreadable(file: str) -> None:
         )
 
 
-def greeted_socket(address: tuple[str, int], bind_address: str | None, timeout: float) -> socket.socket:
+def greeted_socket(address: str | tuple[str, int], bind_address: str | None, timeout: float) -> socket.socket:
     """Connect to a MySQL server and wait for the first byte of its greeting, without taking it.
 
     A server that is stopped, or a port that accepts and stays silent, is found here, so that the limit on
     statements can be long. The driver's own limits do not tell the two apart.
 
+    :param address: host and port, or the path of a Unix socket
     :param bind_address: of this host, to connect from
     :param timeout: seconds, for the connection and again for the greeting
     :raises OSError: refused, unknown host, or no greeting in time
     """
-    link = socket.create_connection(address, timeout, source_address=(bind_address, 0) if bind_address else None)
+    link = _unix_socket(address, timeout) if isinstance(address, str) else _tcp_socket(address, bind_address, timeout)
     try:
-        link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        for option, value in SILENCE.items():
-            if hasattr(socket, option):
-                link.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
-        try:
-            link.recv(1, socket.MSG_PEEK)
-        except TimeoutError:
-            raise TimeoutError(f"it accepts connections but does not answer within {timeout:g} s") from None
-        link.settimeout(None)
+        link.recv(1, socket.MSG_PEEK)
+    except TimeoutError:
+        link.close()
+        raise TimeoutError(f"it accepts connections but does not answer within {timeout:g} s") from None
     except BaseException:
         link.close()
         raise
+    link.settimeout(None)
+    return link
+
+
+def _unix_socket(path: str, timeout: float) -> socket.socket:
+    link = socket.socket(socket.AF_UNIX)
+    try:
+        link.settimeout(timeout)
+        link.connect(path)
+    except BaseException:
+        link.close()
+        raise
+    return link
+
+
+def _tcp_socket(address: tuple[str, int], bind_address: str | None, timeout: float) -> socket.socket:
+    link = socket.create_connection(address, timeout, source_address=(bind_address, 0) if bind_address else None)
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    for option, value in SILENCE.items():
+        if hasattr(socket, option):
+            link.setsockopt(socket.IPPROTO_TCP, getattr(socket, option), value)
     return link
 
 
