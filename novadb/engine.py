@@ -64,7 +64,7 @@ class Database:
     def location(self) -> Location:
         """Where it is; by the URL, and by the file of options that the URL names."""
         by_url = urls.location(self.url)
-        if by_url.port is None or REDIRECTING.isdisjoint(self.url.query):
+        if urls.unsupported_driver(self.url) or by_url.port is None or REDIRECTING.isdisjoint(self.url.query):
             return by_url
         from novadb import mysql
 

@@ -18,7 +18,7 @@ from sqlalchemy import Connection, text
 
 from novadb.engine import Database
 from novadb.errors import DatabaseProblem
-from novadb.settings import Timeouts
+from settings.databases import Timeouts
 from tests.services import HOST, MariaDB
 
 TIMEOUTS: Final = Timeouts(connect=2, read=30, lock_wait=1)
