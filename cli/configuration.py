@@ -8,16 +8,18 @@ from oslo_config import cfg
 
 from cli.output import say
 from settings.files import load_configuration
+from settings.sections import check_values
 from settings.unknown import unknown_settings
 
 # Options of the manual that are not on oslo's command line: ours alone, and one that oslo takes from files only.
 OWN_WORDS: Final = frozenset({"--post-mortem", "--nopost-mortem", "--watch-log-file", "--nowatch-log-file"})
 
 
-def load(*, warn: bool = True) -> cfg.ConfigOpts:
+def load(*, warn: bool = True, check: bool = False) -> cfg.ConfigOpts:
     """Read the configuration that the global options name, and set up logging.
 
     :param warn: whether settings that have no effect are named on standard error
+    :param check: whether to look at every value at once: for a command that works until a signal ends it
     :raises cfg.Error: a file is missing or cannot be understood
     """
     watched = [word for word in given() if "watch-log-file" in word][-1:]
@@ -25,6 +27,8 @@ def load(*, warn: bool = True) -> cfg.ConfigOpts:
     conf = load_configuration([word for word in given() if word not in OWN_WORDS], defaults)
     if conf.use_stderr and not conf.debug and not conf.log_config_append:
         logging.getLogger().setLevel(logging.WARNING)  # a cron job that went well has nothing to say
+    if check:
+        check_values(conf)
     if warn:
         for setting in unknown_settings(conf):
             say(f"Warning: {setting}")

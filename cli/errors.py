@@ -20,6 +20,11 @@ from settings.errors import InvalidSetting, SettingsProblem
 PLACE: Final = re.compile(r"LocationInfo\(location=<[^>]*>, detail='([^']*)'\)")
 
 
+def is_misconfiguration(error: Exception) -> bool:
+    """Whether nothing but a change of the configuration can help."""
+    return isinstance(error, SettingsProblem | cfg.Error)
+
+
 def one_line(error: Exception) -> str:
     """An error that ended a command, in one line without secrets."""
     if isinstance(error, InvalidSetting):

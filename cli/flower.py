@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from cli.grammar import Command
+from cli.grammar import Service
 from cli.options import new_option
 from cli.output import say
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from oslo_config.cfg import ConfigOpts
 
 
-@click.command("flower", cls=Command)
+@click.command("flower", cls=Service)
 @new_option("--address", metavar="ADDRESS", help="Where to listen, instead of [flower] address.")
 @new_option("--port", type=click.IntRange(1, 65535), metavar="PORT", help="Instead of [flower] port.")
 @new_option("--no-password", is_flag=True, help="Let everybody who reaches it look.")
@@ -24,7 +24,7 @@ def flower(address: str | None, port: int | None, no_password: bool) -> int:
     """
     from cli import configuration
 
-    conf = configuration.load()
+    conf = configuration.load(check=True)
     for name, value in (("address", address), ("port", port)):
         if value is not None:
             conf.set_override(name, value, group="flower")

@@ -7,11 +7,14 @@ does not know, and global options behind a command, must be written in full.
 import re
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from cli.version import version
+
+MISCONFIGURED: Final = 78
+"""EX_CONFIG of sysexits.h, which systemd shows as CONFIG."""
 
 
 class Option(click.Option):
@@ -100,8 +103,20 @@ class Command(click.Command):
         return super().parse_args(ctx, _Spelling(self.params).rewrite(args, stop_at_command=False))
 
     def invoke(self, ctx: click.Context) -> Any:
-        ctx.find_root().ensure_object(dict)["unexpected"] = self.unexpected
+        codes = {"unexpected": self.unexpected, "misconfigured": self.misconfigured}
+        ctx.find_root().ensure_object(dict).update(codes)
         return super().invoke(ctx)
+
+    @property
+    def misconfigured(self) -> int:
+        """Its exit code where the configuration cannot be used."""
+        return self.unexpected
+
+
+class Service(Command):
+    """A command that works until a signal ends it. A supervisor must know what it need not start again."""
+
+    misconfigured = MISCONFIGURED
 
 
 class Category(click.Group):

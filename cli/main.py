@@ -121,7 +121,14 @@ def _run(arguments: list[str]) -> int:
         return INTERRUPTED
     except Exception as error:
         report(error, given.get("words", []))
-        return int(given.get("unexpected", UNEXPECTED))
+        return int(given.get(code_name(error), UNEXPECTED))
+
+
+def code_name(error: Exception) -> str:
+    """Which of a command's exit codes an error leads to."""
+    from cli.errors import is_misconfiguration
+
+    return "misconfigured" if is_misconfiguration(error) else "unexpected"
 
 
 def report(error: Exception, options: Sequence[str]) -> None:

@@ -4,11 +4,11 @@ import socket
 
 import click
 
-from cli.grammar import Command, Option
+from cli.grammar import Option, Service
 from cli.output import say
 
 
-@click.command("worker", cls=Command)
+@click.command("worker", cls=Service)
 @click.option("--cells", cls=Option, new=True, metavar="NAME,...", default="", help="Serve these cells only.")
 @click.option("--concurrency", cls=Option, new=True, type=click.IntRange(min=1), metavar="N", help="Child processes.")
 @click.option("--name", cls=Option, new=True, metavar="NAME", help="Name of the worker; by default by host and cells.")
@@ -25,7 +25,7 @@ def worker(cells: str, concurrency: int | None, name: str | None, ping: bool) ->
     from settings.read_files import where_read
     from workers import run
 
-    conf = configuration.load()
+    conf = configuration.load(check=True)
     if not conf.celery.broker_url:
         raise NotConfigured(f"There is no broker: set broker_url in section [celery] ({where_read(conf)})")
     names = [one.strip() for one in cells.split(",") if one.strip()]

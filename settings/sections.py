@@ -26,3 +26,14 @@ def register_sections(conf: cfg.ConfigOpts) -> None:
     """Make the options of the table known to a configuration."""
     for section in SECTIONS:
         section.register(conf)
+
+
+def check_values(conf: cfg.ConfigOpts) -> None:
+    """Look at every value, used or not, as oslo does only when one is asked for.
+
+    :raises cfg.Error: one cannot be used
+    """
+    for section in SECTIONS:
+        values = conf if section.name == "DEFAULT" else conf[section.name]
+        for option in section.options:
+            values[option.dest]

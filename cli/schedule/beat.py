@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from typing import Final
 
 from cli import configuration
+from cli.grammar import MISCONFIGURED
 from cli.output import say
 from cli.schedule import reading
 from cli.signals import graceful_stop
@@ -13,13 +14,12 @@ from schedules.entries import Refused
 from schedules.launch import Launcher
 
 LOG = logging.getLogger("cellkeeper.beat")
-REFUSED: Final = 255
 STOPPING: Final = "Stopping after the start that is under way; once more to leave at once. Runs go on."
 
 
 def run_beat() -> int:
     """Run until a signal ends it."""
-    conf = reading.load()
+    conf = reading.load(check=True)
     LOG.setLevel(logging.DEBUG if conf.debug else logging.INFO)
     firings = reading.firings(conf)
     try:
@@ -27,10 +27,10 @@ def run_beat() -> int:
     except Refused as refused:
         for line in refused.lines:
             say(f"The schedule cannot be used: {line}")
-        return REFUSED
+        return MISCONFIGURED
     if not entries:
         say("Nothing is scheduled: name entries in the option enabled of section [schedule]")
-        return REFUSED
+        return MISCONFIGURED
     with graceful_stop(STOPPING) as stop:
         for entry in entries:
             LOG.info("%s: %s, next at %s", entry.name, entry.line, entry.shown(entry.next(datetime.now(UTC))))

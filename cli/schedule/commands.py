@@ -5,7 +5,7 @@ What a command needs to work is imported when it runs: ``--help`` must be quick.
 
 import click
 
-from cli.grammar import Category, Command
+from cli.grammar import Category, Command, Service
 from cli.options import FORMAT
 
 schedule = Category("schedule", help="Commands for the schedule that cellkeeper beat follows.")
@@ -23,7 +23,7 @@ def list_entries(format: str) -> int:  # noqa: A002 - the option's name
     return list_schedule(format)
 
 
-@click.command("beat", cls=Command)
+@click.command("beat", cls=Service)
 def beat() -> int:
     """Start what the configuration schedules, as workers' runs.
 

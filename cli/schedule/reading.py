@@ -19,9 +19,9 @@ from settings.unknown import unknown_settings
 from workers.redis_client import redis_client
 
 
-def load() -> cfg.ConfigOpts:
+def load(*, check: bool = False) -> cfg.ConfigOpts:
     """The configuration, for a command that judges settings without effect itself."""
-    return configuration.load(warn=False)
+    return configuration.load(warn=False, check=check)
 
 
 def read_schedule(conf: cfg.ConfigOpts) -> list[Entry]:

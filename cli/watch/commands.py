@@ -5,7 +5,7 @@ What a command needs to work is imported when it runs: ``--help`` must be quick.
 
 import click
 
-from cli.grammar import Command
+from cli.grammar import Command, Service
 from cli.options import FORMAT, new_option
 
 
@@ -28,7 +28,7 @@ def check(format: str) -> int:  # noqa: A002 - the option's name
     return run_check(format)
 
 
-@click.command("metrics", cls=Command)
+@click.command("metrics", cls=Service)
 @new_option("--listen", metavar="HOST:PORT", help="Serve the metrics to Prometheus, until a signal ends it.")
 @new_option(
     "--file",

@@ -21,7 +21,7 @@ def run_metrics(listen: str | None, path: str | None, backlog_every: float) -> i
     if listen and path:
         say("cellkeeper metrics: --listen and --file exclude each other. Try: cellkeeper metrics --help")
         return USAGE
-    conf = configuration.load()
+    conf = configuration.load(check=True)
     backlogs = Backlogs(conf)
     registry = CollectorRegistry()
     registry.register(Metrics(conf, backlogs))

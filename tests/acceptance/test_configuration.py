@@ -100,12 +100,15 @@ def test_what_is_not_configured_is_said_with_the_files_that_were_read(tmp_path: 
     assert call(LOOK).line == f"{NAMED} (no configuration file was found: name one with --config-file)"
 
 
-@pytest.mark.parametrize("command", ["worker", "flower", "runs list", "schedule list", "beat"])
-def test_a_missing_broker_is_said_with_the_files_that_were_read(config: Path, command: str) -> None:
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [("worker", 78), ("worker --ping", 78), ("flower", 78), ("beat", 78), ("runs list", 255), ("schedule list", 255)],
+)
+def test_a_missing_broker_is_said_with_the_files_that_were_read(config: Path, command: str, code: int) -> None:
     if command == "schedule list":
         config.write_text(f"{config.read_text()}[schedule]\nenabled = nightly_archive\n")
     ended = call(command, config=config)
-    assert ended.code == 255
+    assert ended.code == code
     assert ended.line.endswith(f": set broker_url in section [celery] (read: {config})")
 
 
@@ -183,6 +186,19 @@ def test_a_wrong_configuration_is_one_line_and_255(config: Path, case: str) -> N
     assert ended.line.startswith("The configuration cannot be used: ")
     assert named in ended.line
     assert MariaDB.PASSWORD not in ended.line
+
+
+@pytest.mark.parametrize("command", ["worker", "beat", "flower", "metrics --listen 127.0.0.1:1"])
+@pytest.mark.parametrize(
+    "text", ["[cellkeeper]\nconcurrency = many\n", "[database\n", "[celery]\nbroker_url = x://y\n"]
+)
+def test_what_a_supervisor_need_not_start_again_is_78(tmp_path: Path, command: str, text: str) -> None:
+    """The units name this code in RestartPreventExitStatus."""
+    config = tmp_path / "nova.conf"
+    config.write_text(text)
+    ended = call(command, config=config)
+    assert (ended.code, ended.out) == (78, "")
+    assert ended.line.startswith("The configuration cannot be used: ")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Final
 
 import pytest
 
+from cli.grammar import MISCONFIGURED
 from cli.main import cellkeeper
 from tests.acceptance.program import PROGRAM
 from tests.deploy.compose import ROOT
@@ -18,6 +19,7 @@ UNITS: Final = ROOT / "deploy" / "systemd"
 INSTALLED: Final = "/usr/local/bin/cellkeeper"
 # What systemd-analyze calls it from 0 (nothing is allowed) to 10; from 2 on it is no longer "OK".
 EXPOSURE: Final = 2.0
+USAGE: Final = 2
 ALL: Final = (
     "cellkeeper-worker.service",
     "cellkeeper-worker@cell1.service",
@@ -74,6 +76,7 @@ def test_it_comes_back_and_has_time_to_drain(name: str) -> None:
     unit.read(both)
     service = unit["Service"]
     assert (service["Restart"], service["KillMode"], unit["Unit"]["StartLimitIntervalSec"]) == ("always", "mixed", "0")
+    assert {int(code) for code in service["RestartPreventExitStatus"].split()} == {USAGE, MISCONFIGURED}
     assert int(service["TimeoutStopSec"]) >= 60
     words = service["ExecStart"].split()
     assert words[0] == INSTALLED
