@@ -18,13 +18,14 @@ from clients.services import Services
 from jobs.placement import holdings
 from jobs.placement.audit import ACTION, Exit, Params, Tally, being_built, collapse, fates
 from jobs.placement.holdings import Unread
-from jobs.placement.orphans import NOBODY, Cloud, Orphan, bare, judge
+from jobs.placement.orphans import Bare, Cloud, Orphan, bare, compute_allocations, in_doubt, judge, left_in_doubt
 from novadb.errors import DatabaseProblem
 from novadb.names import fold, same
 from runs.targets import api_database, mapped_cells, targets
 
 LOG: Final = logging.getLogger("cellkeeper.audit")
 UNKNOWN: Final = "a cell was not read, it may be that one's"
+HEAL: Final = "cellkeeper placement heal_allocations --instance {}"
 HEADER: Final = ("Consumer", "Resource Provider", "Host", "Resources", "Reason")
 
 
@@ -34,7 +35,8 @@ class Findings:
 
     :ivar nodeless: providers of which no compute node is known, by uuid
     :ivar living: the live instances of all cells
-    :ivar bare: those that hold nothing but orphans
+    :ivar bare: those that hold nothing but orphans, and need allocations
+    :ivar doubtful: those whose allocations are left because nobody knows their node; and what is known
     :ivar unaudited: providers that could not be audited, and why
     :ivar left: why orphans were not deleted, by consumer
     """
@@ -44,7 +46,8 @@ class Findings:
     nodeless: frozenset[str]
     orphans: Sequence[Orphan]
     living: Collection[str]
-    bare: Sequence[str]
+    bare: Sequence[Bare]
+    doubtful: Mapping[str, str]
     unaudited: Sequence[Unread]
     left: Mapping[str, str] = field(default_factory=dict)
 
@@ -115,20 +118,18 @@ def _find(
     building = being_built(api)
     results = runner.run([(ACTION, params)], targets(conf, cells, None))[0] if cells else []
     cloud = Cloud.of(results, building)
+    audited = compute_allocations(held)
+    cloud = replace(cloud, fates=fates(api, cloud.strangers(audited)))
     orphans, unknown = judge(held, cloud)
-    gone = fates(api, {one.allocation.consumer for one in orphans if NOBODY in one.reason})
-    explained = [
-        replace(one, reason=one.reason.replace(NOBODY, gone.get(fold(one.allocation.consumer), NOBODY)))
-        for one in orphans
-    ]
     wanted = {one.uuid for one in providers if params.provider is None or same(params.provider, one.uuid)}
     return Findings(
         results,
         [one for one in providers if one.uuid in wanted],
         frozenset(one.uuid for one in providers if fold(one.root) not in cloud.nodes),
-        [one for one in explained if one.allocation.provider.uuid in wanted],
+        [one for one in orphans if one.allocation.provider.uuid in wanted],
         cloud.homes.keys(),
         [] if params.provider else bare(held, orphans, cloud),
+        {uuid: in_doubt(uuid, cloud) for uuid in left_in_doubt(audited, cloud)},
         [one for one in (*unread, *(Unread(one, UNKNOWN) for one in unknown)) if one.provider.uuid in wanted],
     )
 
@@ -196,7 +197,11 @@ def _as_data(found: Findings, params: Params, code: Exit) -> dict[str, Any]:
             {"resource_provider": one.provider.uuid, "resource_provider_name": one.provider.name, "reason": one.reason}
             for one in found.unaudited
         ],
-        "instances_to_heal": found.bare,
+        "instances_to_heal": [one.instance for one in found.bare if not one.hindrance],
+        "instances_without_remedy": [
+            {"instance": one.instance, "reason": one.hindrance} for one in found.bare if one.hindrance
+        ],
+        "instances_in_doubt": [{"instance": uuid, "reason": reason} for uuid, reason in found.doubtful.items()],
         "cells": [cell_as_data(result) for result in found.results],
     }
 
@@ -213,10 +218,16 @@ def _say_troubles(found: Findings, params: Params) -> None:
         "resource providers were not audited",
     )  # fmt: skip
     _say_some(
-        [f"Instance {uuid} {has} no allocation: cellkeeper placement heal_allocations --instance {uuid}"
-         for uuid in found.bare],
-        "instances need heal_allocations",
-    )  # fmt: skip
+        [
+            f"Instance {one.instance} {has} no allocation: {one.hindrance or HEAL.format(one.instance)}"
+            for one in found.bare
+        ],
+        "instances need allocations",
+    )
+    _say_some(
+        [f"Instance {uuid} keeps its allocation: {reason}" for uuid, reason in found.doubtful.items()],
+        "instances are on nodes that nobody knows",
+    )
     say_failures(found.results, "read")
 
 

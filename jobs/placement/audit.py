@@ -32,8 +32,10 @@ OPEN: Final = text(
     "SELECT uuid, instance_uuid FROM migrations WHERE deleted = 0 AND (status IS NULL OR status NOT IN "
     "('confirmed', 'reverted', 'error', 'failed', 'completed', 'cancelled', 'done'))"
 )
+# One that waits to be reclaimed, or is the hidden copy of a move between cells, needs no allocations.
 INSTANCES: Final = text(
-    "SELECT id, uuid, host, node, task_state IS NOT NULL OR vm_state = 'building' AS unsettled FROM instances "
+    "SELECT id, uuid, host, node, task_state IS NOT NULL OR vm_state = 'building' AS unsettled, "
+    "vm_state = 'soft-delete' OR COALESCE(hidden, 0) <> 0 AS resting FROM instances "
     "WHERE deleted = 0 AND id > :after ORDER BY id LIMIT :size"
 )
 MIGRATIONS_OF: Final = text("SELECT uuid FROM migrations WHERE deleted = 0 AND instance_uuid IN :uuids").bindparams(
@@ -84,12 +86,26 @@ class Node:
 
 
 @dataclass(frozen=True)
+class Stray:
+    """A live instance on a host, on no compute node that its cell knows: the host or the node was renamed, or is gone.
+
+    :ivar nodes: the uuids of the compute nodes that its host has; it may be on any of them
+    """
+
+    host: str
+    node: str | None
+    nodes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Known:
     """What a cell knows of those who may hold allocations. All uuids are folded: Placement may spell them otherwise.
 
     :ivar nodes: its compute nodes by uuid, which is their resource provider's
     :ivar retired: those that are deleted
     :ivar instances: live instances by the uuid of the compute node that they are on; under "" those that are on none
+    :ivar strays: of those, the ones that are on a host, by uuid
+    :ivar resting: live instances that need no allocations
     :ivar moving: open migrations, and instances of which it is not settled where they belong: those with an open
         migration, those in a transition or being built, with their migrations
     """
@@ -98,6 +114,8 @@ class Known:
     retired: Mapping[str, Node] = field(default_factory=dict)
     instances: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     moving: tuple[str, ...] = ()
+    strays: Mapping[str, Stray] = field(default_factory=dict)
+    resting: tuple[str, ...] = ()
 
     def __add__(self, other: Self) -> Self:
         places = {**self.instances, **other.instances}
@@ -107,6 +125,8 @@ class Known:
             retired={**self.retired, **other.retired},
             instances={place: self.instances.get(place, ()) + other.instances.get(place, ()) for place in places},
             moving=self.moving + other.moving,
+            strays={**self.strays, **other.strays},
+            resting=self.resting + other.resting,
         )
 
     @property
@@ -136,21 +156,33 @@ def work(target: Target, _params: Params, cursor: Cursor | None) -> Generator[St
             moving = tuple(fold(uuid) for row in ask(OPEN) for uuid in row if uuid)
             cursor = {"after": 0}
             yield Step(Known(nodes, retired, moving=moving), cursor)
-        by_place = {place_of(place.host, place.node): uuid for uuid, place in nodes.items()}
         while rows := ask(INSTANCES, after=cursor["after"], size=CHUNK):
             cursor = {"after": rows[-1].id}
-            yield Step(_known(rows, by_place, ask), cursor)
+            yield Step(_known(rows, nodes, ask), cursor)
 
 
-def _known(rows: Sequence[Row[Any]], by_place: Mapping[tuple[str, str], str], ask: Ask) -> Known:
+def _known(rows: Sequence[Row[Any]], nodes: Mapping[str, Node], ask: Ask) -> Known:
     """Instances by their compute node, and those of them that are not settled."""
+    by_place = {place_of(node.host, node.node): uuid for uuid, node in nodes.items()}
+    by_host: dict[str, list[str]] = {}
+    for uuid, node in nodes.items():
+        by_host.setdefault(fold(node.host or ""), []).append(uuid)
     instances: dict[str, list[str]] = {}
+    strays: dict[str, Stray] = {}
     for row in rows:
-        instances.setdefault(by_place.get(place_of(row.host, row.node), ""), []).append(fold(row.uuid))
+        home = by_place.get(place_of(row.host, row.node), "")
+        instances.setdefault(home, []).append(fold(row.uuid))
+        if not home and row.host:
+            strays[fold(row.uuid)] = Stray(row.host, row.node, tuple(by_host.get(fold(row.host), ())))
     unsettled = [row.uuid for row in rows if row.unsettled]
     migrations = [row.uuid for row in _in_parts(ask, MIGRATIONS_OF, unsettled) if row.uuid]
     moving = tuple(map(fold, (*unsettled, *migrations)))
-    return Known(instances={node: tuple(uuids) for node, uuids in instances.items()}, moving=moving)
+    return Known(
+        instances={node: tuple(uuids) for node, uuids in instances.items()},
+        moving=moving,
+        strays=strays,
+        resting=tuple(fold(row.uuid) for row in rows if row.resting),
+    )
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from tests.program import Ended, Program
 from tests.realcloud import RealCloud
 from tests.relay import Fault, Relay, placement_error
 from tests.services import free_port
+from tests.small_cloud import SMALL, flavor
 from tests.two_cells import TwoCells
 
 NODE1, NODE2 = "cccccccc-0000-4000-8000-000000000001", "cccccccc-0000-4000-8000-000000000002"
@@ -100,7 +101,7 @@ def test_every_orphan_is_told_with_the_reason(
     two_hosts.map_instance(uuid(16), "cell0")
     two_hosts.migration(cell, uuid(17), OTHER_VM, "host1", "host9", "done")
     two_hosts.migration(cell, uuid(18), OTHER_VM, "host1", "host9", "migrating", deleted=18)
-    two_hosts.instance(cell, uuid(19), "host1", "another-node")
+    two_hosts.instance(cell, uuid(19), "host8", "another-node")
     nobody = "no live instance and no open migration has this uuid"
     wanted = {
         13: "the instance is on host2",
@@ -120,11 +121,49 @@ def test_every_orphan_is_told_with_the_reason(
         "consumer": uuid(20), "resource_provider": NODE1, "resource_provider_name": "host1", "host": "host1",
         "resources": COMPUTE, "reason": nobody, "deleted": False, "failure": None,
     }  # fmt: skip
-    assert ended.data["instances_to_heal"] == [uuid(13), uuid(14), uuid(19)]
+    assert ended.data["instances_to_heal"] == [uuid(13)]
+    assert [one["instance"] for one in ended.data["instances_without_remedy"]] == [uuid(19)]
     assert placement.held(uuid(20)) == {NODE1: COMPUTE}
     assert [audited("--delete").code, audited().code] == [4, 0]
     assert [number for number in range(1, 21) if placement.held(uuid(number))] == list(range(1, 13))
     assert placement.held(VM) == {NODE1: COMPUTE}
+
+
+def test_an_instance_whose_node_was_renamed_keeps_its_allocation_and_is_named(
+    two_hosts: TwoCells, placement: Placement, audited: Audit
+) -> None:
+    """AUD-12: what it held would be free for others, and heal_allocations could not bring it back."""
+    two_hosts.instance("cell1", uuid(1), "HOST1", "host1.old.example.org")
+    placement.allocate(uuid(1), {NODE1: COMPUTE}, "p1", "u1")
+    ended = audited("--delete", form="table")
+    assert (ended.code, ended.out) == (0, "")
+    assert ended.err == (
+        f"Instance {uuid(1)} keeps its allocation: it is on host HOST1 as node host1.old.example.org, and the host's "
+        "compute node is host1: where the node was renamed, correct instances.node in its cell\n"
+    )
+    assert placement.held(uuid(1)) == {NODE1: COMPUTE}
+    assert [one["instance"] for one in audited().data["instances_in_doubt"]] == [uuid(1)]
+
+
+def test_what_audit_advises_works(two_hosts: TwoCells, placement: Placement, audited: Audit, config: Path) -> None:
+    two_hosts.instance("cell1", uuid(1), "host1", project_id="p1", user_id="u1")
+    two_hosts.equip("cell1", uuid(1), flavor())
+    two_hosts.map_instance(uuid(1), "cell1")
+    two_hosts.instance("cell1", uuid(2), "host9")
+    two_hosts.instance("cell1", uuid(3), None, vm_state="shelved_offloaded")
+    for number in (1, 2, 3):
+        orphan(placement, NODE2, consumer=uuid(number))
+    ended = audited("--delete", form="table")
+    assert ended.code == 4
+    advice, no_remedy = ended.err.splitlines()
+    command = f"cellkeeper placement heal_allocations --instance {uuid(1)}"
+    assert advice == f"Instance {uuid(1)} has no allocation: {command}"
+    assert no_remedy == (
+        f"Instance {uuid(2)} has no allocation: heal_allocations can make none, its host host9 has no compute node "
+        "host9"
+    )
+    assert run(["--config-file", str(config), *command.split()[1:], "--skip-port-allocations"]) == 0
+    assert placement.held(uuid(1)) == {NODE1: SMALL}
 
 
 def test_a_deleted_host_holds_nobody(two_hosts: TwoCells, placement: Placement, audited: Audit) -> None:
@@ -198,7 +237,7 @@ def test_a_table_for_people(two_hosts: TwoCells, placement: Placement, audited: 
 
 @pytest.mark.parametrize("words", ["foo", "cccccccc-0000-4000-8000-000000000077", ""])
 def test_127_for_a_provider_that_is_not_there(two_hosts: TwoCells, audited: Audit, words: str) -> None:
-    ended = audited("--resource_provider", words)
+    ended = audited("--resource_provider", words, form="table")
     assert (ended.code, ended.out) == (127, "")
     assert ended.err.startswith(f"Resource provider with UUID {words} does not exist")
     assert len(ended.err.splitlines()) == 1

@@ -1,6 +1,7 @@
 """Which allocations are orphaned, and which aggregates a provider should be in: decisions, without any service."""
 
 import json
+from dataclasses import replace
 from typing import Final
 
 import pytest
@@ -9,8 +10,8 @@ from clients.placement import Provider
 from jobs.action import CellResult, Failure, FailureKind
 from jobs.codec import decode, encode
 from jobs.placement.aggregates import Problem, Wish
-from jobs.placement.audit import Known, Node
-from jobs.placement.orphans import NOBODY, Allocation, Cloud, bare, judge
+from jobs.placement.audit import Known, Node, Stray
+from jobs.placement.orphans import NOBODY, Allocation, Bare, Cloud, bare, in_doubt, judge, left_in_doubt
 from jobs.placement.sync_aggregates import Added, Exit, Member, Params, Synced, plan, unmapped
 from novadb.cells import Cell
 from novadb.errors import DatabaseProblem
@@ -129,11 +130,56 @@ def test_instances_that_hold_nothing_but_orphans_are_told() -> None:
     held = [holds("vm1", THERE), holds("vm2", HERE), holds("vm2", THERE), holds("nobody", HERE)]
     orphans, _ = judge(held, cloud)
     assert [one.allocation.consumer for one in orphans] == ["vm1", "vm2", "nobody"]
-    assert bare(held, orphans, cloud) == ["vm1"]
+    assert bare(held, orphans, cloud) == [Bare("vm1")]
+
+
+STRAYS: Final = {
+    "renamed": Stray("host1", "old-name", ("node1",)),
+    "lost": Stray("host7", "node7"),
+}
+
+
+def test_an_instance_on_the_host_keeps_what_it_holds_there_whatever_its_node_is_called() -> None:
+    cloud = Cloud.of(read(CELL1, Known(instances={"": ("renamed", "lost")}, strays=STRAYS)))
+    held = [holds("renamed", HERE), holds("renamed", BRIDGE), holds("renamed", THERE), holds("lost", HERE)]
+    nowhere = "the instance is on no compute node"
+    assert reasons(held, cloud) == [("renamed", "node2", nowhere), ("lost", "node1", nowhere)]
+    assert left_in_doubt(held, cloud) == ["renamed"]
+    text = in_doubt("renamed", cloud)
+    assert text.startswith("it is on host host1 as node old-name, and the host's compute node is node1: ")
+
+
+def test_healing_is_advised_only_where_it_can_help() -> None:
+    """Whoever is on no host, or waits to be reclaimed, needs no allocations."""
+    others = Known(
+        instances={"": ("renamed", "lost", "shelved"), "node1": ("resting", "gpu")}, strays=STRAYS, resting=("resting",)
+    )
+    cloud = Cloud.of(read(CELL1, others))
+    held = [holds(uuid, THERE) for uuid in ("vm1", "renamed", "lost", "shelved", "resting")]
+    held.append(holds("gpu", THERE, VCPU=1, VGPU=1))
+    orphans, _ = judge(held, cloud)
+    assert len(orphans) == len(held)
+    advice = {one.instance: one.hindrance for one in bare(held, orphans, cloud)}
+    assert advice == {
+        "vm1": "",
+        "renamed": "heal_allocations can make none, its host host1 has no compute node old-name",
+        "lost": "heal_allocations can make none, its host host7 has no compute node node7",
+        "gpu": "it has a vGPU, which heal_allocations does not support; migrating it makes its allocation",
+    }
+
+
+def test_why_a_consumer_is_gone_is_said_instead_of_that_nobody_knows_it() -> None:
+    cloud = replace(Cloud.of(read(CELL1)), fates={"gone": "the instance is deleted"})
+    held = [holds("GONE", HERE), holds("gone", RETIRED), holds("vm1", HERE)]
+    assert cloud.strangers(held) == {"GONE", "gone"}
+    assert [reason for _, _, reason in reasons(held, cloud)] == [
+        "the instance is deleted",
+        "its compute node is deleted; the instance is deleted",
+    ]
 
 
 def test_what_is_known_adds_up_and_travels() -> None:
-    more = Known(instances={"node1": ("vm4",), "node3": ("vm5",)}, moving=("vm5",))
+    more = Known(instances={"node1": ("vm4",), "node3": ("vm5",)}, moving=("vm5",), strays=STRAYS, resting=("vm4",))
     both = CELL1 + more
     assert both.instances == {**CELL1.instances, "node1": ("vm1", "moving", "vm4"), "node3": ("vm5",)}
     assert both.moving == ("moving", "migration", "vm5")
