@@ -38,7 +38,7 @@ def one_line(error: Exception) -> str:
     if isinstance(error, StoreAway):
         return str(error)
     if isinstance(error, RedisError):
-        return f"The store of runs cannot be used: {error}"
+        return f"The store of runs cannot be used: {_folded(error)}"
     if isinstance(error, DBAPIError):
         return f"A database refused a statement: {reason(error)}"
     if isinstance(error, cfg.ConfigFileParseError):
@@ -48,7 +48,12 @@ def one_line(error: Exception) -> str:
         files = ", ".join(error.config_files)
         return f"The configuration cannot be used: this user may not read {files}: run it as one who may"
     if isinstance(error, cfg.Error):
-        return f"The configuration cannot be used: {PLACE.sub(lambda found: found[1], str(error))}"
+        return f"The configuration cannot be used: {PLACE.sub(lambda found: found[1], _folded(error))}"
     if isinstance(error, OSError):
         return f"{error.filename or 'The system'}: {error.strerror or error}"
     return f"Unexpected error ({type(error).__name__}); --debug shows where it comes from"
+
+
+def _folded(error: Exception) -> str:
+    """The text of a library, which may have several lines, in one."""
+    return " ".join(str(error).split())

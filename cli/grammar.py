@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import click
 
+from cli.output import put
 from cli.version import version
 
 MISCONFIGURED: Final = 78
@@ -142,10 +143,11 @@ class Category(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         if not ctx._protected_args and not ctx.args:
-            click.echo(f"{ctx.command_path} <{'command' if ctx.parent else 'category'}>, one of:\n")
+            put(f"{ctx.command_path} <{'command' if ctx.parent else 'category'}>, one of:")
+            put("")
             names = self.list_commands(ctx)
             for name in names:
-                click.echo(f"  {name:{max(map(len, names))}}  {self.commands[name].get_short_help_str(80)}")
+                put(f"  {name:{max(map(len, names))}}  {self.commands[name].get_short_help_str(80)}")
             return 2
         return super().invoke(ctx)
 
@@ -162,7 +164,7 @@ def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
 
 def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        click.echo(version())
+        put(version())
         ctx.exit()
 
 

@@ -1,6 +1,5 @@
 """The program ``cellkeeper``: the table of its categories, and what becomes of errors."""
 
-import contextlib
 import gc
 import os
 import re
@@ -16,7 +15,7 @@ from cli.db.commands import db
 from cli.flower import flower
 from cli.grammar import Category
 from cli.libvirt.commands import libvirt
-from cli.output import begin_printing, lost_output, printed, put, put_error, say
+from cli.output import Lines, begin_printing, lost_output, printed, put, put_error, say
 from cli.placement.commands import placement
 from cli.runs import runs
 from cli.schedule.commands import beat, schedule
@@ -24,6 +23,7 @@ from cli.version import version
 from cli.watch.commands import check, metrics
 from cli.worker import worker
 
+USAGE: Final = 2
 UNEXPECTED: Final = 255
 INTERRUPTED: Final = 130
 
@@ -54,7 +54,7 @@ cellkeeper.add_command(metrics)
 
 @cellkeeper.command("version", help="Print the version.")
 def print_version() -> None:
-    click.echo(version())
+    put(version())
 
 
 @cellkeeper.command("bash-completion", help="Print the categories, or the commands of one, on a line.")
@@ -62,7 +62,7 @@ def print_version() -> None:
 def bash_completion(category: str | None) -> None:
     chosen = cellkeeper.get_command(click.get_current_context(), category) if category else cellkeeper
     listed = chosen.commands.values() if isinstance(chosen, Category) else ()
-    click.echo(" ".join(sorted(one.name or "" for one in listed if category or isinstance(one, Category))))
+    put(" ".join(sorted(one.name or "" for one in listed if category or isinstance(one, Category))))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -70,6 +70,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started us
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - until the end of the process
+        # What a terminal's encoding does not have is shown by its number.
+        getattr(sys, name).reconfigure(errors="backslashreplace")
     code = run(list(sys.argv[1:] if arguments is None else arguments))
     put("", newline=False)  # what is still buffered
     if error := lost_output():
@@ -99,13 +101,17 @@ def _wants_json(arguments: Sequence[str]) -> bool:
 
 
 def _run(arguments: list[str]) -> int:
+    for argument in arguments:
+        if not _is_utf8(argument):
+            say(f"cellkeeper: The argument {argument} is no UTF-8. Try: cellkeeper --help")
+            return USAGE
     given: dict[str, Any] = {}
     stderr = sys.stderr
     try:
         return int(cellkeeper.main(arguments, "cellkeeper", standalone_mode=False, obj=given) or 0)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "cellkeeper"
-        say(f"{command}: {error.format_message()} Try: {command} --help")
+        say(f"{command}: {_folded(error)} Try: {command} --help")
         return error.exit_code
     except SystemExit as end:
         # Click's own way out when whoever reads our output went away: it replaces the streams. A worker ends like
@@ -114,7 +120,7 @@ def _run(arguments: list[str]) -> int:
     except click.exceptions.Exit as end:
         return end.exit_code
     except click.ClickException as error:
-        say(error.format_message())
+        say(_folded(error))
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         say("Interrupted.")
@@ -131,6 +137,20 @@ def code_name(error: Exception) -> str:
     return "misconfigured" if is_misconfiguration(error) else "unexpected"
 
 
+def _is_utf8(argument: str) -> bool:
+    """Whether an argument was; Python keeps other bytes as halves of characters, which no database takes."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _folded(error: click.ClickException) -> str:
+    """What Click says, which may have several lines, in one."""
+    return " ".join(error.format_message().split())
+
+
 def report(error: Exception, options: Sequence[str]) -> None:
     """Say in one line what went wrong; more where the global options ask for it."""
     from cli.errors import one_line
@@ -143,8 +163,7 @@ def report(error: Exception, options: Sequence[str]) -> None:
     elif [word for word in options if word in ("--debug", "--nodebug")][-1:] == ["--debug"]:
         import traceback
 
-        with contextlib.suppress(OSError):
-            traceback.print_exception(error)
+        say(Lines("".join(traceback.format_exception(error)).rstrip("\n")))
 
 
 if __name__ == "__main__":

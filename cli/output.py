@@ -1,4 +1,8 @@
-"""What the commands print: results on standard output, the rest on standard error."""
+"""What the commands print: results on standard output, the rest on standard error.
+
+All that a command prints goes through here (but for the live table, see ``progress``), and all text may come from
+outside: control characters are shown, not obeyed.
+"""
 
 import contextlib
 import json
@@ -11,6 +15,8 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 import click
+
+from settings.printable import printable, printable_lines
 
 if TYPE_CHECKING:
     from jobs.action import CellResult, Failure
@@ -42,13 +48,18 @@ def begin_printing() -> None:
     printed.messages.clear()
 
 
-def say(line: str) -> None:
-    """Print a line on standard error, if anybody listens."""
-    text = " ".join(line.split("\n"))
+class Lines(str):
+    """A text that the program itself has divided into lines; in any other text a line feed is data."""
+
+    __slots__ = ()
+
+
+def say(text: str) -> None:
+    """Print a line, or ``Lines``, on standard error, if anybody listens."""
     if len(printed.messages) < REMEMBERED:
-        printed.messages.append(text)
+        printed.messages += text.splitlines() if isinstance(text, Lines) else [text]
     with contextlib.suppress(OSError):
-        click.echo(text, err=True)
+        click.echo(_shown(text), err=True)
 
 
 def put_error(code: int) -> None:
@@ -59,14 +70,18 @@ def put_error(code: int) -> None:
     put_json({"exit_code": code, "messages": list(printed.messages)})
 
 
-def put(line: str, newline: bool = True) -> None:
-    """Print a result on standard output. That nobody takes it ends no work; see ``lost_output``."""
+def put(text: str, newline: bool = True) -> None:
+    """Print a line, or ``Lines``, on standard output. That nobody takes it ends no work; see ``lost_output``."""
     printed.results = True
     try:
-        click.echo(line, nl=newline)
+        click.echo(_shown(text), nl=newline)
     except OSError as error:
         _lost.append(error)
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the end of the process
+
+
+def _shown(text: str) -> str:
+    return printable_lines(text) if isinstance(text, Lines) else printable(text)
 
 
 _lost: list[OSError] = []
@@ -79,7 +94,7 @@ def lost_output() -> OSError | None:
 
 def put_json(document: Any) -> None:
     """Print a document on standard output."""
-    put(json.dumps(document, indent=2, default=_in_json))
+    put(Lines(json.dumps(document, indent=2, default=_in_json)))
 
 
 def _in_json(value: Any) -> str:
@@ -89,14 +104,14 @@ def _in_json(value: Any) -> str:
     raise TypeError(f"{type(value).__name__} has no place in JSON")
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[Any]], *, centred: bool = False) -> str:
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]], *, centred: bool = False) -> Lines:
     """A table in the form of the stock tool, its cells to the left unless they are to be centred."""
     from prettytable import PrettyTable
 
     drawn = PrettyTable(list(header))
     drawn.align = "c" if centred else "l"
-    drawn.add_rows([list(row) for row in rows])
-    return drawn.get_string()
+    drawn.add_rows([[printable(str(value)) for value in row] for row in rows])
+    return Lines(drawn.get_string())
 
 
 def labels(results: "Sequence[CellResult[Any]]") -> list[str]:

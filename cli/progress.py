@@ -11,12 +11,14 @@ from typing import Any, Final
 from rich.console import Console, Group
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from cli.output import put
 from cli.signals import STOPPING
 from jobs.action import CellResult
 from novadb.cells import Cell
 from runs.inline import Listener, Silent
+from settings.printable import printable
 
 # Lines of the live table; cells beyond are summed up in the last one.
 SHOWN: Final = 20
@@ -65,7 +67,8 @@ class Progress:
             for name, side in (("cell", "left"), ("state", "left"), ("rows", "right"), ("rows/s", "right")):
                 table.add_column(name, justify=side)  # type: ignore[arg-type]
             for line in lines[:SHOWN]:
-                table.add_row(line.cell.label, line.state, f"{line.rows:,}", line.rate())
+                label = Text(printable(line.cell.label))  # a string could hold markup
+                table.add_row(label, line.state, f"{line.rows:,}", line.rate())
             finished = sum(line.state != "working" for line in lines)
             table.add_row("", f"{finished} of {self._cells} cells", f"{sum(line.rows for line in lines):,}", "")
             return Group(table, STOPPING) if self._stop.is_set() else Group(table)

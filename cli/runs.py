@@ -151,7 +151,8 @@ def _put_phase(record: "RunRecord", number: int, zone: "ZoneInfo") -> None:
             f"{label}: left in {one.table}: id {one.id}: {one.reason}" for one in getattr(outcome, "blocked", ())
         ]
         remarks += [f"{label}: {one.text}" for one in getattr(outcome, "problems", ())]
-    put(f"\n{record.order.phases[number].action}")
+    put("")
+    put(record.order.phases[number].action)
     put(table(("Cell", "State", "Rows", "Rows/s", "Blocked", "Worker", "Started", "Finished"), cells))
     for failure in failures:
         put(failure)

@@ -8,6 +8,7 @@ from typing import Any, Final
 from oslo_config import cfg
 from oslo_log import log
 
+from settings.log_handlers import guard_handlers
 from settings.logs import say_once
 from settings.sections import register_sections
 
@@ -43,6 +44,7 @@ def load_configuration(words: Sequence[str], overrides: Mapping[str, Any] = Mapp
         conf.set_default("use_stderr", False)
     log.setup(conf, PROGRAM)
     say_once(conf)
+    guard_handlers()
     return conf
 
 

@@ -28,6 +28,7 @@ from runs.redis_store import RedisStore, RunGone
 from runs.targets import api_database, mapped_cells, targets
 from schedules.entries import Entry, Refused
 from schedules.firings import Firing, FiringState
+from settings.printable import printable
 from settings.unknown import unknown_settings
 from workers.redis_client import check_store, run_store
 
@@ -73,12 +74,12 @@ class Sheet:
         self._families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
 
     def put(self, name: str, value: float, *values: str) -> None:
-        """Add a sample; ``values`` are those of its labels."""
+        """Add a sample; ``values`` are those of its labels, in which the format of Prometheus lets anything stand."""
         if name not in self._families:
             help_text, labels = METRICS[name]
             kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
             self._families[name] = kind(PREFIX + name, help_text, labels=labels)
-        self._families[name].add_metric(list(values), value)
+        self._families[name].add_metric(list(map(printable, values)), value)
 
     def families(self) -> Iterator[Metric]:
         """What has samples, in the order of the declaration."""

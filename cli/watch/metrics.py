@@ -6,7 +6,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, generate_latest, start_http_server, write_to_textfile
 
 from cli import configuration
-from cli.output import put, say
+from cli.output import Lines, put, say
 from cli.signals import graceful_stop
 from cli.watch.collector import Backlogs, Metrics
 
@@ -30,7 +30,7 @@ def run_metrics(listen: str | None, path: str | None, backlog_every: float) -> i
     backlogs.look()
     if path:
         return _write(path, registry)
-    put(generate_latest(registry).decode(), newline=False)
+    put(Lines(generate_latest(registry).decode()), newline=False)
     return 0
 
 

@@ -63,6 +63,27 @@ def test_a_full_disk_behind_a_command_is_a_line_and_255(untouched_sample: Path) 
     assert "No space left on device" in ended.line
 
 
+@pytest.mark.parametrize("options", ["", "--debug", "--debug --use-json"])
+def test_a_full_disk_for_the_log_is_a_line_and_changes_no_code(sample: Path, options: str) -> None:
+    ended = call(f"{options} --log-file /dev/full {ALL}", config=sample)
+    assert ended.code == 1
+    assert "cell1.instances" in ended.out
+    said = [line for line in ended.err.splitlines() if not line.startswith("cell2: left in instances")]
+    assert said == ["The log /dev/full cannot be written: No space left on device"]
+
+
+def test_a_full_disk_for_a_configured_log_is_a_line_and_changes_no_code(sample: Path, tmp_path: Path) -> None:
+    (tmp_path / "logging.conf").write_text(
+        "[loggers]\nkeys = root, audit\n[handlers]\nkeys = full\n[formatters]\nkeys =\n"
+        "[logger_root]\nlevel = INFO\nhandlers =\n"
+        "[logger_audit]\nlevel = INFO\nhandlers = full\nqualname = cellkeeper.audit\n"
+        "[handler_full]\nclass = FileHandler\nargs = ('/dev/full',)\n"
+    )
+    ended = call(f"--log-config {tmp_path}/logging.conf {ALL}", config=sample)
+    assert ended.code == 1
+    assert ended.err.splitlines()[0] == "The log /dev/full cannot be written: No space left on device"
+
+
 def without_a_reader(line: str, config: Path) -> Ended:
     """Run a command whose reader has gone away."""
     reader, writer = os.pipe()
