@@ -54,9 +54,6 @@ class Upgrader:
         except (Stopped, Interrupted):
             tell("stopped; what was done stands, and the same command goes on from there")
             raise KeyboardInterrupt from None
-        newest = schema.revisions[-1]
-        if self.revision is None and done.before != done.after == schema.released != newest:
-            tell(f"{newest} is left out, which older releases do not know; name it, or head, to have it")
         who = caller()
         LOG.info("%s by %s of %s: from %s to %s", action, who, database, done.before, done.after)
         return done

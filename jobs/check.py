@@ -217,12 +217,12 @@ def _stands(stands: Standing, schema: Schema) -> Finding:
     if not stands.version:
         return Finding("schema", Verdict.WARNING, "the database names no version: was it made by db sync?")
     if not stands.pending:
-        return Finding("schema", Verdict.OK, stands.version)
+        return Finding("schema", Verdict.OK, stands.place)
     command = "db sync --all-cells" if schema == MAIN else "api_db sync"
     return Finding(
         "schema",
         Verdict.WARNING,
-        f"{stands.version} is behind {stands.pending[-1]} by {len(stands.pending)}: "
+        f"{stands.place} is behind {schema.with_releases(stands.pending[-1])} by {len(stands.pending)}: "
         f"if Nova has been upgraded, cellkeeper {command} is due",
     )
 

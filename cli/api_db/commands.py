@@ -17,7 +17,7 @@ api_db = Category("api_db", help="Commands for managing the API database.")
 def version() -> int:
     """Print the current version of the API database.
 
-    It is a revision; None where there is none.
+    It is a revision, or a number where the database is from before release 24; None where there is neither.
 
     \b
     Return codes:

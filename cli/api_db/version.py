@@ -1,4 +1,4 @@
-"""``api_db version``: print the revision of the API database."""
+"""``api_db version``: print the version of the API database."""
 
 from cli import configuration
 from cli.output import put

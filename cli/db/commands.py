@@ -19,7 +19,7 @@ db = Category(
 def version() -> int:
     """Print the current version of the main database.
 
-    It is a revision; None where there is none.
+    It is a revision, or a number where the database is from before release 24; None where there is neither.
 
     \b
     Return codes:
@@ -42,8 +42,8 @@ def version() -> int:
 def sync(**options: Any) -> int:
     """Upgrade the schema of the main database.
 
-    It goes up to VERSION, a revision, or to the newest one that the releases in use know; cell0 is upgraded first, if
-    it is mapped. Run it after api_db sync. It may be run again at any time, also after it was interrupted.
+    It goes up to VERSION, a revision, or to the newest one; cell0 is upgraded first, if it is mapped.
+    Run it after api_db sync. It may be run again at any time, also after it was interrupted.
 
     \b
     Return codes:

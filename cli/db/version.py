@@ -1,4 +1,4 @@
-"""``db version``: print the revision of the configured database."""
+"""``db version``: print the version of the configured database."""
 
 from cli import configuration
 from cli.output import put

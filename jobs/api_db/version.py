@@ -1,5 +1,16 @@
-"""``api_db version``: the revision of the API database. It is found in no other way than the main database's."""
+"""``api_db version``: the version of the API database."""
 
-from jobs.db.version import Exit, version
+from jobs.db import version as main
+from jobs.db.version import Exit
+from novadb.engine import Database
+from novadb.migrations.upgrade import API
 
 __all__ = ["Exit", "version"]
+
+
+def version(database: Database) -> str | None:
+    """As the main database's, of the schema of the API database.
+
+    :raises DatabaseProblem: it cannot be used
+    """
+    return main.version(database, API)

@@ -22,7 +22,7 @@ class Exit(IntEnum):
 class Params:
     """The options of the command.
 
-    :ivar revision: to go to; None: the one that is meant without any
+    :ivar revision: to go to; None: the newest
     """
 
     revision: str | None = None

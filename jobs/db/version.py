@@ -1,9 +1,10 @@
-"""``db version``: the revision of the main database."""
+"""``db version``: the version of the main database."""
 
 from enum import IntEnum
 
 from novadb.engine import Database
 from novadb.migrations import upgrade
+from novadb.migrations.upgrade import MAIN, Schema
 
 
 class Exit(IntEnum):
@@ -13,9 +14,9 @@ class Exit(IntEnum):
     ERROR = 255
 
 
-def version(database: Database) -> str | None:
-    """The revision; None where the database has none.
+def version(database: Database, schema: Schema = MAIN) -> str | None:
+    """Its revision, or its version of sqlalchemy-migrate from before release 24; None: it has neither.
 
     :raises DatabaseProblem: it cannot be used
     """
-    return upgrade.version(database)
+    return upgrade.version(database, schema)

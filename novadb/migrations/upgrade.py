@@ -1,9 +1,9 @@
 """Bringing a database to a revision of its schema, from wherever it stands."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Final
@@ -12,18 +12,20 @@ from alembic import command
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy import Connection, inspect, text
+from sqlalchemy import Connection, inspect
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from novadb.engine import Database, number_of
 from novadb.error_numbers import MADE
 from novadb.errors import DatabaseProblem, UnsuitableSchema
+from novadb.migrations import legacy
 from novadb.migrations.environment import VERSION_TABLE, recorded_heads
+from novadb.migrations.legacy import LEGACY_TABLE, Repository
 from novadb.migrations.progress import Overtaken, Progress
 
-# sqlalchemy-migrate's, which Nova had before release 24.0.0.
-LEGACY_TABLE: Final = "migrate_version"
 ONE_STATEMENT: Final = 7 * 24 * 3600.0  # seconds: the index of a large table takes hours
+NEWEST_RELEASE: Final = 34
+"""The newest release of Nova whose revisions are known here."""
 
 
 class Refused(DatabaseProblem):
@@ -40,14 +42,14 @@ class Schema:
 
     :ivar name: the folder of its revisions
     :ivar initial: its first revision
-    :ivar legacy: the last version of sqlalchemy-migrate, at which a database has the tables of the first revision
-    :ivar released: the newest revision that is known to the oldest release in use
+    :ivar legacy: its versions from before there were revisions
+    :ivar releases: the first release of Nova whose newest revision it is, by revision, in their order
     """
 
     name: str
     initial: str
-    legacy: int
-    released: str
+    legacy: Repository
+    releases: Mapping[str, int] = field(hash=False)
 
     @cached_property
     def revisions(self) -> list[str]:
@@ -59,6 +61,15 @@ class Schema:
         """The revisions, as alembic has them."""
         return ScriptDirectory.from_config(self.config())
 
+    def with_releases(self, revision: str) -> str:
+        """A revision and the releases whose newest one it is, for people; a revision between two releases alone."""
+        first = self.releases.get(revision)
+        if first is None:
+            return revision
+        following = [release for release in self.releases.values() if release > first]
+        last = min(following, default=NEWEST_RELEASE + 1) - 1
+        return f"{revision} (Nova {first})" if last == first else f"{revision} (Nova {first} to {last})"
+
     def config(self) -> Config:
         """A configuration for alembic, which needs no file."""
         config = Config()
@@ -66,15 +77,53 @@ class Schema:
         return config
 
 
-MAIN: Final = Schema("main", "8f2f1571d55b", 402, "2903cd72dc14")
-API: Final = Schema("api", "d67eeaabee36", 67, "cdeec0c85668")
+MAIN: Final = Schema(
+    "main",
+    "8f2f1571d55b",
+    Repository("nova", 402),
+    {
+        "8f2f1571d55b": 24,
+        "16f1fbcab42b": 25,
+        "ccb0fa1a2252": 26,
+        "1b91788ec3a6": 27,
+        "1acf2c98e646": 28,
+        "13863f4e1612": 29,
+        "2903cd72dc14": 31,
+        "ab450ba04102": 34,
+    },
+)
+API: Final = Schema(
+    "api",
+    "d67eeaabee36",
+    Repository("nova_api", 67),
+    {"d67eeaabee36": 24, "b30f573d3377": 25, "cdeec0c85668": 27},
+)
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """What a database says of its version.
+
+    :ivar revision: alembic's; None: it has none
+    :ivar legacy: sqlalchemy-migrate's, where there is no revision
+    :ivar repositories: what sqlalchemy-migrate has kept versions of, where there is no revision
+    """
+
+    revision: str | None = None
+    legacy: int | None = None
+    repositories: frozenset[str] = frozenset()
+
+    @property
+    def name(self) -> str | None:
+        """The one of both that there is, as the stock tool prints it."""
+        return self.revision if self.legacy is None else str(self.legacy)
 
 
 @dataclass(frozen=True)
 class Upgraded:
     """What became of a database.
 
-    :ivar before: its revision; None: it had none
+    :ivar before: its revision, or its version of sqlalchemy-migrate; None: it had neither
     :ivar after: its revision now
     """
 
@@ -87,11 +136,13 @@ class Standing:
     """Where a database stands.
 
     :ivar version: as its version table says, with the name of that table; empty: it has none
+    :ivar place: the same, with the releases that have it
     :ivar pending: the revisions that ``upgrade`` would go through, in order
     :ivar refusal: why there is no way on from here, or None
     """
 
     version: str
+    place: str
     pending: Sequence[str] = ()
     refusal: Refused | None = None
 
@@ -101,21 +152,40 @@ def standing(connection: Connection, database: Database, schema: Schema = MAIN) 
 
     :raises UnsuitableSchema: its version table has several rows
     """
-    current, legacy = _versions(connection, database)
-    version = f"{VERSION_TABLE} {current}" if current else f"{LEGACY_TABLE} {legacy}" if legacy is not None else ""
+    recorded = _recorded(connection, database, schema)
+    version = place = ""
+    if recorded.revision:
+        version = f"{VERSION_TABLE} {recorded.revision}"
+        place = f"{VERSION_TABLE} {schema.with_releases(recorded.revision)}"
+    elif recorded.legacy is not None:
+        version = f"{LEGACY_TABLE} {recorded.legacy}"
+        place = f"{version} (before Nova 24)"
     try:
-        return Standing(version, _pending(database, schema, current, legacy, None))
+        return Standing(version, place, _pending(database, schema, recorded, None))
     except Refused as refusal:
-        return Standing(version, refusal=refusal)
+        return Standing(version, place, refusal=refusal)
 
 
-def version(database: Database) -> str | None:
-    """The revision of a database; None where it has none.
+def version(database: Database, schema: Schema = MAIN) -> str | None:
+    """The revision of a database, or else its version of sqlalchemy-migrate; None where it has neither.
 
     :raises DatabaseProblem: it cannot be reached, or its version table has several rows
     """
     with database.connect() as connection:
-        return _recorded(connection, database)
+        return _recorded(connection, database, schema).name
+
+
+def is_before(release: int, connection: Connection, database: Database, schema: Schema = MAIN) -> bool:
+    """Whether a database is certainly of an earlier release than this one.
+
+    :raises UnsuitableSchema: its version table has several rows
+    """
+    recorded = _recorded(connection, database, schema)
+    if recorded.revision is None:
+        return recorded.legacy is not None
+    older = [revision for revision, first in schema.releases.items() if first < release]
+    between = schema.revisions[: schema.revisions.index(older[-1]) + 1]
+    return recorded.revision in between
 
 
 def upgrade(
@@ -133,8 +203,7 @@ def upgrade(
     process, upgrade one database after the other.
 
     :param database: must be there, and may be empty. The file of an SQLite database is made
-    :param revision: an identifier or its beginning, ``head``, ``+1``; without one it is ``schema.released``, unless the
-        database is further already
+    :param revision: an identifier or its beginning, ``head``, ``+1``; without one it is the newest
     :param tell: is given lines for the operator: where the database stands, what is about to be read or copied, what
         is done
     :param stopped: asked before each change whether to end
@@ -146,7 +215,7 @@ def upgrade(
     _make_file(database)
     patient = database.with_timeouts(replace(database.timeouts, read=ONE_STATEMENT))
     with patient.connect() as connection:
-        before = _recorded(connection, database)
+        before = _recorded(connection, database, schema).name
         while True:
             with suppress(Overtaken):
                 after = _try(connection, database, schema, revision, Progress(tell, stopped, ()))
@@ -159,17 +228,17 @@ def _try(connection: Connection, database: Database, schema: Schema, revision: s
     :returns: the revision that the database has now
     :raises Overtaken: somebody else has upgraded it meanwhile
     """
-    current, legacy = _versions(connection, database)
+    recorded = _recorded(connection, database, schema)
     connection.rollback()
-    pending = _pending(database, schema, current, legacy, revision)
+    pending = _pending(database, schema, recorded, revision)
     if not pending:
-        return current or schema.initial
-    progress.heads = (current,) if current else ()
-    _tell_begin(progress.tell, current, legacy, pending)
+        return recorded.revision or schema.initial
+    progress.heads = (recorded.revision,) if recorded.revision else ()
+    _tell_begin(progress.tell, schema, recorded, pending)
     config = schema.config()
     config.attributes.update(connection=connection, progress=progress)
     try:
-        if legacy is not None:
+        if recorded.legacy is not None:
             command.stamp(config, schema.initial)
         command.upgrade(config, pending[-1])
     except (DBAPIError, CommandError) as error:  # has somebody else made the version table, or written the revision?
@@ -181,51 +250,69 @@ def _try(connection: Connection, database: Database, schema: Schema, revision: s
     return pending[-1]
 
 
-def _versions(connection: Connection, database: Database) -> tuple[str | None, int | None]:
-    """The revision of a database; where it has none, its version from before there were revisions."""
-    current = _recorded(connection, database)
-    return current, _legacy_version(connection) if current is None else None
+def _tell_begin(tell: Callable[[str], None], schema: Schema, recorded: Recorded, pending: list[str]) -> None:
+    if recorded.legacy is not None:
+        tell(f"version {recorded.legacy} of sqlalchemy-migrate, which is taken for revision {schema.initial}")
+    place = schema.with_releases(recorded.revision) if recorded.revision else "no revision"
+    tell(f"at {place}; revisions to go: {len(pending)}, up to {schema.with_releases(pending[-1])}")
 
 
-def _tell_begin(tell: Callable[[str], None], current: str | None, legacy: int | None, pending: list[str]) -> None:
-    if legacy is not None:
-        tell(f"version {legacy} of sqlalchemy-migrate, which is taken for revision {pending[0]}")
-    tell(f"at {current or 'no revision'}; revisions to go: {len(pending)}, up to {pending[-1]}")
-
-
-def _pending(
-    database: Database, schema: Schema, current: str | None, legacy: int | None, wanted: str | None
-) -> list[str]:
+def _pending(database: Database, schema: Schema, recorded: Recorded, wanted: str | None) -> list[str]:
     """The revisions to go through, in order.
 
     :raises Refused: there is no way
     """
+    _check(database, schema, recorded)
     revisions = schema.revisions
-    if current is not None and any(current in other.revisions for other in (MAIN, API) if other != schema):
-        raise OtherSchema(
-            f"{database} is of the other schema: see whether connection in section [database] names a cell's database, "
-            "and connection in section [api_database] the API database"
-        )
-    if current is not None and current not in revisions:
-        raise Refused(
-            f"{database} is at revision {current}, which this version of cellkeeper does not know: it is of a newer "
-            f"release of Nova. Install a newer cellkeeper, or use that release's nova-manage"
-        )
-    if legacy is not None and legacy != schema.legacy:
-        raise Refused(
-            f"{database} is at version {legacy} of sqlalchemy-migrate; from before {schema.legacy} there is no way "
-            "here. Upgrade it with nova-manage of release 23 (Wallaby) first"
-        )
+    current = recorded.revision
+    if recorded.legacy is not None:
+        return revisions[: _target(schema, 0, wanted) + 1]
     at = revisions.index(current) if current else -1
     target = _target(schema, at, wanted)
     if target < at:
-        if not wanted:
-            return []
         raise Refused(
             f"{database} is at revision {current}, later than {revisions[target]}: there are no downgrades. "
             "Restore a backup of that time"
         )
     return revisions[at + 1 : target + 1]
+
+
+def _check(database: Database, schema: Schema, recorded: Recorded) -> None:
+    """
+    :raises Refused: there is no way on from where the database stands
+    """
+    other = API if schema == MAIN else MAIN
+    current, version = recorded.revision, recorded.legacy
+    if current in other.revisions or recorded.repositories == {other.legacy.name}:
+        raise OtherSchema(
+            f"{database} is of the other schema: see whether connection in section [database] names a cell's database, "
+            "and connection in section [api_database] the API database"
+        )
+    if recorded.repositories and schema.legacy.name not in recorded.repositories:
+        raise Refused(
+            f"{database} is not Nova's: its table {LEGACY_TABLE} names {', '.join(sorted(recorded.repositories))}"
+        )
+    if current is not None and current not in schema.revisions:
+        raise Refused(
+            f"{database} is at revision {current}, which this version of cellkeeper does not know: it is of a newer "
+            f"release of Nova. Install a newer cellkeeper, or use that release's nova-manage"
+        )
+    if version is not None and version < schema.legacy.first:
+        raise Refused(_too_old(database, schema, version))
+
+
+def _too_old(database: Database, schema: Schema, version: int) -> str:
+    """What to do about a database that sqlalchemy-migrate has not brought to the version of release 20 (Train)."""
+    place = f"{database} is at version {version} of sqlalchemy-migrate"
+    if version == schema.legacy.first - 1:
+        return (
+            f"{place}, at which nova-manage 23 (Wallaby) begins with an empty database: its first sync "
+            "was interrupted. If no data is in it yet, make it anew, as an empty database, and run this again"
+        )
+    return (
+        f"{place}, from before release 20 (Train), whose version is {schema.legacy.first}: "
+        "upgrade it with nova-manage of release 20, 21 or 22 first. That of 23 cannot"
+    )
 
 
 def _target(schema: Schema, at: int, wanted: str | None) -> int:
@@ -235,16 +322,14 @@ def _target(schema: Schema, at: int, wanted: str | None) -> int:
     :raises Refused: there is no such revision
     """
     revisions = schema.revisions
-    if not wanted:
-        return revisions.index(schema.released)
-    if wanted in ("head", "heads"):
+    if not wanted or wanted in ("head", "heads"):
         return len(revisions) - 1
     if wanted.isdigit():
         raise Refused(
             f"{wanted} is a version of sqlalchemy-migrate, which Nova has given up; the revisions are now "
             f"{', '.join(revisions)}"
         )
-    if re.fullmatch(r"\+\d+", wanted):
+    if re.fullmatch(r"\+0*[1-9]\d*", wanted):
         found = [at + int(wanted)] if at + int(wanted) < len(revisions) else []
     else:
         found = [place for place, revision in enumerate(revisions) if revision.startswith(wanted)]
@@ -253,8 +338,9 @@ def _target(schema: Schema, at: int, wanted: str | None) -> int:
     return found[0]
 
 
-def _recorded(connection: Connection, database: Database) -> str | None:
-    """
+def _recorded(connection: Connection, database: Database, schema: Schema) -> Recorded:
+    """What a database says of its version.
+
     :raises UnsuitableSchema: there are several revisions, where Nova has one line of them
     """
     heads = recorded_heads(connection) if inspect(connection).has_table(VERSION_TABLE) else ()
@@ -262,15 +348,10 @@ def _recorded(connection: Connection, database: Database) -> str | None:
         raise UnsuitableSchema(
             f"{database}: its table {VERSION_TABLE} has the rows {', '.join(heads)}: leave the latest of them alone"
         )
-    return heads[0] if heads else None
-
-
-def _legacy_version(connection: Connection) -> int | None:
-    """The version that sqlalchemy-migrate has left behind, if it was here."""
-    if not inspect(connection).has_table(LEGACY_TABLE):
-        return None
-    found: int | None = connection.execute(text(f"SELECT MAX(version) FROM {LEGACY_TABLE}")).scalar()
-    return found
+    if heads:
+        return Recorded(revision=heads[0])
+    versions = legacy.versions(connection)
+    return Recorded(None, versions.get(schema.legacy.name), frozenset(versions))
 
 
 def _make_file(database: Database) -> None:

@@ -239,27 +239,32 @@ def test_a_schema_that_an_upgrade_would_bring_on_is_pointed_out(realcloud: RealC
     assert (ended.code, problems(ended)) == (0, {})
     assert found["API database"] == (
         "warning",
-        "alembic_version b30f573d3377 is behind cdeec0c85668 by 1: "
+        "alembic_version b30f573d3377 (Nova 25 to 26) is behind cdeec0c85668 (Nova 27 to 34) by 1: "
         "if Nova has been upgraded, cellkeeper api_db sync is due",
     )
     assert found["cell1"] == (
         "warning",
-        "alembic_version 13863f4e1612 is behind 2903cd72dc14 by 2: "
+        "alembic_version 13863f4e1612 (Nova 29 to 30) is behind ab450ba04102 (Nova 34) by 3: "
         "if Nova has been upgraded, cellkeeper db sync --all-cells is due",
     )
-    assert found["cell0"] == ("ok", "alembic_version 2903cd72dc14")
-    assert found["cell2"] == ("ok", "alembic_version ab450ba04102")
+    assert found["cell0"] == (
+        "warning",
+        "alembic_version 2903cd72dc14 (Nova 31 to 33) is behind ab450ba04102 (Nova 34) by 1: "
+        "if Nova has been upgraded, cellkeeper db sync --all-cells is due",
+    )
+    assert found["cell2"] == ("ok", "alembic_version ab450ba04102 (Nova 34)")
     assert found["cell3"][0] == "warning"
     assert "revision 0123456789ab, which this version of cellkeeper does not know" in found["cell3"][1]
     pending = {cell["cell"]: cell["schema_pending"] for cell in ended.document["cells"]}
-    assert pending == {"cell0": [], "cell1": ["d60bddf7a903", "2903cd72dc14"], "cell2": [], "cell3": []}
+    newest = ["d60bddf7a903", "2903cd72dc14", "ab450ba04102"]
+    assert pending == {"cell0": newest[2:], "cell1": newest, "cell2": [], "cell3": []}
 
 
 def test_a_schema_from_before_alembic_and_one_without_a_version(realcloud: RealCloud, tmp_path: Path) -> None:
-    for cell, number in {realcloud.cell1: 402, realcloud.cell2: 391}.items():
+    for cell, number in {realcloud.cell1: 417, realcloud.cell2: 391}.items():
         realcloud.rows(cell, "DROP TABLE alembic_version")
-        realcloud.rows(cell, "CREATE TABLE migrate_version (version INT)")
-        realcloud.rows(cell, f"INSERT INTO migrate_version VALUES ({number})")
+        realcloud.rows(cell, "CREATE TABLE migrate_version (repository_id VARCHAR(250), version INT)")
+        realcloud.rows(cell, f"INSERT INTO migrate_version VALUES ('nova', {number})")
     realcloud.rows(realcloud.cell3, "DELETE FROM alembic_version")
     realcloud.rows(realcloud.cell0, "INSERT INTO alembic_version VALUES ('13863f4e1612')")
     ended = call("check -f json", config=realcloud.config(tmp_path))
@@ -267,7 +272,8 @@ def test_a_schema_from_before_alembic_and_one_without_a_version(realcloud: RealC
     assert (ended.code, problems(ended)) == (0, {})
     assert {verdict for where, (verdict, _) in found.items() if where != "API database"} == {"warning"}
     assert "has the rows 13863f4e1612, 2903cd72dc14: leave the latest of them alone" in found["cell0"][1]
-    assert found["cell1"][1].startswith("migrate_version 402 is behind 2903cd72dc14 by ")
+    behind = "migrate_version 417 (before Nova 24) is behind ab450ba04102 (Nova 34) by "
+    assert found["cell1"][1].startswith(behind)
     assert "version 391 of sqlalchemy-migrate" in found["cell2"][1]
     assert found["cell3"][1] == "the database names no version: was it made by db sync?"
 

@@ -18,7 +18,7 @@ from novadb.engine import Database
 from novadb.errors import MissingDatabase, UnsuitableSchema
 from novadb.migrations import changes
 from novadb.migrations.progress import Stopped
-from novadb.migrations.upgrade import API, MAIN, Refused, Schema, Upgraded, upgrade, version
+from novadb.migrations.upgrade import API, MAIN, OtherSchema, Refused, Schema, Upgraded, upgrade, version
 from settings.databases import Timeouts
 from tests.schemas import Description, describe, recorded
 from tests.services import MariaDB
@@ -26,6 +26,7 @@ from tests.services import MariaDB
 NAME: Final = "migrated"
 SCHEMAS: Final = pytest.mark.parametrize("schema", [MAIN, API], ids=["main", "api"])
 ENGINES: Final = pytest.mark.parametrize("engine", ["mariadb", "sqlite"])
+BEFORE_THE_NEWEST: Final = "2903cd72dc14"
 # Upgrades a database given by its URL in another process, as another host would: it knows nothing of this one's locks.
 ELSEWHERE: Final = """
 import sys
@@ -111,9 +112,9 @@ def test_from_nothing_to_the_head_at_once(fresh: Database, engine: str) -> None:
     assert described(fresh) == recorded(engine, "main")[MAIN.revisions[-1]]
 
 
-def test_without_a_revision_it_goes_as_far_as_the_oldest_release_in_use_knows_and_never_back(empty: Database) -> None:
-    assert upgrade(empty).after == MAIN.released == "2903cd72dc14"
-    assert upgrade(empty, MAIN, "+1") == Upgraded(MAIN.released, "ab450ba04102")
+def test_without_a_revision_it_goes_to_the_newest(empty: Database) -> None:
+    assert upgrade(empty, MAIN, BEFORE_THE_NEWEST).after == BEFORE_THE_NEWEST
+    assert upgrade(empty) == Upgraded(BEFORE_THE_NEWEST, "ab450ba04102")
     assert upgrade(empty) == Upgraded("ab450ba04102", "ab450ba04102")
 
 
@@ -135,7 +136,7 @@ def test_a_run_after_an_interruption_says_where_it_goes_on(empty: Database) -> N
     told: list[str] = []
     upgrade(empty, MAIN, "16f1fbcab42b", tell=told.append)
     assert told[:2] == [
-        "at no revision; revisions to go: 2, up to 16f1fbcab42b",
+        "at no revision; revisions to go: 2, up to 16f1fbcab42b (Nova 25)",
         "changes of this revision that were made before: 39; going on from there",
     ]
     assert [line.partition(":")[0] for line in told[2:]] == MAIN.revisions[:2]
@@ -196,27 +197,64 @@ def test_a_revision_that_is_behind_is_not_written_beside_a_later_one(empty: Data
     assert rows(empty, "SELECT version_num FROM alembic_version") == [(MAIN.revisions[-1],)]
 
 
-@SCHEMAS
-def test_a_database_of_sqlalchemy_migrate_at_its_last_version_is_adopted(empty: Database, schema: Schema) -> None:
-    under_migrate(empty, schema, schema.legacy)
-    told: list[str] = []
-    assert upgrade(empty, schema, "head", tell=told.append) == Upgraded(None, schema.revisions[-1])
-    assert told[0] == f"version {schema.legacy} of sqlalchemy-migrate, which is taken for revision {schema.initial}"
+# Those of Train, Wallaby, and the last, which Xena's tool puts on its way to alembic.
+@pytest.mark.parametrize(("schema", "number"), [(MAIN, 402), (MAIN, 417), (MAIN, 422), (API, 67), (API, 82), (API, 87)])
+def test_a_database_of_sqlalchemy_migrate_is_taken_over(empty: Database, schema: Schema, number: int) -> None:
+    under_migrate(empty, schema, number)
+    assert version(empty, schema) == str(number)
+    lines: list[str] = []
+    assert upgrade(empty, schema, tell=lines.append) == Upgraded(str(number), schema.revisions[-1])
+    assert lines[0] == f"version {number} of sqlalchemy-migrate, which is taken for revision {schema.initial}"
     found, wanted = described(empty), at_head(schema)
     # The version table is of the database's own character set, which was another one by then.
     assert found.pop("alembic_version")["constraints"] == wanted.pop("alembic_version")["constraints"]
     assert found == wanted
 
 
-def test_an_older_one_is_refused(empty: Database) -> None:
-    under_migrate(empty, MAIN, 391)
+def test_a_number_of_revisions_counts_from_the_one_that_a_version_is_taken_for(empty: Database) -> None:
+    under_migrate(empty, MAIN, 417)
+    assert upgrade(empty, MAIN, "+1") == Upgraded("417", "16f1fbcab42b")
+
+
+@pytest.mark.parametrize(
+    ("schema", "number", "words"),
+    [
+        (MAIN, 391, "from before release 20 .*: upgrade it with nova-manage of release 20, 21 or 22"),
+        (API, 61, "from before release 20 .*: upgrade it with nova-manage of release 20, 21 or 22"),
+        (MAIN, 401, "was interrupted. If no data is in it yet, make it anew, as an empty database"),
+        (API, 66, "was interrupted. If no data is in it yet, make it anew, as an empty database"),
+    ],
+)
+def test_one_from_before_train_is_refused_with_a_tool_that_can_upgrade_it(
+    empty: Database, schema: Schema, number: int, words: str
+) -> None:
+    under_migrate(empty, schema, number)
     before = described(empty)
-    with pytest.raises(Refused, match=r"is at version 391 .* Upgrade it with nova-manage of release 23 \(Wallaby\)"):
-        upgrade(empty)
+    with pytest.raises(Refused, match=f"is at version {number} of sqlalchemy-migrate, .*{words}"):
+        upgrade(empty, schema)
     assert described(empty) == before
 
 
-def under_migrate(database: Database, schema: Schema, number: int) -> None:
+@pytest.mark.parametrize(("its", "meant", "number"), [(MAIN, API, 417), (API, MAIN, 82), (API, MAIN, 402)])
+def test_a_database_of_sqlalchemy_migrate_that_has_the_other_schema_is_left_alone(
+    empty: Database, its: Schema, meant: Schema, number: int
+) -> None:
+    """The numbers alone do not tell: 417 of the main schema is later than 67 of the other."""
+    under_migrate(empty, its, number)
+    before = described(empty)
+    with pytest.raises(OtherSchema, match="is of the other schema: see whether connection in section"):
+        upgrade(empty, meant)
+    assert described(empty) == before
+    assert version(empty, meant) is None
+
+
+def test_a_database_of_another_project_is_left_alone(empty: Database) -> None:
+    under_migrate(empty, MAIN, 145, repository="cinder")
+    with pytest.raises(Refused, match="is not Nova's: its table migrate_version names cinder"):
+        upgrade(empty)
+
+
+def under_migrate(database: Database, schema: Schema, number: int, repository: str = "") -> None:
     """Leave the database as sqlalchemy-migrate did."""
     upgrade(database, schema, schema.initial)
     execute(
@@ -224,7 +262,7 @@ def under_migrate(database: Database, schema: Schema, number: int) -> None:
         "DROP TABLE alembic_version",
         "CREATE TABLE migrate_version (repository_id VARCHAR(250) NOT NULL PRIMARY KEY, repository_path TEXT, "
         "version INTEGER)",
-        f"INSERT INTO migrate_version VALUES ('nova', '/migrate_repo', {number})",
+        f"INSERT INTO migrate_version VALUES ('{repository or schema.legacy.name}', '/migrate_repo', {number})",
     )
 
 
@@ -235,6 +273,7 @@ def under_migrate(database: Database, schema: Schema, number: int) -> None:
         ("base", "There is no revision base"),
         ("-1", "There is no revision -1"),
         ("+5", "There is no revision \\+5"),
+        ("+0", "There is no revision \\+0"),
         ("402", "402 is a version of sqlalchemy-migrate"),
         ("0123456789ab", "There is no revision 0123456789ab; there are 8f2f1571d55b, 16f1fbcab42b"),
         ("1", "1 is a version of sqlalchemy-migrate"),
@@ -291,7 +330,7 @@ def test_it_tells_which_tables_are_read_or_copied_and_how_many_rows_they_have(em
 
 def test_of_a_large_table_the_rows_are_estimated(empty: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(changes, "COUNTED", 100)
-    upgrade(empty)
+    upgrade(empty, MAIN, BEFORE_THE_NEWEST)
     execute(empty, "INSERT INTO migrations (deleted) SELECT 0 FROM seq_1_to_1200", "ANALYZE TABLE migrations")
     told: list[str] = []
     upgrade(empty, MAIN, "head", tell=told.append)
@@ -326,7 +365,7 @@ def test_rows_of_a_table_that_sqlite_must_copy_stay(tmp_path: Path) -> None:
 
 def test_a_table_that_is_in_use_is_waited_for(empty: Database, mariadb: MariaDB) -> None:
     """A transaction that has read it holds it. The wait ends, lest all others queue up behind it, and begins anew."""
-    upgrade(empty)
+    upgrade(empty, MAIN, BEFORE_THE_NEWEST)
     brief = empty.with_timeouts(Timeouts(lock_wait=1))
     with closing(mariadb.connect(NAME, autocommit=False)) as reader:
         reader.query("SELECT * FROM migrations")
