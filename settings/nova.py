@@ -19,9 +19,13 @@ DEFAULT: Final = Section(
             "default_availability_zone", default="nova", help="The zone of hosts without an aggregate that has one."
         ),
         *(cfg.FloatOpt(f"{what}_allocation_ratio", min=0.0, help=RATIO) for what in ("cpu", "ram", "disk")),
+        cfg.FloatOpt(
+            "initial_cpu_allocation_ratio", min=0.0,
+            help=f"{RATIO} Without it: 4.0, and 16.0 in a database from before Nova 27, as in that release.",
+        ),
         *(
             cfg.FloatOpt(f"initial_{what}_allocation_ratio", default=ratio, min=0.0, help=RATIO)
-            for what, ratio in (("cpu", 4.0), ("ram", 1.0), ("disk", 1.0))
+            for what, ratio in (("ram", 1.0), ("disk", 1.0))
         ),
     ],
     in_nova_conf=True,

@@ -13,6 +13,7 @@ from jobs.action import Target
 from jobs.api_connection import ApiConnection
 from jobs.retry import rollback
 from novadb import catalogue
+from novadb.engine import Database
 
 # The most rows that one transaction brings up to date.
 CHUNK: Final = 1_000
@@ -93,11 +94,11 @@ class Defaults:
     """What nova.conf gives to rows without a value of their own.
 
     :ivar zone: the availability zone of hosts in no aggregate that has one
-    :ivar cpu: the allocation ratio; likewise ``ram`` and ``disk``
+    :ivar cpu: the allocation ratio; likewise ``ram`` and ``disk``. None: what the cell's release of Nova has by default
     """
 
     zone: str = "nova"
-    cpu: float = 4.0
+    cpu: float | None = None
     ram: float = 1.0
     disk: float = 1.0
 
@@ -116,6 +117,14 @@ class Place:
     def name(self) -> str:
         """What the cell's database is called in messages."""
         return str(self._target.cell.database)
+
+    @property
+    def database(self) -> Database:
+        """The cell's database.
+
+        :raises DatabaseProblem: its URL cannot be used
+        """
+        return self._target.database
 
     def close(self) -> None:
         """Close the connections."""

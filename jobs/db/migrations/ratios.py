@@ -5,9 +5,13 @@ from typing import Final
 from sqlalchemy import ColumnElement, func, or_, select, update
 
 from jobs.db.migrations.migration import Batch, Migration, Place, Tally, next_after, nova_table, now
+from novadb.migrations.upgrade import is_before
 
 COLUMNS: Final = ("cpu_allocation_ratio", "ram_allocation_ratio", "disk_allocation_ratio")
 NODES: Final = nova_table("compute_nodes", "deleted", *COLUMNS)
+# Nova's own initial ratio of CPUs has been lower since release 27 (2023.1).
+CPU_RATIO: Final = 4.0
+OLDER_CPU_RATIO: Final = 16.0
 EMPTY: Final[ColumnElement[bool]] = or_(*(or_(NODES.c[name].is_(None), NODES.c[name] == 0.0) for name in COLUMNS))
 
 
@@ -15,7 +19,8 @@ def set_ratios(place: Place, size: int, after: int) -> Batch:
     """Give live nodes the configured ratio where theirs is missing or 0."""
     due = select(NODES.c.id).where(NODES.c.id > after, NODES.c.deleted == 0, EMPTY)
     ids = list(place.cell.execute(due.order_by(NODES.c.id).limit(size)).scalars())
-    ratios = dict(zip(COLUMNS, (place.defaults.cpu, place.defaults.ram, place.defaults.disk), strict=True))
+    configured = (_cpu_ratio(place), place.defaults.ram, place.defaults.disk)
+    ratios = dict(zip(COLUMNS, configured, strict=True))
     values = {name: func.coalesce(func.nullif(NODES.c[name], 0.0), ratio) for name, ratio in ratios.items()}
     done = (
         place.cell.execute(
@@ -26,6 +31,12 @@ def set_ratios(place: Place, size: int, after: int) -> Batch:
     )
     place.cell.commit()
     return Batch(Tally(len(ids), done), next_after(ids, size))
+
+
+def _cpu_ratio(place: Place) -> float:
+    if place.defaults.cpu is not None:
+        return place.defaults.cpu
+    return OLDER_CPU_RATIO if is_before(27, place.cell, place.database) else CPU_RATIO
 
 
 MIGRATE_EMPTY_RATIO: Final = Migration(
