@@ -9,6 +9,8 @@ from typing import Final
 from dateutil import parser, tz
 from dateutil.relativedelta import relativedelta
 
+from jobs.wall_clock import moments_of, reading_of
+
 _AGE: Final = re.compile(r"(\d+)\s*(h|hours?|d|days?|w|weeks?|months?|y|years?)", re.IGNORECASE)
 _UNITS: Final = {"h": "hours", "d": "days", "w": "weeks", "m": "months", "y": "years"}
 _WEEKDAY: Final = re.compile(r"\b(mon|tue|wed|thu|fri|sat|sun)", re.IGNORECASE)
@@ -49,17 +51,17 @@ def parse(text: str, now: datetime | None = None) -> datetime:
 def closing_time(text: str, zone: tzinfo, after: datetime) -> datetime:
     """The moment that ``--until`` means.
 
-    :param text: ``HH:MM``: the first time after ``after`` that a clock shows it; or a moment with its offset
+    :param text: ``HH:MM``: the first time after ``after`` that a clock shows it, or the end of the gap where
+        it is put forward over it; or a moment with its offset
     :param zone: of the clock
     :param after: with a time zone
     """
     if text[1:3].find(":") < 0:
         return datetime.fromisoformat(text)
     hour, minute = map(int, text.split(":"))
-    begin = after.astimezone(zone)
-    closing = begin.replace(hour=hour, minute=minute, second=0, microsecond=0, fold=0)
-    # In wall-clock time: a day may have 23 hours.
-    return closing if closing.astimezone(UTC) > begin.astimezone(UTC) else closing + timedelta(days=1)
+    today = reading_of(after, zone).replace(hour=hour, minute=minute, second=0, microsecond=0)
+    moments = [*moments_of(today, zone), *moments_of(today + timedelta(days=1), zone)]
+    return next(moment for moment in moments if moment > after).astimezone(zone)
 
 
 def _month_day_year(words: str) -> datetime:

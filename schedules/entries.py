@@ -13,6 +13,7 @@ from oslo_config import cfg
 
 from jobs import dates
 from jobs.db.archive_deleted_rows import MAX_ROWS_LIMIT
+from schedules.times import last_time, next_time
 from settings.cellkeeper import time_zone
 from settings.schedule import entry_section
 
@@ -64,16 +65,11 @@ class Entry:
 
     def last(self, now: datetime) -> datetime | None:
         """The last nominal time up to now, in UTC; None: there was none in living memory."""
-        return self._first(now + timedelta(seconds=1), reverse=True)
+        return last_time(self.cron, self.zone, now)
 
     def next(self, now: datetime) -> datetime | None:
         """The next nominal time after now, in UTC; None: there will be none."""
-        return self._first(now, reverse=False)
-
-    def _first(self, begin: datetime, reverse: bool) -> datetime | None:
-        moments = CronSim(self.cron, begin.replace(microsecond=0).astimezone(self.zone), reverse=reverse)
-        found = next(moments, None)
-        return found.astimezone(UTC) if found else None
+        return next_time(self.cron, self.zone, now)
 
     def latest(self, nominal: datetime, deadline: timedelta) -> datetime:
         """Until when a firing may be started: within the deadline, and before its maintenance window closes."""
@@ -131,12 +127,12 @@ def _read_entry(conf: cfg.ConfigOpts, name: str, zone: ZoneInfo, understand: Und
 
 
 def _check_cron(cron: str, zone: ZoneInfo) -> None:
-    now = datetime.now(zone)
+    now = datetime.now(UTC)
     try:
-        first = next(CronSim(cron, now), None)
+        CronSim(cron, now)
     except CronSimError as error:
         raise ValueError(f"bad cron expression {cron!r}: {error}") from None
-    if first is None:
+    if next_time(cron, zone, now) is None:
         raise ValueError(f"bad cron expression {cron!r}: it never comes")
 
 

@@ -7,33 +7,47 @@ it again without harm, as a run of one name is started once.
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
 from redis import Redis
 
 from runs.redis_store import NOW, PREFIX
+from schedules.clocks import LIMIT
 from schedules.entries import Entry
 
+BEAT: Final = f"{PREFIX}:beat:"
+STARTING: Final = "1"  # the sign of life of a beat that starts what is due
 KEPT: Final = 400 * 86_400  # seconds, more than a year: the longest that an entry may be silent
 
-# Of one firing, one beat at a time is granted the attempts; nobody is granted one that is over, or older.
+# Of one firing, one beat at a time is granted the attempts; nobody is granted one that is over, or older, or
+# that has not come by the clock of the store. An entry that nobody knows yet is not started for what lies in the
+# past; neither is one whose last firing lies in the future, which only a wrong clock can have noted.
 CLAIM: Final = (
     NOW
     + """
+local asked = tonumber(ARGV[1])
+if asked * 1000 > now then return 'early' end
 local f = redis.call('HMGET', KEYS[1], 'nominal', 'state', 'beat', 'lease_until')
-local asked, known = tonumber(ARGV[1]), tonumber(f[1] or '-1')
+local known = tonumber(f[1] or '')
+if not known or known * 1000 > now + tonumber(ARGV[5]) then
+  redis.call('HSET', KEYS[1], 'nominal', ARGV[1], 'state', 'new', 'run', '', 'reason', '', 'beat', '', 'lease_until', 0)
+  redis.call('EXPIRE', KEYS[1], ARGV[4])
+  return known and 'forgotten' or 'new'
+end
+local answer = 'granted'
 if known > asked then return 'over' end
 if known == asked then
   if f[2] ~= 'due' then return 'over' end
   if f[3] ~= ARGV[2] and tonumber(f[4]) > now then return 'held' end
+  answer = 'resumed'
 else
   redis.call('HSET', KEYS[1], 'state', 'due', 'run', '', 'reason', '')
 end
 redis.call('HSET', KEYS[1], 'nominal', ARGV[1], 'beat', ARGV[2], 'lease_until', now + tonumber(ARGV[3]))
 redis.call('EXPIRE', KEYS[1], ARGV[4])
-return 'granted'
+return answer
 """
 )
 # The end of a firing, unless a later one has taken its place, or somebody else has ended it.
@@ -43,13 +57,27 @@ if f[1] ~= ARGV[1] or f[2] ~= 'due' then return 0 end
 redis.call('HSET', KEYS[1], 'state', ARGV[2], 'run', ARGV[3], 'reason', ARGV[4])
 return 1
 """
-# An entry that nobody knows yet is not started for what lies in the past.
-KNOW: Final = """
-if redis.call('EXISTS', KEYS[1]) == 1 then return 0 end
-redis.call('HSET', KEYS[1], 'nominal', ARGV[1], 'state', 'new', 'run', '', 'reason', '', 'beat', '', 'lease_until', 0)
-redis.call('EXPIRE', KEYS[1], ARGV[2])
-return 1
-"""
+
+
+class Claim(StrEnum):
+    """The answer to a beat that asks for a firing."""
+
+    GRANTED = "granted"
+    """It is this beat's to start; nobody has tried before."""
+    RESUMED = "resumed"
+    """It is this beat's to start; it, or one that is gone, has tried before."""
+    HELD = "held"
+    """Another beat tries to start it."""
+    OVER = "over"
+    EARLY = "early"
+    """By the clock of the store it has not come."""
+    NEW = "new"
+    """The entry was not known: it begins with its next time."""
+    FORGOTTEN = "forgotten"
+    """What was known of the entry lay in the future: it begins with its next time."""
+
+
+MAY_START: Final = frozenset({Claim.GRANTED, Claim.RESUMED})
 
 
 class FiringState(StrEnum):
@@ -63,7 +91,7 @@ class FiringState(StrEnum):
     FAILED = "failed"
     """It could not be started within the deadline."""
     MISSED = "missed"
-    """No beat was there within the deadline."""
+    """No beat took it up within the deadline."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +109,17 @@ class Firing:
     reason: str
 
 
+@dataclass(frozen=True)
+class BeatSign:
+    """A beat that is alive.
+
+    :ivar problem: why it starts nothing; empty: it does
+    """
+
+    name: str
+    problem: str
+
+
 class Firings:
     """The last firing of each entry, and the beats that are alive."""
 
@@ -90,24 +129,22 @@ class Firings:
 
     def _run(self, script: str, entry: Entry, *arguments: object) -> Any:
         known = self._scripts.setdefault(script, self._redis.register_script(script))
-        return known(keys=[_key(entry)], args=list(arguments))
+        return known(keys=[firing_key(entry)], args=list(arguments))
 
-    def know(self, entry: Entry, last: datetime | None) -> bool:
-        """Note an entry.
+    def now(self) -> datetime:
+        """The time of the store, in UTC."""
+        seconds, microseconds = self._redis.time()
+        return datetime.fromtimestamp(int(seconds), UTC) + timedelta(microseconds=int(microseconds))
 
-        :param last: its last nominal time, which is taken as over
-        :returns: whether it was new
-        """
-        return bool(self._run(KNOW, entry, _seconds(last), KEPT))
-
-    def claim(self, entry: Entry, nominal: datetime, beat: str, lease: float) -> str:
+    def claim(self, entry: Entry, nominal: datetime | None, beat: str, lease: float) -> Claim:
         """Ask for the right to try to start a firing; or to go on trying.
 
+        :param nominal: when it was due; None: the entry was never due, and is only noted
         :param beat: who asks
         :param lease: seconds after which another beat may take over
-        :returns: ``granted``; ``held`` by another beat; ``over``
         """
-        return str(self._run(CLAIM, entry, _seconds(nominal), beat, int(lease * 1000), KEPT))
+        limit = int(LIMIT.total_seconds() * 1000)
+        return Claim(self._run(CLAIM, entry, _seconds(nominal), beat, int(lease * 1000), KEPT, limit))
 
     def end(self, entry: Entry, nominal: datetime, state: FiringState, run: str = "", reason: str = "") -> bool:
         """Note what became of a firing; one caller alone is told True."""
@@ -115,28 +152,44 @@ class Firings:
 
     def last(self, entry: Entry) -> Firing | None:
         """The last firing of an entry; None: no beat has seen it."""
-        found: dict[str, str] = {str(name): str(value) for name, value in self._redis.hgetall(_key(entry)).items()}
-        if not found or found["nominal"] == "-1":
+        fields: dict[str, str] = {
+            str(name): str(value) for name, value in self._redis.hgetall(firing_key(entry)).items()
+        }
+        try:
+            seconds, state = int(fields["nominal"]), FiringState(fields["state"])
+        except (KeyError, ValueError):  # nothing is known, or nothing that this program wrote
             return None
-        nominal = datetime.fromtimestamp(int(found["nominal"]), UTC)
-        return Firing(nominal, FiringState(found["state"]), found["run"], found["reason"])
+        if seconds < 0:
+            return None
+        return Firing(datetime.fromtimestamp(seconds, UTC), state, fields.get("run", ""), fields.get("reason", ""))
 
-    def live(self, beat: str, lease: float) -> None:
-        """A beat's sign of life."""
-        self._redis.set(f"{PREFIX}:beat:{beat}", "1", px=int(lease * 1000))
+    def live(self, beat: str, lease: float, problem: str = "") -> None:
+        """A beat's sign of life.
+
+        :param lease: seconds after which it counts as dead
+        :param problem: why it starts nothing
+        """
+        self._redis.set(f"{BEAT}{beat}", problem or STARTING, px=int(lease * 1000))
 
     def rest(self, beat: str) -> None:
         """A beat has ended."""
-        self._redis.delete(f"{PREFIX}:beat:{beat}")
+        self._redis.delete(f"{BEAT}{beat}")
 
-    def beats(self) -> list[str]:
+    def beats(self) -> list[BeatSign]:
         """The beats that are alive."""
-        start = f"{PREFIX}:beat:"
-        return sorted(str(key).removeprefix(start) for key in self._redis.scan_iter(f"{start}*", count=1000))
+        signs = []
+        for key in sorted(map(str, self._redis.scan_iter(f"{BEAT}*", count=1000))):
+            value = self._redis.get(key)
+            if value is not None:  # it has ended meanwhile
+                signs.append(BeatSign(key.removeprefix(BEAT), "" if value == STARTING else str(value)))
+        return signs
 
 
-def _key(entry: Entry) -> str:
-    """An entry with another expression is another one: what was due by the old one says nothing of the new."""
+def firing_key(entry: Entry) -> str:
+    """Where the last firing of an entry stands in the store.
+
+    An entry with another expression is another one: what was due by the old one says nothing of the new.
+    """
     when = hashlib.sha256(f"{entry.cron} {entry.zone.key}".encode()).hexdigest()[:8]
     return f"{PREFIX}:firing:{entry.name}:{when}"
 

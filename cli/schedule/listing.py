@@ -1,5 +1,6 @@
 """``schedule list``: what is due when, and how it went."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -11,7 +12,7 @@ from cli.run_summary import RunSummary, summarize
 from cli.schedule import reading
 from runs.redis_store import RunGone
 from schedules.entries import Entry, Refused
-from schedules.firings import Firing, FiringState
+from schedules.firings import BeatSign, Firing, FiringState
 from settings.schedule import DEFAULTS
 from workers.redis_client import check_store, run_store
 
@@ -53,14 +54,15 @@ def list_schedule(form: str) -> int:
     refused: tuple[str, ...] = ()
     try:
         entries = reading.read_schedule(conf)
-    except Refused as problem:
-        entries, refused = [], tuple(problem.lines)
-    lines, beats = _look(conf, entries)
+    except Refused as error:
+        entries, refused = [], tuple(error.lines)
+    lines, beats, now = _look(conf, entries)
     off = {name: _default(conf, name) for name in DEFAULTS if name not in conf.schedule.enabled}
     if form == "json":
         document = {
             "timezone": conf.cellkeeper.timezone,
-            "beats": beats,
+            "beats": [beat.name for beat in beats if not beat.problem],
+            "beats_that_start_nothing": {beat.name: beat.problem for beat in beats if beat.problem},
             "refused": refused,
             "entries": [_as_data(line) for line in lines],
             "not_enabled": {name: {"cron": cron, "command": command} for name, (cron, command) in off.items()},
@@ -70,17 +72,29 @@ def list_schedule(form: str) -> int:
         rows = [_row(line) for line in lines]
         rows += [(name, cron, command, "", "not enabled", "", "") for name, (cron, command) in off.items()]
         put(table(HEADER, rows))
-    for one in refused:
-        say(f"The schedule cannot be used: {one}")
-    if entries and not beats:
-        say("No beat is running: start one with: cellkeeper beat")
+    for problem in refused:
+        say(f"The schedule cannot be used: {problem}")
+    if entries:
+        _say_problems(lines, beats, now)
     return 255 if refused else 0
 
 
-def _look(conf: cfg.ConfigOpts, entries: list[Entry]) -> tuple[list[Line], list[str]]:
-    """What became of the entries, and which beats are alive."""
+def _say_problems(lines: Sequence[Line], beats: Sequence[BeatSign], now: datetime) -> None:
+    """Say what keeps entries from being started."""
+    for line in lines:
+        if line.firing and line.firing.nominal > now:
+            say(f"{line.entry.name}: its last firing lies in the future: a clock was wrong")
+    for beat in beats:
+        if beat.problem:
+            say(f"{beat.name} starts nothing: {beat.problem}")
+    if not beats:
+        say("No beat is running: start one with: cellkeeper beat")
+
+
+def _look(conf: cfg.ConfigOpts, entries: list[Entry]) -> tuple[list[Line], list[BeatSign], datetime]:
+    """What became of the entries, which beats are alive, and the time of the store."""
     if not entries:
-        return [], []
+        return [], [], datetime.now(UTC)
     firings, runs = reading.firings(conf), run_store(conf)
     check_store(conf)
     lines = []
@@ -92,7 +106,7 @@ def _look(conf: cfg.ConfigOpts, entries: list[Entry]) -> tuple[list[Line], list[
             except RunGone:
                 run = None
         lines.append(Line(entry, firing, run))
-    return lines, firings.beats()
+    return lines, firings.beats(), firings.now()
 
 
 def _default(conf: cfg.ConfigOpts, name: str) -> tuple[str, str]:

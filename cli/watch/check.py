@@ -34,6 +34,7 @@ from runs.conductor import serving
 from runs.inline import InlineEngine
 from runs.targets import api_database, mapped_cells, targets
 from schedules.entries import Entry, Refused
+from schedules.firings import BeatSign, Firings
 from settings.unknown import unknown_settings
 from workers.redis_client import redis_client, run_store
 
@@ -179,13 +180,42 @@ def _schedule(conf: cfg.ConfigOpts, entries: list[Entry] | Refused, *, reachable
         return [Finding("entry", Verdict.FAILED, line) for line in entries.lines]
     if not entries:
         return [Finding("entries", Verdict.WARNING, "nothing is scheduled: option enabled of section [schedule]")]
-    now = datetime.now(UTC)
-    found = [Finding("entry", Verdict.OK, f"{entry.name}: next at {entry.shown(entry.next(now))}") for entry in entries]
-    if reachable:
-        beats = reading.firings(conf).beats()
-        missing = "none is running: start one with: cellkeeper beat"
-        found.append(Finding("beats", Verdict.OK if beats else Verdict.FAILED, ", ".join(beats) or missing))
-    return found
+    if not reachable:
+        now = datetime.now(UTC)
+        return [_next_finding(entry, now) for entry in entries]
+    firings = reading.firings(conf)
+    now = firings.now()
+    return [_entry_finding(entry, firings, now) for entry in entries] + _beat_findings(firings.beats())
+
+
+def _entry_finding(entry: Entry, firings: Firings, now: datetime) -> Finding:
+    """:param now: by the clock of Redis"""
+    last = firings.last(entry)
+    if last and last.nominal > now:
+        problem = (
+            f"{entry.name}: its last firing lies in the future, {entry.shown(last.nominal)}: a clock was wrong; "
+            "a beat whose clock is right puts it straight"
+        )
+        return Finding("entry", Verdict.FAILED, problem)
+    return _next_finding(entry, now)
+
+
+def _next_finding(entry: Entry, now: datetime) -> Finding:
+    return Finding("entry", Verdict.OK, f"{entry.name}: next at {entry.shown(entry.next(now))}")
+
+
+def _beat_findings(beats: Sequence[BeatSign]) -> list[Finding]:
+    findings = [
+        Finding("beats", Verdict.FAILED, f"{beat.name} starts nothing: {beat.problem}")
+        for beat in beats
+        if beat.problem
+    ]
+    working = [beat.name for beat in beats if not beat.problem]
+    if working:
+        findings.append(Finding("beats", Verdict.OK, ", ".join(working)))
+    elif not findings:
+        findings.append(Finding("beats", Verdict.FAILED, "none is running: start one with: cellkeeper beat"))
+    return findings
 
 
 def _findings(result: CellResult[Findings], workers: dict[str, set[str] | None] | None) -> list[Finding]:

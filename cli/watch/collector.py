@@ -196,7 +196,7 @@ class Metrics(Collector):
 
     def _schedule(self, sheet: Sheet, store: RedisStore) -> None:
         firings = reading.firings(self._conf)
-        sheet.put("beats", len(firings.beats()))
+        sheet.put("beats", sum(not beat.problem for beat in firings.beats()))
         try:
             entries = reading.read_entries(self._conf, self._understand)
         except Refused:

@@ -243,6 +243,17 @@ def test_any_text_is_a_naive_date_or_a_refusal_in_one_line(text: str) -> None:
         pytest.param("00:30", "Europe/Berlin", "2026-11-24T22:00", "2026-11-24T23:30", id="tomorrow there, today here"),
         pytest.param("06:00", "Europe/Berlin", "2026-03-28T20:00", "2026-03-29T04:00", id="over a night of 23 hours"),
         pytest.param("06:00", "Europe/Berlin", "2026-10-24T20:00", "2026-10-25T05:00", id="over a night of 25 hours"),
+        pytest.param("02:30", "Europe/Berlin", "2026-10-25T00:00", "2026-10-25T00:30", id="a time that comes twice"),
+        pytest.param("02:30", "Europe/Berlin", "2026-10-25T00:30", "2026-10-25T01:30", id="a time that comes again"),
+        pytest.param(
+            "02:30", "Europe/Berlin", "2026-10-25T01:10", "2026-10-25T01:30", id="in the hour that comes again"
+        ),
+        pytest.param("02:30", "Europe/Berlin", "2026-10-25T01:30", "2026-10-26T01:30", id="after it came twice"),
+        pytest.param("02:30", "Europe/Berlin", "2026-03-29T00:50", "2026-03-29T01:00", id="a time that is left out"),
+        pytest.param("02:30", "Europe/Berlin", "2026-03-29T01:00", "2026-03-30T00:30", id="after it was left out"),
+        pytest.param(
+            "02:10", "Australia/Lord_Howe", "2026-10-03T15:00", "2026-10-03T15:30", id="half an hour left out"
+        ),
         pytest.param("2026-11-24T06:00+01:00", "UTC", "2026-11-24T22:00", "2026-11-24T05:00", id="a moment"),
     ],
 )

@@ -1,8 +1,10 @@
 """What beats do with firings that are due, late, or refused: with a real Redis, and a list for what is started."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -14,7 +16,7 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from schedules import beat as module
 from schedules.beat import Attempt, Beat
 from schedules.entries import Command, Entry
-from schedules.firings import Firing, Firings, FiringState, run_id
+from schedules.firings import BeatSign, Claim, Firing, Firings, FiringState, firing_key, run_id
 from tests.acceptance.program import until
 
 DEADLINE = 600.0
@@ -33,9 +35,9 @@ def entry(cron: str = "0 2 * * *", zone: str = "UTC", window: str | None = None)
 @pytest.fixture
 def firings(client: Client) -> Firings:
     """The memory of the schedule, in which the entry is known since the evening."""
-    found = Firings(client)
-    assert found.know(entry(), entry().last(BEFORE))
-    return found
+    memory = Firings(client)
+    assert memory.claim(entry(), entry().last(BEFORE), "evening", LEASE) is Claim.NEW
+    return memory
 
 
 class Started:
@@ -61,12 +63,24 @@ def beat(firings: Firings, started: Started, stop: threading.Event | None = None
     return Beat([entry()], firings, started, DEADLINE, stop or threading.Event())
 
 
+@contextmanager
+def running(beat: Beat, stop: threading.Event) -> Iterator[Beat]:
+    """A beat at work, which ends with the context."""
+    thread = threading.Thread(target=beat.run)
+    thread.start()
+    try:
+        yield beat
+    finally:
+        stop.set()
+        thread.join()
+
+
 def due_now(firings: Firings) -> tuple[Entry, datetime]:
     """An entry of every minute that is due now, and the time."""
     every_minute, now = entry("* * * * *"), datetime.now(UTC)
     nominal = every_minute.last(now)
     assert nominal is not None
-    firings.know(every_minute, nominal - timedelta(minutes=1))
+    firings.claim(every_minute, nominal - timedelta(minutes=1), "evening", LEASE)
     return every_minute, now
 
 
@@ -86,12 +100,12 @@ def test_of_many_beats_one_is_granted_a_firing(firings: Firings) -> None:
 
 
 def test_whoever_holds_a_firing_is_granted_it_again(firings: Firings) -> None:
-    assert [firings.claim(entry(), NIGHT, "a", LEASE) for _ in range(2)] == ["granted", "granted"]
+    assert [firings.claim(entry(), NIGHT, "a", LEASE) for _ in range(2)] == ["granted", "resumed"]
 
 
 def test_a_firing_of_a_dead_beat_is_taken_over(firings: Firings) -> None:
     assert firings.claim(entry(), NIGHT, "a", SHORT) == "granted"
-    until(lambda: firings.claim(entry(), NIGHT, "b", LEASE) == "granted")
+    until(lambda: firings.claim(entry(), NIGHT, "b", LEASE) == "resumed")
 
 
 @pytest.mark.parametrize("state", [FiringState.STARTED, FiringState.FAILED, FiringState.MISSED])
@@ -152,7 +166,14 @@ def test_a_firing_is_not_made_up_in_the_middle_of_the_day(firings: Firings, capl
     beat(firings, started).fire(entry(), NIGHT + timedelta(hours=9))
     assert started.runs == []
     assert last(firings).state is FiringState.MISSED
+    assert last(firings).reason == "no beat took it up in time"
     assert "nightly: the firing of 2026-11-24 02:00:00 UTC was missed, and is not made up" in caplog.text
+
+
+def test_a_firing_that_was_tried_and_came_to_nothing_was_not_missed(firings: Firings) -> None:
+    assert firings.claim(entry(), NIGHT, "killed", 0) is Claim.GRANTED
+    beat(firings, Started()).fire(entry(), NIGHT + timedelta(hours=9))
+    assert (last(firings).state, last(firings).reason) == (FiringState.FAILED, "it could not be started in time")
 
 
 def test_a_firing_is_not_made_up_once_its_window_has_closed(firings: Firings) -> None:
@@ -165,12 +186,20 @@ def test_a_firing_is_not_made_up_once_its_window_has_closed(firings: Firings) ->
 
 def test_an_entry_that_is_new_is_not_started_for_the_past(client: Client) -> None:
     firings, started = Firings(client), Started()
-    assert firings.know(entry(), entry().last(AFTER))
-    assert not firings.know(entry(), entry().last(AFTER + timedelta(days=1)))
-    beat(firings, started).fire(entry(), AFTER)
+    for _ in range(2):
+        beat(firings, started).fire(entry(), AFTER)
     assert started.runs == []
     beat(firings, started).fire(entry(), AFTER + timedelta(days=1))
     assert len(started.runs) == 1
+
+
+def test_an_entry_is_new_again_in_a_redis_that_was_emptied(firings: Firings, client: Client) -> None:
+    started = Started()
+    alive = beat(firings, started)
+    alive.fire(entry(), AFTER)
+    client.flushall()
+    alive.fire(entry(), AFTER + timedelta(minutes=1))
+    assert started.runs == [run_id(entry(), NIGHT)]
 
 
 def test_a_start_that_fails_is_tried_again(firings: Firings, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -208,12 +237,8 @@ def test_a_beat_that_is_stopped_leaves_the_firing_to_the_next(firings: Firings) 
 
 def test_a_beat_shows_signs_of_life_until_it_ends(firings: Firings, client: Client) -> None:
     stop = threading.Event()
-    running = beat(firings, Started(), stop)
-    thread = threading.Thread(target=running.run)
-    thread.start()
-    until(lambda: firings.beats() == [running.name])
-    stop.set()
-    thread.join()
+    with running(beat(firings, Started(), stop), stop) as alive:
+        until(lambda: firings.beats() == [BeatSign(alive.name, "")])
     assert firings.beats() == []
 
 
@@ -224,17 +249,140 @@ def test_a_beat_outlives_a_redis_that_is_away(
     stop, away = threading.Event(), threading.Event()
     whole = Firings.live
 
-    def live(self: Firings, beat: str, lease: float) -> None:
+    def live(self: Firings, beat: str, lease: float, problem: str) -> None:
         if not away.is_set():
             away.set()
             raise RedisConnectionError("Connection refused.")
-        whole(self, beat, lease)
+        whole(self, beat, lease, problem)
 
     monkeypatch.setattr(Firings, "live", live)
-    running = beat(firings, Started(), stop)
-    thread = threading.Thread(target=running.run)
-    thread.start()
-    until(lambda: firings.beats() == [running.name])
-    stop.set()
-    thread.join()
+    with running(beat(firings, Started(), stop), stop) as alive:
+        until(lambda: firings.beats() == [BeatSign(alive.name, "")])
     assert "the store does not answer, the beat goes on" in caplog.text
+
+
+# -- clocks ----------------------------------------------------------------------------------------------------------
+
+BERLIN = "Europe/Berlin"
+PUT_BACK = datetime(2025, 10, 26, 0, 30, tzinfo=UTC)  # 02:30 in Berlin, an hour before it is 02:30 again
+
+
+def test_a_firing_that_has_not_come_by_the_clock_of_the_store_is_granted_to_nobody(firings: Firings) -> None:
+    before = last(firings)
+    assert firings.claim(entry(), firings.now() + timedelta(hours=1), "ahead", LEASE) is Claim.EARLY
+    assert last(firings) == before
+
+
+@pytest.mark.parametrize(
+    ("apart", "words"),
+    [(timedelta(days=1), "86,400 s ahead of that of Redis"), (timedelta(hours=-1), "3,600 s behind that of Redis")],
+    ids=["ahead", "behind"],
+)
+def test_a_beat_with_a_wrong_clock_starts_nothing_says_so_and_keeps_no_other_from_starting(
+    firings: Firings, apart: timedelta, words: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "WAKE", SHORT)
+    every_minute, _ = due_now(firings)
+    before = firings.last(every_minute)
+    wrong, stop = Started(), threading.Event()
+    wrong_beat = Beat([every_minute], firings, wrong, DEADLINE, stop, lambda: datetime.now(UTC) + apart)
+    looks = counted(firings.now, monkeypatch, firings, "now")
+    with running(wrong_beat, stop):
+        until(lambda: bool(firings.beats()) and len(looks) > 20)
+        (sign,) = firings.beats()
+    assert words in sign.problem
+    assert caplog.text.count(f"this beat starts nothing: the clock of its host is {words}") == 1
+    assert wrong.runs == []
+    assert firings.last(every_minute) == before
+
+    right, now = Started(), firings.now()
+    Beat([every_minute], firings, right, DEADLINE, threading.Event()).fire(every_minute, now)
+    assert len(right.runs) == 1
+
+
+def counted(
+    function: Callable[[], datetime], monkeypatch: pytest.MonkeyPatch, owner: object, name: str
+) -> list[datetime]:
+    """The answers of a function, from now on."""
+    answers: list[datetime] = []
+
+    def call() -> datetime:
+        answers.append(function())
+        return answers[-1]
+
+    monkeypatch.setattr(owner, name, call)
+    return answers
+
+
+def test_a_last_firing_in_the_future_is_forgotten_and_the_entry_goes_on(
+    firings: Firings, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    every_minute, now = due_now(firings)
+    tomorrow = int((now + timedelta(days=1)).timestamp())
+    client.hset(firing_key(every_minute), mapping={"nominal": tomorrow, "state": "started"})
+    started = Started()
+    alive = Beat([every_minute], firings, started, DEADLINE, threading.Event())
+    alive.fire(every_minute, now)
+    assert "nightly: its last firing lay in the future, and is forgotten" in caplog.text
+    known = firings.last(every_minute)
+    assert known is not None
+    assert (known.nominal, known.state, started.runs) == (every_minute.last(now), FiringState.NEW, [])
+    a_minute_earlier = int(known.nominal.timestamp()) - 60
+    client.hset(firing_key(every_minute), "nominal", a_minute_earlier)
+    alive.fire(every_minute, now)
+    assert len(started.runs) == 1
+
+
+@pytest.mark.parametrize("minutes", [0, 10, 40, 59])
+def test_the_night_on_which_the_clock_goes_back_is_made_up_for(firings: Firings, minutes: int) -> None:
+    started, nightly = Started(), entry("30 2 * * *", BERLIN)
+    evening = PUT_BACK - timedelta(hours=5)
+    assert firings.claim(nightly, nightly.last(evening), "evening", LEASE) is Claim.NEW
+    late = Beat([nightly], firings, started, 3600, threading.Event())
+    for minute in range(minutes, 180, 10):
+        late.fire(nightly, PUT_BACK + timedelta(minutes=minute))
+    assert started.runs == ["nightly-20251026T003000Z"]
+    firing = firings.last(nightly)
+    assert firing is not None
+    assert firing.state is FiringState.STARTED
+
+
+# -- many ------------------------------------------------------------------------------------------------------------
+
+
+def test_many_entries_of_one_minute_are_started_a_few_at_a_time(
+    firings: Firings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WAKE", SHORT)
+    entries = [replace(entry("* * * * *"), name=f"entry{number}") for number in range(16)]
+    now = firings.now()
+    for each in entries:
+        nominal = each.last(now)
+        assert nominal is not None
+        firings.claim(each, nominal - timedelta(minutes=1), "evening", LEASE)
+    started, go_on, stop = Crowd(), threading.Event(), threading.Event()
+    started.hindrance = go_on.wait
+    with running(Beat(entries, firings, started, DEADLINE, stop), stop):
+        until(lambda: started.at_once == module.STARTS_AT_ONCE)
+        go_on.set()
+        until(lambda: len({run.partition("-")[0] for run in started.runs}) == len(entries))
+    assert started.most_at_once == module.STARTS_AT_ONCE
+
+
+class Crowd(Started):
+    """Notes how many are started at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.at_once = self.most_at_once = 0
+        self._lock = threading.Lock()
+
+    def __call__(self, entry: Entry, run: str, nominal: datetime, seconds: float) -> Attempt:
+        with self._lock:
+            self.at_once += 1
+            self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            return super().__call__(entry, run, nominal, seconds)
+        finally:
+            with self._lock:
+                self.at_once -= 1
