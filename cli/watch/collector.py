@@ -51,7 +51,7 @@ METRICS: Final = {
     "blocked_rows": ("Trees of rows that the last run left, as something is in their way.", ("action", "cell")),
     "cell_workers": ("Workers that serve the cell.", ("cell",)),
     "runs_active": ("Runs that have not ended.", ()),
-    "beats": ("Beats that are running.", ()),
+    "beats": ("Beats that are running, but for those whose clock is wrong.", ()),
     "schedule_up": ("Whether the schedule of this host's configuration can be used.", ()),
     "schedule_last_timestamp_seconds": ("When the entry was due last.", ("entry",)),
     "schedule_last_failed": ("Whether the last firing did not start, or its run failed in a cell.", ("entry",)),

@@ -1,14 +1,17 @@
 """``cellkeeper check``: what is well, what is not, and that nothing keeps it waiting."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Final, NamedTuple
+from zoneinfo import ZoneInfo
 
 import pytest
 from redis import Redis as Client
 
 from runs.redis_store import RedisStore
-from schedules.firings import Firings
+from schedules.entries import Command, Entry
+from schedules.firings import Firings, firing_key
 from tests.acceptance.program import Ended, call
 from tests.realcloud import RealCloud
 from tests.services import MariaDB, Redis
@@ -199,6 +202,35 @@ def test_a_server_that_is_read_only_tells_nothing_of_grants(realcloud: RealCloud
         realcloud.server.execute("SET GLOBAL read_only = 0")
     assert {what for _, what in found} == {"writable"}
     assert len(found) == 5
+
+
+def test_a_schedule_whose_last_firing_lies_in_the_future_is_a_failure(site: Site, broker: Redis) -> None:
+    site.live()
+    nightly = Entry("nightly_archive", "0 2 * * *", (), Command("db archive_deleted_rows", {}), ZoneInfo("UTC"))
+    tomorrow = site.firings.now() + timedelta(days=1)
+    firing = {"nominal": int(tomorrow.timestamp()), "state": "started", "run": "", "reason": ""}
+    Client.from_url(broker.url()).hset(firing_key(nightly), mapping=firing)
+    ended = site.check("-f json")
+    assert ended.code == 1
+    (problem,) = problems(ended).values()
+    assert problem.startswith(f"nightly_archive: its last firing lies in the future, {tomorrow:%Y-%m-%d %H:%M:%S} UTC")
+    listed = call("schedule list", config=site.config)
+    assert (listed.code, listed.line) == (
+        0, "nightly_archive: its last firing lies in the future: a clock was wrong",
+    )  # fmt: skip
+
+
+def test_a_beat_that_starts_nothing_is_a_failure(site: Site) -> None:
+    site.live()
+    problem = "the clock of its host is 86,400 s ahead of that of Redis: set both by NTP"
+    site.firings.live("controller2:7", 60, problem)
+    ended = site.check("-f json")
+    assert ended.code == 1
+    assert problems(ended) == {("schedule", "beats"): f"controller2:7 starts nothing: {problem}"}
+    listed = call("schedule list -f json", config=site.config)
+    assert (listed.code, listed.line) == (0, f"controller2:7 starts nothing: {problem}")
+    assert listed.document["beats"] == ["beat"]
+    assert listed.document["beats_that_start_nothing"] == {"controller2:7": problem}
 
 
 def test_grants_must_be_enough_for_what_is_scheduled(realcloud: RealCloud, broker: Redis, tmp_path: Path) -> None:
