@@ -9,11 +9,16 @@ from urllib.parse import urlsplit
 
 from keystoneauth1 import adapter, exceptions
 from requests import Response
+from requests.utils import get_environ_proxies, select_proxy
 
 from clients.errors import Away, Misconfigured, NotAllowed, Refused, TooOld
 
 # What may be another answer a moment later: every request here may come twice. keystoneauth1 asks again.
 PASSING: Final = (500, 502, 503, 504)
+UNAUTHORIZED, FORBIDDEN = 401, 403
+# Tries of a request whose token is refused. keystoneauth1 logs in anew within each; where many requests are under way,
+# the new token may be another one's old.
+LOGINS: Final = 2
 WORDS: Final = 300  # characters of an answer that are worth repeating
 _IDENTITY: Final = (
     exceptions.AuthorizationFailure, exceptions.AuthPluginException, exceptions.CatalogException,
@@ -42,7 +47,9 @@ class Service:
         try:
             endpoint = self._link.get_endpoint()
         except exceptions.ClientException as error:
-            raise self._unreached(error, "") from error
+            keystone = getattr(self._link.session.auth, "auth_url", None)
+            proxy = self._by_proxy(keystone).removeprefix(", ")
+            raise self._unreached(error, f" ({proxy})" if proxy else "") from error
         if not endpoint:
             raise Misconfigured(
                 self.name,
@@ -86,7 +93,7 @@ class Service:
         except exceptions.DiscoveryFailure:
             return None
         except exceptions.ClientException as error:
-            raise self._unreached(error, f" ({place})") from error
+            raise self._unreached(error, f" ({place}{self._by_proxy(place)})") from error
         return tuple(data.max_microversion) if data and data.max_microversion else None
 
     def ask(
@@ -106,14 +113,18 @@ class Service:
         :raises Refused: 4xx, with the service's own words
         :raises ServiceProblem: no usable answer, after retries
         """
-        asked = f"{self.title} ({self.place}): {method} {path}"
+        where = f"({self.place}{self._by_proxy(self.place)})"
+        asked = f"{self.title} {where}: {method} {path}"
         options = {} if json is None else {"json": json}
-        try:
-            answer = self._link.request(
-                path, method, microversion=microversion, params=params, raise_exc=False, **options
-            )
-        except exceptions.ClientException as error:
-            raise self._unreached(error, f" ({self.place}): {method} {path}") from error
+        for _ in range(LOGINS):
+            try:
+                answer = self._link.request(
+                    path, method, microversion=microversion, params=params, raise_exc=False, **options
+                )
+            except exceptions.ClientException as error:
+                raise self._unreached(error, f" {where}: {method} {path}") from error
+            if answer.status_code != UNAUTHORIZED:
+                break
         if answer.status_code >= 400:
             raise self._refusal(answer, asked, microversion)
         if not answer.content:
@@ -133,11 +144,18 @@ class Service:
             return Away(self.name, text, answered=True)
         if status == 406 and microversion:
             return self._too_old(microversion, asked, "less")
-        if status in (401, 403):
-            return NotAllowed(
-                self.name, f"{text}: the user of section [{self.name}] lacks a role", status, code, detail
-            )
+        if status == UNAUTHORIZED:
+            why = f"the login of section [{self.name}] of nova.conf is not accepted"
+            return NotAllowed(self.name, f"{text}: {why}", status, code, detail)
+        if status == FORBIDDEN:
+            why = f"the user of section [{self.name}] lacks a role"
+            return NotAllowed(self.name, f"{text}: {why}", status, code, detail)
         return Refused(self.name, text, status, code, detail)
+
+    def _by_proxy(self, url: str | None) -> str:
+        """Words on the proxy that the environment puts before a URL; empty: there is none."""
+        proxy = select_proxy(url, get_environ_proxies(url)) if url else None
+        return f", by way of the proxy {without_secret(proxy)} of the environment" if proxy else ""
 
     def _too_old(self, microversion: str, purpose: str, offered: str) -> TooOld:
         return TooOld(
@@ -149,6 +167,12 @@ class Service:
     def _unreached(self, error: exceptions.ClientException, where: str) -> Exception:
         """An error of keystoneauth1 in our words; its own may hold URLs."""
         said = " ".join(_without_urls(str(error)).split())[:WORDS]
+        if isinstance(error, exceptions.Unauthorized):
+            return Misconfigured(
+                self.name,
+                f"{self.title}{where}: Keystone does not accept the login of section [{self.name}] of nova.conf: "
+                f"{said}",
+            )
         if isinstance(error, _IDENTITY):
             return Misconfigured(
                 self.name,

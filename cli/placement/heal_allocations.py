@@ -6,10 +6,10 @@ from typing import Any, Final
 
 from cli import configuration
 from cli.cell_runs import Runner
-from cli.output import cell_as_data, labels, put, put_json, say, say_failures
+from cli.output import cell_as_data, failure_line, labels, put, put_json, say
 from cli.signals import graceful_stop
 from clients.services import Services
-from jobs.action import CellResult
+from jobs.action import CellResult, FailureKind
 from jobs.placement.heal_allocations import ACTION, BATCH, DRY_RUN, NAMED, Exit, Healed, Params
 from jobs.placement.healing import Problem
 from novadb import cells
@@ -19,6 +19,9 @@ from novadb.names import same
 from runs.targets import api_database, mapped_cells, targets
 
 PRINTED: Final = 50  # problems of a cell on standard error
+CELLS_NAMED: Final = 5  # cells that failed for the same reason
+SERVICES: Final = (FailureKind.PLACEMENT, FailureKind.NEUTRON, FailureKind.MISCONFIGURED)
+ENDED: Final = "Nothing more is tried: {} not looked at"
 
 
 class InvalidInput(Exception):
@@ -77,7 +80,7 @@ def heal(
         created, updated = (sum(getattr(result.outcome, what) for result in results) for what in ("created", "updated"))
         put(f"Would create allocations of {created} instances and update those of {updated}.")
     _say_problems(results)
-    say_failures(results, "healed")
+    _say_failures(results)
     return code
 
 
@@ -138,13 +141,52 @@ def _put_lines(results: Sequence[CellResult[Healed]], params: Params) -> None:
 
 
 def _say_problems(results: Sequence[CellResult[Healed]]) -> None:
-    """Name what could not be healed, the worst first."""
+    """Name what could not be healed, the worst first. One that ended its cell says so."""
     for label, result in zip(labels(results), results, strict=True):
         number = sum(result.outcome.codes.values())
         for problem in sorted(result.outcome.problems, key=_badness)[:PRINTED]:
-            say(f"{label}: {problem.text}")
+            end = ""
+            if problem.instance and problem.instance == result.outcome.ended_at:
+                end = f". {ENDED.format(instances(result.outcome.unseen))}"
+            say(f"{label}: {problem.text}{end}")
         if number > PRINTED:
             say(f"{label}: {number} instances could not be healed; -f json names up to {NAMED}")
+
+
+def _say_failures(results: Sequence[CellResult[Healed]]) -> None:
+    """Name each cell that failed; the reason of a service once for all its cells, unless an instance has told it."""
+    ended: dict[str, list[tuple[str, Healed]]] = {}
+    for label, result in zip(labels(results), results, strict=True):
+        if result.failure and result.failure.kind not in SERVICES:
+            say(failure_line(label, result.failure) + _before(result.outcome.rows))
+        elif result.failure and not _is_told(result.outcome):
+            ended.setdefault(result.failure.reason, []).append((label, result.outcome))
+    for reason, cells_ended in ended.items():
+        unseen = sum(outcome.unseen for _, outcome in cells_ended)
+        healed = sum(outcome.rows for _, outcome in cells_ended)
+        end = f". {ENDED.format(instances(unseen))}" if unseen else ""
+        say(f"{names([label for label, _ in cells_ended])}: {reason}{end}{_before(healed)}")
+
+
+def _is_told(outcome: Healed) -> bool:
+    """Whether the problem of an instance says why its cell ended."""
+    return bool(outcome.ended_at) and any(problem.instance == outcome.ended_at for problem in outcome.problems)
+
+
+def _before(healed: int) -> str:
+    return f" ({healed} rows were healed before)" if healed else ""
+
+
+def names(cell_labels: Sequence[str]) -> str:
+    """The first few cells, and how many more there are."""
+    shown = ", ".join(cell_labels[:CELLS_NAMED])
+    more = len(cell_labels) - CELLS_NAMED
+    return f"{shown} and {more} more cells" if more > 0 else shown
+
+
+def instances(number: int) -> str:
+    """A number of instances in words."""
+    return f"{number} instance was" if number == 1 else f"{number} instances were"
 
 
 def _badness(problem: Problem) -> int:
@@ -161,4 +203,5 @@ def _as_data(result: CellResult[Healed]) -> dict[str, Any]:
         "problems": [vars(problem) for problem in outcome.problems],
         "problem_count": sum(outcome.codes.values()),
         "left": outcome.left,
+        "not_looked_at": outcome.unseen,
     }

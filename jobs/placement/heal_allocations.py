@@ -1,5 +1,6 @@
 """``placement heal_allocations``: allocations that instances lack, and owners that are not theirs."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,13 +10,14 @@ from typing import Final, Self, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from clients.errors import Away
+from clients.errors import Away, ServiceProblem
 from clients.neutron import DEVICES, Port
 from clients.placement import ALLOCATIONS, CONSUMERS, Consumer, Provider
 from clients.together import together
 from jobs.action import Action, ApiDatabaseProblem, CellResult, Cursor, FailureKind, Step, Target
 from jobs.placement import instances
-from jobs.placement.healing import Decision, Done, Healer, Plan, Problem, Subject
+from jobs.placement.failures import FailuresInARow, is_end_of
+from jobs.placement.healing import Decision, Done, Healer, Plan, Problem, Result, Subject, Unseen
 from jobs.placement.instances import Instance, Needs
 from jobs.placement.ledger import Ledger, Owner
 from jobs.retry import transactionally
@@ -24,11 +26,14 @@ from novadb.cells import CELL0
 from novadb.engine import reason
 from novadb.names import fold, same
 
+LOG = logging.getLogger("cellkeeper.heal")
 T = TypeVar("T")
 
 PAGE: Final = DEVICES  # instances that Neutron is asked for at a time
 BATCH: Final = 50  # candidates that the stock tool tells of at a time
 NAMED: Final = 1000  # healed instances and problems that are named, per cell
+PAGES_IN_A_ROW: Final = 2  # pages whose ports cannot be asked for, after which a cell ends
+NO_PORTS: Final = "{}; {} instances were not looked at"
 LINES: Final = 5000  # lines for --verbose, per cell
 
 
@@ -98,6 +103,8 @@ class Healed:
     :ivar problems: what could not be healed, at most ``NAMED``
     :ivar codes: how many problems there are, by code
     :ivar left: whether somebody else waits, behind the last one that ``--max-count`` allowed
+    :ivar unseen: instances that were not looked at because a service had come to its end
+    :ivar ended_at: the instance whose problem was that end; empty: none was
     :ivar lines: for ``--verbose``, in the words of the stock tool
     """
 
@@ -109,6 +116,8 @@ class Healed:
     problems: tuple[Problem, ...] = ()
     codes: Mapping[str, int] = field(default_factory=dict)
     left: bool = False
+    unseen: int = 0
+    ended_at: str = ""
     lines: tuple[str, ...] = ()
 
     def __add__(self, other: Self) -> Self:
@@ -122,6 +131,8 @@ class Healed:
             problems=(self.problems + other.problems)[:NAMED],
             codes=add(self.codes, other.codes),
             left=self.left or other.left,
+            unseen=self.unseen + other.unseen,
+            ended_at=self.ended_at or other.ended_at,
             lines=(self.lines + other.lines)[:LINES],
         )
 
@@ -155,6 +166,8 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
             outcome = walk.heal(found, at["healed"])
             at = {"after": found[-1].id, "healed": at["healed"] + outcome.rows}
             if stopped := walk.healer.stopped:
+                unseen = outcome.unseen + walk.count_behind(at["after"])
+                outcome = replace(outcome, unseen=unseen, ended_at=walk.healer.stopped_at)
                 yield Step(outcome, at | {"away": [stopped.service, str(stopped)]})
                 raise stopped
             yield Step(outcome, at)
@@ -177,23 +190,32 @@ class _Walk:
         self._nodes = self._read(instances.nodes)
         self._ledger = None if params.instance else self._open_ledger()
         self._judged: dict[Owner, bool] = {}
+        self._pages = FailuresInARow(PAGES_IN_A_ROW)
+        self._page_problems: list[Problem] = []
         self.healer = Healer(self._placement, self._neutron, self._tree, force=params.force)
 
     def page(self, after: int) -> list[Instance]:
         """The next instances behind an id."""
         return self._read(lambda cell: instances.page(cell, after, PAGE, self._params.instance))
 
+    def count_behind(self, after: int) -> int:
+        """How many instances on hosts come behind an id."""
+        if self._params.instance:
+            return 0
+        return self._read(lambda cell: instances.count_behind(cell, after))
+
     def heal(self, found: Sequence[Instance], healed: int) -> Healed:
         """Heal a page.
 
         :param healed: how many instances of the cell were before
         """
-        subjects = self._subjects([one for one in found if one.node and not one.task_state])
-        unsure = [one for one in subjects if not self.healer.is_well(one)]
+        placed = [instance for instance in found if instance.node and not instance.task_state]
+        subjects, decisions = self._subjects(placed)
+        unsure = [subject for subject in subjects if not self.healer.is_well(subject)]
         decided = together(self.healer.decide, unsure, self._params.at_once)
-        decisions = {subject.uuid: decision for subject, decision in zip(unsure, decided, strict=True)}
-        plans = [one for one in decided if isinstance(one, Plan)]
-        results: list[Done | Problem] = [one for one in decided if isinstance(one, Problem)]
+        decisions |= {subject.uuid: decision for subject, decision in zip(unsure, decided, strict=True)}
+        plans = [one for one in decisions.values() if isinstance(one, Plan)]
+        results: list[Result] = [one for one in decisions.values() if isinstance(one, Problem | Unseen)]
         if self._params.dry_run:
             results += [plan.done for plan in plans]
             plans = []
@@ -203,60 +225,111 @@ class _Walk:
             written = self._write(now)
             room -= sum(isinstance(one, Done) for one in written)
             results += written
-        left = bool(plans) and not self.healer.stopped
-        lines = tuple(self._lines(found, decisions, results, left)) if self._params.verbose else ()
-        return replace(_told(results), looked_at=len(found), dry_run=self._params.dry_run, left=left, lines=lines)
+        if self.healer.stopped:
+            results += [Unseen() for _ in plans]
+            plans = []
+        lines = tuple(self._lines(found, decisions, results, bool(plans))) if self._params.verbose else ()
+        outcome = _told([*self._page_problems, *results])
+        self._page_problems = []
+        self.healer.port_lines.clear()
+        return replace(outcome, looked_at=len(found), dry_run=self._params.dry_run, left=bool(plans), lines=lines)
 
-    def _subjects(self, found: Sequence[Instance]) -> list[Subject]:
-        """Instances with all that is known of them, asked for as many at a time as can be."""
-        consumers = self._consumers(found)
-        ports: dict[str, list[Port]] = {}
-        if self._neutron and found:
-            for port in self._neutron.ports_of([one.uuid for one in found]):
-                ports.setdefault(fold(port.device), []).append(port)
+    def _subjects(self, placed: Sequence[Instance]) -> tuple[list[Subject], dict[str, Decision]]:
+        """Instances with all that is known of them, asked for as many at a time as can be.
+
+        :returns: and what is decided of those that cannot be asked for
+        """
+        read = self._consumers(placed)
+        ports = self._ports(placed)
+        if ports is None:
+            return [], {instance.uuid: Unseen() for instance in placed}
+        consumers = {uuid: consumer for uuid, consumer in read.items() if isinstance(consumer, Consumer)}
+        unread: dict[str, Decision] = {
+            uuid: problem for uuid, problem in read.items() if not isinstance(problem, Consumer)
+        }
+        known = [instance for instance in placed if instance.uuid in consumers]
         wanting = [
-            one
-            for one in found
+            instance
+            for instance in known
             if self._params.force
-            or not consumers[one.uuid].allocations
-            or any(port.request for port in ports.get(one.key, ()))
+            or not consumers[instance.uuid].allocations
+            or any(port.request for port in ports.get(instance.key, ()))
         ]
         needs = self._read(lambda cell: self._needs.of(cell, wanting))
-        return [
+        subjects = [
             Subject(
-                one,
-                self._nodes.get(instances.place_of(one.host, one.node)),
-                needs.get(one.uuid),
-                consumers[one.uuid],
-                tuple(ports.get(one.key, ())),
+                instance,
+                self._nodes.uuids.get(instances.place_of(instance.host, instance.node)),
+                needs.get(instance.uuid),
+                consumers[instance.uuid],
+                tuple(ports.get(instance.key, ())),
+                self._nodes.names_on(instance.host),
             )
-            for one in found
+            for instance in known
         ]
+        return subjects, unread
 
-    def _consumers(self, found: Sequence[Instance]) -> dict[str, Consumer]:
+    def _ports(self, placed: Sequence[Instance]) -> dict[str, list[Port]] | None:
+        """The ports of a page of instances; None: they cannot be asked for, which costs this page.
+
+        Where that happens twice in a row, nothing more is done in this cell.
+        """
+        ports: dict[str, list[Port]] = {}
+        if not self._neutron or not placed:
+            return ports
+        try:
+            for port in self._neutron.ports_of([instance.uuid for instance in placed]):
+                ports.setdefault(fold(port.device), []).append(port)
+        except ServiceProblem as problem:
+            self._pages.note(problem)
+            if is_end_of(problem) or self._pages.too_many:
+                self.healer.stop(problem)
+            else:
+                self._page_problems.append(Problem("", Exit.NO_PORTS, NO_PORTS.format(problem, len(placed))))
+            return None
+        self._pages.note(None)
+        return ports
+
+    def _consumers(self, placed: Sequence[Instance]) -> dict[str, Consumer | Problem | Unseen]:
         """What instances hold: by the ledger; on their own where it does not know for sure whose it is."""
         ledger = self._ledger
         if ledger is None:
-            alone = list(found)
+            alone = list(placed)
         else:
-            alone = [one for one in found if one.key in ledger.held and self._is_doubtful(ledger, one, found)]
-        read = together(lambda one: self._placement.consumer(one.uuid), alone, self._params.at_once)
-        on_their_own = {one.uuid: consumer for one, consumer in zip(alone, read, strict=True)}
-        return {one.uuid: on_their_own.get(one.uuid) or _by(ledger, one) for one in found}
+            alone = [instance for instance in placed if self._is_doubtful(ledger, instance, placed)]
+        read = together(self.healer.read, alone, self._params.at_once)
+        on_their_own = {instance.uuid: consumer for instance, consumer in zip(alone, read, strict=True)}
+        return {
+            instance.uuid: on_their_own[instance.uuid] if instance.uuid in on_their_own else _by(ledger, instance)
+            for instance in placed
+        }
 
     def _is_doubtful(self, ledger: Ledger, instance: Instance, page: Sequence[Instance]) -> bool:
-        """Whether an instance may hold what is not booked on its owner; all owners of a page are judged together."""
+        """Whether an instance may hold what the ledger does not know, or what is not booked on its owner.
+
+        :param page: with it, whose owners are judged together
+        """
+        if ledger.has_gaps:
+            return True
+        if instance.key not in ledger.held:
+            return False
         owner = instance.owner
         if owner not in self._judged:
             new = {one.owner for one in page if one.key in ledger.held} - self._judged.keys()
             doubtful = ledger.doubtful(new, self._params.at_once)
             self._judged |= {one: one in doubtful for one in new}
-        return self._judged[owner] or ledger.owners[instance.key] != owner
+        return self._judged[owner] or ledger.owners.get(instance.key) != owner
 
     def _open_ledger(self) -> Ledger | None:
         """The ledger that the cells of this run share; None where asking for each instance takes fewer requests."""
         run = self._params.run
-        providers = self._services.once(f"{run} providers", self._placement.providers)
+        try:
+            providers = self._services.once(f"{run} providers", self._placement.providers)
+        except ServiceProblem as problem:
+            if is_end_of(problem):
+                raise
+            LOG.info("%s; asking for each instance instead", problem)
+            return None
         if len(providers) > self._read(instances.count) * self._params.cells:
             return None
         return self._services.once(f"{run} ledger", lambda: self._read_ledger(providers))
@@ -281,9 +354,9 @@ class _Walk:
         unchanged = self._read(lambda cell: instances.unchanged(cell, known))
         return [plan for plan in plans if plan.uuid in unchanged]
 
-    def _write(self, plans: Sequence[Plan]) -> list[Done | Problem]:
+    def _write(self, plans: Sequence[Plan]) -> list[Result]:
         """Carry plans out: those of a provider together; each on its own where that is refused, or ports come first."""
-        results: list[Done | Problem | None] = []
+        results: list[Result] = []
         alone = [plan for plan in plans if plan.profiles]
         for batch in _batches(plan for plan in plans if not plan.profiles):
             with self._placement.turn:
@@ -293,13 +366,13 @@ class _Walk:
             alone += right if done is None else ()
         results += self.healer.write_each(self._still_right(alone), self._params.at_once)
         results += self.healer.settle(self._still_right, self._params.at_once)
-        return [one for one in results if one is not None]
+        return results
 
     def _lines(
         self,
         found: Sequence[Instance],
         decisions: Mapping[str, Decision],
-        results: Iterable[Done | Problem],
+        results: Iterable[Result],
         left: bool,
     ) -> Iterator[str]:
         """What the stock tool says of a page. It stops at the last instance that ``--max-count`` allowed."""
@@ -316,12 +389,15 @@ class _Walk:
             yield f"Instance {uuid} is undergoing a task state transition: {instance.task_state}"
         elif not instance.node:
             yield f"Instance {uuid} is not on a host."
+        elif isinstance(decision, Unseen):
+            return
         elif decision is None:
             yield f"The allocation of instance {uuid} is up-to-date. Nothing to be healed."
         elif self._params.force:
             yield f"Force flag passed for instance {uuid}"
         if isinstance(decision, Plan):
             yield from decision.lines
+            yield from self.healer.port_lines.pop(uuid, ())
             if self._params.dry_run:
                 yield decision.dry_line
             elif done:
@@ -346,7 +422,7 @@ def _batches(plans: Iterable[Plan]) -> Iterator[list[Plan]]:
             yield some[begin : begin + CONSUMERS]
 
 
-def _told(results: Iterable[Done | Problem]) -> Healed:
+def _told(results: Iterable[Result]) -> Healed:
     """What became of instances."""
     known = list(results)
     done = tuple(one for one in known if isinstance(one, Done))
@@ -357,6 +433,7 @@ def _told(results: Iterable[Done | Problem]) -> Healed:
         done=done,
         problems=problems,
         codes=Counter(str(one.code) for one in problems),
+        unseen=sum(isinstance(one, Unseen) for one in known),
     )
 
 

@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
-from clients.errors import Away, NotAllowed, Refused, ServiceProblem
+from clients.errors import Away, Refused, ServiceProblem
 from clients.neutron import Neutron, Port
 from clients.placement import CANDIDATES, Consumer, Placement, Resources
 from clients.together import in_lanes
 from jobs.placement import ports
+from jobs.placement.failures import FailuresInARow, is_end_of, is_of_one
 from jobs.placement.instances import Instance, Need
 from novadb.attempts import FIRST_PAUSE
 
@@ -61,6 +62,7 @@ class Subject:
     :ivar node: the uuid of its compute node, which is that of the provider; None: there is no such node
     :ivar need: None: its flavor cannot be read, or was not asked for
     :ivar consumer: what it holds. Without a generation: as the ledger knows it
+    :ivar nodes_of_host: the names of the compute nodes that its host has
     """
 
     instance: Instance
@@ -68,6 +70,7 @@ class Subject:
     need: Need | None
     consumer: Consumer
     ports: tuple[Port, ...] = ()
+    nodes_of_host: tuple[str, ...] = ()
 
     @property
     def uuid(self) -> str:
@@ -115,8 +118,24 @@ class Plan:
         return f"[dry-run] {verb} allocations for instance {self.uuid}: {json.dumps(self.after.document())}"
 
 
-Decision = Plan | Problem | None
+@dataclass(frozen=True)
+class Unseen:
+    """An instance that was not dealt with: a service had come to its end before, see ``Healer.stopped``."""
+
+
+Decision = Plan | Problem | Unseen | None
 """None: nothing to be healed."""
+
+
+class _End(NamedTuple):
+    """Why nothing more can be done in a cell, and the instance whose problem tells of it."""
+
+    problem: ServiceProblem
+    instance: str
+
+
+Result = Done | Problem | Unseen | None
+"""What became of a plan; None: there was nothing to do any more."""
 
 
 class _Unsettled(NamedTuple):
@@ -130,7 +149,7 @@ class _Unsettled(NamedTuple):
 class Healer:
     """Decides about instances and heals them. Called from several threads.
 
-    :ivar stopped: why nothing more can be done in this cell, once that is so
+    :ivar port_lines: what the stock tool says of the ports of instances while it writes them
     """
 
     def __init__(
@@ -145,7 +164,26 @@ class Healer:
         self._tree = tree
         self._force = force
         self._unsettled: list[_Unsettled] = []
-        self.stopped: ServiceProblem | None = None
+        self._failures = FailuresInARow()
+        self._ends: list[_End] = []  # of which the first counts
+        self.port_lines: dict[str, list[str]] = {}
+
+    @property
+    def stopped(self) -> ServiceProblem | None:
+        """Why nothing more can be done in this cell, once that is so."""
+        return self._ends[0].problem if self._ends else None
+
+    @property
+    def stopped_at(self) -> str:
+        """The instance whose problem tells of that; empty: none does."""
+        return self._ends[0].instance if self._ends else ""
+
+    def stop(self, problem: ServiceProblem, instance: str = "") -> None:
+        """Note that nothing more can be done in this cell.
+
+        :param instance: the one whose problem tells of it
+        """
+        self._ends.append(_End(problem, instance))
 
     def is_well(self, subject: Subject) -> bool:
         """Whether it is seen at once that an instance needs nothing."""
@@ -156,10 +194,27 @@ class Healer:
 
     def decide(self, subject: Subject) -> Decision:
         """What to do for an instance."""
+        if self.stopped:
+            return Unseen()
         try:
-            return self._decide(subject)
+            decision = self._decide(subject)
         except ServiceProblem as problem:
+            self._stop_if_dead(problem, subject.instance, subject.node)
             return self._not_written(subject.uuid, problem)
+        self._failures.note(None)
+        return decision
+
+    def read(self, instance: Instance) -> Consumer | Problem | Unseen:
+        """What an instance holds."""
+        if self.stopped:
+            return Unseen()
+        try:
+            consumer = self._placement.consumer(instance.uuid)
+        except ServiceProblem as problem:
+            self._stop_if_dead(problem, instance)
+            return self._not_written(instance.uuid, problem)
+        self._failures.note(None)
+        return consumer
 
     def _decide(self, subject: Subject) -> Decision:
         anew = self._force or not subject.consumer.allocations
@@ -213,6 +268,9 @@ class Healer:
             text = (
                 f"Instance {uuid}: Compute host {host} could not be found: the cell has no compute node {node} on it."
             )
+            if subject.nodes_of_host:
+                names = ", ".join(sorted(subject.nodes_of_host))
+                text += f" It has {names}: where the node was renamed, correct instances.node."
             return Problem(uuid, NO_COMPUTE_NODE, text)
         if subject.need is None:
             return Problem(uuid, NOT_WRITTEN, f"Instance {uuid}: its flavor in instance_extra cannot be read.")
@@ -245,18 +303,17 @@ class Healer:
             )
         return Problem(subject.uuid, NOT_WRITTEN, f"{FAILED} {subject.uuid}. Error: {error}")
 
-    def write(self, plan: Plan) -> Done | Problem | None:
+    def write(self, plan: Plan) -> Result:
         """Carry a plan out; where others changed the consumer meanwhile, decide again.
 
-        :returns: None: there is nothing to do any more, or it is left to ``settle``, or nothing can be done: see
-            ``stopped``
+        :returns: None: there is nothing to do any more, or it is left to ``settle``
         """
         decision: Decision | Done = plan
         for _ in range(DECISIONS):
             if not isinstance(decision, Plan):
                 return decision
             if self.stopped:
-                return None
+                return Unseen()
             written = self._write_once(decision)
             if not isinstance(written, Refused):
                 return written
@@ -265,7 +322,7 @@ class Healer:
             decision = self._decide_again(decision, conflict)
         return self._not_written(plan.uuid, conflict) if isinstance(decision, Plan) else decision
 
-    def write_each(self, plans: Sequence[Plan], at_once: int) -> list[Done | Problem | None]:
+    def write_each(self, plans: Sequence[Plan], at_once: int) -> list[Result]:
         """Carry plans out, those of one provider one after the other.
 
         :param at_once: requests that may be under way at the same time
@@ -286,7 +343,7 @@ class Healer:
             return None
         return [plan.done for plan in plans]
 
-    def settle(self, still_right: Callable[[Sequence[Plan]], Sequence[Plan]], at_once: int) -> list[Done | Problem]:
+    def settle(self, still_right: Callable[[Sequence[Plan]], Sequence[Plan]], at_once: int) -> list[Result]:
         """Write what Placement refused as new although it holds nothing.
 
         Placement makes a consumer in a transaction of its own, before its allocations. If it was killed in between, the
@@ -297,7 +354,9 @@ class Healer:
         :param still_right: tells those plans whose instances are still where they were
         """
         waiting, self._unsettled = self._unsettled, []
-        if not waiting or self.stopped:
+        if self.stopped:
+            return [Unseen() for _ in waiting]
+        if not waiting:
             return []
         pause = max(one.since for one in waiting) + self._placement.patience - time.monotonic()
         LOG.info("%d consumers are refused as new and hold nothing; waiting %.0f s", len(waiting), pause)
@@ -305,11 +364,11 @@ class Healer:
         right = {plan.uuid for plan in still_right([one.plan for one in waiting])}
         waiting = [one for one in waiting if one.plan.uuid in right]
         results = in_lanes(self._write_settled, waiting, lambda one: one.plan.subject.node, at_once)
-        again = [self._not_written(one.plan.uuid, one.conflict) for one in self._unsettled]
+        results += [self._not_written(one.plan.uuid, one.conflict) for one in self._unsettled]
         self._unsettled = []
-        return [one for one in results if one] + again
+        return results
 
-    def _write_settled(self, waiting: _Unsettled) -> Done | Problem | None:
+    def _write_settled(self, waiting: _Unsettled) -> Result:
         decision = self._decide_again(waiting.plan, waiting.conflict, settled=True)
         return self.write(decision) if isinstance(decision, Plan) else decision
 
@@ -324,6 +383,7 @@ class Healer:
             now = self._neutron.ports_of([plan.uuid]) if self._neutron else []
         except ServiceProblem as problem:
             return self._not_written(plan.uuid, problem)
+        self._failures.note(None)
         if _same(consumer, plan.after) and not plan.profiles:
             return plan.done  # written by us, and the answer was lost; or by somebody who saw the same
         if not consumer.allocations and plan.after.generation is None:
@@ -333,33 +393,43 @@ class Healer:
             consumer = replace(consumer, generation=UNUSED)
         return self.decide(replace(plan.subject, consumer=consumer, ports=tuple(now)))
 
-    def _write_once(self, plan: Plan) -> Done | Problem | Refused:
+    def _write_once(self, plan: Plan) -> Done | Problem | Unseen | Refused:
         """Ports, then allocations; all or nothing.
 
         :returns: a refusal, where the consumer has changed meanwhile
         """
+        tell = self._tell_of(plan.uuid)
         try:
             if plan.profiles:
                 assert self._neutron
-                ports.write(self._neutron, plan.profiles)
+                ports.write(self._neutron, plan.profiles, tell)
             try:
                 self._patiently(lambda: self._placement.write(plan.uuid, plan.after))
             except ServiceProblem as problem:
                 return self._refused(plan, problem)
         except ports.NotWritten as error:
-            self._stop_if_vain(error.problem)
-            return Problem(
-                plan.uuid,
-                PORTS_NOT_WRITTEN,
+            text = (
                 f"Instance {plan.uuid}: Unable to update ports with allocations that are about to be created in "
-                f"placement: {error}. The healing of the instance is aborted. It is safe to try to heal it again.",
+                f"placement: {error}. The healing of the instance is aborted. It is safe to try to heal it again."
             )
+            return self._problem(Problem(plan.uuid, PORTS_NOT_WRITTEN, text), error.problem)
         except ports.NotRolledBack as error:
-            self.stopped = error.problem
+            self.stop(error.problem, plan.uuid)
             return Problem(plan.uuid, PORTS_NOT_ROLLED_BACK, _by_hand(plan.uuid, error))
+        self._failures.note(None)
         return plan.done
 
-    def _refused(self, plan: Plan, problem: ServiceProblem) -> Done | Problem | Refused:
+    def _tell_of(self, uuid: str) -> Callable[[str], None]:
+        """What takes the lines on an instance's ports: for the log, and for ``--verbose``."""
+        lines = self.port_lines.setdefault(uuid, [])
+
+        def tell(line: str) -> None:
+            LOG.info("instance %s: %s", uuid, line)
+            lines.append(line)
+
+        return tell
+
+    def _refused(self, plan: Plan, problem: ServiceProblem) -> Done | Problem | Unseen | Refused:
         """The allocations could not be written. Ports go back, unless it is unknown whether that is right.
 
         :raises ports.NotRolledBack: they could not
@@ -369,35 +439,38 @@ class Healer:
                 if _same(self._placement.consumer(plan.uuid), plan.after):
                     return plan.done
             except ServiceProblem:
-                self._stop_if_dead(plan.subject)
+                self._stop_if_dead(problem, plan.subject.instance, plan.subject.node)
                 if plan.profiles:
                     names = [port.id for port, _ in plan.profiles]
                     LOG.warning("instance %s: ports %s are written, allocations perhaps not", plan.uuid, names)
                 return self._not_written(plan.uuid, problem)
         if plan.profiles:
             assert self._neutron
-            ports.roll_back(self._neutron, [port for port, _ in plan.profiles])
+            ports.roll_back(self._neutron, [port for port, _ in plan.profiles], self._tell_of(plan.uuid))
         if isinstance(problem, Refused) and problem.is_consumer_conflict:
             return problem
         return self._not_written(plan.uuid, problem)
 
-    def _not_written(self, uuid: str, problem: ServiceProblem) -> Problem:
-        self._stop_if_vain(problem)
-        return Problem(uuid, NOT_WRITTEN, f"{FAILED} {uuid}. Error: {problem}")
+    def _not_written(self, uuid: str, problem: ServiceProblem) -> Problem | Unseen:
+        return self._problem(Problem(uuid, NOT_WRITTEN, f"{FAILED} {uuid}. Error: {problem}"), problem)
 
-    def _stop_if_vain(self, problem: ServiceProblem) -> None:
-        """One instance may be refused, or be too much for a service; without a service there is no use in going on."""
-        if isinstance(problem, NotAllowed) or not (
-            isinstance(problem, Refused) or (isinstance(problem, Away) and problem.answered)
-        ):
-            self.stopped = problem
+    def _problem(self, told: Problem, problem: ServiceProblem) -> Problem | Unseen:
+        """What becomes of an instance. The end of a service is told of once, by the first instance that meets it."""
+        self._failures.note(problem)
+        if is_of_one(problem):
+            return told
+        if is_end_of(problem) or self._failures.too_many:
+            self.stop(problem, told.instance)
+        return told if self.stopped_at in ("", told.instance) else Unseen()
 
-    def _stop_if_dead(self, subject: Subject) -> None:
-        """See whether a Placement that could neither write nor read one consumer can do anything at all."""
+    def _stop_if_dead(self, problem: ServiceProblem, instance: Instance, node: str | None = None) -> None:
+        """See whether a Placement that answers, but nothing of use for one consumer, can do anything at all."""
+        if not (isinstance(problem, Away) and problem.answered and problem.service == self._placement.name):
+            return
         try:
-            self._placement.providers(in_tree=subject.node or subject.uuid)
-        except ServiceProblem as problem:
-            self.stopped = problem
+            self._placement.providers(in_tree=node or instance.uuid)
+        except ServiceProblem as end:
+            self.stop(end, instance.uuid)
 
     @staticmethod
     def _patiently(write: Callable[[], None]) -> None:

@@ -5,9 +5,10 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from clients.errors import NotAllowed, Refused, ServiceProblem
+from clients.errors import Refused, ServiceProblem
 from clients.placement import CONSUMERS, Consumer, Placement, Provider
 from clients.together import in_lanes, together
+from jobs.placement.failures import IN_A_ROW, FailuresInARow
 from jobs.placement.orphans import Allocation, Orphan
 from novadb.attempts import attempts
 from novadb.names import fold
@@ -16,7 +17,6 @@ LOG = logging.getLogger("cellkeeper.audit")
 
 CHANGED: Final = "it has changed meanwhile: audit it again"
 STOPPED: Final = "the audit was stopped"
-IN_A_ROW: Final = 20  # failures after which nothing more is tried
 VAIN: Final = f"not tried: {IN_A_ROW} in a row failed before"
 
 
@@ -33,17 +33,18 @@ class _Gate:
 
     def __init__(self, stopped: Callable[[], bool]) -> None:
         self._stopped = stopped
-        self._failures = 0
+        self._failures = FailuresInARow()
 
     @property
     def closed(self) -> str:
         """Why nothing more should be tried; empty: it may be."""
-        return STOPPED if self._stopped() else VAIN if self._failures >= IN_A_ROW else ""
+        if self._stopped():
+            return STOPPED
+        return VAIN if self._failures.too_many else ""
 
     def note(self, problem: ServiceProblem | None) -> None:
-        """Remember how a try ended. A refusal concerns one provider or consumer, the next may well succeed."""
-        alone = problem is None or (isinstance(problem, Refused) and not isinstance(problem, NotAllowed))
-        self._failures = 0 if alone else self._failures + 1
+        """Remember how a try ended."""
+        self._failures.note(problem)
 
 
 def read(

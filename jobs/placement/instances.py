@@ -20,6 +20,7 @@ _COLUMNS: Final = "id, uuid, project_id, user_id, host, node, task_state, image_
 _PAGE: Final = text(f"SELECT {_COLUMNS} FROM instances WHERE {_LIVE} AND id > :after ORDER BY id LIMIT :size")
 _ONE: Final = text(f"SELECT {_COLUMNS} FROM instances WHERE {_LIVE} AND uuid = :uuid AND id > :after")
 _COUNT: Final = text(f"SELECT COUNT(*) FROM instances WHERE {_LIVE} AND node IS NOT NULL")
+_COUNT_BEHIND: Final = text(f"SELECT COUNT(*) FROM instances WHERE {_LIVE} AND node IS NOT NULL AND id > :after")
 _STATE: Final = text(f"SELECT uuid, host, node, task_state FROM instances WHERE {_LIVE} AND uuid IN :uuids")
 _FLAVORS: Final = text("SELECT instance_uuid, flavor FROM instance_extra WHERE deleted = 0 AND instance_uuid IN :uuids")
 _ROOTS: Final = text(
@@ -73,6 +74,11 @@ def count(cell: Connection) -> int:
     return int(cell.execute(_COUNT).scalar_one())
 
 
+def count_behind(cell: Connection, after: int) -> int:
+    """How many instances are on hosts, behind an id."""
+    return int(cell.execute(_COUNT_BEHIND, {"after": after}).scalar_one())
+
+
 def unchanged(cell: Connection, known: Iterable[Instance]) -> set[str]:
     """The uuids of those instances that are still where they were, with nothing going on."""
     before = {instance.uuid: (instance.host, instance.node, None) for instance in known}
@@ -89,9 +95,30 @@ def place_of(host: str | None, node: str | None) -> Place:
     return fold(host or ""), fold(node or "")
 
 
-def nodes(cell: Connection) -> dict[Place, str]:
-    """The uuid of each compute node by its place: that of its resource provider."""
-    return {place_of(host, node): uuid for host, node, uuid in cell.execute(_NODES)}
+@dataclass(frozen=True)
+class Nodes:
+    """The compute nodes of a cell.
+
+    :ivar uuids: by place; a node's uuid is that of its resource provider
+    :ivar names: the nodes of each host, by its folded name
+    """
+
+    uuids: Mapping[Place, str]
+    names: Mapping[str, tuple[str, ...]]
+
+    def names_on(self, host: str | None) -> tuple[str, ...]:
+        """The names of the nodes that a host has."""
+        return self.names.get(fold(host or ""), ())
+
+
+def nodes(cell: Connection) -> Nodes:
+    """The compute nodes of a cell that are not deleted."""
+    uuids: dict[Place, str] = {}
+    names: dict[str, tuple[str, ...]] = {}
+    for host, node, uuid in cell.execute(_NODES):
+        uuids[place_of(host, node)] = uuid
+        names[fold(host or "")] = (*names.get(fold(host or ""), ()), node)
+    return Nodes(uuids, names)
 
 
 @dataclass

@@ -6,17 +6,23 @@ theirs is booked on anybody else: whatever were missing here would have to be ma
 else's, who would be missing it in turn. So only the instances of users whose sums differ are looked at one by one.
 """
 
+import logging
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 from sqlalchemy import Connection, bindparam, text
 
+from clients.errors import ServiceProblem
 from clients.placement import Consumer, Placement, Provider, Resources
 from clients.together import Once, together
+from jobs.placement.failures import is_end_of
 from jobs.placement.instances import Instance
 from novadb.names import fold
+
+LOG = logging.getLogger("cellkeeper.heal")
+T = TypeVar("T")
 
 Owner = tuple[str, str]
 """Project and user."""
@@ -31,28 +37,33 @@ class Ledger:
 
     :ivar held: by consumer, folded, and provider
     :ivar roots: the root of each provider's tree
+    :ivar has_gaps: whether a provider or a consumer could not be read. Then the sums prove nothing: what is missing may
+        be as much as what is booked on somebody else
     :ivar owners: who should own each consumer, folded; of one that is no instance: who does
     """
 
     held: dict[str, dict[str, Resources]]
     roots: dict[str, str]
-    _usages: Once[Owner, Resources]
+    _usages: Once[Owner, Resources | None]
+    has_gaps: bool = False
     owners: dict[str, Owner] = field(default_factory=dict)
     _sums: dict[Owner, Counter[str]] = field(default_factory=dict)
 
     @classmethod
     def read(cls, placement: Placement, providers: Sequence[Provider], api: Connection, at_once: int) -> "Ledger":
-        """Ask every provider."""
-        answers = together(lambda one: placement.held_of(one.uuid), providers, at_once)
+        """Ask every provider. What cannot be read leaves a gap."""
+        answers = together(lambda one: _or_none(lambda: placement.held_of(one.uuid)), providers, at_once)
         held: dict[str, dict[str, Resources]] = {}
         for provider, consumers in zip(providers, answers, strict=True):
-            for consumer, resources in consumers.items():
+            for consumer, resources in (consumers or {}).items():
                 held.setdefault(fold(consumer), {})[provider.uuid] = resources
-        ledger = cls(held, {one.uuid: one.root for one in providers}, Once(lambda owner: placement.usage(*owner)))
+        usages = Once[Owner, Resources | None](lambda owner: _or_none(lambda: placement.usage(*owner)))
+        ledger = cls(held, {one.uuid: one.root for one in providers}, usages)
         ledger.owners = _mapped_owners(api, held)
         strangers = [consumer for consumer in held if consumer not in ledger.owners]
-        found = together(placement.consumer, strangers, at_once)
-        ledger.owners |= {uuid: one.owner for uuid, one in zip(strangers, found, strict=True)}
+        found = together(lambda uuid: _or_none(lambda: placement.consumer(uuid)), strangers, at_once)
+        ledger.owners |= {uuid: one.owner for uuid, one in zip(strangers, found, strict=True) if one}
+        ledger.has_gaps = None in answers or None in found
         for consumer, owner in ledger.owners.items():
             total = ledger._sums.setdefault(owner, Counter())
             for resources in held[consumer].values():
@@ -66,13 +77,27 @@ class Ledger:
         return {
             owner
             for owner, usage in zip(asked, usages, strict=True)
-            if _positive(usage) != _positive(self._sums.get(owner, Counter()))
+            if usage is None or _positive(usage) != _positive(self._sums.get(owner, Counter()))
         }
 
     def consumer(self, instance: Instance) -> Consumer:
         """What an instance holds, as its owner's."""
         held = self.held.get(instance.key)
         return Consumer(held, instance.project_id, instance.user_id) if held else Consumer()
+
+
+def _or_none(ask: Callable[[], T]) -> T | None:
+    """What a request tells; None: the service answers, but not this.
+
+    :raises ServiceProblem: the service has come to its end
+    """
+    try:
+        return ask()
+    except ServiceProblem as problem:
+        if is_end_of(problem):
+            raise
+        LOG.info("%s; asking for each instance that it concerns", problem)
+        return None
 
 
 def _positive(resources: Mapping[str, int]) -> dict[str, int]:

@@ -4,7 +4,6 @@ Neutron has two forms. With request groups, a port's binding profile names a pro
 one request, and the profile names one provider.
 """
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -13,7 +12,6 @@ from clients.errors import Away, ServiceProblem
 from clients.neutron import Neutron, Port
 from clients.placement import RequestGroup, Resources
 
-LOG = logging.getLogger("cellkeeper.heal")
 ALLOCATION: Final = "allocation"
 
 
@@ -125,22 +123,28 @@ class NotRolledBack(Exception):
         self.ports = tuple(ports)
 
 
-def write(neutron: Neutron, profiles: Sequence[tuple[Port, Mapping[str, Any]]]) -> None:
+Tell = Callable[[str], None]
+"""Takes a line that the stock tool prints with ``--verbose``."""
+
+
+def write(neutron: Neutron, profiles: Sequence[tuple[Port, Mapping[str, Any]]], tell: Tell) -> None:
     """Write binding profiles, all or none.
 
     :raises NotWritten: one could not be written
     :raises NotRolledBack: nor could those before it be set back
     """
-    done: list[Port] = []
+    written: list[Port] = []
     for port, profile in profiles:
+        tell(f"Updating port {port.id} with attributes {{'binding:profile': {dict(profile)}}}")
         try:
             neutron.set_profile(port.id, profile)
         except ServiceProblem as problem:
+            tell(f"Updating port {port.id} failed: {problem}")
             if isinstance(problem, Away) and _may_be_written(neutron, port, profile):
-                done.append(port)
-            roll_back(neutron, done)
+                written.append(port)
+            roll_back(neutron, written, tell)
             raise NotWritten(problem) from problem
-        done.append(port)
+        written.append(port)
 
 
 def _may_be_written(neutron: Neutron, port: Port, profile: Mapping[str, Any]) -> bool:
@@ -152,7 +156,7 @@ def _may_be_written(neutron: Neutron, port: Port, profile: Mapping[str, Any]) ->
     return now == [profile]
 
 
-def roll_back(neutron: Neutron, ports: Iterable[Port]) -> None:
+def roll_back(neutron: Neutron, ports: Iterable[Port], tell: Tell) -> None:
     """Set binding profiles back to what they were.
 
     :raises NotRolledBack: some could not be; all have been tried
@@ -160,10 +164,11 @@ def roll_back(neutron: Neutron, ports: Iterable[Port]) -> None:
     left: list[str] = []
     last: ServiceProblem | None = None
     for port in ports:
+        tell(f"Rolling back port update for {port.id}")
         try:
             neutron.set_profile(port.id, port.profile)
         except ServiceProblem as problem:
-            LOG.error("port %s could not be set back: %s", port.id, problem)
+            tell(f"Rolling back update for port {port.id} failed: {problem}")
             left.append(port.id)
             last = problem
     if last:

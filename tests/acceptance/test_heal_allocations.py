@@ -8,6 +8,9 @@ import pytest
 from clients.placement import CONSUMERS
 from tests.acceptance.program import Ended, Running, call_here, until
 from tests.placement import Placement, nova_conf
+from tests.recorded.cloud import BY_PASSWORD
+from tests.recorded.stand_ins import PASSWORD as KEYSTONES_PASSWORD
+from tests.recorded.stand_ins import Keystone
 from tests.relay import Relay, placement_error
 from tests.services import free_port
 from tests.small_cloud import PROJECT, SMALL, USER, SmallCloud, flavor
@@ -245,6 +248,11 @@ def test_no_cells(cloud: SmallCloud) -> None:
 Broken = tuple[dict[str, Any], int, str]
 BROKEN: Final[dict[str, Broken]] = {
     "no compute node": ({"host": "ghost", "node": "ghost"}, 2, "Compute host ghost could not be found"),
+    "another node": (
+        {"node": "old"},
+        2,
+        "has no compute node old on it. It has host1, host9: where the node was renamed",
+    ),
     "no provider": ({"host": "host9", "node": "host9"}, 3, "Failed to update allocations for consumer"),
     "too large": ({"stored": flavor(vcpus=9999)}, 3, "The requested amount would exceed the capacity"),
     "no flavor": ({"stored": {"cur": None}}, 3, "its flavor in instance_extra cannot be read"),
@@ -260,6 +268,8 @@ def test_2_3_8_what_cannot_be_healed_costs_itself_and_a_line(
     """HEAL-2"""
     columns, code, words = BROKEN[kind]
     cloud.add_node(1, "host9", "cccccccc-0000-4000-8000-000000000009")
+    if kind == "another node":
+        cloud.run("cell1", "UPDATE compute_nodes SET host = 'host1' WHERE host = 'host9'")
     before, broken, after, elsewhere = cloud.add(), cloud.add(**columns), cloud.add(), cloud.add(cell=2)
     ended = heal(cloud, "-f json")
     assert ended.code == ended.document["exit_code"] == code
@@ -424,18 +434,83 @@ def test_somebody_else_heals_at_the_same_time(cloud: SmallCloud, placement: Plac
     assert placement.owner(uuid) == (PROJECT, USER)
 
 
-@pytest.mark.parametrize("path", ["^/resource_providers$", "^/resource_providers/.*/allocations", "^/usages"])
-@pytest.mark.parametrize("fault", [{"status": 500}, {"status": 200, "body": "garbage"}, {"status": 0}])
-def test_3_placement_that_cannot_be_read(
+SUMS: Final = ["^/resource_providers$", "^/resource_providers/.*/allocations", "^/usages", f"^/allocations/{NEW_NODE}"]
+
+
+@pytest.mark.parametrize("path", SUMS)
+@pytest.mark.parametrize("fault", [{"status": 500}, {"status": 200, "body": "garbage"}])
+def test_where_what_is_asked_for_all_at_once_cannot_be_read_each_instance_is_asked_for(
+    cloud: SmallCloud, placement: Placement, relay: Relay, path: str, fault: dict[str, Any]
+) -> None:
+    """Of the same size, and in the other's place: without a migration's owner the sums would prove what is wrong."""
+    foreign, missing, fine = cloud.add(), cloud.add(), cloud.add(cell=2)
+    placement.allocate(foreign, {HOST1: SMALL}, "other", USER)
+    placement.allocate(fine, {HOST2: SMALL}, PROJECT, USER)
+    placement.allocate(NEW_NODE, {HOST2: SMALL}, PROJECT, USER, "MIGRATION")
+    relay.fail("GET", path, **fault)
+    ended = heal(cloud, "-f json")
+    assert (ended.code, ended.err) == (0, "")
+    cells = ended.document["cells"]
+    assert [(cell["created"], cell["updated"], cell["not_looked_at"]) for cell in cells] == [(1, 1, 0), (0, 0, 0)]
+    assert placement.held(missing) == {HOST1: SMALL}
+    assert placement.owner(foreign) == (PROJECT, USER)
+
+
+@pytest.mark.parametrize("path", SUMS)
+@pytest.mark.parametrize("fault", [{"status": 0}, {"status": 403}, {"status": 401}])
+def test_3_placement_that_is_gone_is_told_once_for_all_cells(
     cloud: SmallCloud, placement: Placement, relay: Relay, path: str, fault: dict[str, Any]
 ) -> None:
     uuid = cloud.add()
     placement.allocate(uuid, {HOST1: SMALL}, PROJECT, USER)
+    placement.allocate(NEW_NODE, {HOST1: SMALL}, PROJECT, USER, "MIGRATION")
     cloud.add()
     relay.fail("GET", path, **fault)
     ended = heal(cloud)
     assert (ended.code, ended.out) == (3, "")
-    assert ended.err.startswith(f"cell1: Placement ({relay.url}): GET ")
+    assert ended.line.startswith("cell1")
+    assert f": Placement ({relay.url}): GET /" in ended.line
+
+
+def test_3_one_instance_that_cannot_be_read_costs_itself(cloud: SmallCloud, placement: Placement, relay: Relay) -> None:
+    unread, *others = [cloud.add() for _ in range(3)]
+    for uuid in (unread, *others):
+        placement.allocate(uuid, {HOST1: SMALL}, "other", USER)
+    relay.fail("GET", f"^/allocations/{unread}", status=502, body="<html>")
+    ended = heal(cloud)
+    assert ended.code == 3
+    assert ended.line == (
+        f"cell1: Failed to update allocations for consumer {unread}. Error: Placement ({relay.url}): "
+        f"GET /allocations/{unread}: answered 502: Bad Gateway"
+    )
+    assert [placement.owner(uuid) for uuid in others] == [(PROJECT, USER)] * 2
+
+
+def test_3_a_refusal_that_ends_a_cell_says_how_many_instances_were_not_looked_at(
+    cloud: SmallCloud, placement: Placement, relay: Relay
+) -> None:
+    for _ in range(160):  # more than are looked at together
+        cloud.add()
+    cloud.add(host=None, node=None)
+    relay.fail("PUT", "", status=403, body=placement_error(403))
+    relay.fail("POST", "", status=403, body=placement_error(403))
+    ended = heal(cloud, "-f json")
+    assert ended.code == 3
+    assert ended.line.startswith("cell1: Failed to update allocations for consumer ")
+    assert "answered 403: injected: the user of section [placement] lacks a role. Nothing more is tried: " in ended.line
+    assert ended.line.endswith("159 instances were not looked at")
+    assert [cell["not_looked_at"] for cell in ended.document["cells"]] == [159, 0]
+
+
+def test_255_a_login_that_is_not_accepted_is_one_line_for_all_cells(cloud: SmallCloud) -> None:
+    cloud.add()
+    cloud.add(cell=2)
+    with Keystone({}) as keystone:
+        section = BY_PASSWORD.format(keystone=keystone.url).replace(KEYSTONES_PASSWORD, "wrong")
+        cloud.config.write_text(cloud.config.read_text().partition("[placement]")[0] + "[placement]\n" + section)
+        ended = heal(cloud)
+    assert ended.code == 255
+    assert ended.line.startswith("cell1, cell2: Placement: Keystone does not accept the login of section [placement] ")
 
 
 def test_3_placement_that_is_down(cloud: SmallCloud) -> None:
@@ -455,7 +530,8 @@ def test_3_placement_that_loses_its_database_is_not_asked_for_each_instance(
         relay.fail(method, path, status=500)
     ended = heal(cloud, "--concurrency 2")
     assert ended.code == 3
-    assert f"cell1: Placement ({relay.url}): GET /resource_providers: answered 500" in ended.err
+    assert ended.line.startswith("cell1: Failed to update allocations for consumer ")
+    assert "Nothing more is tried: " in ended.line
     asked = {one.path for one in relay.asked if one.method == "PUT"}
     assert 1 <= len(asked) < len(uuids)
     relay.heal()
@@ -478,7 +554,7 @@ def test_255_no_way_to_placement(cloud: SmallCloud) -> None:
     cloud.config.write_text(cloud.config.read_text().partition("[placement]")[0])
     ended = heal(cloud)
     assert ended.code == 255
-    assert "cell1: Placement is not configured: set auth_type and its options in section [placement]" in ended.err
+    assert "cell1, cell2: Placement is not configured: set auth_type and its options" in ended.err
 
 
 def test_255_a_cell_that_cannot_be_read_costs_itself(cloud: SmallCloud, placement: Placement) -> None:

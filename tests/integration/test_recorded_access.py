@@ -33,7 +33,7 @@ DEVIATIONS: Final = {
         }.items()
         for command, entry, code in (("audit", "AUD-7", 1), ("sync", "SYN-4", 2), ("heal", "CLI-4", None))
     },
-    "X-keystone-down-heal": Instead("HEAL-16", code=3, err="cell1: Placement: no connection"),
+    "X-keystone-down-heal": Instead("HEAL-16", code=3, err="cell1, cell2: Placement: no connection"),
     "X-placement-down-heal": Instead("HEAL-14", out=False, err="no connection"),
 }  # fmt: skip
 

@@ -1,6 +1,7 @@
 """Placement and Neutron as the jobs reach them: what goes wrong becomes one line that an operator can act on."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,12 +14,16 @@ from clients.services import Services
 from clients.together import together
 from settings.sections import register_sections
 from tests.placement import Placement, nova_conf
+from tests.recorded.cloud import BY_PASSWORD
+from tests.recorded.stand_ins import PASSWORD as KEYSTONES_PASSWORD
+from tests.recorded.stand_ins import Keystone
 from tests.relay import Relay, placement_error
 from tests.services import free_port
 
 NODE: Final = "cccccccc-0000-4000-8000-000000000001"
 CONSUMER: Final = "11111111-0000-4000-8000-000000000001"
 SECRET: Final = "service-secret"
+LOGIN: Final = BY_PASSWORD.replace("{keystone}", "{url}") + "status_code_retry_delay = 0.1\nconnect_retry_delay = 0.1\n"
 
 
 def services(folder: Path, text: str) -> Services:
@@ -70,7 +75,8 @@ def write(services: Services) -> object:
         pytest.param(read, {"status": 200, "body": "<html>"}, Away, "answered 200 with what is no JSON", id="garbage"),
         pytest.param(read, {"status": 0}, Away, "no connection", id="cut off"),
         pytest.param(read, {"silent": True}, Away, "it does not answer in time", id="silence"),
-        pytest.param(read, {"status": 403}, NotAllowed, "answered 403", id="403"),
+        pytest.param(read, {"status": 403}, NotAllowed, "answered 403.*: the user of .* lacks a role", id="403"),
+        pytest.param(read, {"status": 401}, NotAllowed, "answered 401.*: the login of .* is not accepted", id="401"),
         pytest.param(read, {"status": 406}, TooOld, "too old", id="406"),
         pytest.param(
             write,
@@ -164,3 +170,45 @@ def test_a_refused_connection_names_the_place_without_its_secrets(tmp_path: Path
 def test_no_more_connections_than_configured(placement: Placement, relay: Relay, tmp_path: Path) -> None:
     reached = services(tmp_path, "[cellkeeper]\nconnections = 1\n" + nova_conf(relay.url))
     assert together(lambda _: read(reached), range(6), 6) == [Consumer()] * 6
+
+
+@pytest.mark.parametrize("work", [read, write])
+def test_a_token_that_ends_again_and_again_is_replaced(
+    placement: Placement, relay: Relay, tmp_path: Path, work: Callable[[Services], object]
+) -> None:
+    """Many requests are under way: the new token of one may be the old one of another."""
+    placement.provide(NODE, "node1", {"VCPU": 8})
+    with Keystone({"placement": relay.url}) as keystone:
+        reached = services(tmp_path, "[placement]\n" + LOGIN.format(url=keystone.url))
+        relay.fail("GET" if work is read else "PUT", "/allocations/", status=401, times=3)
+        work(reached)
+
+
+def test_a_login_that_keystone_refuses_is_called_that(tmp_path: Path) -> None:
+    with Keystone({}) as keystone:
+        section = "[placement]\n" + LOGIN.format(url=keystone.url).replace(KEYSTONES_PASSWORD, SECRET)
+        with pytest.raises(Misconfigured, match="Keystone does not accept the login of section") as problem:
+            services(tmp_path, section).placement.require("1.28", "heal_allocations")
+    assert SECRET not in str(problem.value)
+
+
+PROXY: Final = f"http://nova:{SECRET}@127.0.0.1:{{port}}"
+
+
+@pytest.mark.parametrize("way", ["to Placement", "to Keystone"])
+def test_a_proxy_of_the_environment_that_stands_in_between_is_named(
+    relay: Relay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    port = free_port()
+    monkeypatch.setenv("http_proxy", PROXY.format(port=port))
+    section = nova_conf(relay.url)
+    if way == "to Keystone":
+        section = "[placement]\n" + LOGIN.format(url=f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(ServiceProblem) as problem:
+        read(services(tmp_path, section))
+    assert f"by way of the proxy http://127.0.0.1:{port} of the environment" in str(problem.value)
+    assert SECRET not in str(problem.value)
+    monkeypatch.setenv("no_proxy", "127.0.0.0/8")
+    with pytest.raises(ServiceProblem) if way == "to Keystone" else nullcontext() as unproxied:
+        read(services(tmp_path, section))
+    assert "proxy" not in str(unproxied)

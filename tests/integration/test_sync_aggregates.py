@@ -202,7 +202,7 @@ def test_one_line_where_there_is_no_way_to_placement(hosts: TwoCells, config: Pa
     text = config.read_text()
     for wrong in (text.partition("[placement]")[0], re.sub("endpoint = .*", "endpoint = http://127.0.0.1:1", text)):
         config.write_text(wrong)
-        ended = sync()
+        ended = sync("--no-wait")
         assert (ended.code, ended.out) == (2, "")
         assert "Placement" in ended.err
         assert len([line for line in ended.err.splitlines() if "keystoneauth" not in line]) == 1
