@@ -207,7 +207,7 @@ def test_one_line_where_there_is_no_way_to_placement(hosts: TwoCells, config: Pa
         assert "Placement" in ended.err
         assert len([line for line in ended.err.splitlines() if "keystoneauth" not in line]) == 1
     config.write_text(text.replace("[api_database]", "[elsewhere]"))
-    ended = sync()
+    ended = sync("--no-wait")
     assert (ended.code, ended.out, ended.err.count("\n")) == (255, "", 1)
 
 
