@@ -10,7 +10,7 @@ from typing import Final, Self, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from clients.errors import Away, ServiceProblem
+from clients.errors import Away, Misconfigured, ServiceProblem
 from clients.neutron import DEVICES, Port
 from clients.placement import ALLOCATIONS, CONSUMERS, Consumer, Provider
 from clients.together import together
@@ -151,28 +151,56 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
     """Heal the instances of one cell, page by page.
 
     :param cursor: ``after``: the id of the last instance that was dealt with; ``healed``: how many were so far;
-        ``away``: the service without which nothing more can be done, and why
+        ``away``: the service without which nothing more can be done, why, and whether there is no way to it
     :raises ServiceProblem: Placement or Neutron cannot be used
     :raises DatabaseProblem: the cell's database cannot be used
     """
     if target.cell.uuid == CELL0:
         return
     if cursor and "away" in cursor:  # the slice before had no time left to say so
-        raise Away(*cursor["away"])
+        raise _end_of(cursor)
     with target.database.connect() as cell:
-        walk = _Walk(target, params, cell)
         at = cursor or {"after": 0, "healed": 0}
+        try:
+            walk = _Walk(target, params, cell)
+        except ServiceProblem as end:
+            yield _last_step(Healed(), at, end, _count_behind(target, params, cell, at["after"]))
+            raise
         while found := walk.page(at["after"]):
             outcome = walk.heal(found, at["healed"])
             at = {"after": found[-1].id, "healed": at["healed"] + outcome.rows}
             if stopped := walk.healer.stopped:
-                unseen = outcome.unseen + walk.count_behind(at["after"])
-                outcome = replace(outcome, unseen=unseen, ended_at=walk.healer.stopped_at)
-                yield Step(outcome, at | {"away": [stopped.service, str(stopped)]})
+                outcome = replace(outcome, ended_at=walk.healer.stopped_at)
+                yield _last_step(outcome, at, stopped, _count_behind(target, params, cell, at["after"]))
                 raise stopped
             yield Step(outcome, at)
             if outcome.left:
                 return
+
+
+def _last_step(outcome: Healed, at: Cursor, end: ServiceProblem, behind: int) -> Step[Healed]:
+    """The step before a service's end is raised; whoever goes on from its cursor raises it again.
+
+    :param behind: instances that come behind the cursor
+    """
+    away = [end.service, str(end), isinstance(end, Misconfigured)]
+    return Step(replace(outcome, unseen=outcome.unseen + behind), at | {"away": away})
+
+
+def _end_of(cursor: Cursor) -> ServiceProblem:
+    service, text, is_misconfigured = cursor["away"]
+    return Misconfigured(service, text) if is_misconfigured else Away(service, text)
+
+
+def _count_behind(target: Target, params: Params, cell: Connection, after: int) -> int:
+    """How many instances on hosts come behind an id."""
+
+    def count() -> int:
+        if params.instance:
+            return len(instances.page(cell, after, 1, params.instance))
+        return instances.count_behind(cell, after)
+
+    return transactionally(count, cell, name=str(target.database))
 
 
 class _Walk:
@@ -197,12 +225,6 @@ class _Walk:
     def page(self, after: int) -> list[Instance]:
         """The next instances behind an id."""
         return self._read(lambda cell: instances.page(cell, after, PAGE, self._params.instance))
-
-    def count_behind(self, after: int) -> int:
-        """How many instances on hosts come behind an id."""
-        if self._params.instance:
-            return 0
-        return self._read(lambda cell: instances.count_behind(cell, after))
 
     def heal(self, found: Sequence[Instance], healed: int) -> Healed:
         """Heal a page.
@@ -239,9 +261,9 @@ class _Walk:
 
         :returns: and what is decided of those that cannot be asked for
         """
-        read = self._consumers(placed)
         ports = self._ports(placed)
-        if ports is None:
+        read = self._consumers(placed) if ports is not None else None
+        if ports is None or read is None:
             return [], {instance.uuid: Unseen() for instance in placed}
         consumers = {uuid: consumer for uuid, consumer in read.items() if isinstance(consumer, Consumer)}
         unread: dict[str, Decision] = {
@@ -290,13 +312,19 @@ class _Walk:
         self._pages.note(None)
         return ports
 
-    def _consumers(self, placed: Sequence[Instance]) -> dict[str, Consumer | Problem | Unseen]:
-        """What instances hold: by the ledger; on their own where it does not know for sure whose it is."""
+    def _consumers(self, placed: Sequence[Instance]) -> dict[str, Consumer | Problem | Unseen] | None:
+        """What instances hold: by the ledger; on their own where it does not know for sure whose it is.
+
+        :returns: None: Placement has come to its end
+        """
         ledger = self._ledger
-        if ledger is None:
-            alone = list(placed)
-        else:
-            alone = [instance for instance in placed if self._is_doubtful(ledger, instance, placed)]
+        alone = list(placed)
+        if ledger is not None:
+            try:
+                alone = [instance for instance in placed if self._is_doubtful(ledger, instance, placed)]
+            except ServiceProblem as end:
+                self.healer.stop(end)
+                return None
         read = together(self.healer.read, alone, self._params.at_once)
         on_their_own = {instance.uuid: consumer for instance, consumer in zip(alone, read, strict=True)}
         return {

@@ -511,6 +511,7 @@ def test_255_a_login_that_is_not_accepted_is_one_line_for_all_cells(cloud: Small
         ended = heal(cloud)
     assert ended.code == 255
     assert ended.line.startswith("cell1, cell2: Placement: Keystone does not accept the login of section [placement] ")
+    assert ended.line.endswith(". Nothing more is tried: 2 instances were not looked at")
 
 
 def test_3_placement_that_is_down(cloud: SmallCloud) -> None:

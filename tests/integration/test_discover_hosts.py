@@ -29,6 +29,18 @@ def begin(cloud: RealCloud) -> tuple[Generator[Step[Discovered]], Cursor]:
     return steps, encode(step.cursor)
 
 
+def by_another_worker_after_each_step(cloud: RealCloud) -> Discovered:
+    """Work through cell1; each step is carried out by a worker that knows the cursor of the one before alone."""
+    outcomes, cursor = Discovered(), None
+    while True:
+        steps = work(target(cloud, "cell1"), Params(), cursor)
+        step = next((step for step in steps if step.cursor is not None), None)
+        steps.close()
+        if step is None:
+            return outcomes
+        outcomes, cursor = outcomes + decode(Discovered, encode(step.outcome)), encode(step.cursor)
+
+
 @pytest.fixture
 def cloud(realcloud: RealCloud) -> RealCloud:
     """The cloud with five new hosts in cell1."""
@@ -116,14 +128,7 @@ def test_a_host_that_is_mapped_already_stays_where_it_is(realcloud: RealCloud) -
 def test_batches_go_on_behind_each_other(realcloud: RealCloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(discover_hosts, "BATCH", 2)
     add_nodes(realcloud, realcloud.cell1, 7)
-    done, at = Discovered(), None
-    while True:  # each step by another worker
-        steps = work(target(realcloud, "cell1"), Params(), at)
-        step = next((step for step in steps if step.cursor is not None), None)
-        steps.close()
-        if step is None:
-            break
-        done, at = done + decode(Discovered, encode(step.outcome)), encode(step.cursor)
+    done = by_another_worker_after_each_step(realcloud)
     assert len(done.mapped) == len(mapped_hosts(realcloud)) == marked_nodes(realcloud, realcloud.cell1) == 7
 
 
@@ -177,14 +182,7 @@ def test_marked_nodes_are_read_by_the_names_of_their_hosts_alone(realcloud: Real
 def test_batches_of_marked_hosts_go_on_behind_each_other(realcloud: RealCloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(discover_hosts, "BATCH", 2)
     come_back(realcloud, 7)
-    done, at = Discovered(), None
-    while True:  # each step by another worker
-        steps = work(target(realcloud, "cell1"), Params(), at)
-        step = next((step for step in steps if step.cursor is not None), None)
-        steps.close()
-        if step is None:
-            break
-        done, at = done + decode(Discovered, encode(step.outcome)), encode(step.cursor)
+    done = by_another_worker_after_each_step(realcloud)
     assert len(done.mapped) == len(mapped_hosts(realcloud)) == 7
 
 
