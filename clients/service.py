@@ -58,6 +58,11 @@ class Service:
             )
         return without_secret(endpoint)
 
+    @cached_property
+    def _where(self) -> str:
+        """The place in messages, with the proxy that stands before it."""
+        return f"({self.place}{self._by_proxy(self.place)})"
+
     @property
     def patience(self) -> float:
         """Seconds within which an answer must come."""
@@ -87,13 +92,13 @@ class Service:
     @cached_property
     def _offered(self) -> tuple[float, ...] | None:
         """The newest microversion, or None where the service keeps it to itself: then a request will tell."""
-        place = self.place
+        where = self._where
         try:
             data = self._link.get_endpoint_data()
         except exceptions.DiscoveryFailure:
             return None
         except exceptions.ClientException as error:
-            raise self._unreached(error, f" ({place}{self._by_proxy(place)})") from error
+            raise self._unreached(error, f" {where}") from error
         return tuple(data.max_microversion) if data and data.max_microversion else None
 
     def ask(
@@ -113,8 +118,7 @@ class Service:
         :raises Refused: 4xx, with the service's own words
         :raises ServiceProblem: no usable answer, after retries
         """
-        where = f"({self.place}{self._by_proxy(self.place)})"
-        asked = f"{self.title} {where}: {method} {path}"
+        asked = f"{self.title} {self._where}: {method} {path}"
         options = {} if json is None else {"json": json}
         for _ in range(LOGINS):
             try:
@@ -122,7 +126,7 @@ class Service:
                     path, method, microversion=microversion, params=params, raise_exc=False, **options
                 )
             except exceptions.ClientException as error:
-                raise self._unreached(error, f" {where}: {method} {path}") from error
+                raise self._unreached(error, f" {self._where}: {method} {path}") from error
             if answer.status_code != UNAUTHORIZED:
                 break
         if answer.status_code >= 400:

@@ -238,10 +238,9 @@ def _marked_hosts(cell: Connection, after: str) -> list[tuple[int, str]]:
     """The next hosts behind a name with nodes that are marked as mapped; the id of one node of each."""
     marked = or_(NODES.c.mapped.is_(None), NODES.c.mapped >= 1)
     hosts = select(func.min(NODES.c.id), NODES.c.host).where(NODES.c.deleted == 0, marked, NODES.c.host > after)
-    rows = cell.execute(hosts.group_by(NODES.c.host).order_by(NODES.c.host).limit(BATCH))
-    found = [(number, host) for number, host in rows]
+    rows = cell.execute(hosts.group_by(NODES.c.host).order_by(NODES.c.host).limit(BATCH)).all()
     rollback(cell)
-    return found
+    return [(number, host) for number, host in rows]
 
 
 def _nodes(cell: Connection, numbers: Sequence[int]) -> list[NodeRow]:
