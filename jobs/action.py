@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum, IntEnum
+from enum import Enum, IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, Self, TypeVar
 
 from sqlalchemy.exc import DBAPIError
@@ -132,16 +132,23 @@ class Scope(Enum):
     CLOUD = "the whole cloud: what they write lies in the API database"
 
 
-class FailureKind(Enum):
-    """Why the work in a cell ended early."""
+class FailureKind(StrEnum):
+    """Why the work in a cell ended early. The words travel with runs: they do not change."""
 
-    CELL = "the cell's database cannot be used"
-    API_DATABASE = "the API database cannot be used"
-    HYPERVISORS = "the hypervisors cannot be asked"
-    PLACEMENT = "Placement cannot be used"
-    NEUTRON = "Neutron cannot be used"
-    MISCONFIGURED = "there is no way to a service"
-    UNEXPECTED = "an error nobody thought of"
+    CELL = "cell"
+    """The cell's database cannot be used."""
+    API_DATABASE = "api_database"
+    """The API database cannot be used."""
+    HYPERVISORS = "hypervisors"
+    """The hypervisors cannot be asked."""
+    PLACEMENT = "placement"
+    """Placement cannot be used."""
+    NEUTRON = "neutron"
+    """Neutron cannot be used."""
+    MISCONFIGURED = "misconfigured"
+    """There is no way to a service."""
+    UNEXPECTED = "unexpected"
+    """An error nobody thought of."""
 
 
 @dataclass(frozen=True)

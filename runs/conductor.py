@@ -1,44 +1,30 @@
-"""What moves a run on: who is next, when a phase is over, which cell was left by its worker."""
+"""What moves a run on: who is next, when a phase is over, whose bell was lost, how it ends."""
 
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
-from jobs.action import Action, CellResult, Failure, FailureKind, Scope
+from jobs.action import CellResult, Failure, FailureKind
 from jobs.actions import ACTIONS
-from jobs.codec import decode
 from novadb.cells import Cell
 from novadb.errors import DatabaseProblem
-from runs import tally
-from runs.records import FORMAT, CellRecord, CellRef, CellState, Order, RunRecord
-from runs.redis_store import RedisStore, RunGone
+from runs import rules, tally
+from runs.exclusion import Busy
+from runs.records import FORMAT, Bell, CellRecord, CellRef, Hold, Order, Place, RunRecord, RunState, Stage, Wish
+from runs.rules import Actions, Advice, Patience
+from runs.store import Books, RunGone, RunStore, View
 
 LOG = logging.getLogger("cellkeeper.audit")
 
 NO_WORKER: Final = "no worker serves it: start one with: cellkeeper worker"
-# A cell without a live claim and without a message shows no sign of life for so long: it is sent again.
-IDLE: Final = 30.0  # seconds
-# A cell without any worker that serves it is given up after so long.
-GRACE: Final = 30.0  # seconds
-
-
-@dataclass(frozen=True)
-class Message:
-    """What travels to a worker: which slice of which cell.
-
-    :ivar fingerprint: of the database that is meant
-    """
-
-    run: str
-    phase: int
-    action: str
-    cell: str
-    label: str
-    fingerprint: str
-    sequence: int
-    format: int = FORMAT
+PATIENCE: Final = Patience()
+SILENT_AT_ONCE: Final = 200
+"""How many silent cells of a run are looked after in one round."""
+Serving = Callable[[], Mapping[str, set[str] | None]]
+"""The live workers, and the uuids of the cells that each one serves; None: all."""
 
 
 def queue_of(cell: str) -> str:
@@ -51,222 +37,340 @@ def serving(workers: Mapping[str, set[str] | None], cell: str) -> int:
 
     :param workers: the uuids of the cells that each one serves; None: all
     """
-    return sum(serves is None or cell in serves for serves in workers.values())
-
-
-def hold_names(order: Order) -> list[str]:
-    """What a run excludes others from: its actions, on its databases or at all. What does not write excludes nobody."""
-    writing = [action for action in (ACTIONS[phase.action] for phase in order.phases) if action.writes]
-    return [f"{action.name}:{place}" for action in writing for place in _places(action, order)]
-
-
-def _places(action: Action[Any, Any], order: Order) -> list[str]:
-    return ["cloud"] if action.scope is Scope.CLOUD else [cell.fingerprint for cell in order.cells]
+    return sum(cells is None or cell in cells for cells in workers.values())
 
 
 class Conductor:
-    """Moves runs on. Any process may; whatever must happen once is decided by the store."""
+    """Moves runs on. Any process may, at any time; whatever must happen once is decided by the store."""
 
-    def __init__(self, store: RedisStore, send: Callable[[Message], None]) -> None:
-        """:param send: puts a message into its cell's queue"""
-        self.store = store
-        self._send = send
-        self._unserved: dict[tuple[str, str], float] = {}
-
-    def start(self, order: Order) -> bool:
-        """Store a run, and send its first messages.
-
-        :returns: False: there is a run of this id already, which stays as it is
-        """
-        created = self.store.create(order)
-        if created:
-            self._open(order, 0)
-        return created
-
-    def finish_cell(
-        self, order: Order, phase: int, cell: str, token: str | None, failure: Failure | None, complete: bool
+    def __init__(
+        self,
+        store: RunStore,
+        ring: Callable[[Bell], None],
+        actions: Actions = ACTIONS,
+        patience: Patience = PATIENCE,
+        workers: Serving | None = None,
     ) -> None:
-        """End the work in a cell, and what follows from it."""
-        told = (failure.kind.name, failure.reason) if failure else None
-        if self.store.finish(order.id, phase, cell, token, told, complete) is not None:
-            self.go_on(order.id)
+        """:param ring: tells whoever works cells that one is due
+        :param workers: tells who they are; None: those of this process, which live as long as the run
+        """
+        self.store = store
+        self.actions = actions
+        self.patience = patience
+        self._ring = ring
+        self._workers = workers
+        self._unserved_since: dict[str, float] = {}
 
-    def refuse(self, run: str, phase: int, cell: str, reason: str) -> None:
-        """End the work in a cell that a worker cannot do."""
-        failure = Failure(FailureKind.CELL, reason)
-        self.finish_cell(self.store.load(run).order, phase, cell, None, failure, complete=False)
+    # -- ordering and steering -------------------------------------------------------------------------------------
 
-    def go_on(self, run: str) -> None:
-        """Do what is due in a run: the next cell's turn, the next phase, its end. May be called at any time."""
-        record = self.store.load(run)
-        if record.exit_code is not None:
-            return
-        if record.phase < 0:
-            self._open(record.order, 0)
-        elif all(cell.state is CellState.DONE for cell in record.cells):
-            self._end_phase(record)
-        elif all(cell.state in (CellState.DONE, CellState.QUEUED) for cell in record.cells):
-            self._next_turn(record)
+    def start(self, order: Order, cells: Sequence[CellRef], *, wait: bool = True) -> RunRecord:
+        """Start a run, or let it wait for its turn in the queue.
 
-    def cancel(self, run: str) -> None:
-        """Ask a run to end; cells that nobody works on end at once.
+        :param wait: whether it may wait for others that work on its databases
+        :returns: the run; one of this id that is there already, as it is
+        :raises Busy: it would have to wait
+        """
+        run = rules.new_run(order, cells, self.actions, self.store.now())
+        first = rules.new_cells(run, cells, self.actions)
+        names = rules.hold_names(order, cells, self.actions)
+        self.look_after_all()  # a run that only its own end keeps in the queue is in nobody's way
+        if self.store.create(run, first, names):
+            if not wait and (blocker := self.waits_for(order.id)):
+                self.cancel(order.id)
+                raise Busy(self.describe(blocker))
+            self.admit()
+        return self.store.run(order.id)
+
+    def waits_for(self, run: str) -> str | None:
+        """The run for which one waits that has not begun."""
+        found: list[str | None] = []
+
+        def look(queue: Sequence[Place], names: Mapping[str, frozenset[str]]) -> Sequence[Place]:
+            found.append(rules.blocker(queue, names, run) if run in names else None)
+            return queue
+
+        self.store.change_queue(look)
+        return found[-1]
+
+    def describe(self, run: str) -> str:
+        """A run in words: what it does, who started it, and when."""
+        try:
+            record = self.store.run(run)
+        except RunGone:
+            return f"run {run}"
+        since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(record.started or record.ordered))
+        return f"{record.order.phases[0].action}, run {run} by {record.order.by}, since {since}"
+
+    def cancel(self, run: str, by: str = "") -> None:
+        """Ask a run to end after the current steps; cells that nobody works on end at once.
 
         :raises RunGone: there is no such run
         """
-        self.store.cancel(run)
-        self._end_unheld(self.store.load(run))
+        self._steer(run, Wish.CANCEL, "cancel", by)
+        self.look_after(run)
+
+    def pause(self, run: str, by: str) -> None:
+        """Ask a run to pause after the current steps.
+
+        :raises RunGone: there is no such run
+        """
+        self._steer(run, Wish.PAUSE, "pause", by)
+
+    def resume(self, run: str, by: str) -> None:
+        """Let a paused run go on.
+
+        :raises RunGone: there is no such run
+        """
+        changed = self._steer(run, Wish.NOTHING, "resume", by)
+        if changed:
+            self._ring_all(changed)
+
+    def hold(self, hold: Hold) -> None:
+        """Let all runs pause after the current steps."""
+        self.store.set_hold(hold)
+
+    def release(self) -> None:
+        """Let all runs go on."""
+        self.store.set_hold(None)
+        for place in self.store.queue():
+            if place.admitted and (run := self.store.change_run(place.run, rules.wake)):
+                self._ring_all(run)
+
+    def _steer(self, run: str, wish: Wish, what: str, by: str) -> RunRecord | None:
+        return self.store.change_run(run, lambda record, now: rules.steer(record, wish, what, by, now))
+
+    # -- what is due -----------------------------------------------------------------------------------------------
+
+    def admit(self) -> None:
+        """Begin the runs of the queue for which nobody is in the way any more."""
+        before = {place.run for place in self.store.queue() if place.admitted}
+        for place in self.store.change_queue(rules.admit):
+            if place.admitted and place.run not in before:
+                self._begin(place.run)
+
+    def _begin(self, run: str) -> None:
+        begun = self.store.change_run(run, rules.begin)
+        if begun:
+            self._ring_all(begun)
+            self.go_on(run)
+
+    def go_on(self, run: str) -> None:
+        """Do what is due in a run: the next cell's turn, the next phase, its end."""
+        record = self.store.run(run)
+        if record.state is RunState.ENDED:
+            self._leave_queue(run)
+            return
+        if record.state is RunState.WAITING and not self._is_stopping(record):
+            return
+        if rules.shares_budget(record, self.actions):
+            self._next_turn(record)
+        if self.store.count_open(run, record.phase) == 0:
+            self._end_phase(self.store.run(run))
+
+    def cell_ended(self, view: View) -> None:
+        """A cell is done: what follows from it."""
+        run = view.run
+        if rules.shares_budget(run, self.actions) or self.store.count_open(run.order.id, run.phase) == 0:
+            self.go_on(run.order.id)
+
+    def look_after_all(self) -> None:
+        """Look after all runs that have not ended."""
+        for place in self.store.queue():
+            self.look_after(place.run)
+
+    def look_after(self, run: str) -> None:
+        """Ring again what was lost, end what is to end, give up what nobody serves. Called every few seconds."""
+        try:
+            record = self.store.run(run)
+        except RunGone:
+            self._leave_queue(run)
+            return
+        if record.order.format != FORMAT or not all(phase.action in self.actions for phase in record.order.phases):
+            return  # a run of another version; its own workers look after it
+        if record.state is RunState.ENDED:
+            self._leave_queue(run)
+            return
+        match rules.advice(record, self.store.hold(), self.store.now()):
+            case Advice.CANCEL | Advice.CLOSE:
+                self._end_unheld(record)
+            case Advice.GO_ON if record.state is RunState.WAITING:
+                self._begin_if_admitted(run)
+            case Advice.GO_ON:
+                self._look_after_cells(record)
+        self.go_on(run)
+
+    def _begin_if_admitted(self, run: str) -> None:
+        """Begin a run whose admission came no further than the queue."""
+        if any(place.run == run and place.admitted for place in self.store.queue()):
+            self._begin(run)
+        else:
+            self.admit()
 
     def _end_unheld(self, record: RunRecord) -> None:
         """End the cells that nobody works on right now."""
-        for cell in record.cells:
-            if cell.state is not CellState.DONE and not cell.leased:
-                self.finish_cell(record.order, record.phase, cell.ref.uuid, None, None, complete=False)
+        for number in self.store.open_cells(record.order.id, record.phase):
+            self._finish(record, number, None)
 
-    def look_after(self, run: str, lease: float, *, leading: bool = True) -> None:
-        """Renew what a run holds, send again what was lost, give up what nobody serves. Called every few seconds.
-
-        :param leading: whether to do what is due in the run as well; otherwise only if no worker lives that would
-        :param lease: seconds for which the run goes on to hold its databases
-        """
-        try:
-            record = self.store.load(run)
-        except RunGone:
-            self.store.forget_active(run)
-            return
-        order = record.order
-        if order.format != FORMAT or not all(phase.action in ACTIONS for phase in order.phases):
-            return  # a run of a newer program; its own workers look after it
-        self.store.hold(run, hold_names(order), lease, renew=True)
-        self.store.keep(order, record.phase)
-        if record.closed:
-            self._end_unheld(record)
-            record = self.store.load(run)
-        workers = self.store.workers()
-        for cell in record.cells:
-            if cell.state in (CellState.WAITING, CellState.WORKING) and not cell.leased:
-                self._look_after_cell(record, cell, workers)
-        if leading or not workers:
-            self.go_on(run)
-
-    def _look_after_cell(self, record: RunRecord, cell: CellRecord, workers: dict[str, set[str] | None]) -> None:
-        order, uuid = record.order, cell.ref.uuid
-        if not serving(workers, uuid):
-            since = self._unserved.setdefault((order.id, uuid), time.monotonic())
-            if time.monotonic() - since >= GRACE:
+    def _look_after_cells(self, record: RunRecord) -> None:
+        """Ring again the cells whose bell may be lost; give up what nobody serves."""
+        silent = self.store.silent(record.order.id, record.phase, SILENT_AT_ONCE)
+        workers = self._workers() if self._workers else {"this process": None}
+        if not workers and self._unserved_for(record.order.id) >= self.patience.grace:
+            silent = self.store.open_cells(record.order.id, record.phase)
+        if workers:
+            self._unserved_since.pop(record.order.id, None)
+        for number in silent:
+            cell = self.store.cell(record.order.id, record.phase, number)
+            if serving(workers, cell.ref.uuid):
+                self._ring_silent(record, number)
+            elif workers or self._unserved_for(record.order.id) >= self.patience.grace:
                 failure = Failure(FailureKind.CELL, f"{cell.ref.label}: {NO_WORKER}")
-                self.finish_cell(order, record.phase, uuid, None, failure, complete=False)
-            return
-        self._unserved.pop((order.id, uuid), None)
-        if self.store.queue_length(queue_of(uuid)) == 0:
-            sequence = self.store.revive(order.id, record.phase, uuid, IDLE)
-            if sequence is not None:
-                self._send(self._message(order, record.phase, cell.ref, sequence))
+                self._finish(record, number, failure)
 
-    def _open(self, order: Order, phase: int) -> None:
-        action = ACTIONS[order.phases[phase].action]
-        params = decode(action.params, order.phases[phase].params)
-        first = CellState.QUEUED if action.in_turn(params) else CellState.WAITING
-        if not self.store.open_phase(order, phase, [first] * len(order.cells)):
-            return
-        if first is CellState.QUEUED or not order.cells:
-            self.go_on(order.id)
-            return
-        for cell in order.cells:
-            self._send(self._message(order, phase, cell, 0))
+    def _unserved_for(self, run: str) -> float:
+        """Seconds for which this process has seen no worker at all."""
+        now = time.monotonic()
+        return now - self._unserved_since.setdefault(run, now)
+
+    def _ring_silent(self, record: RunRecord, number: int) -> None:
+        view = self.store.change_cell(
+            record.order.id, record.phase, number,
+            lambda view: rules.ring_again(view.cell, view.run, view.now, self.patience),
+        )  # fmt: skip
+        if isinstance(view, View):
+            self.ring(view.run, view.cell)
 
     def _next_turn(self, record: RunRecord) -> None:
-        """Send the first cell that has not had its turn; if the run is to end, end the rest.
+        """Count the turns that are over, and ring the next cell; where nothing is left for it, it ends."""
+        run = record.order.id
+        while record.turn < record.cells:
+            cell = self.store.cell(run, record.phase, record.turn)
+            if cell.stage in (Stage.LOOK, Stage.WORK):
+                return
+            if cell.stage is Stage.QUEUED and record.budget is not None and not self._is_stopping(record):
+                self._ring_turn(record, cell.number)
+                return
+            if cell.stage is Stage.QUEUED:
+                self._finish(record, cell.number, None, moving_on=False)
+                continue
+            counted = partial(rules.count_turn, cell=cell, actions=self.actions)
+            self.store.change_run(run, lambda record, _, counted=counted: counted(record))  # type: ignore[misc]
+            record = self.store.run(run)
 
-        Without a budget they are sent all at once, to look whether they have anything to do.
-        """
-        order, phase = record.order, record.phase
-        queued = [cell.ref for cell in record.cells if cell.state is CellState.QUEUED]
-        is_over = params_for(record, queued[0].uuid) is None
-        if record.stopping or (is_over and ACTIONS[order.phases[phase].action].has_work is None):
-            for cell in queued:
-                self.store.finish(order.id, phase, cell.uuid, None, None, complete=False)
-            self.go_on(order.id)
-            return
-        for cell in queued if is_over else queued[:1]:
-            if self.store.take_turn(order.id, phase, cell.uuid):
-                self._send(self._message(order, phase, cell, 0))
+    def _ring_turn(self, record: RunRecord, number: int) -> None:
+        view = self.store.change_cell(
+            record.order.id, record.phase, number, lambda view: rules.take_turn(view.cell, view.now, self.patience)
+        )
+        if isinstance(view, View):
+            self.ring(view.run, view.cell)
+
+    def _is_stopping(self, record: RunRecord) -> bool:
+        return rules.is_stopping(record, self.store.hold(), self.store.now())
+
+    def _finish(self, record: RunRecord, number: int, failure: Failure | None, *, moving_on: bool = True) -> None:
+        """End a cell that nobody works on."""
+        view = self.store.change_cell(
+            record.order.id, record.phase, number,
+            lambda view: rules.finish(view.cell, "", view.now, failure, complete=False),
+        )  # fmt: skip
+        if isinstance(view, View) and moving_on:
+            self.cell_ended(view)
+
+    # -- bells -----------------------------------------------------------------------------------------------------
+
+    def ring(self, run: RunRecord, cell: CellRecord) -> None:
+        """Tell whoever works cells that one is due."""
+        action = self.actions[run.order.phases[run.phase].action]
+        rows = rules.outcome_of(action, cell).rows
+        self._ring(
+            Bell(
+                run.order.id, run.phase, action.name, cell.number, cell.ref.uuid, cell.ref.label, cell.slices, rows,
+                run.order.format,
+            )
+        )  # fmt: skip
+
+    def _ring_all(self, run: RunRecord) -> None:
+        """Ring all cells of a run that are due."""
+        for cell in self.store.cells(run.order.id, run.phase):
+            if cell.stage in (Stage.LOOK, Stage.WORK) and not cell.holder:
+                self.ring(run, cell)
+
+    # -- the end ---------------------------------------------------------------------------------------------------
 
     def _end_phase(self, record: RunRecord) -> None:
-        """Begin the next phase if the first one wrote rows; else end the run with the collapsed exit code."""
-        order, following = record.order, record.phase + 1
-        first = results_of(self.store.load(order.id, 0), 0)
-        if following < len(order.phases) and not record.stopping and any(one.outcome.rows for one in first):
-            self._open(order, following)
+        """Begin the next phase if the first one wrote rows; else end the run."""
+        run = record.order.id
+        if record.state is RunState.ENDED or self.store.count_open(run, record.phase):
             return
-        code = exit_code_of(first, order)
-        later = [results_of(self.store.load(order.id, number), number) for number in range(1, record.phase + 1)]
+        phases = self.results(record)
+        refs = [cell.ref for cell in self.store.cells(run, 0)]
+        following = rules.next_phase(record, phases[0], self.store.now(), self.actions)
+        if following is None:
+            self._end(record, phases)
+            return
+        opening = rules.new_cells(following, refs, self.actions)
+        opened = self.store.change_run(
+            run,
+            lambda now_so, _: following if now_so.phase == record.phase and now_so.wish is record.wish else None,
+            opening,
+        )
+        if opened:
+            self._ring_all(opened)
+            self.go_on(run)
+
+    def _end(self, record: RunRecord, phases: Sequence[Sequence[CellResult[Any]]]) -> None:
+        code = rules.exit_code(record.order, phases, self.actions)
+        now = self.store.now()
         books: dict[str, float] = {}
-        for phase, results in zip(order.phases, [first, *later], strict=False):
-            if ACTIONS[phase.action].writes:
-                books |= tally.entries(phase.action, results, time.time())
-        if any(result.failure for results in later for result in results):
-            code = 255
-        if self.store.close(order, code, hold_names(order), books):
-            rows = sum(result.outcome.rows for result in first)
-            failed = sum(result.failure is not None for result in first)
-            LOG.info(
-                "run %s: %s by %s in %d cells: %d rows, %d cells failed, exit code %d",
-                order.id, order.phases[0].action, order.by, len(order.cells), rows, failed, code,
-            )  # fmt: skip
-            left = [result.cell.label for result in first if not result.complete and not result.failure]
-            if record.closed and left:
-                LOG.warning("run %s: its window closed before these were through: %s", order.id, ", ".join(left))
+        for phase, results in zip(record.order.phases, phases, strict=False):
+            if self.actions[phase.action].writes:
+                books |= tally.entries(phase.action, results, now)
+        ended = rules.end(record, code, now)
+        assert ended is not None
+        summary = rules.summary(ended, phases)
+        closed = self.store.change_run(
+            record.order.id,
+            lambda run, _: replace(ended, wish=run.wish, steering=run.steering)
+            if run.state is not RunState.ENDED and run.phase == record.phase
+            else None,
+            books=Books(set=books, summary=summary),
+        )
+        if closed:
+            _write_audit(closed, phases)
+        self._leave_queue(record.order.id)
 
-    @staticmethod
-    def _message(order: Order, phase: int, cell: CellRef, sequence: int) -> Message:
-        action = order.phases[phase].action
-        return Message(order.id, phase, action, cell.uuid, cell.label, cell.fingerprint, sequence)
+    def results(self, record: RunRecord) -> list[list[CellResult[Any]]]:
+        """The results of all phases that a run has come to."""
+        phases = record.order.phases[: record.phase + 1]
+        return [
+            [result_of(cell, self.actions, phase.action) for cell in self.store.cells(record.order.id, number)]
+            for number, phase in enumerate(phases)
+        ]
 
-
-def params_for(record: RunRecord, cell: str) -> Any | None:
-    """The parameters for a cell: in turn, what the cells before it have left; None: nothing."""
-    phase = record.order.phases[record.phase]
-    action = ACTIONS[phase.action]
-    params = decode(action.params, phase.params)
-    if not action.in_turn(params):
-        return params
-    for before in record.cells:
-        if before.ref.uuid == cell or params is None:
-            break
-        params = action.next_params(params, outcome_of(action, before))
-    return params
+    def _leave_queue(self, run: str) -> None:
+        """A run that has ended, or is gone, makes room for others."""
+        if any(place.run == run for place in self.store.queue()):
+            self.store.change_queue(lambda queue, _: [place for place in queue if place.run != run])
+            self.admit()
 
 
-def outcome_of(action: Action[Any, Any], cell: CellRecord) -> Any:
-    """What was done in a cell so far."""
-    return decode(type(action.nothing), cell.outcome) if cell.outcome is not None else action.nothing
-
-
-def results_of(record: RunRecord, phase: int) -> list[CellResult[Any]]:
-    """The cells of a phase as results, in their order.
-
-    :param record: with the cells of that phase
-    """
-    action = ACTIONS[record.order.phases[phase].action]
-    return [_result(action, cell) for cell in record.cells]
-
-
-def results_of_phases(store: RedisStore, record: RunRecord) -> list[list[CellResult[Any]]]:
-    """The results of each phase that a run has come to.
-
-    :raises RunGone: it has expired meanwhile
-    """
-    return [results_of(store.load(record.order.id, number), number) for number in range(record.phase + 1)]
-
-
-def _result(action: Action[Any, Any], cell: CellRecord) -> CellResult[Any]:
+def result_of(cell: CellRecord, actions: Actions, action: str) -> CellResult[Any]:
+    """A cell as a result; of its database nothing but the name is known."""
     named = Cell(cell.ref.uuid, cell.ref.label, frozenset(), DatabaseProblem("known by name only"))
-    failure = Failure(FailureKind[cell.failure[0]], cell.failure[1]) if cell.failure else None
     seconds = (cell.finished or cell.touched) - cell.started if cell.started else 0.0
-    return CellResult(named, outcome_of(action, cell), failure, cell.complete, seconds)
+    return CellResult(named, rules.outcome_of(actions[action], cell), cell.failure, cell.complete, seconds)
 
 
-def exit_code_of(results: Sequence[CellResult[Any]], order: Order) -> int:
-    """The exit code that results of the first phase collapse into."""
-    action = ACTIONS[order.phases[0].action]
-    return int(action.collapse(results, decode(action.params, order.phases[0].params)))
+def _write_audit(run: RunRecord, phases: Sequence[Sequence[CellResult[Any]]]) -> None:
+    """A line for whoever asks later who did what."""
+    first = phases[0]
+    rows = sum(result.outcome.rows for result in first)
+    failed = sum(result.failure is not None for result in first)
+    LOG.info(
+        "run %s: %s by %s in %d cells: %d rows, %d cells failed, exit code %d",
+        run.order.id, run.order.phases[0].action, run.order.by, run.cells, rows, failed, run.exit_code,
+    )  # fmt: skip
+    assert run.finished is not None
+    unfinished = [result.cell.label for result in first if not result.complete and not result.failure]
+    if rules.has_closed(run, run.finished) and unfinished:
+        LOG.warning("run %s: its window closed before these were through: %s", run.order.id, ", ".join(unfinished))

@@ -1,11 +1,13 @@
-"""What the store knows of a run."""
+"""What a store keeps of runs: values alone. What may happen to them is in ``runs.rules``."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-FORMAT: Final = 1
-"""The version of messages and records. A worker refuses one that it does not know."""
+from jobs.action import Cursor, Failure
+
+FORMAT: Final = 2
+"""The version of bells and records. A worker refuses one that it does not know."""
 
 
 @dataclass(frozen=True)
@@ -34,87 +36,197 @@ class Phase:
 
 @dataclass(frozen=True)
 class Order:
-    """A run as it is started.
+    """What somebody wants to be run.
 
     :ivar id: a run is started once, however often it is ordered
     :ivar phases: one after the other; a later one only if the first wrote rows
-    :ivar by: who started it
+    :ivar by: who ordered it
     :ivar until: when its maintenance window closes, in seconds since the epoch; None: never
+    :ivar command: the command line that orders the same again, without secrets
+    :ivar retry_of: the run whose failed cells it works again
     """
 
     id: str
     phases: tuple[Phase, ...]
-    cells: tuple[CellRef, ...]
     by: str
     until: float | None = None
+    command: str = ""
+    retry_of: str | None = None
     format: int = FORMAT
 
 
-class CellState(StrEnum):
+class RunState(StrEnum):
+    """Where a run stands."""
+
+    WAITING = "waiting"
+    """Others hold its databases; it has a place in the queue."""
+    RUNNING = "running"
+    ENDED = "ended"
+
+
+class Wish(StrEnum):
+    """What somebody has asked a run to come to after the current steps."""
+
+    NOTHING = ""
+    PAUSE = "pause"
+    CANCEL = "cancel"
+
+
+@dataclass(frozen=True)
+class Steering:
+    """Something that somebody did to a run while it went on.
+
+    :ivar what: pause, resume, cancel, or set with what was set
+    :ivar at: seconds since the epoch
+    """
+
+    what: str
+    by: str
+    at: float
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run. Its cells are records of their own.
+
+    :ivar cells: how many cells it has
+    :ivar ordered: seconds since the epoch, as are the other times
+    :ivar woken: when its cells were last rung all at once: at the begin of a phase, and when it was resumed
+    :ivar until: when its maintenance window closes; what the order says unless it was set later
+    :ivar turn: with a shared budget, how many cells have had their turn
+    :ivar budget: the parameters for the next cell in turn, encoded; None: nothing is left, or no budget is shared
+    """
+
+    order: Order
+    cells: int
+    ordered: float
+    state: RunState = RunState.WAITING
+    wish: Wish = Wish.NOTHING
+    phase: int = 0
+    started: float | None = None
+    woken: float = 0.0
+    finished: float | None = None
+    until: float | None = None
+    turn: int = 0
+    budget: dict[str, Any] | None = None
+    exit_code: int | None = None
+    steering: tuple[Steering, ...] = ()
+
+
+class Stage(StrEnum):
     """Where a cell stands in a phase."""
 
+    LOOK = "look"
+    """A worker is to see whether it has anything to do: if so, it queues for its turn."""
     QUEUED = "queued"
-    """It is not its turn yet."""
-    WAITING = "waiting"
-    """A message is on its way to a worker."""
-    WORKING = "working"
-    """A worker has claimed it, at least once."""
+    """It has something to do, and its turn has not come."""
+    WORK = "work"
     DONE = "done"
 
 
 @dataclass(frozen=True)
 class CellRecord:
-    """A cell in a phase.
+    """A cell in a phase of a run.
 
+    :ivar number: its place in the run
+    :ivar holder: the token of the claim; empty: nobody works on it
+    :ivar worker: who claimed it last, for people
+    :ivar lease_until: when the claim lapses unless it is renewed, in seconds since the epoch, as are the other times
+    :ivar look_at: when somebody should look whether its bell was lost
+    :ivar rings: how often it was rung again since it was last claimed
+    :ivar attempts: claims since the last recorded step
+    :ivar slices: slices that ended with more to do
     :ivar cursor: where the next slice goes on
-    :ivar outcome: what was done so far, encoded
-    :ivar failure: kind and reason, or None
-    :ivar touched: seconds since the epoch, of the last sign of life
-    :ivar idle: seconds since then
-    :ivar leased: whether somebody holds a live claim
+    :ivar outcome: what was done so far; None: nothing. Encoded, where it comes from a store that is no memory
+    :ivar complete: whether it was worked to its end
     """
 
+    number: int
     ref: CellRef
-    state: CellState
-    sequence: int = 0
-    cursor: dict[str, Any] | None = None
-    outcome: dict[str, Any] | None = None
-    failure: tuple[str, str] | None = None
+    stage: Stage
+    holder: str = ""
+    worker: str = ""
+    lease_until: float = 0.0
+    look_at: float = 0.0
+    rings: int = 0
+    attempts: int = 0
+    slices: int = 0
+    cursor: Cursor | None = None
+    outcome: Any = None
+    failure: Failure | None = None
     complete: bool = False
-    worker: str | None = None
     started: float | None = None
     touched: float = 0.0
     finished: float | None = None
-    idle: float = 0.0
-    leased: bool = False
+
+
+NEVER: Final = 1e18
+"""A time that does not come, in seconds; finite, for JSON knows no infinity."""
 
 
 @dataclass(frozen=True)
-class RunRecord:
-    """A run.
+class Hold:
+    """The switch that lets all runs pause.
 
-    :ivar phase: the number of the phase it is in
-    :ivar exit_code: None while it goes on
-    :ivar closed: whether its maintenance window closed before it ended
+    :ivar until: when it ends by itself, in seconds since the epoch; None: when somebody releases it
     """
 
-    order: Order
+    reason: str
+    by: str
+    since: float
+    until: float | None = None
+
+
+@dataclass(frozen=True)
+class Place:
+    """A run in the queue, in the order of arrival.
+
+    :ivar admitted: whether it holds its databases
+    """
+
+    run: str
+    admitted: bool = False
+
+
+@dataclass(frozen=True)
+class Bell:
+    """What travels to a worker: a cell of a run is due. The store decides what that means when it is heard.
+
+    :ivar number: of the cell in the run
+    :ivar cell: its uuid, which names the queue
+    :ivar slices: that were worked before it, for people, as are the rows
+    """
+
+    run: str
     phase: int
-    started: float
-    cancelled: bool
-    exit_code: int | None
-    finished: float | None
-    closed: bool = False
-    cells: tuple[CellRecord, ...] = field(default=())
+    action: str
+    number: int
+    cell: str
+    label: str
+    slices: int = 0
+    rows: int = 0
+    format: int = FORMAT
 
-    @property
-    def state(self) -> str:
-        """The state for people."""
-        if self.exit_code is not None:
-            return "cancelled" if self.cancelled else "window closed" if self.closed else "finished"
-        return "cancelling" if self.cancelled else "window closing" if self.closed else "running"
 
-    @property
-    def stopping(self) -> bool:
-        """Whether nothing new is to begin."""
-        return self.cancelled or self.closed
+@dataclass(frozen=True)
+class Summary:
+    """What remains of a run long after it has ended.
+
+    :ivar action: of its first phase
+    :ivar started: None: it never came to run
+    :ivar rows: that its first phase wrote
+    :ivar failed: cells that failed
+    :ivar reason: of its end, in words of ``runs.rules``
+    """
+
+    run: str
+    action: str
+    by: str
+    ordered: float
+    started: float | None
+    finished: float
+    cells: int
+    failed: int
+    rows: int
+    exit_code: int
+    reason: str

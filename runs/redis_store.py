@@ -1,388 +1,284 @@
-"""The store of runs in Redis: every change that decides something is one atomic script."""
+"""The store of runs in Redis or Valkey.
+
+It holds no rule: what a rule wants is written by one script, if the records that the rule was given are still those that
+are there; otherwise the rule is asked again. Times are the server's.
+"""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from types import MappingProxyType
-from typing import Any, Final
+import logging
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import chain
+from typing import Any, Final, TypeVar
 
+import msgspec
 from redis import Redis
-from redis.commands.core import Script
 
-from jobs.codec import decode
-from runs.records import FORMAT, CellRecord, CellRef, CellState, Order, RunRecord
+from runs.records import FORMAT, CellRecord, Hold, Place, RunRecord, RunState, Stage, Summary
+from runs.rules import Refusal
+from runs.store import NO_BOOKS, Books, CellRule, QueueRule, RunGone, RunRule, View
+
+LOG = logging.getLogger("cellkeeper.runs")
+T = TypeVar("T")
 
 PREFIX: Final = "cellkeeper"
 NOW: Final = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000);"
-# A run is to end: somebody asked for it, or its maintenance window has closed.
-STOPPING: Final = """
-local asked = redis.call('HMGET', KEYS[1], 'cancelled', 'until')
-local closes = tonumber(asked[2] or '')
-local stopping = asked[1] == '1' and 'cancelled' or closes and now >= closes and 'closed' or ''
-"""
-# The first one that creates a run is told 1.
-CREATE: Final = (
-    NOW
-    + """
-if redis.call('HSETNX', KEYS[1], 'order', ARGV[2]) == 0 then return 0 end
-redis.call('HSET', KEYS[1], 'phase', -1, 'exit_code', '', 'cancelled', 0, 'finished', '', 'until', ARGV[3],
-           'started', now)
-redis.call('EXPIRE', KEYS[1], ARGV[4])
-redis.call('SADD', KEYS[2], ARGV[1])
-redis.call('ZADD', KEYS[3], now, ARGV[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[3], 0, now - ARGV[4] * 1000)
-return 1
-"""
-)
+DAY: Final = 86_400  # seconds
+AT_ONCE: Final = 1000
+"""Cells in one command of a script."""
 
-# A claim is granted to the message of the current sequence; and to one that a dead worker left behind after it had
-# counted on, if the continuation was never claimed: it may never have been sent.
-CLAIM: Final = (
-    NOW
-    + STOPPING
-    + """
-if redis.call('HGET', KEYS[1], 'exit_code') ~= '' then return {'over'} end
-if redis.call('HGET', KEYS[1], 'phase') ~= ARGV[6] then return {'over'} end
-local c = redis.call('HMGET', KEYS[2], 'state', 'sequence', 'claimed', 'holder', 'lease_until', 'cursor', 'outcome')
-if not c[1] or c[1] == 'done' or c[1] == 'queued' then return {'over'} end
-if tonumber(c[5]) > now and c[4] ~= ARGV[3] then return {'held'} end
-local sequence, asked = tonumber(c[2]), tonumber(ARGV[1])
-local left_behind = ARGV[2] == '1' and asked == sequence - 1 and tonumber(c[3]) < sequence
-if asked ~= sequence and not left_behind then return {'outdated'} end
-redis.call('HSET', KEYS[2], 'state', 'working', 'holder', ARGV[3], 'lease_until', now + tonumber(ARGV[4]),
-           'claimed', sequence, 'worker', ARGV[5], 'touched', now)
-redis.call('HSETNX', KEYS[2], 'started', now)
-local attempts = redis.call('HINCRBY', KEYS[2], 'attempts', 1)
-return {'granted', sequence, c[6], c[7], attempts, stopping}
-"""
-)
-# What a step did, while the claim holds. Without a new outcome it only renews the lease.
-RECORD: Final = (
-    NOW
-    + STOPPING
-    + """
-if redis.call('HGET', KEYS[2], 'holder') ~= ARGV[1] then return 'lost' end
-redis.call('HSET', KEYS[2], 'lease_until', now + tonumber(ARGV[2]), 'touched', now)
-redis.call('EXPIRE', KEYS[1], ARGV[5])
-redis.call('EXPIRE', KEYS[2], ARGV[5])
-if ARGV[3] ~= '' then
-  redis.call('HSET', KEYS[2], 'cursor', ARGV[3], 'outcome', ARGV[4], 'attempts', 0)
+# Each record lies in a field of a hash, as its version, a space, and JSON. Writes what is asked if the versions of
+# the records are those that are named; answers whether it did, the time, and the records that are asked for.
+DECIDE: Final = """
+local asked = cjson.decode(ARGV[1])
+local written = 1
+for _, c in ipairs(asked.checks) do
+  local record = redis.call('HGET', c[1], c[2])
+  if (record and string.match(record, '^%d+') or '0') ~= c[3] then written = 0 end
 end
-if tonumber(ARGV[7]) > 0 then redis.call('HINCRBY', KEYS[3], ARGV[6], ARGV[7]) end
-return stopping ~= '' and stopping or 'kept'
-"""
-)
-ADVANCE: Final = (
-    NOW
-    + """
-if redis.call('HGET', KEYS[1], 'holder') ~= ARGV[1] then return -1 end
-redis.call('HSET', KEYS[1], 'holder', '', 'lease_until', 0, 'touched', now)
-return redis.call('HINCRBY', KEYS[1], 'sequence', 1)
-"""
-)
-# The last cell of a phase is told by the counter: one caller alone is given 0.
-FINISH: Final = (
-    NOW
-    + """
-local c = redis.call('HMGET', KEYS[2], 'state', 'holder', 'lease_until')
-if not c[1] or c[1] == 'done' then return -1 end
-if ARGV[1] ~= '' and c[2] ~= ARGV[1] then return -1 end
-if ARGV[1] == '' and tonumber(c[3]) > now then return -1 end
-redis.call('HSET', KEYS[2], 'state', 'done', 'failure', ARGV[2], 'complete', ARGV[3], 'finished', now,
-           'holder', '', 'lease_until', 0, 'touched', now)
-return redis.call('HINCRBY', KEYS[1], 'pending', -1)
-"""
-)
-OPEN: Final = (
-    NOW
-    + """
-if redis.call('HGET', KEYS[1], 'phase') ~= ARGV[1] or redis.call('HGET', KEYS[1], 'exit_code') ~= '' then return 0 end
-redis.call('HSET', KEYS[1], 'phase', ARGV[2], 'pending', #KEYS - 1)
-for i = 2, #KEYS do
-  redis.call('HSET', KEYS[i], 'state', ARGV[2 + i - 1], 'sequence', 0, 'claimed', -1, 'holder', '', 'lease_until', 0,
-             'cursor', '', 'outcome', '', 'failure', '', 'complete', 0, 'worker', '', 'attempts', 0, 'touched', now)
+if written == 1 then
+  for _, command in ipairs(asked.writes) do redis.call(unpack(command)) end
+  for _, m in ipairs(asked.marks) do
+    redis.call('ZADD', m[2], redis.call('HINCRBY', m[1], 'changes', 1), m[3])
+  end
 end
-return 1
+local t = redis.call('TIME')
+local answer = {written, t[1], t[2]}
+for _, r in ipairs(asked.reads) do answer[#answer + 1] = redis.call('HGET', r[1], r[2]) end
+return answer
 """
-)
-CLOSE: Final = (
-    NOW
-    + """
-if redis.call('HGET', KEYS[1], 'exit_code') ~= '' or redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-redis.call('HSET', KEYS[1], 'exit_code', ARGV[1], 'finished', now)
-redis.call('SREM', KEYS[2], ARGV[2])
-for i = 3, #ARGV, 2 do redis.call('HSET', KEYS[3], ARGV[i], ARGV[i + 1]) end
-for i = 4, #KEYS do
-  if redis.call('GET', KEYS[i]) == ARGV[2] then redis.call('DEL', KEYS[i]) end
-end
-return 1
-"""
-)
-# All of a run's databases or none; a run that has ended takes nothing any more, nor does one that is gone renew.
-HOLD: Final = """
-local exit_code = redis.call('HGET', KEYS[1], 'exit_code')
-if exit_code and exit_code ~= '' or ARGV[3] == '1' and not exit_code then return '' end
-for i = 2, #KEYS do
-  local holder = redis.call('GET', KEYS[i])
-  if holder and holder ~= ARGV[1] then return holder end
-end
-for i = 2, #KEYS do redis.call('SET', KEYS[i], ARGV[1], 'PX', ARGV[2]) end
-return ''
-"""
-# A cell that shows no sign of life and has no message: whoever notices first sends it again.
-REVIVE: Final = (
-    NOW
-    + """
-local c = redis.call('HMGET', KEYS[1], 'state', 'lease_until', 'touched', 'sequence')
-if c[1] ~= 'waiting' and c[1] ~= 'working' then return -1 end
-if tonumber(c[2]) > now or now - tonumber(c[3]) < tonumber(ARGV[1]) then return -1 end
-redis.call('HSET', KEYS[1], 'touched', now)
-return tonumber(c[4])
-"""
-)
-CANCEL: Final = """
-if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
-if redis.call('HGET', KEYS[1], 'exit_code') == '' then redis.call('HSET', KEYS[1], 'cancelled', 1) end
-return 1
-"""
-TURN: Final = (
-    NOW
-    + """
-if redis.call('HGET', KEYS[1], 'state') ~= 'queued' then return 0 end
-redis.call('HSET', KEYS[1], 'state', 'waiting', 'touched', now)
-return 1
-"""
-)
+
+Field = tuple[str, str]
+"""Where a record lies: a key and a field of its hash."""
 
 
-@dataclass(frozen=True)
-class Claim:
-    """The right to work on a cell.
-
-    :ivar token: proves it
-    :ivar attempts: claims since the last step that was recorded
-    :ivar stopping: ``cancelled`` or ``closed`` if the run is to end, else empty
-    """
-
-    token: str
-    sequence: int
-    cursor: dict[str, Any] | None
-    outcome: dict[str, Any] | None
-    attempts: int
-    stopping: str
+class Damaged(RunGone):
+    """A record of the run cannot be read. The text names the run."""
 
 
-class RunGone(Exception):
-    """The store does not know the run: it has expired, or the store was emptied."""
+class _Change:
+    """What one script is to do."""
 
+    def __init__(self, *reads: Field) -> None:
+        self.reads = reads
+        self.checks: list[tuple[str, str, str]] = []
+        self.writes: list[list[str]] = []
+        self.marks: list[tuple[str, str, str]] = []
 
-class StoreAway(Exception):
-    """The store does not answer. The text is for the operator; the run goes on without the one who waits for it."""
+    def check(self, field: Field, version: int) -> None:
+        self.checks.append((*field, str(version)))
+
+    def write(self, *command: object) -> None:
+        self.writes.append([str(word) for word in command])
+
+    def encoded(self) -> bytes:
+        return msgspec.json.encode(
+            {"checks": self.checks, "writes": self.writes, "marks": self.marks, "reads": self.reads}
+        )
 
 
 class RedisStore:
-    """Runs in Redis. Times are the server's."""
+    """Runs in Redis.
 
-    def __init__(self, redis: Redis, expires: int) -> None:
-        """:param expires: seconds that a finished run, and one that nobody works on, is kept"""
-        self._redis = redis
+    :ivar redis: the client
+    """
+
+    def __init__(self, redis: Redis, expires: int, history_days: int = 400) -> None:
+        """:param expires: seconds for which a run is kept after its end
+        :param history_days: days for which its summary is
+        """
+        self.redis = redis
         self._expires = expires
-        self._scripts: dict[str, Script] = {}
+        self._history_days = history_days
+        self._decide = redis.register_script(DECIDE)
 
-    def _run(self, script: str, keys: Sequence[str], *arguments: Any) -> Any:
-        if script not in self._scripts:
-            self._scripts[script] = self._redis.register_script(script)
-        return self._scripts[script](keys=list(keys), args=list(arguments))
+    def now(self) -> float:
+        seconds, micros = self.redis.time()
+        return float(seconds) + int(micros) / 1e6
 
-    @staticmethod
-    def _key(*parts: object) -> str:
-        return ":".join([PREFIX, *map(str, parts)])
+    # -- the queue -------------------------------------------------------------------------------------------------
 
-    def _cell_key(self, run: str, phase: int, uuid: str) -> str:
-        return self._key("run", run, phase, uuid)
+    def create(self, run: RunRecord, cells: Sequence[CellRecord], names: frozenset[str]) -> bool:
+        key = _run_key(run.order.id)
+        while True:
+            places, version, now, there = self._read_queue((key, "record"))
+            if there is not None:
+                return False
+            change = _Change()
+            change.check((key, "record"), 0)
+            change.check(QUEUE, version)
+            change.write("HSET", key, "record", _encode(run, 1), "names", json.dumps(sorted(names)))
+            _write_cells(change, run.order.id, run.phase, cells)
+            change.write("HSET", *QUEUE, _encode([*places, Place(run.order.id)], version + 1))
+            change.write("ZADD", RUNS, now, run.order.id)
+            change.write("ZREMRANGEBYSCORE", RUNS, 0, now - self._expires)
+            if self._carry_out(change)[0]:
+                return True
+
+    def queue(self) -> list[Place]:
+        return self._read_queue()[0]
+
+    def change_queue(self, rule: QueueRule) -> list[Place]:
+        names: dict[str, frozenset[str]] = {}
+        while True:
+            places, version, _, _ = self._read_queue()
+            names |= self._names(place.run for place in places if place.run not in names)
+            changed = list(rule(places, names))
+            if changed == places:
+                return places
+            change = _Change()
+            change.check(QUEUE, version)
+            change.write("HSET", *QUEUE, _encode(changed, version + 1))
+            if self._carry_out(change)[0]:
+                return changed
+
+    def _read_queue(self, *also: Field) -> tuple[list[Place], int, float, str | None]:
+        """The queue, its version, the time, and another record."""
+        _, now, (record, *others) = self._carry_out(_Change(QUEUE, *also))
+        if record is None:
+            return [], 0, now, others[0] if others else None
+        version, text = record.split(" ", 1)
+        try:
+            places = msgspec.json.decode(text, type=list[Place])
+        except msgspec.MsgspecError:
+            LOG.warning("the queue of runs cannot be read, and is taken as empty")
+            places = []
+        return places, int(version), now, others[0] if others else None
+
+    def _names(self, runs: Iterable[str]) -> dict[str, frozenset[str]]:
+        """What runs keep others off; one that is gone: nobody."""
+        listed = list(runs)
+        found = self._read(*[(_run_key(run), "names") for run in listed])
+        return {run: frozenset(json.loads(text or "[]")) for run, text in zip(listed, found, strict=True)}
 
     # -- runs ------------------------------------------------------------------------------------------------------
 
-    def create(self, order: Order) -> bool:
-        """Store a run that has not begun: its phase is -1.
+    def run(self, run: str) -> RunRecord:
+        (record,) = self._read((_run_key(run), "record"))
+        return _decode_run(record, run)[0]
 
-        :returns: whether it was not there before; one caller alone is told True
-        """
-        keys = [self._key("run", order.id), self._key("active"), self._key("runs")]
-        until = "" if order.until is None else int(order.until * 1000)
-        return bool(self._run(CREATE, keys, order.id, json.dumps(asdict(order)), until, self._expires))
+    def change_run(
+        self, run: str, rule: RunRule, opening: Sequence[CellRecord] = (), books: Books = NO_BOOKS
+    ) -> RunRecord | None:
+        field = (_run_key(run), "record")
+        _, now, (record,) = self._carry_out(_Change(field))
+        while True:
+            so_far, version = _decode_run(record, run)
+            changed = rule(so_far, now)
+            if changed is None:
+                return None
+            change = _Change(field)
+            change.check(field, version)
+            change.write("HSET", *field, _encode(changed, version + 1))
+            if opening:
+                _write_cells(change, run, changed.phase, opening)
+            if changed.state is RunState.ENDED:
+                self._let_expire(change, changed)
+            self._write_books(change, books, now)
+            is_written, now, (record,) = self._carry_out(change)
+            if is_written:
+                return changed
 
-    def open_phase(self, order: Order, number: int, states: Sequence[CellState]) -> bool:
-        """Begin a phase, if the run is in the one before; one caller alone is told True."""
-        keys = [self._cell_key(order.id, number, cell.uuid) for cell in order.cells]
-        opened = bool(self._run(OPEN, [self._key("run", order.id), *keys], number - 1, number, *states))
-        if opened:
-            self.keep(order, number)
-        return opened
+    def _let_expire(self, change: _Change, run: RunRecord) -> None:
+        """Let what is kept of a run that has ended expire."""
+        change.write("EXPIRE", _run_key(run.order.id), self._expires)
+        for phase in range(run.phase + 1):
+            for key in _phase_keys(run.order.id, phase):
+                change.write("EXPIRE", key, self._expires)
 
-    def keep(self, order: Order, phase: int) -> None:
-        """Let what is known of a run that goes on not expire."""
-        with self._redis.pipeline(transaction=False) as pipe:
-            pipe.expire(self._key("run", order.id), self._expires)
-            for number in range(phase + 1):
-                for cell in order.cells:
-                    pipe.expire(self._cell_key(order.id, number, cell.uuid), self._expires)
-            pipe.execute()
+    def _write_books(self, change: _Change, books: Books, now: float) -> None:
+        for name, number in books.added.items():
+            change.write("HINCRBY", TALLY, name, int(number))
+        for name, number in books.set.items():
+            change.write("HSET", TALLY, name, number)
+        if books.summary:
+            change.write("ZADD", HISTORY, now, msgspec.json.encode(books.summary).decode())
+            change.write("ZREMRANGEBYSCORE", HISTORY, 0, now - self._history_days * DAY)
 
-    def close(
-        self, order: Order, exit_code: int, holds: Iterable[str], tally: Mapping[str, float] = MappingProxyType({})
-    ) -> bool:
-        """End a run; one caller alone is told True.
+    def at_work(self, run: str, phase: int) -> int:
+        return int(self.redis.zcount(_phase_key(run, phase, "leases"), self.now(), "+inf"))
 
-        :param tally: what it leaves behind in the books
-        """
-        keys = [self._key("run", order.id), self._key("active"), self._key("tally"), *map(self._hold_key, holds)]
-        entries = [part for entry in tally.items() for part in entry]
-        return bool(self._run(CLOSE, keys, exit_code, order.id, *entries))
-
-    def tally(self) -> dict[str, float]:
-        """The books: numbers by name, see ``runs.tally``. They outlive the runs."""
-        return {str(name): float(value) for name, value in self._redis.hgetall(self._key("tally")).items()}
-
-    def cancel(self, run: str) -> None:
-        """Ask a run to end after the current steps.
-
-        :raises RunGone: it is not there
-        """
-        if not self._run(CANCEL, [self._key("run", run)]):
-            raise RunGone(run)
-
-    def load(self, run: str, phase: int | None = None) -> RunRecord:
-        """A run with the cells of a phase, its current one unless named.
-
-        :raises RunGone: it is not there
-        """
-        found = self._redis.hgetall(self._key("run", run))
-        if "order" not in found:
-            raise RunGone(run)
-        order = decode(Order, json.loads(found["order"]))
-        current = int(found["phase"])
-        return RunRecord(
-            order=order,
-            phase=current,
-            started=int(found["started"]) / 1000,
-            cancelled=found["cancelled"] == "1",
-            exit_code=int(found["exit_code"]) if found["exit_code"] else None,
-            finished=int(found["finished"]) / 1000 if found["finished"] else None,
-            closed=bool(found.get("until")) and int(found["finished"] or self._now_ms()) >= int(found["until"]),
-            cells=self._load_cells(order, current if phase is None else phase),
-        )
-
-    def _load_cells(self, order: Order, phase: int) -> tuple[CellRecord, ...]:
-        with self._redis.pipeline(transaction=False) as pipe:
-            for cell in order.cells:
-                pipe.hgetall(self._cell_key(order.id, phase, cell.uuid))
-            records = pipe.execute()
-        now = self._now_ms()
-        return tuple(_cell_record(ref, found, now) for ref, found in zip(order.cells, records, strict=True) if found)
-
-    def recent(self) -> list[str]:
-        """The ids of all runs that are kept, the newest first."""
-        return [str(run) for run in self._redis.zrevrange(self._key("runs"), 0, -1)]
-
-    def active(self) -> set[str]:
-        """The ids of the runs that have not ended."""
-        return {str(run) for run in self._redis.smembers(self._key("active"))}
-
-    def forget_active(self, run: str) -> None:
-        """Strike a run that is gone off the list of active ones."""
-        self._redis.srem(self._key("active"), run)
+    def recent(self, limit: int | None = None) -> list[str]:
+        kept = [str(run) for run in self.redis.zrevrange(RUNS, 0, -1 if limit is None else limit - 1)]
+        waiting = [place.run for place in reversed(self.queue()) if place.run not in kept]
+        return (waiting + kept)[:limit]
 
     # -- cells -----------------------------------------------------------------------------------------------------
 
-    def claim(
-        self,
-        run: str,
-        phase: int,
-        uuid: str,
-        *,
-        sequence: int,
-        redelivered: bool,
-        token: str,
-        lease: float,
-        worker: str,
-    ) -> Claim | str:
-        """Claim a cell for one slice.
+    def change_cell(
+        self, run: str, phase: int, number: int, rule: CellRule, known: View | None = None, books: Books = NO_BOOKS
+    ) -> View | Refusal | None:
+        reads = ((_run_key(run), "record"), HOLD, (_phase_key(run, phase), str(number)))
+        if known:
+            elapsed = time.monotonic() - known.read_at
+            view = replace(known, now=known.now + elapsed)
+        else:
+            view = _view(run, *self._carry_out(_Change(*reads))[1:])
+        while True:
+            changed = rule(view)
+            if not isinstance(changed, CellRecord):
+                return changed
+            change = _Change(*reads)
+            change.check(reads[2], view.version)
+            _write_cell(change, run, phase, changed, view.version + 1)
+            self._write_books(change, books, view.now)
+            is_written, now, records = self._carry_out(change)
+            view = _view(run, now, records)
+            if is_written:
+                return replace(view, cell=changed)
 
-        :param lease: seconds without a sign of life after which somebody else may claim it
-        :returns: the claim; or why there is none: ``over``, ``held`` by somebody, ``outdated``
-        """
-        answer = self._run(
-            CLAIM, [self._key("run", run), self._cell_key(run, phase, uuid)],
-            sequence, int(redelivered), token, int(lease * 1000), worker, phase,
-        )  # fmt: skip
-        if answer[0] != "granted":
-            return str(answer[0])
-        _, current, cursor, outcome, attempts, stopping = answer
-        return Claim(token, current, _json(cursor), _json(outcome), attempts, stopping)
+    def cell(self, run: str, phase: int, number: int) -> CellRecord:
+        (record,) = self._read((_phase_key(run, phase), str(number)))
+        return _decode_cell(record, run)[0]
 
-    def record(
-        self,
-        run: str,
-        phase: int,
-        uuid: str,
-        token: str,
-        lease: float,
-        progress: tuple[dict[str, Any], dict[str, Any]] | None = None,
-        counted: tuple[str, int] = ("", 0),
-    ) -> str:
-        """Renew a claim and keep what was done.
+    def cells(self, run: str, phase: int) -> list[CellRecord]:
+        records = self.redis.hgetall(_phase_key(run, phase))
+        if not records and self.run(run).cells:
+            raise RunGone(run)
+        cells = [_decode_cell(record, run)[0] for record in records.values()]
+        return sorted(cells, key=lambda cell: cell.number)
 
-        :param progress: the cursor, and the outcome of all slices so far, encoded
-        :param counted: what the step adds to an entry of the books
-        :returns: ``kept``; ``cancelled``, ``closed``: end after this step; ``lost``: the claim is somebody else's,
-            write no more
-        """
-        cursor, outcome = map(json.dumps, progress) if progress else ("", "")
-        keys = [self._key("run", run), self._cell_key(run, phase, uuid), self._key("tally")]
-        return str(self._run(RECORD, keys, token, int(lease * 1000), cursor, outcome, self._expires, *counted))
+    def changes(self, run: str, phase: int, since: int) -> tuple[int, list[CellRecord]]:
+        newer = self.redis.zrangebyscore(_phase_key(run, phase, "changed"), f"({since}", "+inf", withscores=True)
+        if not newer:
+            return since, []
+        records = self.redis.hmget(_phase_key(run, phase), [number for number, _ in newer])
+        return int(newer[-1][1]), [_decode_cell(record, run)[0] for record in records]
 
-    def advance(self, run: str, phase: int, uuid: str, token: str) -> int | None:
-        """Give a claim up for the next slice; its sequence number, or None if the claim was lost."""
-        sequence = int(self._run(ADVANCE, [self._cell_key(run, phase, uuid)], token))
-        return sequence if sequence >= 0 else None
+    def open_cells(self, run: str, phase: int) -> list[int]:
+        return sorted(int(number) for number in self.redis.zrange(_phase_key(run, phase, "look"), 0, -1))
 
-    def finish(
-        self, run: str, phase: int, uuid: str, token: str | None, failure: tuple[str, str] | None, complete: bool
-    ) -> int | None:
-        """End the work in a cell.
+    def count_open(self, run: str, phase: int) -> int:
+        return int(self.redis.zcard(_phase_key(run, phase, "look")))
 
-        :param token: of the claim; None: only if nobody holds one
-        :returns: how many cells of the phase are left; None: somebody else has ended it, or holds it
-        """
-        keys = [self._key("run", run), self._cell_key(run, phase, uuid)]
-        left = int(self._run(FINISH, keys, token or "", json.dumps(failure) if failure else "", int(complete)))
-        return left if left >= 0 else None
+    def silent(self, run: str, phase: int, limit: int) -> list[int]:
+        key = _phase_key(run, phase, "look")
+        return [int(number) for number in self.redis.zrangebyscore(key, 0, self.now(), start=0, num=limit)]
 
-    def take_turn(self, run: str, phase: int, uuid: str) -> bool:
-        """Let a queued cell wait for a worker; one caller alone is told True."""
-        return bool(self._run(TURN, [self._cell_key(run, phase, uuid)]))
+    # -- what outlives the runs ------------------------------------------------------------------------------------
 
-    def revive(self, run: str, phase: int, uuid: str, idle: float) -> int | None:
-        """The sequence number to send again, of a cell without a sign of life for so many seconds; or None."""
-        sequence = int(self._run(REVIVE, [self._cell_key(run, phase, uuid)], int(idle * 1000)))
-        return sequence if sequence >= 0 else None
+    def tally(self) -> dict[str, float]:
+        """The books: numbers by name, see ``runs.tally``."""
+        return {str(name): float(value) for name, value in self.redis.hgetall(TALLY).items()}
 
-    # -- exclusion -------------------------------------------------------------------------------------------------
+    def history(self, since: float) -> list[Summary]:
+        return [msgspec.json.decode(text, type=Summary) for text in self.redis.zrangebyscore(HISTORY, since, "+inf")]
 
-    @staticmethod
-    def _hold_key(name: str) -> str:
-        return f"{PREFIX}:hold:{name}"
+    # -- steering --------------------------------------------------------------------------------------------------
 
-    def hold(self, run: str, names: Sequence[str], lease: float, *, renew: bool = False) -> str | None:
-        """Take or renew the exclusive right of a run to some databases: all or none.
+    def hold(self) -> Hold | None:
+        (record,) = self._read(HOLD)
+        return _decode_hold(record)
 
-        :param renew: the run is known to the store; if it is not any more, nothing is held for it
-        :returns: None, or the id of the run that holds one of them
-        """
-        keys = [self._key("run", run), *map(self._hold_key, names)]
-        holder = self._run(HOLD, keys, run, int(lease * 1000), int(renew)) if names else ""
-        return holder or None
+    def set_hold(self, hold: Hold | None) -> None:
+        if hold:
+            self.redis.hset(*HOLD, _encode(hold, 1))
+        else:
+            self.redis.hdel(*HOLD)
+
+    def wait(self, seconds: float) -> None:
+        time.sleep(seconds)
 
     # -- workers ---------------------------------------------------------------------------------------------------
 
@@ -390,51 +286,135 @@ class RedisStore:
         """A worker's sign of life.
 
         :param serves: uuids of its cells; None: all
+        :param lease: seconds without another one after which it counts as dead
         """
-        sign = json.dumps({"serves": list(serves) if serves is not None else None, "format": FORMAT})
-        self._redis.set(self._key("worker", worker), sign, px=int(lease * 1000))
+        sign = json.dumps({"serves": None if serves is None else list(serves), "format": FORMAT})
+        now = self.now()
+        with self.redis.pipeline() as pipe:
+            pipe.zremrangebyscore(WORKERS, 0, now)
+            pipe.zadd(WORKERS, {worker: now + lease})
+            pipe.set(_worker_key(worker), sign, px=int(lease * 1000))
+            pipe.execute()
 
     def rest(self, worker: str) -> None:
         """A worker has ended."""
-        self._redis.delete(self._key("worker", worker))
+        with self.redis.pipeline() as pipe:
+            pipe.zrem(WORKERS, worker)
+            pipe.delete(_worker_key(worker))
+            pipe.execute()
 
     def workers(self) -> dict[str, set[str] | None]:
         """The live workers, and the uuids of the cells they serve; None: all."""
-        found: dict[str, set[str] | None] = {}
-        for key in self._redis.scan_iter(self._key("worker", "*"), count=1000):
-            sign = self._redis.get(key)
-            if sign:
+        names = [str(name) for name in self.redis.zrangebyscore(WORKERS, self.now(), "+inf")]
+        signs = self.redis.mget([_worker_key(name) for name in names]) if names else []
+        serving: dict[str, set[str] | None] = {}
+        for name, sign in zip(names, signs, strict=True):
+            if sign is None:
+                continue
+            try:
                 serves = json.loads(sign)["serves"]
-                found[key.split(":", 2)[2]] = None if serves is None else set(serves)
-        return found
+                serving[name] = None if serves is None else set(serves)
+            except (ValueError, KeyError, TypeError):
+                LOG.warning("worker %s: its sign of life cannot be read", name)
+        return serving
 
-    def queue_length(self, queue: str) -> int:
-        """Messages that wait in a queue of the broker, where it is this Redis."""
-        return int(self._redis.llen(queue))
+    # -- the script ------------------------------------------------------------------------------------------------
 
-    def _now_ms(self) -> int:
-        seconds, micros = self._redis.time()
-        return int(seconds) * 1000 + int(micros) // 1000
+    def _read(self, *fields: Field) -> list[str | None]:
+        return self._carry_out(_Change(*fields))[2]
 
-
-def _json(text: str) -> dict[str, Any] | None:
-    return json.loads(text) if text else None
+    def _carry_out(self, change: _Change) -> tuple[bool, float, list[str | None]]:
+        """Whether the change was made, the time, and the records that are there now."""
+        written, seconds, micros, *records = self._decide(args=[change.encoded()])
+        return bool(written), int(seconds) + int(micros) / 1e6, records
 
 
-def _cell_record(ref: CellRef, found: dict[str, str], now: int) -> CellRecord:
-    failure = json.loads(found["failure"]) if found.get("failure") else None
-    return CellRecord(
-        ref=ref,
-        state=CellState(found["state"]),
-        sequence=int(found["sequence"]),
-        cursor=_json(found["cursor"]),
-        outcome=_json(found["outcome"]),
-        failure=(failure[0], failure[1]) if failure else None,
-        complete=found["complete"] == "1",
-        worker=found["worker"] or None,
-        started=int(found["started"]) / 1000 if found.get("started") else None,
-        touched=int(found["touched"]) / 1000,
-        finished=int(found["finished"]) / 1000 if found.get("finished") else None,
-        idle=(now - int(found["touched"])) / 1000,
-        leased=int(found["lease_until"]) > now,
-    )
+def _key(*parts: object) -> str:
+    return ":".join([PREFIX, *map(str, parts)])
+
+
+QUEUE: Final = (_key("queue"), "record")
+HOLD: Final = (_key("hold"), "record")
+RUNS: Final = _key("runs")
+TALLY: Final = _key("tally")
+HISTORY: Final = _key("history")
+WORKERS: Final = _key("workers")
+
+
+def _run_key(run: str) -> str:
+    return _key("run", run)
+
+
+def _worker_key(worker: str) -> str:
+    return _key("worker", worker)
+
+
+def _phase_key(run: str, phase: int, *index: str) -> str:
+    """The cells of a phase by number; or an index of them.
+
+    ``look`` has those that are not done by the time to look at them, ``leases`` those that are claimed by the end of
+    the lease, ``changed`` all by the change that they were last part of.
+    """
+    return _key("run", run, phase, *index)
+
+
+def _phase_keys(run: str, phase: int) -> list[str]:
+    return [_phase_key(run, phase), *(_phase_key(run, phase, index) for index in ("look", "leases", "changed"))]
+
+
+def _write_cells(change: _Change, run: str, phase: int, cells: Sequence[CellRecord]) -> None:
+    """Write the cells of a phase that begins."""
+    for start in range(0, len(cells), AT_ONCE):
+        some = cells[start : start + AT_ONCE]
+        records = [(cell.number, _encode(cell, 1)) for cell in some]
+        times = [(cell.look_at, cell.number) for cell in some]
+        change.write("HSET", _phase_key(run, phase), *chain(*records))
+        change.write("ZADD", _phase_key(run, phase, "look"), *chain(*times))
+
+
+def _write_cell(change: _Change, run: str, phase: int, cell: CellRecord, version: int) -> None:
+    key = _phase_key(run, phase)
+    change.write("HSET", key, cell.number, _encode(cell, version))
+    if cell.stage is Stage.DONE:
+        change.write("ZREM", _phase_key(run, phase, "look"), cell.number)
+    else:
+        change.write("ZADD", _phase_key(run, phase, "look"), cell.look_at, cell.number)
+    if cell.lease_until:
+        change.write("ZADD", _phase_key(run, phase, "leases"), cell.lease_until, cell.number)
+    else:
+        change.write("ZREM", _phase_key(run, phase, "leases"), cell.number)
+    change.marks.append((_run_key(run), _phase_key(run, phase, "changed"), str(cell.number)))
+
+
+def _encode(record: Any, version: int) -> str:
+    return f"{version} {msgspec.json.encode(record, enc_hook=lambda _: None).decode()}"
+
+
+def _decode_run(record: str | None, run: str) -> tuple[RunRecord, int]:
+    if record is None:
+        raise RunGone(run)
+    return _decode(record, RunRecord, run)
+
+
+def _decode_cell(record: str | None, run: str) -> tuple[CellRecord, int]:
+    if record is None:
+        raise RunGone(run)
+    return _decode(record, CellRecord, run)
+
+
+def _decode_hold(record: str | None) -> Hold | None:
+    return None if record is None else _decode(record, Hold, "hold")[0]
+
+
+def _decode(record: str, kind: type[T], run: str) -> tuple[T, int]:
+    version, _, text = record.partition(" ")
+    try:
+        return msgspec.json.decode(text, type=kind, dec_hook=lambda _, value: value), int(version)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise Damaged(run) from error
+
+
+def _view(run: str, now: float, records: Sequence[str | None]) -> View:
+    record, hold, cell = records
+    found, version = _decode_cell(cell, run)
+    return View(_decode_run(record, run)[0], found, _decode_hold(hold), now, version, time.monotonic())

@@ -1,0 +1,296 @@
+"""Work in one cell for a slice of time: claim it, drive its action step by step, give it back or end it."""
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from types import TracebackType
+from typing import Any, Final, Self
+
+from redis.exceptions import RedisError
+
+from clients.errors import ServiceProblem
+from jobs.action import Action, Failure, FailureKind, Target, failure_of
+from jobs.codec import decode
+from novadb.errors import DatabaseProblem
+from runs import rules, tally
+from runs.conductor import Conductor
+from runs.records import NEVER, Bell, CellRecord, RunRecord, Stage
+from runs.rules import Advice, Claimant, Refusal
+from runs.store import NO_BOOKS, Books, RunGone, RunStore, View
+
+LOG = logging.getLogger("cellkeeper.runs")
+
+GLANCE: Final = 0.5
+"""Seconds between two looks whether a run is to end, while a cell pauses between two steps."""
+
+
+@dataclass(frozen=True)
+class SliceLimits:
+    """How long things may take, in seconds.
+
+    :ivar work: after which a cell is given back, for others to have their turn
+    :ivar lease: without a sign of life, after which a claim lapses
+    """
+
+    work: float = 20.0
+    lease: float = 30.0
+
+
+class SliceEnd(StrEnum):
+    """What became of a bell."""
+
+    MORE = "more"
+    COMPLETE = "complete"
+    BUDGET = "budget used up"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    CLOSED = "window closed"
+    PAUSED = "paused"
+    QUEUED = "has work, waits for its turn"
+    HELD = "somebody works on it"
+    OVER = "nothing to do any more"
+    LOST = "claim lost"
+
+
+REFUSED: Final = {
+    Refusal.OVER: SliceEnd.OVER,
+    Refusal.HELD: SliceEnd.HELD,
+    Refusal.PAUSED: SliceEnd.PAUSED,
+}
+ENDED: Final = {
+    Advice.CANCEL: SliceEnd.CANCELLED,
+    Advice.CLOSE: SliceEnd.CLOSED,
+}
+
+
+class ClaimLost(Exception):
+    """Somebody else has the cell now: write no more."""
+
+
+class HeldCell:
+    """A claimed cell. A thread of the process that works renews the claim: it stops when the process stops.
+
+    :ivar view: the cell as this process has left it
+    """
+
+    def __init__(self, store: RunStore, view: View, who: Claimant) -> None:
+        self.view = view
+        self._store = store
+        self._who = who
+        self._changing = threading.Lock()
+        self._over = threading.Event()
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        if self._who.lease != NEVER:
+            self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._over.set()
+        if self._thread:
+            self._thread.join()
+
+    def _renew(self) -> None:
+        while not self._over.wait(self._who.lease / 3):
+            with suppress(ClaimLost, RedisError):
+                self.keep()
+
+    def keep(self) -> Advice:
+        """Renew the claim.
+
+        :returns: what the run is to do
+        :raises ClaimLost: the claim is somebody else's
+        """
+        return self._change(lambda view: rules.keep(view.cell, self._who, view.now))
+
+    def record(self, cursor: Any, outcome: Any, rows: int) -> Advice:
+        """Record a step.
+
+        :param outcome: of the work in the cell so far
+        :param rows: that the step wrote
+        :returns: what the run is to do
+        :raises ClaimLost: the claim is somebody else's
+        """
+        name = tally.name(tally.ROWS, self.action, self.view.cell.ref.uuid)
+        books = Books(added={name: rows}) if rows else NO_BOOKS
+        return self._change(lambda view: rules.record_step(view.cell, self._who, view.now, cursor, outcome), books)
+
+    def end(self, rule: Callable[[CellRecord, float], CellRecord | None]) -> View:
+        """Do the last change under this claim.
+
+        :raises ClaimLost: the claim is somebody else's
+        """
+        self._over.set()
+        self._change(lambda view: rule(view.cell, view.now))
+        return self.view
+
+    @property
+    def action(self) -> str:
+        """The name of the action."""
+        return self.view.run.order.phases[self.view.run.phase].action
+
+    def _change(self, rule: Callable[[View], CellRecord | None], books: Books = NO_BOOKS) -> Advice:
+        with self._changing:
+            run, cell = self.view.run, self.view.cell
+            view = self._store.change_cell(run.order.id, run.phase, cell.number, rule, self.view, books)
+            if not isinstance(view, View):
+                raise ClaimLost(cell.ref.label)
+            self.view = view
+            return rules.advice(view.run, view.hold, view.now)
+
+
+class CellWorker:
+    """Answers bells for a process."""
+
+    def __init__(
+        self,
+        conductor: Conductor,
+        target_of: Callable[[str], Target],
+        limits: SliceLimits,
+        draining: Callable[[], bool],
+        name: str,
+    ) -> None:
+        """:param target_of: resolves a cell's uuid by this process's own configuration
+        :param draining: whether the process is to end: then a cell is given back after its current step
+        :param name: of the worker, for people
+        """
+        self._conductor = conductor
+        self._store = conductor.store
+        self._target_of = target_of
+        self._limits = limits
+        self._draining = draining
+        self._name = name
+
+    def answer(self, bell: Bell) -> SliceEnd:
+        """Claim the cell whose bell was heard, and work it for a slice.
+
+        :returns: what became of it
+        :raises RedisError: the store went away; the cell is rung again when its lease has lapsed
+        """
+        who = Claimant(uuid.uuid4().hex, self._name, self._limits.lease)
+        try:
+            view = self._store.change_cell(
+                bell.run, bell.phase, bell.number,
+                lambda view: rules.claim(view.cell, view.run, bell.phase, view.hold, view.now, who),
+            )  # fmt: skip
+        except RunGone:
+            return SliceEnd.OVER
+        if not isinstance(view, View):
+            return REFUSED[view or Refusal.OVER]
+        try:
+            with HeldCell(self._store, view, who) as held:
+                return self._work(held, who)
+        except ClaimLost:
+            return SliceEnd.LOST
+
+    def _work(self, held: HeldCell, who: Claimant) -> SliceEnd:
+        """Work a claimed cell until something ends the slice, and settle what follows."""
+        run, cell = held.view.run, held.view.cell
+        advice = rules.advice(run, held.view.hold, held.view.now)
+        failure: Failure | None = None
+        if advice in ENDED:
+            end = ENDED[advice]
+        elif cell.attempts > rules.ATTEMPTS:
+            reason = f"{cell.ref.label}: {rules.ATTEMPTS} workers in a row died of it without getting a step done"
+            end, failure = SliceEnd.FAILED, Failure(FailureKind.UNEXPECTED, reason)
+        else:
+            end, failure = self._attempt(held)
+        return self._settle(held, who, end, failure)
+
+    def _attempt(self, held: HeldCell) -> tuple[SliceEnd, Failure | None]:
+        """Look or step; an error is a failure of the cell."""
+        cell, target = held.view.cell, None
+        try:
+            target = self._checked_target(cell)
+            if cell.stage is Stage.LOOK:
+                return self._look(held, target), None
+            return self._steps(held, target), None
+        except (ClaimLost, RedisError):
+            raise
+        except Exception as error:
+            if not isinstance(error, DatabaseProblem | ServiceProblem):
+                LOG.debug("%s: the work failed", cell.ref.label, exc_info=True)
+            return SliceEnd.FAILED, failure_of(error, target)
+
+    def _look(self, held: HeldCell, target: Target) -> SliceEnd:
+        """Whether the cell has anything to do."""
+        action, params = self._action_of(held.view.run)
+        assert action.has_work is not None
+        return SliceEnd.QUEUED if action.has_work(target, params) else SliceEnd.COMPLETE
+
+    def _steps(self, held: HeldCell, target: Target) -> SliceEnd:
+        """Step until the work is through, the slice is over, or the run is to do something else."""
+        action, params = self._action_of(held.view.run)
+        outcome = rules.outcome_of(action, held.view.cell)
+        until = time.monotonic() + self._limits.work
+        steps = action.work(target, params, held.view.cell.cursor)
+        try:
+            for step in steps:
+                outcome += step.outcome
+                rows = step.outcome.rows if action.writes else 0
+                advice = held.keep() if step.cursor is None else held.record(step.cursor, outcome, rows)
+                if advice is Advice.GO_ON and step.outcome.rows:
+                    advice = self._rest(action.pause(params), held)
+                if advice in ENDED:
+                    return ENDED[advice]
+                if advice is Advice.PAUSE:
+                    return SliceEnd.PAUSED
+                if time.monotonic() > until or self._draining():
+                    return SliceEnd.MORE
+        finally:
+            steps.close()
+        if action.in_turn(params) and action.next_params(params, outcome) is None:
+            return SliceEnd.BUDGET  # whether there would have been more is not known
+        return SliceEnd.COMPLETE
+
+    def _rest(self, seconds: float, held: HeldCell) -> Advice:
+        """Wait between two steps, unless something is to be done sooner."""
+        until = time.monotonic() + seconds
+        advice = Advice.GO_ON
+        while advice is Advice.GO_ON and not self._draining() and (rest := until - time.monotonic()) > 0:
+            time.sleep(min(rest, GLANCE))
+            advice = held.keep()
+        return advice
+
+    def _settle(self, held: HeldCell, who: Claimant, end: SliceEnd, failure: Failure | None) -> SliceEnd:
+        """Give the cell back, or end it, and see to what follows."""
+        patience = self._conductor.patience
+        if end in (SliceEnd.MORE, SliceEnd.PAUSED):
+            view = held.end(lambda cell, now: rules.give_back(cell, who, now, patience))
+            if end is SliceEnd.MORE:
+                self._conductor.ring(view.run, view.cell)
+        elif end is SliceEnd.QUEUED:
+            self._conductor.cell_ended(held.end(lambda cell, now: rules.queue_up(cell, who, now)))
+        else:
+            complete = end is SliceEnd.COMPLETE
+            self._conductor.cell_ended(
+                held.end(lambda cell, now: rules.finish(cell, who.token, now, failure, complete=complete))
+            )
+        return end
+
+    def _action_of(self, run: RunRecord) -> tuple[Action[Any, Any], Any]:
+        """The action of the current phase, with the parameters for the cell that works now."""
+        phase = run.order.phases[run.phase]
+        action = self._conductor.actions[phase.action]
+        return action, decode(action.params, phase.params if run.budget is None else run.budget)
+
+    def _checked_target(self, cell: CellRecord) -> Target:
+        """The cell by this process's configuration; it must be the database that is meant.
+
+        :raises DatabaseProblem: it is another one
+        """
+        target = self._target_of(cell.ref.uuid)
+        if target.database.fingerprint != cell.ref.fingerprint:
+            raise DatabaseProblem(
+                f"{cell.ref.label}: {self._name} has another database configured for it than the one that is meant"
+            )
+        return target

@@ -1,0 +1,184 @@
+"""Following a run to its end, and telling listeners how it goes."""
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from redis.exceptions import RedisError
+
+from jobs.action import CellResult
+from novadb.cells import Cell
+from runs import rules
+from runs.conductor import Conductor, result_of
+from runs.records import CellRecord, RunRecord, RunState, Stage
+from runs.store import StoreAway
+
+POLL: Final = 0.1  # seconds between two looks at a run, at most
+LOOK_AFTER: Final = 5.0  # seconds between two rounds of a conductor's duties
+AWAY: Final = 30.0  # seconds without the store before the wait is given up
+
+
+class Listener(Protocol):
+    """Who is told how a run goes."""
+
+    def started(self, cell: Cell) -> None:
+        """Work in the cell begins."""
+
+    def stepped(self, cell: Cell, rows: int) -> None:
+        """So many rows more were written."""
+
+    def finished(self, result: CellResult[Any]) -> None:
+        """Nothing more happens in the cell."""
+
+
+class Silent:
+    """A listener that does nothing."""
+
+    def started(self, cell: Cell) -> None: ...
+
+    def stepped(self, cell: Cell, rows: int) -> None: ...
+
+    def finished(self, result: CellResult[Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A run that has ended.
+
+    :ivar phases: the results of each phase that it came to, in the order of its cells
+    """
+
+    run: RunRecord
+    phases: list[list[CellResult[Any]]]
+
+    @property
+    def code(self) -> int:
+        """The exit code."""
+        assert self.run.exit_code is not None
+        return self.run.exit_code
+
+
+class Follower:
+    """Waits for the end of a run; meanwhile it looks after it, as every worker does.
+
+    :ivar stop: once set, the run is asked to end after the current steps
+    """
+
+    def __init__(
+        self,
+        conductor: Conductor,
+        stop: threading.Event,
+        listeners: Sequence[Listener] = (),
+        *,
+        on_stop: Callable[[], None] = lambda: None,
+        on_wait: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """:param listeners: of each phase
+        :param on_stop: told when the run has been asked to end
+        :param on_wait: told once about each run that this one waits for
+        """
+        self._conductor = conductor
+        self._store = conductor.store
+        self.stop = stop
+        self._listeners = listeners
+        self._on_stop = on_stop
+        self._on_wait = on_wait
+        self._has_asked = False
+        self._blocker = ""
+        self._looked_after = time.monotonic()
+        self._watches: list[_Watch] = []
+
+    def follow(self, run: str) -> Finished:
+        """Wait until a run has ended.
+
+        :raises RunGone: the store was emptied, or the run has expired
+        :raises StoreAway: the store has not answered for ``AWAY`` seconds
+        """
+        answered = time.monotonic()
+        while True:
+            try:
+                record = self._look(run)
+                if record.state is RunState.ENDED:
+                    return Finished(record, self._conductor.results(record))
+                answered = time.monotonic()
+            except RedisError as error:
+                if time.monotonic() - answered > AWAY:
+                    raise StoreAway(
+                        f"the store of runs does not answer; the run goes on, see: runs wait {run}"
+                    ) from error
+                time.sleep(POLL)
+            else:
+                self._store.wait(POLL)
+
+    def _look(self, run: str) -> RunRecord:
+        """Do what is due, and tell what has changed."""
+        if self.stop.is_set() and not self._has_asked:
+            self._has_asked = True
+            self._conductor.cancel(run)
+            self._on_stop()
+        record = self._store.run(run)
+        if self._is_round_due(record):
+            self._conductor.look_after(run)
+            record = self._store.run(run)
+        if record.state is RunState.WAITING:
+            self._tell_blocker(run)
+        for phase in range(min(record.phase + 1, len(self._listeners))):
+            self._watch(phase).look(self._store, record)
+        return record
+
+    def _is_round_due(self, record: RunRecord) -> bool:
+        """Whether to look after the run now: every few seconds, and as soon as its window closes."""
+        now = time.monotonic()
+        has_closed = rules.has_closed(record, self._store.now())
+        if now - self._looked_after < (POLL if has_closed else LOOK_AFTER):
+            return False
+        self._looked_after = now
+        return True
+
+    def _tell_blocker(self, run: str) -> None:
+        blocker = self._conductor.waits_for(run)
+        if blocker and blocker != self._blocker:
+            self._on_wait(self._conductor.describe(blocker))
+            self._blocker = blocker
+
+    def _watch(self, phase: int) -> "_Watch":
+        while len(self._watches) <= phase:
+            number = len(self._watches)
+            self._watches.append(_Watch(self._conductor, number, self._listeners[number]))
+        return self._watches[phase]
+
+
+class _Watch:
+    """Turns what the store says of a phase into calls of a listener."""
+
+    def __init__(self, conductor: Conductor, phase: int, listener: Listener) -> None:
+        self._actions = conductor.actions
+        self._phase = phase
+        self._listener = listener
+        self._mark = 0
+        self._rows: dict[int, int] = {}
+        self._is_over = False
+
+    def look(self, store: Any, run: RunRecord) -> None:
+        """Tell what has changed since the last look."""
+        if self._is_over:
+            return
+        self._mark, cells = store.changes(run.order.id, self._phase, self._mark)
+        for cell in cells:
+            self._tell(cell, run)
+        self._is_over = run.phase > self._phase  # what came in it before the next one began was told just now
+
+    def _tell(self, cell: CellRecord, run: RunRecord) -> None:
+        result = result_of(cell, self._actions, run.order.phases[self._phase].action)
+        is_new = cell.number not in self._rows
+        if is_new and cell.started is not None and cell.stage in (Stage.WORK, Stage.DONE):
+            self._rows[cell.number] = 0
+            self._listener.started(result.cell)
+        rows = result.outcome.rows - self._rows.get(cell.number, 0)
+        if rows:
+            self._rows[cell.number] = result.outcome.rows
+            self._listener.stepped(result.cell, rows)
+        if cell.stage is Stage.DONE:
+            self._listener.finished(result)

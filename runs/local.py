@@ -1,0 +1,165 @@
+"""A run in the command's own process: its cells on threads, its store in memory."""
+
+import threading
+import uuid
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from jobs.action import Action, CellResult, O, P, Target
+from jobs.codec import encode
+from novadb.cells import Cell
+from novadb.errors import DatabaseProblem
+from runs.caller import caller
+from runs.cell_worker import CellWorker, SliceLimits
+from runs.conductor import Conductor
+from runs.follow import Finished, Follower, Listener, Silent
+from runs.memory_store import MemoryStore
+from runs.records import NEVER, Bell, CellRef, Order, Phase
+from runs.rules import Patience
+
+NO_LIMITS: Final = SliceLimits(work=NEVER, lease=NEVER)
+"""A cell is worked to its end: nobody else could go on with it."""
+NO_BELL_IS_LOST: Final = Patience(idle=NEVER, longest=NEVER, grace=NEVER)
+
+
+class BellQueue:
+    """The bells of one process, taken by its threads as far as the servers of their databases have room."""
+
+    def __init__(self, servers: Sequence[str | None], per_server: int) -> None:
+        """:param servers: where each cell's database is
+        :param per_server: bells of one server that are answered at the same time
+        """
+        self._servers = servers
+        self._per_server = per_server
+        self._waiting: list[Bell] = []
+        self._busy: Counter[str | None] = Counter()
+        self._changed = threading.Condition()
+        self._is_closed = False
+
+    def ring(self, bell: Bell) -> None:
+        """Put a bell at the end of the queue."""
+        with self._changed:
+            self._waiting.append(bell)
+            self._changed.notify_all()
+
+    def take(self) -> Bell | None:
+        """The first bell whose server has room, as soon as there is one; None: the queue is closed."""
+        with self._changed:
+            while not self._is_closed:
+                for bell in self._waiting:
+                    if self._busy[self._servers[bell.number]] < self._per_server:
+                        self._waiting.remove(bell)
+                        self._busy[self._servers[bell.number]] += 1
+                        return bell
+                self._changed.wait()
+            return None
+
+    def answered(self, bell: Bell) -> None:
+        """Make room."""
+        with self._changed:
+            self._busy[self._servers[bell.number]] -= 1
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let the threads end."""
+        with self._changed:
+            self._is_closed = True
+            self._changed.notify_all()
+
+
+@dataclass
+class LocalEngine:
+    """Works cells in parallel, within limits.
+
+    :ivar concurrency: cells at the same time
+    :ivar per_server: cells at the same time whose databases share a server
+    :ivar listeners: of each phase
+    :ivar stop: once set, every cell ends after its current step
+    """
+
+    concurrency: int
+    per_server: int
+    listeners: Sequence[Listener] = ()
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def run(
+        self, phases: Sequence[tuple[Action[Any, Any], Any]], targets: Sequence[Target], until: float | None = None
+    ) -> Finished:
+        """Carry actions out, one after the other, in each target.
+
+        :param until: when the maintenance window closes, in seconds since the epoch
+        :returns: the run; what went wrong in a cell is in its result, nothing is raised
+        """
+        ordered = tuple(Phase(action.name, encode(params)) for action, params in phases)
+        order = Order(uuid.uuid4().hex[:12], ordered, caller(), until)
+        bells = BellQueue([_server(target) for target in targets], self.per_server)
+        actions = {action.name: action for action, _ in phases}
+        conductor = Conductor(MemoryStore(), bells.ring, actions, NO_BELL_IS_LOST)
+        worker = CellWorker(conductor, lambda number: targets[int(number)], NO_LIMITS, lambda: False, "this process")
+        cells = [_ref(number, target) for number, target in enumerate(targets)]
+        listeners = [_OfTargets(listener, targets) for listener in self.listeners]
+        with ThreadPoolExecutor(self.concurrency, thread_name_prefix="cell") as pool:
+            try:
+                conductor.start(order, cells)
+                for _ in range(min(self.concurrency, len(targets))):
+                    pool.submit(_answer_bells, bells, worker)
+                finished = Follower(conductor, self.stop, listeners).follow(order.id)
+            finally:
+                bells.close()
+        return replace(finished, phases=[_with_cells(results, targets) for results in finished.phases])
+
+    def work(self, action: Action[P, O], params: P, targets: Sequence[Target]) -> list[CellResult[O]]:
+        """Carry one action out in each target.
+
+        :returns: a result per target, in their order
+        """
+        return self.run([(action, params)], targets).phases[0]
+
+
+def _answer_bells(bells: BellQueue, worker: CellWorker) -> None:
+    """What a thread does."""
+    while bell := bells.take():
+        try:
+            worker.answer(bell)
+        finally:
+            bells.answered(bell)
+
+
+def _ref(number: int, target: Target) -> CellRef:
+    """A target by its number: the cell of the configuration has no uuid."""
+    database = target.cell.database
+    fingerprint = "" if isinstance(database, DatabaseProblem) else database.fingerprint
+    return CellRef(str(number), target.cell.label, fingerprint)
+
+
+def _server(target: Target) -> str | None:
+    database = target.cell.database
+    return None if isinstance(database, DatabaseProblem) else database.server
+
+
+def _with_cells(results: Sequence[CellResult[O]], targets: Sequence[Target]) -> list[CellResult[O]]:
+    """Results with the cells that they are of."""
+    return [replace(result, cell=target.cell) for result, target in zip(results, targets, strict=True)]
+
+
+class _OfTargets(Silent):
+    """Tells a listener of the cells that the command knows."""
+
+    def __init__(self, listener: Listener, targets: Sequence[Target]) -> None:
+        self._listener = listener
+        self._targets = targets
+
+    def _cell(self, cell: Cell) -> Cell:
+        return self._targets[int(cell.uuid or 0)].cell
+
+    def started(self, cell: Cell) -> None:
+        self._listener.started(self._cell(cell))
+
+    def stepped(self, cell: Cell, rows: int) -> None:
+        self._listener.stepped(self._cell(cell), rows)
+
+    def finished(self, result: CellResult[Any]) -> None:
+        self._listener.finished(replace(result, cell=self._cell(result.cell)))

@@ -1,0 +1,157 @@
+"""The store of a run in the command's own process."""
+
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from runs.records import CellRecord, Hold, Place, RunRecord, Stage, Summary
+from runs.rules import Refusal
+from runs.store import NO_BOOKS, Books, CellRule, QueueRule, RunGone, RunRule, View
+
+
+@dataclass
+class _Kept:
+    """A run with its cells.
+
+    :ivar phases: the cells of each phase, by number
+    :ivar marks: when each cell of a phase was changed last, counted in changes
+    """
+
+    run: RunRecord
+    names: frozenset[str]
+    phases: list[list[CellRecord]]
+    marks: list[list[int]] = field(default_factory=list)
+    changes: int = 0
+
+
+class MemoryStore:
+    """Runs of one process. They end with it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Condition()
+        self._runs: dict[str, _Kept] = {}
+        self._queue: list[Place] = []
+        self._hold: Hold | None = None
+
+    def now(self) -> float:
+        return time.time()
+
+    # -- the queue
+
+    def create(self, run: RunRecord, cells: Sequence[CellRecord], names: frozenset[str]) -> bool:
+        with self._lock:
+            if run.order.id in self._runs:
+                return False
+            self._runs[run.order.id] = _Kept(run, names, [list(cells)], [[0] * len(cells)])
+            self._queue.append(Place(run.order.id))
+            return True
+
+    def queue(self) -> list[Place]:
+        with self._lock:
+            return list(self._queue)
+
+    def change_queue(self, rule: QueueRule) -> list[Place]:
+        with self._lock:
+            names = {place.run: self._runs[place.run].names for place in self._queue}
+            self._queue = list(rule(list(self._queue), names))
+            return list(self._queue)
+
+    # -- runs
+
+    def run(self, run: str) -> RunRecord:
+        with self._lock:
+            return self._find(run).run
+
+    def change_run(
+        self, run: str, rule: RunRule, opening: Sequence[CellRecord] = (), books: Books = NO_BOOKS
+    ) -> RunRecord | None:
+        with self._lock:
+            kept = self._find(run)
+            changed = rule(kept.run, self.now())
+            if changed is None:
+                return None
+            kept.run = changed
+            if opening:
+                kept.phases.append(list(opening))
+                kept.marks.append([0] * len(opening))
+            self._lock.notify_all()
+            return changed
+
+    def at_work(self, run: str, phase: int) -> int:
+        now = self.now()
+        return sum(cell.lease_until > now for cell in self.cells(run, phase))
+
+    def recent(self, limit: int | None = None) -> list[str]:
+        with self._lock:
+            return list(reversed(self._runs))[:limit]
+
+    # -- cells
+
+    def change_cell(
+        self, run: str, phase: int, number: int, rule: CellRule, known: View | None = None, books: Books = NO_BOOKS
+    ) -> View | Refusal | None:
+        with self._lock:
+            kept = self._find(run)
+            cells = self._phase(kept, phase)
+            view = View(kept.run, cells[number], self._hold, self.now())
+            changed = rule(view)
+            if not isinstance(changed, CellRecord):
+                return changed
+            cells[number] = changed
+            kept.changes += 1
+            kept.marks[phase][number] = kept.changes
+            self._lock.notify_all()
+            return replace(view, cell=changed)
+
+    def cell(self, run: str, phase: int, number: int) -> CellRecord:
+        with self._lock:
+            return self._phase(self._find(run), phase)[number]
+
+    def cells(self, run: str, phase: int) -> list[CellRecord]:
+        with self._lock:
+            return list(self._phase(self._find(run), phase))
+
+    def changes(self, run: str, phase: int, since: int) -> tuple[int, list[CellRecord]]:
+        with self._lock:
+            kept = self._find(run)
+            marked = zip(self._phase(kept, phase), kept.marks[phase], strict=True)
+            return kept.changes, [cell for cell, mark in marked if mark > since]
+
+    def open_cells(self, run: str, phase: int) -> list[int]:
+        return [cell.number for cell in self.cells(run, phase) if cell.stage is not Stage.DONE]
+
+    def count_open(self, run: str, phase: int) -> int:
+        return len(self.open_cells(run, phase))
+
+    def silent(self, run: str, phase: int, limit: int) -> list[int]:
+        now = self.now()
+        return [cell.number for cell in self.cells(run, phase) if cell.look_at <= now][:limit]
+
+    # -- what outlives the runs
+
+    def history(self, since: float) -> list[Summary]:
+        return []
+
+    # -- steering
+
+    def hold(self) -> Hold | None:
+        return self._hold
+
+    def set_hold(self, hold: Hold | None) -> None:
+        self._hold = hold
+
+    def wait(self, seconds: float) -> None:
+        with self._lock:
+            self._lock.wait(seconds)
+
+    def _find(self, run: str) -> _Kept:
+        if run not in self._runs:
+            raise RunGone(run)
+        return self._runs[run]
+
+    @staticmethod
+    def _phase(kept: _Kept, phase: int) -> list[CellRecord]:
+        if phase >= len(kept.phases):
+            raise RunGone(f"{kept.run.order.id}, phase {phase + 1}")
+        return kept.phases[phase]

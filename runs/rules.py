@@ -1,0 +1,390 @@
+"""The rules of a run, each once: pure functions from what is so to what is to be.
+
+Whoever calls them, a store carries the change out only if what they were given is still so.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import Enum, StrEnum
+from typing import Any, Final
+
+from jobs.action import Action, CellResult, Failure, Scope
+from jobs.codec import decode, encode
+from runs.records import (
+    NEVER,
+    CellRecord,
+    CellRef,
+    Hold,
+    Order,
+    Place,
+    RunRecord,
+    RunState,
+    Stage,
+    Steering,
+    Summary,
+    Wish,
+)
+
+Actions = Mapping[str, Action[Any, Any]]
+
+ATTEMPTS: Final = 3
+"""How often a slice may be begun without getting a step done: a tree that kills its worker must not do so for ever."""
+FAILED: Final = 255
+"""The exit code of a run whose later phases failed: the manual's for any error."""
+
+
+class Advice(Enum):
+    """What a worker of a run is to do after its current step."""
+
+    GO_ON = "go on"
+    PAUSE = "give the cell back, until the run is resumed"
+    CANCEL = "end the cell"
+    CLOSE = "end the cell: the maintenance window has closed"
+
+
+class Refusal(StrEnum):
+    """Why a cell is not granted to whoever heard its bell."""
+
+    OVER = "over"
+    HELD = "held"
+    PAUSED = "paused"
+
+
+class Reason(StrEnum):
+    """Why a run ended."""
+
+    DONE = "done"
+    FAILED = "cells failed"
+    CANCELLED = "cancelled"
+    CLOSED = "window closed"
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a conductor waits, in seconds.
+
+    :ivar idle: without a sign of life from a cell that is due, before it is rung again; each time twice as long
+    :ivar longest: that this pause becomes
+    :ivar grace: without any worker that serves a cell, before it fails
+    """
+
+    idle: float = 30.0
+    longest: float = 480.0
+    grace: float = 30.0
+
+
+# -- the queue ---------------------------------------------------------------------------------------------------------
+
+
+def hold_names(order: Order, cells: Sequence[CellRef], actions: Actions) -> frozenset[str]:
+    """What a run keeps others off: its actions, on its databases or in the whole cloud. What only reads keeps off nobody."""
+    names = set()
+    for phase in order.phases:
+        action = actions[phase.action]
+        if action.writes and action.scope is Scope.CLOUD:
+            names.add(f"{action.name}:cloud")
+        elif action.writes:
+            names |= {f"{action.name}:{cell.fingerprint}" for cell in cells}
+    return frozenset(names)
+
+
+def blocker(queue: Sequence[Place], names: Mapping[str, frozenset[str]], run: str) -> str | None:
+    """The run for which a run of the queue waits: the first one before it that wants one of its databases.
+
+    :param names: what each run of the queue keeps others off
+    """
+    for place in queue:
+        if place.run == run:
+            return None
+        if names[place.run] & names[run]:
+            return place.run
+    return None
+
+
+def admit(queue: Sequence[Place], names: Mapping[str, frozenset[str]]) -> list[Place]:
+    """The queue after all have been admitted for whom nobody is in the way, in the order of arrival."""
+    return [replace(place, admitted=blocker(queue, names, place.run) is None) for place in queue]
+
+
+# -- the run -----------------------------------------------------------------------------------------------------------
+
+
+def new_run(order: Order, cells: Sequence[CellRef], actions: Actions, now: float) -> RunRecord:
+    """A run as it is ordered."""
+    run = RunRecord(order, len(cells), ordered=now, until=order.until)
+    return replace(run, budget=first_budget(run, actions))
+
+
+def first_budget(run: RunRecord, actions: Actions) -> dict[str, Any] | None:
+    """The budget that the cells share at the begin of a phase."""
+    phase = run.order.phases[run.phase]
+    return phase.params if shares_budget(run, actions) else None
+
+
+def shares_budget(run: RunRecord, actions: Actions) -> bool:
+    """Whether the cells of the current phase share a budget, and are worked one after the other."""
+    phase = run.order.phases[run.phase]
+    action = actions[phase.action]
+    return action.in_turn(decode(action.params, phase.params))
+
+
+def new_cells(run: RunRecord, cells: Sequence[CellRef], actions: Actions) -> list[CellRecord]:
+    """The cells of a phase at its begin.
+
+    Those that share a budget are all looked at first: one that has nothing to do needs no turn.
+    """
+    action = actions[run.order.phases[run.phase].action]
+    stage = Stage.WORK
+    if shares_budget(run, actions):
+        stage = Stage.LOOK if action.has_work and len(cells) > 1 else Stage.QUEUED
+    look_at = NEVER if stage is Stage.QUEUED else 0.0
+    return [CellRecord(number, cell, stage, look_at=look_at) for number, cell in enumerate(cells)]
+
+
+def begin(run: RunRecord, now: float) -> RunRecord | None:
+    """A run that is admitted begins."""
+    if run.state is not RunState.WAITING:
+        return None
+    return replace(run, state=RunState.RUNNING, started=now, woken=now)
+
+
+def is_held(hold: Hold | None, now: float) -> bool:
+    """Whether all runs pause."""
+    return hold is not None and (hold.until is None or now < hold.until)
+
+
+def has_closed(run: RunRecord, now: float) -> bool:
+    """Whether the maintenance window of a run closed before it ended."""
+    moment = now if run.finished is None else run.finished
+    return run.until is not None and moment >= run.until
+
+
+def advice(run: RunRecord, hold: Hold | None, now: float) -> Advice:
+    """What a run is to do now."""
+    if run.wish is Wish.CANCEL or run.state is RunState.ENDED:
+        return Advice.CANCEL
+    if has_closed(run, now):
+        return Advice.CLOSE
+    if run.wish is Wish.PAUSE or is_held(hold, now):
+        return Advice.PAUSE
+    return Advice.GO_ON
+
+
+def is_stopping(run: RunRecord, hold: Hold | None, now: float) -> bool:
+    """Whether nothing new is to begin in a run ever again."""
+    return advice(run, hold, now) in (Advice.CANCEL, Advice.CLOSE)
+
+
+def state_in_words(run: RunRecord, hold: Hold | None, now: float, at_work: int) -> str:
+    """The state of a run for people.
+
+    :param at_work: cells that somebody works on right now
+    """
+    if run.state is RunState.ENDED:
+        return reason_of_end(run, failed=0) if run.wish is Wish.CANCEL or has_closed(run, now) else "finished"
+    match advice(run, hold, now):
+        case Advice.CANCEL:
+            return "cancelling"
+        case Advice.CLOSE:
+            return "window closing"
+        case Advice.PAUSE if run.state is RunState.RUNNING:
+            return "pausing" if at_work else "paused"
+        case _:
+            return run.state
+
+
+def steer(run: RunRecord, wish: Wish, what: str, by: str, now: float) -> RunRecord | None:
+    """What a run is asked to do; None: it has ended, or was asked to end before."""
+    if run.state is RunState.ENDED or run.wish is Wish.CANCEL:
+        return None
+    woken = now if wish is Wish.NOTHING else run.woken
+    return replace(run, wish=wish, woken=woken, steering=(*run.steering, Steering(what, by, now)))
+
+
+def wake(run: RunRecord, now: float) -> RunRecord | None:
+    """All cells of a run are about to be rung."""
+    return replace(run, woken=now) if run.state is RunState.RUNNING else None
+
+
+# -- the turns of cells that share a budget ----------------------------------------------------------------------------
+
+
+def count_turn(run: RunRecord, cell: CellRecord, actions: Actions) -> RunRecord | None:
+    """A cell has had its turn: the next one is given what it has left.
+
+    :param cell: which is done
+    """
+    if run.turn != cell.number or run.state is RunState.ENDED:
+        return None
+    budget = run.budget
+    if budget is not None:
+        action = actions[run.order.phases[run.phase].action]
+        params = action.next_params(decode(action.params, budget), outcome_of(action, cell))
+        budget = None if params is None else encode(params)
+    return replace(run, turn=run.turn + 1, budget=budget)
+
+
+def take_turn(cell: CellRecord, now: float, patience: Patience) -> CellRecord | None:
+    """A cell's turn has come."""
+    if cell.stage is not Stage.QUEUED:
+        return None
+    return replace(cell, stage=Stage.WORK, look_at=now + patience.idle, touched=now)
+
+
+# -- the cell ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Claimant:
+    """Who wants to work on a cell.
+
+    :ivar token: proves the claim
+    :ivar worker: for people
+    :ivar lease: seconds without a sign of life after which somebody else may claim it
+    """
+
+    token: str
+    worker: str
+    lease: float
+
+
+def claim(
+    cell: CellRecord, run: RunRecord, phase: int, hold: Hold | None, now: float, who: Claimant
+) -> CellRecord | Refusal:
+    """The cell as its bell is answered, or why it is not to be worked now."""
+    if run.state is not RunState.RUNNING or run.phase != phase or cell.stage in (Stage.DONE, Stage.QUEUED):
+        return Refusal.OVER
+    if cell.lease_until > now:
+        return Refusal.HELD
+    if advice(run, hold, now) is Advice.PAUSE:
+        return Refusal.PAUSED
+    return replace(
+        cell,
+        holder=who.token,
+        worker=who.worker,
+        lease_until=now + who.lease,
+        look_at=now + who.lease,
+        rings=0,
+        attempts=cell.attempts + 1,
+        started=now if cell.started is None else cell.started,
+        touched=now,
+    )
+
+
+def keep(cell: CellRecord, who: Claimant, now: float) -> CellRecord | None:
+    """A claim is renewed; None: it is lost."""
+    if cell.holder != who.token:
+        return None
+    return replace(cell, lease_until=now + who.lease, look_at=now + who.lease, touched=now)
+
+
+def record_step(cell: CellRecord, who: Claimant, now: float, cursor: Any, outcome: Any) -> CellRecord | None:
+    """A step is done, and the claim renewed; None: the claim is lost, write no more."""
+    kept = keep(cell, who, now)
+    return kept and replace(kept, cursor=cursor, outcome=outcome, attempts=0)
+
+
+def give_back(cell: CellRecord, who: Claimant, now: float, patience: Patience) -> CellRecord | None:
+    """A slice has ended with more to do: the cell is due again."""
+    if cell.holder != who.token:
+        return None
+    return replace(
+        cell, holder="", lease_until=0.0, look_at=now + patience.idle, slices=cell.slices + 1, touched=now
+    )  # fmt: skip
+
+
+def queue_up(cell: CellRecord, who: Claimant, now: float) -> CellRecord | None:
+    """A cell that was looked at has something to do."""
+    if cell.holder != who.token:
+        return None
+    return replace(cell, stage=Stage.QUEUED, holder="", lease_until=0.0, look_at=NEVER, attempts=0, touched=now)
+
+
+def finish(
+    cell: CellRecord, token: str, now: float, failure: Failure | None, *, complete: bool
+) -> CellRecord | None:  # fmt: skip
+    """The work in a cell ends.
+
+    :param token: of the claim; empty: only if nobody holds a live one
+    :returns: None: it has ended before, or somebody else holds it
+    """
+    is_ours = cell.holder == token if token else cell.lease_until <= now
+    if cell.stage is Stage.DONE or not is_ours:
+        return None
+    return replace(
+        cell, stage=Stage.DONE, holder="", lease_until=0.0, look_at=NEVER,
+        failure=failure, complete=complete, finished=now, touched=now,
+    )  # fmt: skip
+
+
+def ring_again(cell: CellRecord, run: RunRecord, now: float, patience: Patience) -> CellRecord | None:
+    """A cell that is due shows no sign of life: its bell may be lost."""
+    is_due = cell.stage in (Stage.LOOK, Stage.WORK) and cell.lease_until <= now
+    if not is_due or cell.look_at > now or run.woken + patience.idle > now:
+        return None
+    pause = min(patience.idle * 2**cell.rings, patience.longest)
+    return replace(cell, rings=cell.rings + 1, look_at=now + pause)
+
+
+# -- the end -----------------------------------------------------------------------------------------------------------
+
+
+def outcome_of(action: Action[Any, Any], cell: CellRecord) -> Any:
+    """What was done in a cell so far."""
+    if cell.outcome is None:
+        return action.nothing
+    return decode(type(action.nothing), cell.outcome) if isinstance(cell.outcome, dict) else cell.outcome
+
+
+def next_phase(run: RunRecord, first: Sequence[CellResult[Any]], now: float, actions: Actions) -> RunRecord | None:
+    """The run in its next phase; None: it has none, or the first phase wrote nothing, or it is to end.
+
+    :param first: the results of the first phase
+    """
+    has_written = any(result.outcome.rows for result in first)
+    if run.phase + 1 >= len(run.order.phases) or not has_written:
+        return None
+    if run.wish is Wish.CANCEL or has_closed(run, now):
+        return None
+    following = replace(run, phase=run.phase + 1, turn=0, woken=now)
+    return replace(following, budget=first_budget(following, actions))
+
+
+def exit_code(order: Order, phases: Sequence[Sequence[CellResult[Any]]], actions: Actions) -> int:
+    """What the results of all phases collapse into: those of the first one, unless a later one failed."""
+    if any(result.failure for results in phases[1:] for result in results):
+        return FAILED
+    phase = order.phases[0]
+    action = actions[phase.action]
+    return int(action.collapse(phases[0], decode(action.params, phase.params)))
+
+
+def end(run: RunRecord, code: int, now: float) -> RunRecord | None:
+    """The run has ended; None: it had before."""
+    if run.state is RunState.ENDED:
+        return None
+    return replace(run, state=RunState.ENDED, exit_code=code, finished=now)
+
+
+def reason_of_end(run: RunRecord, failed: int) -> Reason:
+    """Why a run ended.
+
+    :param failed: cells that failed
+    """
+    if run.wish is Wish.CANCEL:
+        return Reason.CANCELLED
+    if run.finished is not None and has_closed(run, run.finished):
+        return Reason.CLOSED
+    return Reason.FAILED if failed else Reason.DONE
+
+
+def summary(run: RunRecord, phases: Sequence[Sequence[CellResult[Any]]]) -> Summary:
+    """What remains of a run that has ended."""
+    assert run.finished is not None
+    assert run.exit_code is not None
+    failed = {result.cell.uuid for results in phases for result in results if result.failure}
+    rows = sum(result.outcome.rows for result in phases[0])
+    return Summary(
+        run.order.id, run.order.phases[0].action, run.order.by, run.ordered, run.started, run.finished,
+        run.cells, len(failed), rows, run.exit_code, reason_of_end(run, len(failed)),
+    )  # fmt: skip

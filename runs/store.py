@@ -1,0 +1,149 @@
+"""What a run needs of a store. Each change is one decision: a rule is given what is so, and what it returns is kept
+only if that was still so."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from runs.records import CellRecord, Hold, Place, RunRecord, Summary
+from runs.rules import Refusal
+
+
+class RunGone(Exception):
+    """The store does not know the run: it has expired, or the store was emptied."""
+
+
+class StoreAway(Exception):
+    """The store does not answer. The text is for the operator; the run goes on without the one who waits for it."""
+
+
+@dataclass(frozen=True)
+class View:
+    """A cell of a run, and what must be known with it.
+
+    :ivar now: the time of the store, in seconds since the epoch
+    :ivar version: of the cell's record
+    :ivar read_at: when this was so by the clock of this process, ``time.monotonic``
+    """
+
+    run: RunRecord
+    cell: CellRecord
+    hold: Hold | None
+    now: float
+    version: int = 0
+    read_at: float = 0.0
+
+
+@dataclass(frozen=True)
+class Books:
+    """What a change leaves behind for whoever watches.
+
+    :ivar added: to the counters of ``runs.tally``, by name
+    :ivar set: of these counters
+    :ivar summary: of a run that ends with this change
+    """
+
+    added: Mapping[str, float] = field(default_factory=dict)
+    set: Mapping[str, float] = field(default_factory=dict)
+    summary: Summary | None = None
+
+
+NO_BOOKS = Books()
+CellRule = Callable[[View], CellRecord | Refusal | None]
+"""What becomes of a cell; None or a refusal: nothing."""
+RunRule = Callable[[RunRecord, float], RunRecord | None]
+"""What becomes of a run at this time; None: nothing."""
+QueueRule = Callable[[Sequence[Place], Mapping[str, frozenset[str]]], Sequence[Place]]
+"""What becomes of the queue, given what each of its runs keeps others off."""
+
+
+class RunStore(Protocol):
+    """Runs, their cells, and the queue of runs."""
+
+    def now(self) -> float:
+        """The time, in seconds since the epoch."""
+
+    # -- the queue
+
+    def create(self, run: RunRecord, cells: Sequence[CellRecord], names: frozenset[str]) -> bool:
+        """Keep a new run with the cells of its first phase, and put it at the end of the queue.
+
+        :param names: what it keeps others off
+        :returns: False: there is a run of this id, which stays as it is
+        """
+
+    def queue(self) -> list[Place]:
+        """The runs that have not ended, in the order of their arrival."""
+
+    def change_queue(self, rule: QueueRule) -> list[Place]:
+        """Change the queue; as it is then."""
+
+    # -- runs
+
+    def run(self, run: str) -> RunRecord:
+        """:raises RunGone: there is none"""
+
+    def change_run(
+        self, run: str, rule: RunRule, opening: Sequence[CellRecord] = (), books: Books = NO_BOOKS
+    ) -> RunRecord | None:
+        """Change a run.
+
+        :param opening: the cells of the phase that begins with the change
+        :returns: the run as changed; None: the rule wanted no change
+        :raises RunGone: there is none
+        """
+
+    def at_work(self, run: str, phase: int) -> int:
+        """How many cells somebody works on right now."""
+
+    def recent(self, limit: int | None = None) -> list[str]:
+        """The ids of the runs that are kept, the newest first."""
+
+    # -- cells
+
+    def change_cell(
+        self, run: str, phase: int, number: int, rule: CellRule, known: View | None = None, books: Books = NO_BOOKS
+    ) -> View | Refusal | None:
+        """Change a cell.
+
+        :param known: the cell as the caller left it, where nobody else is likely to have changed it
+        :returns: what is so after the change; or what the rule answered instead of a change
+        :raises RunGone: there is no such run, phase or cell
+        """
+
+    def cell(self, run: str, phase: int, number: int) -> CellRecord:
+        """:raises RunGone: there is no such run, phase or cell"""
+
+    def cells(self, run: str, phase: int) -> list[CellRecord]:
+        """All cells of a phase, in their order.
+
+        :raises RunGone: the run has not come to that phase, or is gone
+        """
+
+    def changes(self, run: str, phase: int, since: int) -> tuple[int, list[CellRecord]]:
+        """The cells that have changed since a mark, and the mark to ask with next time; 0: all that ever changed."""
+
+    def open_cells(self, run: str, phase: int) -> list[int]:
+        """The numbers of the cells that are not done."""
+
+    def count_open(self, run: str, phase: int) -> int:
+        """How many cells are not done."""
+
+    def silent(self, run: str, phase: int, limit: int) -> list[int]:
+        """Cells at which somebody should look now, the longest silent first."""
+
+    # -- what outlives the runs
+
+    def history(self, since: float) -> list[Summary]:
+        """The runs that have ended since a moment, the oldest first."""
+
+    # -- steering
+
+    def hold(self) -> Hold | None:
+        """The switch that lets all runs pause, if it is set."""
+
+    def set_hold(self, hold: Hold | None) -> None:
+        """Set or release it."""
+
+    def wait(self, seconds: float) -> None:
+        """Wait for a change, or so long."""
