@@ -170,7 +170,8 @@ class Conductor:
     def cell_ended(self, view: View) -> None:
         """A cell is done: what follows from it."""
         run = view.run
-        if rules.shares_budget(run, self.actions) or self.store.count_open(run.order.id, run.phase) == 0:
+        is_next = rules.shares_budget(run, self.actions) and view.cell.number == run.turn
+        if is_next or self.store.count_open(run.order.id, run.phase) == 0:
             self.go_on(run.order.id)
 
     def look_after_all(self) -> None:
