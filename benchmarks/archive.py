@@ -11,7 +11,7 @@ from benchmarks.data import ROWS_PER_INSTANCE
 from benchmarks.stock import against_stock
 from benchmarks.tables import markdown, middle
 from jobs.db.archive_deleted_rows import ACTION, Params
-from runs.inline import InlineEngine
+from runs.local import LocalEngine
 
 INSTANCES: Final = 5_000
 MAX_ROWS: Final = (100, 1_000, 10_000, 100_000)
@@ -84,7 +84,7 @@ def _cost(measured: Cloud, side: Side, max_rows: int) -> Cost:
 
 def _cellkeeper(measured: Cloud, max_rows: int) -> None:
     params = Params(max_rows=max_rows, until_complete=True)
-    (result,) = InlineEngine(concurrency=1, per_server=1).run(ACTION, params, [measured.target(1)])
+    (result,) = LocalEngine(concurrency=1, per_server=1).work(ACTION, params, [measured.target(1)])
     if result.failure:
         raise WrongResult(str(result.failure))
 

@@ -8,7 +8,7 @@ from benchmarks.data import ROWS_PER_INSTANCE
 from benchmarks.proxy import delayed
 from benchmarks.tables import markdown, middle
 from jobs.db.archive_deleted_rows import ACTION, Params
-from runs.inline import InlineEngine
+from runs.local import LocalEngine
 
 CELLS: Final = 4
 INSTANCES: Final = 300  # in each cell
@@ -40,7 +40,7 @@ def _seconds(measured: Cloud, port: int, cells: int) -> float:
     measured.fill(INSTANCES)
     targets = [measured.target(number, port) for number in range(1, cells + 1)]
     begin = time.perf_counter()
-    results = InlineEngine(concurrency=CELLS, per_server=CELLS).run(ACTION, Params(until_complete=True), targets)
+    results = LocalEngine(concurrency=CELLS, per_server=CELLS).work(ACTION, Params(until_complete=True), targets)
     seconds = time.perf_counter() - begin
     for result in results:
         if result.failure or result.outcome.rows != INSTANCES * ROWS_PER_INSTANCE:

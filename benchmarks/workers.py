@@ -19,11 +19,12 @@ from benchmarks.proxy import delayed
 from benchmarks.tables import markdown, middle
 from jobs.action import CellResult, Target
 from jobs.db.archive_deleted_rows import ACTION, Archived, Params
-from runs.inline import InlineEngine
+from runs.follow import Follower
+from runs.local import LocalEngine
+from runs.orders import order_of, ref_of
 from settings.files import load_configuration
 from tests.services import Redis
 from workers import app
-from workers.engine import CeleryEngine, order_of
 
 WORKERS: Final = 2
 CHILDREN: Final = 4  # of each
@@ -101,7 +102,7 @@ def _filled(measured: Cloud, fleet: "Fleet", targets: Sequence[Target], instance
     if not inline:
         return fleet.seconds(targets, instances)
     begin = time.perf_counter()
-    results = InlineEngine(len(targets), len(targets)).run(ACTION, Params(until_complete=True), targets)
+    results = LocalEngine(len(targets), len(targets)).work(ACTION, Params(until_complete=True), targets)
     seconds = time.perf_counter() - begin
     _check(results, instances)
     return seconds
@@ -124,11 +125,10 @@ class Fleet:
 
     def archive(self, targets: Sequence[Target], instances: int = 0) -> None:
         """Archive cells by a run, as the command does."""
-        engine = CeleryEngine(self._conductor, threading.Event())
-        order = order_of([(ACTION, Params(until_complete=True))], [target.cell for target in targets])
-        engine.start(order, wait=True, on_wait=lambda _: None)
-        _, (results,) = engine.follow(order.id, [])
-        _check(results, instances)
+        order = order_of([(ACTION, Params(until_complete=True))])
+        self._conductor.start(order, [ref_of(target.cell) for target in targets])
+        finished = Follower(self._conductor, threading.Event()).follow(order.id)
+        _check(finished.phases[0], instances)
 
     def seconds(self, targets: Sequence[Target], instances: int = 0) -> float:
         """What that takes."""

@@ -1,9 +1,8 @@
 """Running cell actions from the command line: in this process, or by workers."""
 
-import logging
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,19 +16,16 @@ from cli.output import put, put_json, say
 from cli.progress import Several, shown
 from cli.signals import Stop
 from jobs import dates
-from jobs.action import Action, CellResult, Failure, FailureKind, Scope, Target
+from jobs.action import Action, CellResult, Scope, Target
 from novadb.engine import Database
 from novadb.errors import DatabaseProblem
-from runs import exclusion
-from runs.caller import caller
-from runs.inline import InlineEngine, Listener
+from runs import exclusion, rules
+from runs.follow import Finished, Follower, Listener
+from runs.local import LocalEngine
+from runs.orders import PhaseOf, order_of, ref_of
 from runs.records import Order
 from settings.cellkeeper import time_zone
 
-LOG = logging.getLogger("cellkeeper.audit")
-
-PhaseOf = tuple[Action[Any, Any], Any]
-"""An action and its parameters."""
 Results = list[CellResult[Any]]
 
 
@@ -59,7 +55,7 @@ class Runner:
         chosen: Sequence[Target],
         listeners: Sequence[Listener] = (),
         counting: PhaseOf | None = None,
-    ) -> list[Results]:
+    ) -> Finished:
         """Carry out an action in cells, and what follows if it wrote rows.
 
         The cells go to workers if there is a broker and they are mapped: what ``[database]`` names here may be
@@ -67,25 +63,25 @@ class Runner:
 
         :param listeners: of the first phase
         :param counting: what looks for what is left when the maintenance window closes
-        :returns: the results of each phase that was come to, in the order of ``chosen``
+        :returns: the run with the results of each phase that it came to, in the order of ``chosen``
         :raises exclusion.Busy: another run is at work on one of the databases, and the command must not wait
         :raises click.exceptions.Exit: the run is started, and left to the workers
-        :raises DatabaseProblem: the run cannot be meant like this
+        :raises DatabaseProblem: these options do not combine
         """
         until = self._closing_time()
         if self._has_broker() and all(target.cell.uuid for target in chosen):
-            done = self._by_workers(phases, chosen, listeners, until)
+            finished = self._by_workers(phases, chosen, listeners, until)
         elif self.detach or configuration.run_wanted():
             raise DatabaseProblem("--detach and --run-id need workers: broker_url in section [celery], and --all-cells")
         else:
-            with window.closing(self.stop, until):
-                done = self._inline(phases, chosen, listeners)
-        if until and time.time() >= until.timestamp():
+            finished = self._locally(phases, chosen, listeners, until)
+        if until and rules.has_closed(finished.run, finished.run.finished or time.time()):
             self.stop.set()
-            window.say_left(until, done[-1], chosen, counting if len(done) == 1 else None, self.conf)
-            for action, _ in phases[len(done) :]:
+            counting = counting if len(finished.phases) == 1 else None
+            window.say_left(until, finished.phases[-1], chosen, counting, self.conf)
+            for action, _ in phases[len(finished.phases) :]:
                 say(f"{action.name} was not begun")
-        return done
+        return finished
 
     def _closing_time(self) -> datetime | None:
         """When the maintenance window closes."""
@@ -94,46 +90,38 @@ class Runner:
         now = datetime.now(UTC)
         closes = dates.closing_time(self.until, time_zone(self.conf), now)
         if closes <= now:
-            raise DatabaseProblem(f"--until {self.until}: this moment has passed, nothing is begun")
+            raise DatabaseProblem(f"--until {self.until} is in the past; nothing was started")
         return closes
 
     def _has_broker(self) -> bool:
         return bool(self.conf.celery.broker_url)
 
-    def _inline(
-        self, phases: Sequence[PhaseOf], chosen: Sequence[Target], listeners: Sequence[Listener]
-    ) -> list[Results]:
+    def _locally(
+        self,
+        phases: Sequence[PhaseOf],
+        chosen: Sequence[Target],
+        listeners: Sequence[Listener],
+        until: datetime | None,
+    ) -> Finished:
+        """Work the cells on threads of this process."""
         own = self.conf.cellkeeper
-        done: list[Results] = []
-        with shown(len(chosen), self.stop) as progress:
-            for action, params in phases:
-                listener = Several([progress, *(listeners if not done else ())])
-                concurrency = self.concurrency or own.concurrency
-                engine = InlineEngine(concurrency, own.concurrency_per_server, listener, self.stop)
-                try:
-                    with exclusively(self.conf, action.name, _held(action, chosen), self.wait, self.stop):
-                        done.append(engine.run(action, params, chosen))
-                except exclusion.Interrupted:
-                    done.append([CellResult(target.cell, action.nothing, complete=False) for target in chosen])
-                self._audit(action, params, done[-1])
-                if self.stop.is_set() or not any(result.outcome.rows for result in done[0]):
-                    break
-        self._raise_unexpected(done)
-        return done
+        with shown(len(chosen), self.stop) as progress, ExitStack() as locks:
+            engine = LocalEngine(
+                self.concurrency or own.concurrency,
+                own.concurrency_per_server,
+                [Several([progress, *listeners]), progress],
+                self.stop,
+            )
+            with suppress(exclusion.Interrupted), window.closing(self.stop, until):
+                for action, _ in phases:
+                    held = _held(action, chosen)
+                    locks.enter_context(exclusively(self.conf, action.name, held, self.wait, self.stop))
+            finished = engine.run(phases, chosen, until.timestamp() if until else None)
+        self._raise_unexpected(finished)
+        return finished
 
-    def _audit(self, action: Action[Any, Any], params: Any, results: Results) -> None:
-        LOG.info(
-            "%s by %s in %d cells: %d rows, %d cells failed, exit code %d",
-            action.name,
-            caller(),
-            len(results),
-            sum(result.outcome.rows for result in results),
-            sum(result.failure is not None for result in results),
-            int(action.collapse(results, params)),
-        )
-
-    def _raise_unexpected(self, done: Sequence[Results]) -> None:
-        for results in done:
+    def _raise_unexpected(self, finished: Finished) -> None:
+        for results in finished.phases:
             for result in results:
                 if self.debugger and result.failure and result.failure.error:
                     raise result.failure.error
@@ -144,32 +132,24 @@ class Runner:
         chosen: Sequence[Target],
         listeners: Sequence[Listener],
         until: datetime | None,
-    ) -> list[Results]:
+    ) -> Finished:
+        """Leave the cells to workers, and follow the run to its end."""
         from workers import app, redis_client
-        from workers.engine import CeleryEngine, order_of
 
         redis_client.check_store(self.conf)
         app.configure(self.conf)
-        engine = CeleryEngine(app.conductor(), self.stop)
-        order = order_of(
-            phases,
-            [target.cell for target in chosen],
-            until=until.timestamp() if until else None,
-            run=configuration.run_wanted(),
-        )
-        with window.closing(self.stop, until):
-            started = engine.start(order, wait=self.wait, on_wait=_say_waiting)
-        if not started:
-            action, _ = phases[0]
-            return [[CellResult(target.cell, action.nothing, complete=False) for target in chosen]]
-        _check_same(order, engine.order(order.id))
+        conductor = app.conductor()
+        order = order_of(phases, until=until.timestamp() if until else None, run=configuration.run_wanted())
+        run = conductor.start(order, [ref_of(target.cell) for target in chosen], wait=self.wait)
+        _check_same(order, run.order)
         if self.detach:
             _put_run(order.id)
             raise click.exceptions.Exit(0)
         self.stop.farewell = f"The run goes on: cellkeeper runs wait {order.id}, or cancel it: runs cancel {order.id}"
         with shown(len(chosen), self.stop) as progress:
-            _, done = engine.follow(order.id, [Several([progress, *listeners]), progress])
-        return [_in_order(action, results, chosen) for (action, _), results in zip(phases, done, strict=False)]
+            listeners = [Several([progress, *listeners]), progress]
+            finished = Follower(conductor, self.stop, listeners, on_wait=_say_waiting).follow(order.id)
+        return replace(finished, phases=[_in_order(results, chosen) for results in finished.phases])
 
 
 def exclusively(
@@ -201,17 +181,10 @@ def _held(action: Action[Any, Any], chosen: Sequence[Target]) -> list[Database |
     return [target.cell.database for target in chosen]
 
 
-def _in_order(action: Action[Any, Any], results: Results, chosen: Sequence[Target]) -> Results:
-    """The results of workers with the caller's cells; those that could not be sent failed."""
-    by_uuid = {result.cell.uuid: result for result in results}
-    return [
-        replace(by_uuid[target.cell.uuid], cell=target.cell)
-        if target.cell.uuid in by_uuid
-        else CellResult(
-            target.cell, action.nothing, Failure(FailureKind.CELL, str(target.cell.database)), complete=False
-        )
-        for target in chosen
-    ]
+def _in_order(results: Results, chosen: Sequence[Target]) -> Results:
+    """The results of workers with the caller's cells, as far as it knows them."""
+    known = {target.cell.uuid: target.cell for target in chosen}
+    return [replace(result, cell=known.get(result.cell.uuid, result.cell)) for result in results]
 
 
 def _check_same(wanted: Order, there: Order) -> None:

@@ -13,7 +13,7 @@ from novadb.engine import reason
 from novadb.errors import DatabaseProblem
 from runs.exclusion import Busy
 from runs.lock_folder import UnusableFolder
-from runs.redis_store import RunGone, StoreAway
+from runs.store import RunGone, StoreAway
 from settings.errors import InvalidSetting, SettingsProblem
 
 # How oslo writes where a value comes from.

@@ -17,7 +17,7 @@ from cli.output import put
 from cli.signals import STOPPING
 from jobs.action import CellResult
 from novadb.cells import Cell
-from runs.inline import Listener, Silent
+from runs.follow import Listener, Silent
 from settings.printable import printable
 
 # Lines of the live table; cells beyond are summed up in the last one.
@@ -50,9 +50,9 @@ class Progress:
         with self._lock:
             self._lines[cell.identity] = _Line(cell, time.monotonic())
 
-    def stepped(self, cell: Cell, outcome: Any) -> None:
+    def stepped(self, cell: Cell, rows: int) -> None:
         with self._lock:
-            self._lines[cell.identity].rows += outcome.rows
+            self._lines[cell.identity].rows += rows
 
     def finished(self, result: CellResult[Any]) -> None:
         with self._lock:
@@ -91,9 +91,9 @@ class Dots:
 
     def started(self, cell: Cell) -> None: ...
 
-    def stepped(self, cell: Cell, outcome: Any) -> None:
+    def stepped(self, cell: Cell, rows: int) -> None:
         with self._lock:
-            self._rows[cell.identity] += outcome.rows
+            self._rows[cell.identity] += rows
             full, self._rows[cell.identity] = divmod(self._rows[cell.identity], self._batch)
             self._print("." * full)
 
@@ -123,9 +123,9 @@ class Several:
         for listener in self._listeners:
             listener.started(cell)
 
-    def stepped(self, cell: Cell, outcome: Any) -> None:
+    def stepped(self, cell: Cell, rows: int) -> None:
         for listener in self._listeners:
-            listener.stepped(cell, outcome)
+            listener.stepped(cell, rows)
 
     def finished(self, result: CellResult[Any]) -> None:
         for listener in self._listeners:

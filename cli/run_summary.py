@@ -5,69 +5,80 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
-from jobs.actions import ACTIONS
-from runs.conductor import results_of_phases
-from runs.outcomes import Ending, RunFacts, ending_of, facts_of
-from runs.records import RunRecord
-from runs.redis_store import RedisStore
+from runs import rules
+from runs.outcomes import Ending, ending_of
+from runs.records import Progress, RunRecord
+from runs.store import RunStore
 
 
 @dataclass(frozen=True)
 class RunSummary:
     """A run, summed up over its cells.
 
-    :ivar facts: None: the run is of a newer program, whose actions are not known here
+    :ivar progress: of the first phase
+    :ivar words: how it ended, or how it stands
     """
 
     record: RunRecord
-    facts: RunFacts | None
+    progress: Progress
+    words: str
 
     @property
     def ending(self) -> Ending | None:
         """How it ended; None while it goes on."""
-        has_ended = self.record.exit_code is not None
-        return ending_of(self.facts) if has_ended and self.facts else None
+        return ending_of(self.record.facts) if self.record.facts else None
 
     @property
-    def words(self) -> str:
-        """How it ended, or how it stands."""
-        return self.ending or self.record.state
+    def rows(self) -> int:
+        """Written so far by the first phase; of one that only reads, counted."""
+        return self.record.facts.rows if self.record.facts else self.progress.rows
+
+    @property
+    def failed_cells(self) -> int:
+        """Cells whose work failed in the first phase so far."""
+        return self.record.facts.failed_cells if self.record.facts else self.progress.failed
+
+    @property
+    def blocked(self) -> int:
+        """Rows that had to be left; known at the end."""
+        return self.record.facts.blocked if self.record.facts else 0
 
     @property
     def seconds(self) -> float:
-        """How long it took, or has taken so far."""
+        """How long it took, or has taken so far; 0 before it began."""
+        if self.record.started is None:
+            return 0.0
         return max((self.record.finished or time.time()) - self.record.started, 0.0)
 
 
-def summarize(store: RedisStore, record: RunRecord) -> RunSummary:
-    """Sum a run up.
-
-    :raises RunGone: it has expired meanwhile
-    """
-    actions = [ACTIONS.get(phase.action) for phase in record.order.phases]
-    if actions[0] is None or None in actions:
-        return RunSummary(record, None)
-    return RunSummary(record, facts_of(record, actions[0], results_of_phases(store, record)))
+def summarize(store: RunStore, record: RunRecord) -> RunSummary:
+    """Sum a run up. What is read does not grow with its cells."""
+    current = store.progress(record.order.id, record.phase)
+    first = store.progress(record.order.id, 0) if record.phase else current
+    words = rules.state_in_words(record, store.hold(), store.now(), current.at_work)
+    return RunSummary(record, first, words)
 
 
 def summary_as_data(summary: RunSummary) -> dict[str, Any]:
     """What the JSON of every command says of a run."""
-    record, facts = summary.record, summary.facts
+    record = summary.record
     return {
         "run": record.order.id,
         "commands": [{"action": phase.action, "params": phase.params} for phase in record.order.phases],
         "by": record.order.by,
-        "state": record.state,
+        "state": summary.words,
         "outcome": summary.ending,
         "exit_code": record.exit_code,
-        "rows": facts.rows if facts else None,
-        "blocked": facts.blocked if facts else None,
-        "failed_cells": facts.failed_cells if facts else None,
+        "rows": summary.rows,
+        "blocked": summary.blocked,
+        "failed_cells": summary.failed_cells,
+        "ordered": moment(record.ordered),
         "started": moment(record.started),
         "finished": moment(record.finished),
         "seconds": round(summary.seconds, 3),
-        "until": moment(record.order.until),
-        "cells": [cell.label for cell in record.order.cells],
+        "until": moment(record.until),
+        "cells": record.cells,
+        "steering": [{"what": step.what, "by": step.by, "at": moment(step.at)} for step in record.steering],
     }
 
 

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from cli.run_summary import RunSummary
     from runs.conductor import Conductor
-    from runs.records import RunRecord
-    from runs.redis_store import RedisStore
+    from runs.records import CellRecord
+    from runs.store import RunStore
 
 runs = Category("runs", help="Commands for the runs of workers.")
 
@@ -63,7 +63,7 @@ def list_runs(limit: int | None, failed: bool, since: datetime | None, format: s
 _COLUMNS = ("Run", "Command", "Outcome", "Code", "Cells", "Rows", "Started", "Duration", "By")
 
 
-def _summaries(store: "RedisStore", since: datetime | None) -> "Iterator[RunSummary]":
+def _summaries(store: "RunStore", since: datetime | None) -> "Iterator[RunSummary]":
     """The runs that are kept, the newest first.
 
     :param since: naive, in UTC; leave out what began before; None: nothing
@@ -71,12 +71,12 @@ def _summaries(store: "RedisStore", since: datetime | None) -> "Iterator[RunSumm
     from datetime import UTC
 
     from cli.run_summary import summarize
-    from runs.redis_store import RunGone
+    from runs.store import RunGone
 
     for run in store.recent():
         try:
-            record = store.load(run)
-            if since and record.started < since.replace(tzinfo=UTC).timestamp():
+            record = store.run(run)
+            if since and record.ordered < since.replace(tzinfo=UTC).timestamp():
                 return
             yield summarize(store, record)
         except RunGone:
@@ -86,11 +86,12 @@ def _summaries(store: "RedisStore", since: datetime | None) -> "Iterator[RunSumm
 def _row(summary: "RunSummary", zone: "ZoneInfo") -> tuple[Any, ...]:
     from cli.run_summary import clock_time, duration
 
-    record, facts = summary.record, summary.facts
-    cells, rows = str(len(record.order.cells)), ""
-    if facts:
-        cells += f" ({facts.failed_cells} failed)" if facts.failed_cells else ""
-        rows = f"{facts.rows:,}" + (f" ({facts.blocked:,} left)" if facts.blocked else "")
+    record = summary.record
+    cells, rows = str(record.cells), f"{summary.rows:,}"
+    if summary.failed_cells:
+        cells += f" ({summary.failed_cells} failed)"
+    if summary.blocked:
+        rows += f" ({summary.blocked:,} left)"
     return (
         record.order.id,
         record.order.phases[0].action,
@@ -98,7 +99,7 @@ def _row(summary: "RunSummary", zone: "ZoneInfo") -> tuple[Any, ...]:
         "" if record.exit_code is None else record.exit_code,
         cells,
         rows,
-        clock_time(record.started, zone),
+        clock_time(record.started or record.ordered, zone),
         duration(summary.seconds),
         record.order.by,
     )
@@ -116,44 +117,52 @@ def show_run(run: str, format: str) -> int:  # noqa: A002 - the option's name
     from cli.run_summary import clock_time, duration, summarize, summary_as_data
 
     conductor, zone = _conductor()
-    record = conductor.store.load(run)
-    phases = [conductor.store.load(run, number) for number in range(record.phase + 1)]
-    summary = summarize(conductor.store, record)
+    store = conductor.store
+    record = store.run(run)
+    phases = [(phase.action, store.cells(run, number)) for number, phase in enumerate(record.order.phases)][
+        : record.phase + 1
+    ]
+    summary = summarize(store, record)
     if format == "json":
-        put_json(summary_as_data(summary) | {"phases": [_phase_as_data(one, n) for n, one in enumerate(phases)]})
+        put_json(summary_as_data(summary) | {"phases": [_phase_as_data(*phase) for phase in phases]})
         return 0
     code = "" if record.exit_code is None else f", exit code {record.exit_code}, after {duration(summary.seconds)}"
-    window = f", window until {clock_time(record.order.until, zone)}" if record.order.until else ""
-    started = clock_time(record.started, zone)
-    put(f"Run {run}, started {started} by {record.order.by}{window}: {summary.words}{code}")
-    for number, phase in enumerate(phases):
-        _put_phase(phase, number, zone)
+    window = f", window until {clock_time(record.until, zone)}" if record.until else ""
+    begun = (
+        f"started {clock_time(record.started, zone)}"
+        if record.started
+        else f"ordered {clock_time(record.ordered, zone)}"
+    )
+    put(f"Run {run}, {begun} by {record.order.by}{window}: {summary.words}{code}")
+    for action, cells in phases:
+        _put_phase(action, cells, zone)
     return 0
 
 
-def _put_phase(record: "RunRecord", number: int, zone: "ZoneInfo") -> None:
+def _put_phase(action: str, cells: "list[CellRecord]", zone: "ZoneInfo") -> None:
     """Print the cells of a phase, why cells failed, their rows by table, and what is blocked or wrong."""
     from cli.output import failure_line, put, table
     from cli.run_summary import clock_time
-    from runs.conductor import results_of
+    from jobs.actions import ACTIONS
+    from runs.conductor import result_of
+    from runs.rules import cell_in_words
 
-    cells, failures, tables, remarks = [], [], [], []
-    for cell, result in zip(record.cells, results_of(record, number), strict=True):
+    rows, failures, tables, remarks = [], [], [], []
+    for cell in cells:
+        result = result_of(cell, ACTIONS, action)
         label, outcome = cell.ref.label, result.outcome
-        state = "failed" if result.failure else cell.state if cell.state != "done" or cell.complete else "stopped"
         rate = f"{outcome.rows / result.seconds:.0f}" if result.seconds else ""
         times = clock_time(cell.started, zone), clock_time(cell.finished, zone)
         blocked = getattr(outcome, "blocked_count", 0)
-        cells.append((label, state, outcome.rows, rate, blocked, cell.worker or "", *times))
-        tables += [(f"{label}.{name}", rows) for name, rows in sorted(outcome.by_table.items())]
+        rows.append((label, cell_in_words(cell), outcome.rows, rate, blocked, cell.worker, *times))
+        tables += [(f"{label}.{name}", number) for name, number in sorted(outcome.by_table.items())]
         failures += [failure_line(label, result.failure)] if result.failure else []
         remarks += [
             f"{label}: left in {one.table}: id {one.id}: {one.reason}" for one in getattr(outcome, "blocked", ())
         ]
         remarks += [f"{label}: {one.text}" for one in getattr(outcome, "problems", ())]
-    put("")
-    put(record.order.phases[number].action)
-    put(table(("Cell", "State", "Rows", "Rows/s", "Blocked", "Worker", "Started", "Finished"), cells))
+    put(f"\n{action}")
+    put(table(("Cell", "State", "Rows", "Rows/s", "Blocked", "Worker", "Started", "Finished"), rows))
     for failure in failures:
         put(failure)
     if tables:
@@ -169,15 +178,14 @@ def wait_for_run(run: str) -> int:
     import threading
 
     from cli.progress import shown
-    from workers.engine import CeleryEngine
+    from runs.follow import Follower
 
     conductor, _ = _conductor()
-    order = conductor.store.load(run).order
+    record = conductor.store.run(run)
     never = threading.Event()
-    with shown(len(order.cells), never) as progress:
-        engine = CeleryEngine(conductor, never)
-        record, _ = engine.follow(run, [progress] * len(order.phases))
-    return record.exit_code or 0
+    with shown(record.cells, never) as progress:
+        finished = Follower(conductor, never, [progress] * len(record.order.phases)).follow(run)
+    return finished.code
 
 
 @runs.command("cancel", cls=Command)
@@ -207,21 +215,22 @@ def _conductor() -> "tuple[Conductor, ZoneInfo]":
     return app.conductor(), time_zone(conf)
 
 
-def _phase_as_data(record: "RunRecord", number: int) -> dict[str, Any]:
+def _phase_as_data(action: str, records: "list[CellRecord]") -> dict[str, Any]:
     from cli.run_summary import moment
+    from runs.rules import cell_in_words
 
     cells = [
         {
             "cell": cell.ref.label,
             "uuid": cell.ref.uuid,
-            "state": cell.state,
+            "state": cell_in_words(cell),
             "complete": cell.complete,
-            "failure": cell.failure[1] if cell.failure else None,
+            "failure": cell.failure.reason if cell.failure else None,
             "outcome": cell.outcome,
-            "worker": cell.worker,
+            "worker": cell.worker or None,
             "started": moment(cell.started),
             "finished": moment(cell.finished),
         }
-        for cell in record.cells
+        for cell in records
     ]
-    return {"action": record.order.phases[number].action, "cells": cells}
+    return {"action": action, "cells": cells}

@@ -11,7 +11,7 @@ from oslo_config import cfg
 
 from cli.output import failure_line, labels, say
 from jobs.action import Action, CellResult, Target
-from runs.inline import InlineEngine
+from runs.local import LocalEngine
 
 NAMED: Final = 10
 """How many cells are named one by one."""
@@ -55,9 +55,9 @@ def say_left(
         return
     action, params = counting
     limit = threading.Event()
-    engine = InlineEngine(conf.cellkeeper.concurrency, conf.cellkeeper.concurrency_per_server, stop=limit)
+    engine = LocalEngine(conf.cellkeeper.concurrency, conf.cellkeeper.concurrency_per_server, stop=limit)
     with closing(limit, datetime.now(UTC) + timedelta(seconds=COUNTING)):
-        found = engine.run(action, params, [chosen[n] for n in left])
+        found = engine.work(action, params, [chosen[n] for n in left])
     for n, result in list(zip(left, found, strict=True))[:NAMED]:
         say(_line_of_left(names[n], result))
     total = sum(result.outcome.rows for result in found)

@@ -14,7 +14,7 @@ from typing import Any, Final, Self
 from redis.exceptions import RedisError
 
 from clients.errors import ServiceProblem
-from jobs.action import Action, Failure, FailureKind, Target, failure_of
+from jobs.action import Action, Failure, FailureKind, Step, Target, failure_of
 from jobs.codec import decode
 from novadb.errors import DatabaseProblem
 from runs import rules, tally
@@ -78,9 +78,10 @@ class HeldCell:
     :ivar view: the cell as this process has left it
     """
 
-    def __init__(self, store: RunStore, view: View, who: Claimant) -> None:
+    def __init__(self, store: RunStore, view: View, who: Claimant, action: Action[Any, Any]) -> None:
         self.view = view
         self._store = store
+        self._action = action
         self._who = who
         self._changing = threading.Lock()
         self._over = threading.Event()
@@ -120,8 +121,8 @@ class HeldCell:
         :returns: what the run is to do
         :raises ClaimLost: the claim is somebody else's
         """
-        name = tally.name(tally.ROWS, self.action, self.view.cell.ref.uuid)
-        books = Books(added={name: rows}) if rows else NO_BOOKS
+        counter = tally.name(tally.ROWS, self._action.name, self.view.cell.ref.uuid) if self._action.writes else ""
+        books = Books(rows, counter)
         return self._change(lambda view: rules.record_step(view.cell, self._who, view.now, cursor, outcome), books)
 
     def end(self, rule: Callable[[CellRecord, float], CellRecord | None]) -> View:
@@ -132,11 +133,6 @@ class HeldCell:
         self._over.set()
         self._change(lambda view: rule(view.cell, view.now))
         return self.view
-
-    @property
-    def action(self) -> str:
-        """The name of the action."""
-        return self.view.run.order.phases[self.view.run.phase].action
 
     def _change(self, rule: Callable[[View], CellRecord | None], books: Books = NO_BOOKS) -> Advice:
         with self._changing:
@@ -187,7 +183,7 @@ class CellWorker:
         if not isinstance(view, View):
             return REFUSED[view or Refusal.OVER]
         try:
-            with HeldCell(self._store, view, who) as held:
+            with HeldCell(self._store, view, who, self._conductor.actions[bell.action]) as held:
                 return self._work(held, who)
         except ClaimLost:
             return SliceEnd.LOST
@@ -200,7 +196,7 @@ class CellWorker:
         if advice in ENDED:
             end = ENDED[advice]
         elif cell.attempts > rules.ATTEMPTS:
-            reason = f"{cell.ref.label}: {rules.ATTEMPTS} workers in a row died of it without getting a step done"
+            reason = f"{rules.ATTEMPTS} workers in a row died of it without getting a step done"
             end, failure = SliceEnd.FAILED, Failure(FailureKind.UNEXPECTED, reason)
         else:
             end, failure = self._attempt(held)
@@ -236,8 +232,7 @@ class CellWorker:
         try:
             for step in steps:
                 outcome += step.outcome
-                rows = step.outcome.rows if action.writes else 0
-                advice = held.keep() if step.cursor is None else held.record(step.cursor, outcome, rows)
+                advice = self._record(held, step, outcome)
                 if advice is Advice.GO_ON and step.outcome.rows:
                     advice = self._rest(action.pause(params), held)
                 if advice in ENDED:
@@ -251,6 +246,13 @@ class CellWorker:
         if action.in_turn(params) and action.next_params(params, outcome) is None:
             return SliceEnd.BUDGET  # whether there would have been more is not known
         return SliceEnd.COMPLETE
+
+    @staticmethod
+    def _record(held: HeldCell, step: Step[Any], outcome: Any) -> Advice:
+        """Keep what a step did."""
+        if step.cursor is None:
+            return held.keep()
+        return held.record(step.cursor, outcome, step.outcome.rows)
 
     def _rest(self, seconds: float, held: HeldCell) -> Advice:
         """Wait between two steps, unless something is to be done sooner."""

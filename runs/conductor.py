@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -15,7 +14,7 @@ from runs import rules, tally
 from runs.exclusion import Busy
 from runs.records import FORMAT, Bell, CellRecord, CellRef, Hold, Order, Place, RunRecord, RunState, Stage, Wish
 from runs.rules import Actions, Advice, Patience
-from runs.store import Books, RunGone, RunStore, View
+from runs.store import RunGone, RunStore, View
 
 LOG = logging.getLogger("cellkeeper.audit")
 
@@ -320,24 +319,16 @@ class Conductor:
             self.go_on(run)
 
     def _end(self, record: RunRecord, phases: Sequence[Sequence[CellResult[Any]]]) -> None:
-        code = rules.exit_code(record.order, phases, self.actions)
-        now = self.store.now()
-        books: dict[str, float] = {}
+        """End a run; whoever does tells the log."""
+        entries: dict[str, float] = {}
         for phase, results in zip(record.order.phases, phases, strict=False):
             if self.actions[phase.action].writes:
-                books |= tally.entries(phase.action, results, now)
-        ended = rules.end(record, code, now)
-        assert ended is not None
-        summary = rules.summary(ended, phases)
-        closed = self.store.change_run(
-            record.order.id,
-            lambda run, _: replace(ended, wish=run.wish, steering=run.steering)
-            if run.state is not RunState.ENDED and run.phase == record.phase
-            else None,
-            books=Books(set=books, summary=summary),
+                entries |= tally.entries(phase.action, results, self.store.now())
+        ended = self.store.change_run(
+            record.order.id, lambda run, now: rules.end(run, phases, now, self.actions), entries=entries
         )
-        if closed:
-            _write_audit(closed, phases)
+        if ended:
+            _write_audit(ended, phases)
         self._leave_queue(record.order.id)
 
     def results(self, record: RunRecord) -> list[list[CellResult[Any]]]:

@@ -1,7 +1,6 @@
 """A run in the command's own process: its cells on threads, its store in memory."""
 
 import threading
-import uuid
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,15 +8,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from jobs.action import Action, CellResult, O, P, Target
-from jobs.codec import encode
 from novadb.cells import Cell
 from novadb.errors import DatabaseProblem
-from runs.caller import caller
 from runs.cell_worker import CellWorker, SliceLimits
 from runs.conductor import Conductor
 from runs.follow import Finished, Follower, Listener, Silent
 from runs.memory_store import MemoryStore
-from runs.records import NEVER, Bell, CellRef, Order, Phase
+from runs.orders import PhaseOf, order_of, ref_of
+from runs.records import NEVER, Bell
 from runs.rules import Patience
 
 NO_LIMITS: Final = SliceLimits(work=NEVER, lease=NEVER)
@@ -85,25 +83,24 @@ class LocalEngine:
     listeners: Sequence[Listener] = ()
     stop: threading.Event = field(default_factory=threading.Event)
 
-    def run(
-        self, phases: Sequence[tuple[Action[Any, Any], Any]], targets: Sequence[Target], until: float | None = None
-    ) -> Finished:
+    def run(self, phases: Sequence[PhaseOf], targets: Sequence[Target], until: float | None = None) -> Finished:
         """Carry actions out, one after the other, in each target.
 
         :param until: when the maintenance window closes, in seconds since the epoch
         :returns: the run; what went wrong in a cell is in its result, nothing is raised
         """
-        ordered = tuple(Phase(action.name, encode(params)) for action, params in phases)
-        order = Order(uuid.uuid4().hex[:12], ordered, caller(), until)
+        order = order_of(phases, until=until)
         bells = BellQueue([_server(target) for target in targets], self.per_server)
         actions = {action.name: action for action, _ in phases}
         conductor = Conductor(MemoryStore(), bells.ring, actions, NO_BELL_IS_LOST)
         worker = CellWorker(conductor, lambda number: targets[int(number)], NO_LIMITS, lambda: False, "this process")
-        cells = [_ref(number, target) for number, target in enumerate(targets)]
+        cells = [ref_of(target.cell, str(number)) for number, target in enumerate(targets)]
         listeners = [_OfTargets(listener, targets) for listener in self.listeners]
         with ThreadPoolExecutor(self.concurrency, thread_name_prefix="cell") as pool:
             try:
                 conductor.start(order, cells)
+                if self.stop.is_set():
+                    conductor.cancel(order.id)
                 for _ in range(min(self.concurrency, len(targets))):
                     pool.submit(_answer_bells, bells, worker)
                 finished = Follower(conductor, self.stop, listeners).follow(order.id)
@@ -126,13 +123,6 @@ def _answer_bells(bells: BellQueue, worker: CellWorker) -> None:
             worker.answer(bell)
         finally:
             bells.answered(bell)
-
-
-def _ref(number: int, target: Target) -> CellRef:
-    """A target by its number: the cell of the configuration has no uuid."""
-    database = target.cell.database
-    fingerprint = "" if isinstance(database, DatabaseProblem) else database.fingerprint
-    return CellRef(str(number), target.cell.label, fingerprint)
 
 
 def _server(target: Target) -> str | None:

@@ -2,12 +2,12 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from runs.records import CellRecord, Hold, Place, RunRecord, Stage, Summary
+from runs.records import CellRecord, Hold, Place, Progress, RunRecord, Stage, Summary
 from runs.rules import Refusal
-from runs.store import NO_BOOKS, Books, CellRule, QueueRule, RunGone, RunRule, View
+from runs.store import NO_BOOKS, NOTHING, Books, CellRule, QueueRule, RunGone, RunRule, View
 
 
 @dataclass
@@ -64,7 +64,7 @@ class MemoryStore:
             return self._find(run).run
 
     def change_run(
-        self, run: str, rule: RunRule, opening: Sequence[CellRecord] = (), books: Books = NO_BOOKS
+        self, run: str, rule: RunRule, opening: Sequence[CellRecord] = (), entries: Mapping[str, float] = NOTHING
     ) -> RunRecord | None:
         with self._lock:
             kept = self._find(run)
@@ -78,9 +78,14 @@ class MemoryStore:
             self._lock.notify_all()
             return changed
 
-    def at_work(self, run: str, phase: int) -> int:
-        now = self.now()
-        return sum(cell.lease_until > now for cell in self.cells(run, phase))
+    def progress(self, run: str, phase: int) -> Progress:
+        cells, now = self.cells(run, phase), self.now()
+        return Progress(
+            rows=sum(cell.outcome.rows for cell in cells if cell.outcome is not None),
+            open=self.count_open(run, phase),
+            failed=sum(cell.failure is not None for cell in cells),
+            at_work=sum(cell.lease_until > now for cell in cells),
+        )
 
     def recent(self, limit: int | None = None) -> list[str]:
         with self._lock:

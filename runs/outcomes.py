@@ -1,12 +1,7 @@
 """How a run ended, in words."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
-
-from jobs.action import Action, CellResult
-from runs.records import RunRecord
 
 
 class Ending(StrEnum):
@@ -68,26 +63,3 @@ def ending_of(facts: RunFacts) -> Ending:
     if facts.writes and not facts.rows and not facts.blocked:
         return Ending.NOTHING_TO_DO
     return Ending.OK
-
-
-def facts_of(record: RunRecord, action: Action[Any, Any], phases: Sequence[Sequence[CellResult[Any]]]) -> RunFacts:
-    """The facts of a run.
-
-    :param action: of the first phase
-    :param phases: the results of each phase that was begun, in order
-    """
-    first = phases[0] if phases else ()
-    rows = sum(result.outcome.rows for result in first)
-    lacks_phase = bool(rows) and len(phases) < len(record.order.phases)
-    return RunFacts(
-        cells=len(record.order.cells),
-        failed_cells=sum(result.failure is not None for result in first),
-        failed_later=any(result.failure for results in phases[1:] for result in results),
-        has_bad_code=record.exit_code is not None and record.exit_code not in action.good_codes,
-        unfinished=lacks_phase or not all(result.complete for results in phases for result in results),
-        rows=rows,
-        blocked=sum(getattr(result.outcome, "blocked_count", 0) for result in first),
-        writes=action.writes,
-        cancelled=record.cancelled,
-        window_closed=record.closed,
-    )

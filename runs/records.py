@@ -5,6 +5,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from jobs.action import Cursor, Failure
+from runs.outcomes import Ending, RunFacts
 
 FORMAT: Final = 2
 """The version of bells and records. A worker refuses one that it does not know."""
@@ -95,6 +96,7 @@ class RunRecord:
     :ivar until: when its maintenance window closes; what the order says unless it was set later
     :ivar turn: with a shared budget, how many cells have had their turn
     :ivar budget: the parameters for the next cell in turn, encoded; None: nothing is left, or no budget is shared
+    :ivar facts: what decides how it ended; None: it goes on
     """
 
     order: Order
@@ -110,6 +112,7 @@ class RunRecord:
     turn: int = 0
     budget: dict[str, Any] | None = None
     exit_code: int | None = None
+    facts: RunFacts | None = None
     steering: tuple[Steering, ...] = ()
 
 
@@ -209,14 +212,27 @@ class Bell:
 
 
 @dataclass(frozen=True)
+class Progress:
+    """How far a phase is, summed up over its cells.
+
+    :ivar rows: written so far; of a phase that only reads, counted
+    :ivar open: cells that are not done
+    :ivar failed: cells that failed
+    :ivar at_work: cells that somebody works on right now
+    """
+
+    rows: int
+    open: int
+    failed: int
+    at_work: int
+
+
+@dataclass(frozen=True)
 class Summary:
     """What remains of a run long after it has ended.
 
     :ivar action: of its first phase
     :ivar started: None: it never came to run
-    :ivar rows: that its first phase wrote
-    :ivar failed: cells that failed
-    :ivar reason: of its end, in words of ``runs.rules``
     """
 
     run: str
@@ -225,8 +241,6 @@ class Summary:
     ordered: float
     started: float | None
     finished: float
-    cells: int
-    failed: int
-    rows: int
     exit_code: int
-    reason: str
+    ending: Ending
+    facts: RunFacts

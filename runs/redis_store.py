@@ -1,23 +1,23 @@
 """The store of runs in Redis or Valkey.
 
-It holds no rule: what a rule wants is written by one script, if the records that the rule was given are still those that
-are there; otherwise the rule is asked again. Times are the server's.
+It holds no rule: what a rule wants is written by one script, if the records that the rule was given are still those
+that are there; otherwise the rule is asked again. Times are the server's.
 """
 
 import json
 import logging
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import chain
 from typing import Any, Final, TypeVar
 
 import msgspec
-from redis import Redis
 
-from runs.records import FORMAT, CellRecord, Hold, Place, RunRecord, RunState, Stage, Summary
+from runs import rules
+from runs.records import FORMAT, CellRecord, Hold, Place, Progress, RunRecord, RunState, Stage, Summary
 from runs.rules import Refusal
-from runs.store import NO_BOOKS, Books, CellRule, QueueRule, RunGone, RunRule, View
+from runs.store import NO_BOOKS, NOTHING, Books, CellRule, QueueRule, RunGone, RunRule, View
 
 LOG = logging.getLogger("cellkeeper.runs")
 T = TypeVar("T")
@@ -81,10 +81,10 @@ class _Change:
 class RedisStore:
     """Runs in Redis.
 
-    :ivar redis: the client
+    :ivar redis: the client, whose answers are text
     """
 
-    def __init__(self, redis: Redis, expires: int, history_days: int = 400) -> None:
+    def __init__(self, redis: Any, expires: int, history_days: int = 400) -> None:
         """:param expires: seconds for which a run is kept after its end
         :param history_days: days for which its summary is
         """
@@ -159,7 +159,7 @@ class RedisStore:
         return _decode_run(record, run)[0]
 
     def change_run(
-        self, run: str, rule: RunRule, opening: Sequence[CellRecord] = (), books: Books = NO_BOOKS
+        self, run: str, rule: RunRule, opening: Sequence[CellRecord] = (), entries: Mapping[str, float] = NOTHING
     ) -> RunRecord | None:
         field = (_run_key(run), "record")
         _, now, (record,) = self._carry_out(_Change(field))
@@ -174,30 +174,30 @@ class RedisStore:
             if opening:
                 _write_cells(change, run, changed.phase, opening)
             if changed.state is RunState.ENDED:
-                self._let_expire(change, changed)
-            self._write_books(change, books, now)
+                self._leave_behind(change, changed)
+            for name, number in entries.items():
+                change.write("HSET", TALLY, name, number)
             is_written, now, (record,) = self._carry_out(change)
             if is_written:
                 return changed
 
-    def _let_expire(self, change: _Change, run: RunRecord) -> None:
-        """Let what is kept of a run that has ended expire."""
+    def _leave_behind(self, change: _Change, run: RunRecord) -> None:
+        """A run has ended: its summary stays, all else expires."""
+        summary = rules.summary(run)
+        change.write("ZADD", HISTORY, summary.finished, msgspec.json.encode(summary).decode())
+        change.write("ZREMRANGEBYSCORE", HISTORY, 0, summary.finished - self._history_days * DAY)
         change.write("EXPIRE", _run_key(run.order.id), self._expires)
         for phase in range(run.phase + 1):
             for key in _phase_keys(run.order.id, phase):
                 change.write("EXPIRE", key, self._expires)
 
-    def _write_books(self, change: _Change, books: Books, now: float) -> None:
-        for name, number in books.added.items():
-            change.write("HINCRBY", TALLY, name, int(number))
-        for name, number in books.set.items():
-            change.write("HSET", TALLY, name, number)
-        if books.summary:
-            change.write("ZADD", HISTORY, now, msgspec.json.encode(books.summary).decode())
-            change.write("ZREMRANGEBYSCORE", HISTORY, 0, now - self._history_days * DAY)
-
-    def at_work(self, run: str, phase: int) -> int:
-        return int(self.redis.zcount(_phase_key(run, phase, "leases"), self.now(), "+inf"))
+    def progress(self, run: str, phase: int) -> Progress:
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.hmget(_run_key(run), f"rows {phase}", f"failed {phase}")
+            pipe.zcard(_phase_key(run, phase, "look"))
+            pipe.zcount(_phase_key(run, phase, "leases"), self.now(), "+inf")
+            (rows, failed), still_open, at_work = pipe.execute()
+        return Progress(int(rows or 0), still_open, int(failed or 0), at_work)
 
     def recent(self, limit: int | None = None) -> list[str]:
         kept = [str(run) for run in self.redis.zrevrange(RUNS, 0, -1 if limit is None else limit - 1)]
@@ -222,7 +222,7 @@ class RedisStore:
             change = _Change(*reads)
             change.check(reads[2], view.version)
             _write_cell(change, run, phase, changed, view.version + 1)
-            self._write_books(change, books, view.now)
+            _count(change, view, changed, books)
             is_written, now, records = self._carry_out(change)
             view = _view(run, now, records)
             if is_written:
@@ -384,6 +384,17 @@ def _write_cell(change: _Change, run: str, phase: int, cell: CellRecord, version
     else:
         change.write("ZREM", _phase_key(run, phase, "leases"), cell.number)
     change.marks.append((_run_key(run), _phase_key(run, phase, "changed"), str(cell.number)))
+
+
+def _count(change: _Change, before: View, cell: CellRecord, books: Books) -> None:
+    """Keep the sums over the cells of a phase, and the counters that outlive the run."""
+    key, phase = _run_key(before.run.order.id), before.run.phase
+    if books.rows:
+        change.write("HINCRBY", key, f"rows {phase}", books.rows)
+    if books.rows and books.counter:
+        change.write("HINCRBY", TALLY, books.counter, books.rows)
+    if cell.failure and not before.cell.failure:
+        change.write("HINCRBY", key, f"failed {phase}", 1)
 
 
 def _encode(record: Any, version: int) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from jobs.action import Action, CellResult, Failure, Scope
 from jobs.codec import decode, encode
+from runs.outcomes import RunFacts, ending_of
 from runs.records import (
     NEVER,
     CellRecord,
@@ -50,15 +51,6 @@ class Refusal(StrEnum):
     PAUSED = "paused"
 
 
-class Reason(StrEnum):
-    """Why a run ended."""
-
-    DONE = "done"
-    FAILED = "cells failed"
-    CANCELLED = "cancelled"
-    CLOSED = "window closed"
-
-
 @dataclass(frozen=True)
 class Patience:
     """How long a conductor waits, in seconds.
@@ -77,7 +69,7 @@ class Patience:
 
 
 def hold_names(order: Order, cells: Sequence[CellRef], actions: Actions) -> frozenset[str]:
-    """What a run keeps others off: its actions, on its databases or in the whole cloud. What only reads keeps off nobody."""
+    """What a run keeps others off: its actions, on its databases or in the whole cloud; what only reads, nobody."""
     names = set()
     for phase in order.phases:
         action = actions[phase.action]
@@ -180,8 +172,8 @@ def state_in_words(run: RunRecord, hold: Hold | None, now: float, at_work: int) 
 
     :param at_work: cells that somebody works on right now
     """
-    if run.state is RunState.ENDED:
-        return reason_of_end(run, failed=0) if run.wish is Wish.CANCEL or has_closed(run, now) else "finished"
+    if run.facts is not None:
+        return ending_of(run.facts)
     match advice(run, hold, now):
         case Advice.CANCEL:
             return "cancelling"
@@ -326,6 +318,17 @@ def ring_again(cell: CellRecord, run: RunRecord, now: float, patience: Patience)
     return replace(cell, rings=cell.rings + 1, look_at=now + pause)
 
 
+def cell_in_words(cell: CellRecord) -> str:
+    """The state of a cell for people."""
+    if cell.failure:
+        return "failed"
+    if cell.stage is Stage.DONE:
+        return "done" if cell.complete else "stopped"
+    if cell.stage is Stage.QUEUED:
+        return "queued"
+    return "working" if cell.holder else "waiting"
+
+
 # -- the end -----------------------------------------------------------------------------------------------------------
 
 
@@ -359,32 +362,54 @@ def exit_code(order: Order, phases: Sequence[Sequence[CellResult[Any]]], actions
     return int(action.collapse(phases[0], decode(action.params, phase.params)))
 
 
-def end(run: RunRecord, code: int, now: float) -> RunRecord | None:
-    """The run has ended; None: it had before."""
-    if run.state is RunState.ENDED:
-        return None
-    return replace(run, state=RunState.ENDED, exit_code=code, finished=now)
+def facts_of(run: RunRecord, phases: Sequence[Sequence[CellResult[Any]]], code: int, actions: Actions) -> RunFacts:
+    """What decides how a run ended.
 
-
-def reason_of_end(run: RunRecord, failed: int) -> Reason:
-    """Why a run ended.
-
-    :param failed: cells that failed
+    :param phases: the results of each phase that was begun, in order
     """
-    if run.wish is Wish.CANCEL:
-        return Reason.CANCELLED
-    if run.finished is not None and has_closed(run, run.finished):
-        return Reason.CLOSED
-    return Reason.FAILED if failed else Reason.DONE
+    action = actions[run.order.phases[0].action]
+    first = phases[0]
+    rows = sum(result.outcome.rows for result in first)
+    lacks_phase = bool(rows) and len(phases) < len(run.order.phases)
+    return RunFacts(
+        cells=run.cells,
+        failed_cells=sum(result.failure is not None for result in first),
+        failed_later=any(result.failure for results in phases[1:] for result in results),
+        has_bad_code=code not in action.good_codes,
+        unfinished=lacks_phase or not all(result.complete for results in phases for result in results),
+        rows=rows,
+        blocked=sum(getattr(result.outcome, "blocked_count", 0) for result in first),
+        writes=action.writes,
+        cancelled=run.wish is Wish.CANCEL,
+        window_closed=run.finished is not None and has_closed(run, run.finished),
+    )
 
 
-def summary(run: RunRecord, phases: Sequence[Sequence[CellResult[Any]]]) -> Summary:
+def end(run: RunRecord, phases: Sequence[Sequence[CellResult[Any]]], now: float, actions: Actions) -> RunRecord | None:
+    """The run has ended; None: it had before.
+
+    :param phases: the results of each phase that it came to
+    """
+    if run.state is RunState.ENDED or run.phase != len(phases) - 1:
+        return None
+    code = exit_code(run.order, phases, actions)
+    ended = replace(run, state=RunState.ENDED, exit_code=code, finished=now)
+    return replace(ended, facts=facts_of(ended, phases, code, actions))
+
+
+def summary(run: RunRecord) -> Summary:
     """What remains of a run that has ended."""
     assert run.finished is not None
     assert run.exit_code is not None
-    failed = {result.cell.uuid for results in phases for result in results if result.failure}
-    rows = sum(result.outcome.rows for result in phases[0])
+    assert run.facts is not None
     return Summary(
-        run.order.id, run.order.phases[0].action, run.order.by, run.ordered, run.started, run.finished,
-        run.cells, len(failed), rows, run.exit_code, reason_of_end(run, len(failed)),
-    )  # fmt: skip
+        run=run.order.id,
+        action=run.order.phases[0].action,
+        by=run.order.by,
+        ordered=run.ordered,
+        started=run.started,
+        finished=run.finished,
+        exit_code=run.exit_code,
+        ending=ending_of(run.facts),
+        facts=run.facts,
+    )

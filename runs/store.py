@@ -2,10 +2,11 @@
 only if that was still so."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Protocol
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final, Protocol
 
-from runs.records import CellRecord, Hold, Place, RunRecord, Summary
+from runs.records import CellRecord, Hold, Place, Progress, RunRecord, Summary
 from runs.rules import Refusal
 
 
@@ -36,19 +37,18 @@ class View:
 
 @dataclass(frozen=True)
 class Books:
-    """What a change leaves behind for whoever watches.
+    """What a change of a cell leaves behind for whoever watches.
 
-    :ivar added: to the counters of ``runs.tally``, by name
-    :ivar set: of these counters
-    :ivar summary: of a run that ends with this change
+    :ivar rows: that were written
+    :ivar counter: of ``runs.tally`` to which they are added; empty: none
     """
 
-    added: Mapping[str, float] = field(default_factory=dict)
-    set: Mapping[str, float] = field(default_factory=dict)
-    summary: Summary | None = None
+    rows: int = 0
+    counter: str = ""
 
 
-NO_BOOKS = Books()
+NO_BOOKS: Final = Books()
+NOTHING: Final[Mapping[str, float]] = MappingProxyType({})
 CellRule = Callable[[View], CellRecord | Refusal | None]
 """What becomes of a cell; None or a refusal: nothing."""
 RunRule = Callable[[RunRecord, float], RunRecord | None]
@@ -84,17 +84,18 @@ class RunStore(Protocol):
         """:raises RunGone: there is none"""
 
     def change_run(
-        self, run: str, rule: RunRule, opening: Sequence[CellRecord] = (), books: Books = NO_BOOKS
+        self, run: str, rule: RunRule, opening: Sequence[CellRecord] = (), entries: Mapping[str, float] = NOTHING
     ) -> RunRecord | None:
-        """Change a run.
+        """Change a run. One that ends leaves its summary behind, and expires.
 
         :param opening: the cells of the phase that begins with the change
+        :param entries: of ``runs.tally``, by name, that are made with it
         :returns: the run as changed; None: the rule wanted no change
         :raises RunGone: there is none
         """
 
-    def at_work(self, run: str, phase: int) -> int:
-        """How many cells somebody works on right now."""
+    def progress(self, run: str, phase: int) -> Progress:
+        """How far a phase is."""
 
     def recent(self, limit: int | None = None) -> list[str]:
         """The ids of the runs that are kept, the newest first."""

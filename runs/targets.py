@@ -1,7 +1,8 @@
 """Which databases a process works on, by its own configuration."""
 
+import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from oslo_config import cfg
 from sqlalchemy.exc import DBAPIError
@@ -14,6 +15,9 @@ from novadb.engine import Database, reason
 from novadb.errors import DatabaseProblem, UnsuitableSchema
 from settings.databases import connection_url, timeouts
 from settings.errors import NotConfigured
+
+REGISTRY: Final = 10.0
+"""Seconds for which what was read of the registry of cells is taken as true."""
 
 if TYPE_CHECKING:
     from clients.services import Services
@@ -95,3 +99,28 @@ def hypervisors(conf: cfg.ConfigOpts) -> Hypervisors | HypervisorProblem:
         return hypervisor.usable(conf.libvirt.connection_uri, own.hypervisor_timeout, own.hypervisor_concurrency)
     except HypervisorProblem as problem:
         return problem
+
+
+class Registry:
+    """The cells by the API database, read again every few seconds: whoever works many cells asks for each of them."""
+
+    def __init__(self, conf: cfg.ConfigOpts, services: "Services") -> None:
+        """:param services: of this process, for all its cells"""
+        self._conf = conf
+        self._services = services
+        self._targets: dict[str | None, Target] = {}
+        self._read_at = -REGISTRY
+
+    def target(self, uuid: str) -> Target:
+        """A cell by this process's own configuration.
+
+        :raises DatabaseProblem: the API database cannot be read, or has no such cell
+        """
+        if uuid not in self._targets or time.monotonic() - self._read_at >= REGISTRY:
+            api = api_database(self._conf)
+            read = targets(self._conf, mapped_cells(self._conf, api), api, self._services)
+            self._targets = {target.cell.uuid: target for target in read}
+            self._read_at = time.monotonic()
+        if uuid not in self._targets:
+            raise DatabaseProblem(f"{uuid}: no such cell is mapped in the API database")
+        return self._targets[uuid]

@@ -51,6 +51,7 @@ OPTIONS: Final = [
     ),
     cfg.StrOpt("sentinel_master", default="mymaster", help="The name of the master behind sentinel:// URLs."),
     cfg.IntOpt("expires", default=604_800, min=3600, help="Seconds for which runs are kept in the store."),
+    cfg.IntOpt("history_days", default=400, min=1, help="Days for which a summary of each run that has ended is kept."),
     cfg.FloatOpt(
         "slice_seconds", default=20.0, min=0.0,
         help="Seconds after which a slice gives way to others; 0: after every step.",

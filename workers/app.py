@@ -11,22 +11,21 @@ import signal
 import socket
 from collections.abc import Sequence
 from dataclasses import asdict
-from functools import cache, partial
+from functools import cache
 from typing import Any, Final
 
+import msgspec
 from celery import Celery, Task
 from celery.signals import celeryd_after_setup, celeryd_init, worker_process_init, worker_ready, worker_shutting_down
+from kombu.exceptions import OperationalError
 from oslo_config import cfg
 
 from clients.services import Services
-from jobs.action import Target
 from jobs.actions import ACTIONS
-from novadb.errors import DatabaseProblem
-from runs.conductor import Conductor, Message, outcome_of, queue_of
-from runs.records import FORMAT
-from runs.redis_store import RunGone
-from runs.slices import SliceLimits, SliceWorker
-from runs.targets import api_database, mapped_cells, targets
+from runs.cell_worker import CellWorker, SliceLimits
+from runs.conductor import Conductor, queue_of
+from runs.records import FORMAT, Bell
+from runs.targets import Registry
 from settings.errors import NotConfigured
 from settings.files import load_configuration
 from settings.unknown import unknown_settings
@@ -98,36 +97,31 @@ def configure_worker(**_: Any) -> None:
     configuration()
 
 
-def send(message: Message) -> None:
-    """Put a message into its cell's queue, in words that Flower shows instead of its fields."""
-    told = {"argsrepr": message.label, "kwargsrepr": _in_words(message)}
-    app.send_task(message.action, kwargs=asdict(message), queue=queue_of(message.cell), retry=True, **told)
+def ring(bell: Bell) -> None:
+    """Put a bell into its cell's queue, in words that Flower shows instead of its fields.
 
-
-def _in_words(message: Message) -> str:
-    """What a slice is, for people: its run, what was done in its cell before, and where it goes on."""
-    place = f"slice {message.sequence + 1} of run {message.run}"
-    if not message.sequence:
-        return place
+    A broker that does not take it costs nothing but time: whoever looks after the run rings again.
+    """
+    words = f"run {bell.run}, slice {bell.slices + 1}, rows so far: {bell.rows:,}"
     try:
-        record = conductor().store.load(message.run, message.phase)
-    except RunGone:
-        return place
-    cell = next(cell for cell in record.cells if cell.ref.uuid == message.cell)
-    rows = outcome_of(ACTIONS[message.action], cell).rows
-    at = "".join(f", {name} {value}" for name, value in (cell.cursor or {}).items() if value)
-    return f"rows so far: {rows:,}{at}; {place}"
+        app.send_task(
+            bell.action, kwargs=asdict(bell), queue=queue_of(bell.cell), retry=True,
+            argsrepr=bell.label, kwargsrepr=words,
+        )  # fmt: skip
+    except OperationalError as error:
+        LOG.warning("run %s, %s: the broker took no message, it is sent again later: %s", bell.run, bell.label, error)
 
 
 @cache
 def conductor() -> Conductor:
     """What moves runs on, from this process."""
-    return Conductor(run_store(configuration()), send)
+    store = run_store(configuration())
+    return Conductor(store, ring, workers=store.workers)
 
 
 @cache
-def slice_worker() -> SliceWorker:
-    """What works slices in this process. Made after the fork: no connection is shared.
+def cell_worker() -> CellWorker:
+    """What answers bells in this process. Made after the fork: no connection is shared.
 
     A child to which SIGTERM comes, too, drains like its worker. The pool sets handlers of its own when a child starts,
     so this one is set with the first slice.
@@ -136,22 +130,8 @@ def slice_worker() -> SliceWorker:
     conf = configuration()
     limits = SliceLimits(conf.celery.slice_seconds, conf.celery.lease_seconds)
     name = f"{socket.gethostname()}:{os.getpid()}"
-    resolve = partial(target_of, conf, Services(conf))
-    return SliceWorker(conductor(), send, resolve, limits, DRAINING.is_set, name)
-
-
-def target_of(conf: cfg.ConfigOpts, services: Services, uuid: str) -> Target:
-    """A cell by this process's own configuration.
-
-    :param services: of this process, for all its slices
-
-    :raises DatabaseProblem: the API database cannot be read, or has no such cell
-    """
-    api = api_database(conf)
-    chosen = [cell for cell in mapped_cells(conf, api) if cell.uuid == uuid]
-    if not chosen:
-        raise DatabaseProblem(f"{uuid}: no such cell is mapped in {api}")
-    return targets(conf, chosen, api, services)[0]
+    registry = Registry(conf, Services(conf))
+    return CellWorker(conductor(), registry.target, limits, DRAINING.is_set, name)
 
 
 @celeryd_after_setup.connect  # type: ignore[untyped-decorator]
@@ -172,17 +152,16 @@ def drain(**_: Any) -> None:
 def forget_parent(**_: Any) -> None:
     """A child opens connections of its own."""
     conductor.cache_clear()
-    slice_worker.cache_clear()
+    cell_worker.cache_clear()
 
 
-def _work(task: Task, **fields: Any) -> str:
-    """Work one slice; the task of every action."""
+def _answer(_task: Task, **fields: Any) -> str:
+    """Answer a bell; the task of every action."""
     if fields.get("format") != FORMAT:
-        reason = f"a worker on {socket.gethostname()} knows format {FORMAT} of messages, not {fields.get('format')}"
-        conductor().refuse(fields["run"], fields["phase"], fields["cell"], f"{reason}: upgrade it")
-        return "refused"
-    return slice_worker().work(Message(**fields), bool(task.request.delivery_info.get("redelivered")))
+        LOG.warning("a message of another version is left to workers of that version: %s", fields.get("run"))
+        return "of another version"
+    return cell_worker().answer(msgspec.convert(fields, Bell))
 
 
 for _name in ACTIONS:
-    app.task(_work, name=_name, bind=True)
+    app.task(_answer, name=_name, bind=True)

@@ -22,7 +22,6 @@ LOG = logging.getLogger("cellkeeper.worker")
 
 INTERVAL: Final = 5.0  # seconds
 LIFE: Final = 20.0  # seconds without a sign of life after which a worker counts as dead
-HOLD: Final = 120.0  # seconds for which a run that is looked after goes on to hold its databases
 REPLY: Final = 3.0  # seconds for a worker to answer its own heartbeat
 REGISTRY: Final = 6  # intervals between two looks for cells that were mapped meanwhile
 
@@ -36,6 +35,7 @@ class Heartbeat:
         """
         self._app = app
         self._conductor = conductor
+        self._store = run_store(conf)
         self._conf = conf
         self._names = names
         self._node = node
@@ -76,12 +76,12 @@ class Heartbeat:
             LOG.exception("a duty of the heartbeat failed; it goes on")
 
     def _look_after_runs(self) -> None:
-        for run in self._conductor.store.active():
-            self._try(partial(self._conductor.look_after, run, HOLD))
+        for place in self._conductor.store.queue():
+            self._try(partial(self._conductor.look_after, place.run))
 
     def _beat(self) -> None:
         serves = None if not self._names else sorted(self._served)
-        self._conductor.store.beat(self.id, serves, LIFE)
+        self._store.beat(self.id, serves, LIFE)
 
     def _serve_new_cells(self) -> None:
         cells = mapped_cells(self._conf, api_database(self._conf))

@@ -23,7 +23,7 @@ def run_store(conf: cfg.ConfigOpts, tries: int = PATIENCE) -> RedisStore:
 
     :param tries: to do a command again before it is an error
     """
-    return RedisStore(redis_client(conf, tries), conf.celery.expires)
+    return RedisStore(redis_client(conf, tries), conf.celery.expires, conf.celery.history_days)
 
 
 def check_store(conf: cfg.ConfigOpts) -> None:

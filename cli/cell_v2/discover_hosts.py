@@ -83,7 +83,7 @@ def _look(
     until = time.monotonic() + timeout
     results: Results = []
     while True:
-        (found,) = runner.run([(ACTION, params)], targets) if targets else ([],)
+        found = runner.run([(ACTION, params)], targets).phases[0] if targets else []
         results = _together(results, found)
         missing = max(0, wanted - count(cloud.api, numbers) + before) if wanted else 0
         left = until - time.monotonic()

@@ -34,7 +34,7 @@ def map_instances(
     params = Params(limit, reset)
     with graceful_stop() as stop:
         runner = Runner(cloud.conf, None, not no_wait, detach, stop, configuration.debugger_wanted(), until)
-        (results,) = runner.run([(ACTION, params)], [Target(cell.cell(cloud.api.timeouts), cloud.api)])
+        results = runner.run([(ACTION, params)], [Target(cell.cell(cloud.api.timeouts), cloud.api)]).phases[0]
     code = ACTION.collapse(results, params)
     if format == "json":
         cells = [cell_as_data(result) | vars(result.outcome) for result in results]

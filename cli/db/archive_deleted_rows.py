@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from cli import configuration
-from cli.cell_runs import PhaseOf, Results, Runner
+from cli.cell_runs import Runner
 from cli.db.backlog import put_backlog
 from cli.db.purge import purged_as_data, put_purged
 from cli.output import NAMED, cell_as_data, labels, put, put_json, say, say_failures, table
@@ -19,6 +19,8 @@ from jobs.db import purge as purge_job
 from jobs.db.archive_deleted_rows import ACTION, MAX_ROWS_LIMIT, Archived, Exit, Params
 from jobs.db.archive_deleted_rows import NAMED as NAMED_IN_JSON
 from jobs.db.purge import Purged
+from runs.follow import Finished
+from runs.orders import PhaseOf
 from runs.targets import api_database, mapped_cells, own_cell, targets
 
 
@@ -60,16 +62,15 @@ def archive(
     with graceful_stop() as stop:
         runner = Runner(conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted(), until)
         if dry_run:
-            (waiting,) = runner.run([(backlog.ARCHIVE, params)], chosen)
+            waiting = runner.run([(backlog.ARCHIVE, params)], chosen).phases[0]
             put_backlog(waiting, all_cells, format)
             return backlog.ARCHIVE.collapse(waiting, params)
         then = [(purge_job.ACTION, purge_job.Params(limit))] if purge else []
         printing = verbose and format == "table" and not detach
-        results, *later = _run(runner, [(ACTION, params), *then], chosen, dots=printing and until_complete)
+        finished = _run(runner, [(ACTION, params), *then], chosen, dots=printing and until_complete)
+    results, *later = finished.phases
     purged = later[0] if later else None
-    code: int = ACTION.collapse(results, params)
-    if any(result.failure for result in purged or ()):
-        code = Exit.ERROR
+    code = finished.code
     if printing:
         _put_archived(results, all_cells)
     if printing and purged is not None:
@@ -83,16 +84,16 @@ def archive(
     return code
 
 
-def _run(runner: Runner, phases: Sequence[PhaseOf], chosen: Sequence[Target], dots: bool) -> list[Results]:
+def _run(runner: Runner, phases: Sequence[PhaseOf], chosen: Sequence[Target], dots: bool) -> Finished:
     """Run; ``dots``: print the stock tool's line of progress meanwhile."""
     counting = backlog.ARCHIVE, phases[0][1]
     if not dots:
         return runner.run(phases, chosen, counting=counting)
     listener = Dots("Archiving..", phases[0][1].max_rows, at_once=not sys.stderr.isatty())
-    results = runner.run(phases, chosen, [listener], counting)
+    finished = runner.run(phases, chosen, [listener], counting)
     listener.flush()
     put(".stopped" if runner.stop.is_set() else ".complete")
-    return results
+    return finished
 
 
 def _put_archived(results: Sequence[CellResult[Archived]], all_cells: bool) -> None:

@@ -50,7 +50,7 @@ def online_data_migrations(
         put(BATCHES)
     with graceful_stop() as stop:
         runner = Runner(conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted(), until)
-        (results,) = runner.run([(ACTION, params)], chosen)
+        results = runner.run([(ACTION, params)], chosen).phases[0]
     code = ACTION.collapse(results, params)
     if format == "json":
         put_json({"exit_code": int(code), "cells": [_as_data(result) for result in results]})

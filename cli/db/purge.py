@@ -48,10 +48,10 @@ def purge(
     with graceful_stop() as stop:
         runner = Runner(conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted(), until)
         if dry_run:
-            (waiting,) = runner.run([(backlog.PURGE, params)], chosen)
+            waiting = runner.run([(backlog.PURGE, params)], chosen).phases[0]
             put_backlog(waiting, all_cells, format)
             return backlog.PURGE.collapse(waiting, params)
-        (results,) = runner.run([(ACTION, params)], chosen, counting=(backlog.PURGE, params))
+        results = runner.run([(ACTION, params)], chosen, counting=(backlog.PURGE, params)).phases[0]
     code = ACTION.collapse(results, params)
     if format == "json":
         put_json({"exit_code": int(code), "cells": purged_as_data(results)})

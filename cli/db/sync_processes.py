@@ -22,7 +22,8 @@ from jobs.db.sync import Params, Synced, collapse
 from novadb.cells import Cell
 from novadb.errors import DatabaseProblem
 from novadb.migrations.upgrade import Upgraded
-from runs.inline import InlineEngine, Silent
+from runs.follow import Silent
+from runs.local import LocalEngine
 
 INTERRUPTED: Final = 130
 CHUNK: Final = 65536  # bytes
@@ -43,9 +44,9 @@ def sync_in_processes(
     processes = _Processes(words, upgrader.revision, upgrader.stop)
     own = upgrader.conf.cellkeeper
     listener = _Lines(cells) if printing else Silent()
-    engine = InlineEngine(concurrency or own.concurrency, own.concurrency_per_server, listener, upgrader.stop)
+    engine = LocalEngine(concurrency or own.concurrency, own.concurrency_per_server, [listener], upgrader.stop)
     action = Action("db.sync", Params, processes.work, Synced(), collapse)
-    results = engine.run(action, Params(upgrader.revision), [Target(cell, None) for cell in cells])
+    results = engine.work(action, Params(upgrader.revision), [Target(cell, None) for cell in cells])
     if upgrader.stop.is_set():
         say("Stopped; what was done stands, and the same command goes on from there")
         raise KeyboardInterrupt

@@ -21,7 +21,7 @@ def list_unset(cell_uuid: str | None, concurrency: int | None, format: str) -> i
     params = Params()
     with graceful_stop() as stop:
         runner = Runner(conf, concurrency, True, False, stop, configuration.debugger_wanted())
-        (results,) = runner.run([(ACTION, params)], targets(conf, cells, None))
+        results = runner.run([(ACTION, params)], targets(conf, cells, None)).phases[0]
     code = ACTION.collapse(results, params)
     if format == "json":
         found = [cell_as_data(result) | {"instances": result.outcome.uuids} for result in results]

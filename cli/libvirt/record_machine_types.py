@@ -41,7 +41,7 @@ def record(
     params = Params(host, dry_run)
     with graceful_stop() as stop:
         runner = Runner(conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted(), until)
-        (results,) = runner.run([(ACTION, params)], targets(conf, cells, None))
+        results = runner.run([(ACTION, params)], targets(conf, cells, None)).phases[0]
     code = ACTION.collapse(results, params)
     if format == "json":
         put_json({"exit_code": int(code), "dry_run": dry_run, "cells": [_as_data(result) for result in results]})

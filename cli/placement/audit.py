@@ -116,7 +116,7 @@ def _find(
     cells = [cell for cell in mapped_cells(conf, api) if not cell.is_cell0]
     held, unread = holdings.read(placement, providers, at_once, runner.stop.is_set)
     building = being_built(api)
-    results = runner.run([(ACTION, params)], targets(conf, cells, None))[0] if cells else []
+    results = runner.run([(ACTION, params)], targets(conf, cells, None)).phases[0] if cells else []
     cloud = Cloud.of(results, building)
     audited = compute_allocations(held)
     cloud = replace(cloud, fates=fates(api, cloud.strangers(audited)))

@@ -70,7 +70,7 @@ def heal(
     action = DRY_RUN if dry_run else ACTION
     with graceful_stop() as stop:
         runner = Runner(conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted(), until)
-        (results,) = runner.run([(action, params)], targets(conf, chosen, api, Services(conf)))
+        results = runner.run([(action, params)], targets(conf, chosen, api, Services(conf))).phases[0]
     code = action.collapse(results, params)
     if format == "json":
         put_json({"exit_code": int(code), "dry_run": dry_run, "cells": [_as_data(result) for result in results]})

@@ -56,7 +56,7 @@ def sync(
     params = Params(unmapped(found, known), concurrency or conf.cellkeeper.requests)
     with graceful_stop() as stop:
         runner = Runner(conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted(), until)
-        (results,) = runner.run([(ACTION, params)], targets(conf, chosen, api, services))
+        results = runner.run([(ACTION, params)], targets(conf, chosen, api, services)).phases[0]
     code = collapse(results, params)
     added = {fold(one.host): one for result in results for one in result.outcome.added}
     problems = _problems(found, results, params)

@@ -10,7 +10,7 @@ from oslo_config import cfg
 from cli.output import put, put_json, say, table
 from cli.run_summary import RunSummary, summarize
 from cli.schedule import reading
-from runs.redis_store import RunGone
+from runs.store import RunGone
 from schedules.entries import Entry, Refused
 from schedules.firings import BeatSign, Firing, FiringState
 from settings.schedule import DEFAULTS
@@ -102,7 +102,7 @@ def _look(conf: cfg.ConfigOpts, entries: list[Entry]) -> tuple[list[Line], list[
         firing, run = firings.last(entry), None
         if firing and firing.run:
             try:
-                run = summarize(runs, runs.load(firing.run))
+                run = summarize(runs, runs.run(firing.run))
             except RunGone:
                 run = None
         lines.append(Line(entry, firing, run))
@@ -131,7 +131,7 @@ def _as_data(line: Line) -> dict[str, Any]:
         "state": firing.state if firing else FiringState.NEW,
         "reason": (firing.reason if firing else "") or None,
         "run": (firing.run if firing else "") or None,
-        "run_state": run.record.state if run else None,
+        "run_state": run.words if run else None,
         "outcome": run.ending if run else None,
         "exit_code": run.record.exit_code if run else None,
         "next": entry.next(datetime.now(UTC)),

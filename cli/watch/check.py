@@ -31,7 +31,7 @@ from jobs.db.deleted_rows import DeletedRows
 from jobs.db.deleted_rows import Params as Limits
 from novadb.cells import Cell
 from runs.conductor import serving
-from runs.inline import InlineEngine
+from runs.local import LocalEngine
 from runs.targets import api_database, mapped_cells, targets
 from schedules.entries import Entry, Refused
 from schedules.firings import BeatSign, Firings
@@ -134,8 +134,8 @@ def _look_at_cells(
 ) -> list[CellResult[Findings]]:
     """Within the limits of all commands: a server that Nova needs has no connection for each of its cells to spare."""
     own = conf.cellkeeper
-    engine = InlineEngine(own.concurrency, own.concurrency_per_server)
-    return engine.run(LOOK, Params(commands, Limits(seconds=STATEMENT)), targets(conf, cells, None))
+    engine = LocalEngine(own.concurrency, own.concurrency_per_server)
+    return engine.work(LOOK, Params(commands, Limits(seconds=STATEMENT)), targets(conf, cells, None))
 
 
 def _redis(conf: cfg.ConfigOpts) -> list[Finding]:

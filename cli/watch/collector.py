@@ -22,9 +22,11 @@ from novadb.cells import Cell
 from novadb.errors import DatabaseProblem
 from runs import tally
 from runs.conductor import serving
-from runs.inline import InlineEngine
+from runs.local import LocalEngine
+from runs.outcomes import FAILURES, ending_of
 from runs.records import RunRecord
-from runs.redis_store import RedisStore, RunGone
+from runs.redis_store import RedisStore
+from runs.store import RunGone
 from runs.targets import api_database, mapped_cells, targets
 from schedules.entries import Entry, Refused
 from schedules.firings import Firing, FiringState
@@ -126,8 +128,8 @@ class Backlogs:
         except DatabaseProblem as problem:
             self.troubles.begin(API_DATABASE, str(problem))
             return
-        engine = InlineEngine(own.concurrency, own.concurrency_per_server)
-        results = engine.run(LOOK, Params(), targets(self.conf, cells, None))
+        engine = LocalEngine(own.concurrency, own.concurrency_per_server)
+        results = engine.work(LOOK, Params(), targets(self.conf, cells, None))
         now = time.time()
         self.seen = {result.cell.uuid or "": (result, now) for result in results}
 
@@ -191,7 +193,7 @@ class Metrics(Collector):
         workers = store.workers()
         for uuid, name in names.items():
             sheet.put("cell_workers", serving(workers, uuid), name)
-        sheet.put("runs_active", len(store.active()))
+        sheet.put("runs_active", len(store.queue()))
         self._schedule(sheet, store)
 
     def _schedule(self, sheet: Sheet, store: RedisStore) -> None:
@@ -234,9 +236,9 @@ def _put_entry(sheet: Sheet, store: RedisStore, entry: Entry, firing: Firing | N
         sheet.put("schedule_last_failed", int(firing.state is not FiringState.DUE), entry.name)
         return
     with suppress(RunGone):  # it has expired: nobody knows
-        sheet.put("schedule_last_failed", int(_failed(store.load(firing.run))), entry.name)
+        sheet.put("schedule_last_failed", int(_failed(store.run(firing.run))), entry.name)
 
 
 def _failed(run: RunRecord) -> bool:
     """Whether a run that has ended failed as a whole or in a cell."""
-    return run.exit_code == UNEXPECTED or any(cell.failure for cell in run.cells)
+    return run.facts is not None and ending_of(run.facts) in FAILURES

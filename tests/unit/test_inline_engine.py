@@ -9,13 +9,13 @@ from enum import IntEnum
 from typing import Any, TypeVar
 
 import pytest
+from runs.inline import InlineEngine
 from sqlalchemy.exc import OperationalError
 
 from jobs.action import Action, ApiDatabaseProblem, CellResult, Cursor, FailureKind, Step, Target
 from novadb.cells import Cell
 from novadb.engine import Database
 from novadb.errors import DatabaseProblem, Unreachable
-from runs.inline import InlineEngine
 from settings.databases import Timeouts
 
 T = TypeVar("T")

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from runs.inline import InlineEngine
 
 from cli import window
 from demo.cloud import build
@@ -18,7 +19,6 @@ from jobs.db import backlog
 from jobs.db.archive_deleted_rows import Archived, Params
 from novadb.cells import Cell
 from novadb.errors import DatabaseProblem
-from runs.inline import InlineEngine
 from runs.targets import api_database, mapped_cells, targets
 from settings.files import load_configuration
 from tests.acceptance.program import until
