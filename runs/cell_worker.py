@@ -19,6 +19,7 @@ from jobs.codec import decode
 from novadb.errors import DatabaseProblem
 from runs import rules, tally
 from runs.conductor import Conductor
+from runs.orders import ref_of
 from runs.records import NEVER, Bell, CellRecord, RunRecord, Stage
 from runs.rules import Advice, Claimant, Refusal
 from runs.store import NO_BOOKS, Books, RunGone, RunStore, View
@@ -291,7 +292,7 @@ class CellWorker:
         :raises DatabaseProblem: it is another one
         """
         target = self._target_of(cell.ref.uuid)
-        if target.database.fingerprint != cell.ref.fingerprint:
+        if ref_of(target.cell).fingerprint != cell.ref.fingerprint:
             raise DatabaseProblem(
                 f"{cell.ref.label}: {self._name} has another database configured for it than the one that is meant"
             )

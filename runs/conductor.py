@@ -22,6 +22,7 @@ NO_WORKER: Final = "no worker serves it: start one with: cellkeeper worker"
 PATIENCE: Final = Patience()
 SILENT_AT_ONCE: Final = 200
 """How many silent cells of a run are looked after in one round."""
+Results = Sequence[CellResult[Any]]
 Serving = Callable[[], Mapping[str, set[str] | None]]
 """The live workers, and the uuids of the cells that each one serves; None: all."""
 
@@ -49,15 +50,18 @@ class Conductor:
         actions: Actions = ACTIONS,
         patience: Patience = PATIENCE,
         workers: Serving | None = None,
+        on_end: Callable[[RunRecord, Sequence[Results]], None] | None = None,
     ) -> None:
         """:param ring: tells whoever works cells that one is due
         :param workers: tells who they are; None: those of this process, which live as long as the run
+        :param on_end: told about each run that this one has ended; None: writes a line for whoever asks later
         """
         self.store = store
         self.actions = actions
         self.patience = patience
         self._ring = ring
         self._workers = workers
+        self._on_end = on_end or write_audit
         self._unserved_since: dict[str, float] = {}
 
     # -- ordering and steering -------------------------------------------------------------------------------------
@@ -318,7 +322,7 @@ class Conductor:
             self._ring_all(opened)
             self.go_on(run)
 
-    def _end(self, record: RunRecord, phases: Sequence[Sequence[CellResult[Any]]]) -> None:
+    def _end(self, record: RunRecord, phases: Sequence[Results]) -> None:
         """End a run; whoever does tells the log."""
         entries: dict[str, float] = {}
         for phase, results in zip(record.order.phases, phases, strict=False):
@@ -328,7 +332,7 @@ class Conductor:
             record.order.id, lambda run, now: rules.end(run, phases, now, self.actions), entries=entries
         )
         if ended:
-            _write_audit(ended, phases)
+            self._on_end(ended, phases)
         self._leave_queue(record.order.id)
 
     def results(self, record: RunRecord) -> list[list[CellResult[Any]]]:
@@ -353,7 +357,7 @@ def result_of(cell: CellRecord, actions: Actions, action: str) -> CellResult[Any
     return CellResult(named, rules.outcome_of(actions[action], cell), cell.failure, cell.complete, seconds)
 
 
-def _write_audit(run: RunRecord, phases: Sequence[Sequence[CellResult[Any]]]) -> None:
+def write_audit(run: RunRecord, phases: Sequence[Results]) -> None:
     """A line for whoever asks later who did what."""
     first = phases[0]
     rows = sum(result.outcome.rows for result in first)

@@ -74,10 +74,12 @@ class Follower:
         *,
         on_stop: Callable[[], None] = lambda: None,
         on_wait: Callable[[str], None] = lambda _: None,
+        on_look: Callable[[], None] = lambda: None,
     ) -> None:
         """:param listeners: of each phase
         :param on_stop: told when the run has been asked to end
         :param on_wait: told once about each run that this one waits for
+        :param on_look: called at each look; what it raises ends the wait
         """
         self._conductor = conductor
         self._store = conductor.store
@@ -85,6 +87,7 @@ class Follower:
         self._listeners = listeners
         self._on_stop = on_stop
         self._on_wait = on_wait
+        self._on_look = on_look
         self._has_asked = False
         self._blocker = ""
         self._looked_after = time.monotonic()
@@ -114,6 +117,7 @@ class Follower:
 
     def _look(self, run: str) -> RunRecord:
         """Do what is due, and tell what has changed."""
+        self._on_look()
         if self.stop.is_set() and not self._has_asked:
             self._has_asked = True
             self._conductor.cancel(run)

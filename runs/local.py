@@ -2,16 +2,17 @@
 
 import threading
 from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 from jobs.action import Action, CellResult, O, P, Target
 from novadb.cells import Cell
 from novadb.errors import DatabaseProblem
 from runs.cell_worker import CellWorker, SliceLimits
-from runs.conductor import Conductor
+from runs.conductor import Conductor, write_audit
 from runs.follow import Finished, Follower, Listener, Silent
 from runs.memory_store import MemoryStore
 from runs.orders import PhaseOf, order_of, ref_of
@@ -89,31 +90,42 @@ class LocalEngine:
         :param until: when the maintenance window closes, in seconds since the epoch
         :returns: the run; what went wrong in a cell is in its result, nothing is raised
         """
+        return self._carry_out(phases, targets, until, write_audit)
+
+    def work(self, action: Action[P, O], params: P, targets: Sequence[Target]) -> list[CellResult[O]]:
+        """Carry one action out in each target, for a command that does more than that: the log is told nothing.
+
+        :returns: a result per target, in their order
+        """
+        return self._carry_out([(action, params)], targets, None, lambda *_: None).phases[0]
+
+    def _carry_out(
+        self, phases: Sequence[PhaseOf], targets: Sequence[Target], until: float | None, on_end: Callable[..., None]
+    ) -> Finished:
         order = order_of(phases, until=until)
         bells = BellQueue([_server(target) for target in targets], self.per_server)
         actions = {action.name: action for action, _ in phases}
-        conductor = Conductor(MemoryStore(), bells.ring, actions, NO_BELL_IS_LOST)
+        conductor = Conductor(MemoryStore(self.stop), bells.ring, actions, NO_BELL_IS_LOST, on_end=on_end)
         worker = CellWorker(conductor, lambda number: targets[int(number)], NO_LIMITS, lambda: False, "this process")
-        cells = [ref_of(target.cell, str(number)) for number, target in enumerate(targets)]
         listeners = [_OfTargets(listener, targets) for listener in self.listeners]
         with ThreadPoolExecutor(self.concurrency, thread_name_prefix="cell") as pool:
             try:
-                conductor.start(order, cells)
-                if self.stop.is_set():
-                    conductor.cancel(order.id)
-                for _ in range(min(self.concurrency, len(targets))):
-                    pool.submit(_answer_bells, bells, worker)
-                finished = Follower(conductor, self.stop, listeners).follow(order.id)
+                conductor.start(order, [ref_of(target.cell, str(number)) for number, target in enumerate(targets)])
+                answering = [
+                    pool.submit(_answer_bells, bells, worker) for _ in range(min(self.concurrency, len(targets)))
+                ]
+                follower = Follower(conductor, self.stop, listeners, on_look=partial(_raise_error, answering))
+                finished = follower.follow(order.id)
             finally:
                 bells.close()
         return replace(finished, phases=[_with_cells(results, targets) for results in finished.phases])
 
-    def work(self, action: Action[P, O], params: P, targets: Sequence[Target]) -> list[CellResult[O]]:
-        """Carry one action out in each target.
 
-        :returns: a result per target, in their order
-        """
-        return self.run([(action, params)], targets).phases[0]
+def _raise_error(answering: "Sequence[Future[None]]") -> None:
+    """Raise what ended a thread before its time: nobody else would go on with its cell."""
+    for thread in answering:
+        if thread.done():
+            thread.result()
 
 
 def _answer_bells(bells: BellQueue, worker: CellWorker) -> None:

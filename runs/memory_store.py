@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from runs.records import CellRecord, Hold, Place, Progress, RunRecord, Stage, Summary
+from runs.records import CellRecord, Hold, Place, Progress, RunRecord, Stage, Summary, Wish
 from runs.rules import Refusal
 from runs.store import NO_BOOKS, NOTHING, Books, CellRule, QueueRule, RunGone, RunRule, View
 
@@ -28,7 +28,9 @@ class _Kept:
 class MemoryStore:
     """Runs of one process. They end with it."""
 
-    def __init__(self) -> None:
+    def __init__(self, stop: threading.Event | None = None) -> None:
+        """:param stop: once set, every run is asked to end"""
+        self._stop = stop or threading.Event()
         self._lock = threading.Condition()
         self._runs: dict[str, _Kept] = {}
         self._queue: list[Place] = []
@@ -153,7 +155,10 @@ class MemoryStore:
     def _find(self, run: str) -> _Kept:
         if run not in self._runs:
             raise RunGone(run)
-        return self._runs[run]
+        kept = self._runs[run]
+        if self._stop.is_set() and kept.run.wish is not Wish.CANCEL:
+            kept.run = replace(kept.run, wish=Wish.CANCEL)
+        return kept
 
     @staticmethod
     def _phase(kept: _Kept, phase: int) -> list[CellRecord]:

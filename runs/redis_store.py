@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from jobs.codec import encode
 from runs import rules
 from runs.records import FORMAT, CellRecord, Hold, Place, Progress, RunRecord, RunState, Stage, Summary
 from runs.rules import Refusal
@@ -374,7 +375,8 @@ def _write_cells(change: _Change, run: str, phase: int, cells: Sequence[CellReco
 
 def _write_cell(change: _Change, run: str, phase: int, cell: CellRecord, version: int) -> None:
     key = _phase_key(run, phase)
-    change.write("HSET", key, cell.number, _encode(cell, version))
+    record = replace(cell, outcome=None if cell.outcome is None else encode(cell.outcome))
+    change.write("HSET", key, cell.number, _encode(record, version))
     if cell.stage is Stage.DONE:
         change.write("ZREM", _phase_key(run, phase, "look"), cell.number)
     else:

@@ -248,8 +248,10 @@ def claim(
         return Refusal.OVER
     if cell.lease_until > now:
         return Refusal.HELD
-    if advice(run, hold, now) is Advice.PAUSE:
+    wanted = advice(run, hold, now)
+    if wanted is Advice.PAUSE:
         return Refusal.PAUSED
+    begins = cell.started is None and cell.stage is Stage.WORK and wanted is Advice.GO_ON
     return replace(
         cell,
         holder=who.token,
@@ -258,7 +260,7 @@ def claim(
         look_at=now + who.lease,
         rings=0,
         attempts=cell.attempts + 1,
-        started=now if cell.started is None else cell.started,
+        started=now if begins else cell.started,
         touched=now,
     )
 

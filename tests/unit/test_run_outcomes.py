@@ -1,6 +1,7 @@
 """How a run ended, in words: every combination that decides, and what the commands print of it."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -11,11 +12,13 @@ from jobs.action import CellResult, Failure, FailureKind
 from jobs.actions import ACTIONS
 from jobs.codec import decode, encode
 from jobs.db.archive_deleted_rows import Archived, Params
+from jobs.db.purge import Params as PurgeParams
 from jobs.db.purge import Purged
 from novadb.cells import Cell
 from novadb.errors import DatabaseProblem
-from runs.outcomes import Ending, RunFacts, ending_of, facts_of
-from runs.records import CellRef, Order, Phase, RunRecord
+from runs import rules
+from runs.outcomes import Ending, RunFacts, ending_of
+from runs.records import Order, Phase, Progress, RunRecord, RunState, Wish
 
 ARCHIVE = ACTIONS["db.archive_deleted_rows"]
 PURGE = ACTIONS["db.purge"]
@@ -87,15 +90,23 @@ def test_every_action_says_which_codes_report_no_failure() -> None:
 
 # -- from the store to the words -------------------------------------------------------------------------------------
 
+PARAMS = {ARCHIVE.name: Params(until_complete=True), PURGE.name: PurgeParams()}
 NAMES = ("cell0", "cell1", "cell2")
 BEGAN = datetime(2026, 11, 27, 1, 0, tzinfo=UTC).timestamp()
 
 
-def run(*actions: str, exit_code: int | None, cancelled: bool = False, closed: bool = False) -> RunRecord:
-    phases = tuple(Phase(action, {}) for action in actions or (ARCHIVE.name,))
-    order = Order("r1", phases, tuple(CellRef(name, name, "f") for name in NAMES), "root@c1")
-    ended = None if exit_code is None else BEGAN + 3723
-    return RunRecord(order, len(phases) - 1, BEGAN, cancelled, exit_code, ended, closed)
+def run(*actions: str, cancelled: bool = False, closed: bool = False) -> RunRecord:
+    """A run that began an hour ago, and is in its last phase."""
+    phases = tuple(Phase(action, encode(PARAMS[action])) for action in actions or (ARCHIVE.name,))
+    until = BEGAN + 60 if closed else None
+    wish = Wish.CANCEL if cancelled else Wish.NOTHING
+    return RunRecord(
+        Order("r1", phases, "root@c1"), len(NAMES), BEGAN, RunState.RUNNING, wish, len(phases) - 1, BEGAN, until=until
+    )
+
+
+def in_words(record: RunRecord) -> str:
+    return rules.state_in_words(record, None, BEGAN + 3723, at_work=0)
 
 
 def results(*outcomes: Archived | Purged, failed: int = 0, unfinished: int = 0) -> list[CellResult[object]]:
@@ -116,44 +127,54 @@ NOTHING, MOVED, LEFT = Archived(), Archived({"instances": 5}), Archived(blocked_
 @pytest.mark.parametrize(
     ("record", "phases", "words"),
     [
-        pytest.param(run(exit_code=1), [results(MOVED, MOVED, NOTHING)], "ok", id="a perfect archive"),
-        pytest.param(run(exit_code=255), [results(*[NOTHING] * 3, failed=3)], "failed", id="no cell was served"),
-        pytest.param(run(exit_code=255), [results(MOVED, MOVED, NOTHING, failed=1)], "partly failed", id="a dead cell"),
-        pytest.param(run(exit_code=0), [results(*[NOTHING] * 3)], "nothing to do", id="an empty night"),
-        pytest.param(run(exit_code=0), [results(NOTHING, LEFT, NOTHING)], "ok", id="rows were left"),
+        pytest.param(run(), [results(MOVED, MOVED, NOTHING)], "ok", id="a perfect archive"),
+        pytest.param(run(), [results(*[NOTHING] * 3, failed=3)], "failed", id="no cell was served"),
+        pytest.param(run(), [results(MOVED, MOVED, NOTHING, failed=1)], "partly failed", id="a dead cell"),
+        pytest.param(run(), [results(*[NOTHING] * 3)], "nothing to do", id="an empty night"),
+        pytest.param(run(), [results(NOTHING, LEFT, NOTHING)], "ok", id="rows were left"),
+        pytest.param(run(cancelled=True), [results(MOVED, NOTHING, NOTHING, unfinished=2)], "cancelled", id="cancel"),
+        pytest.param(run(closed=True), [results(MOVED, MOVED, MOVED, unfinished=1)], "window closed", id="06:00"),
         pytest.param(
-            run(exit_code=1, cancelled=True), [results(MOVED, NOTHING, NOTHING, unfinished=2)], "cancelled", id="cancel"
+            replace(run(ARCHIVE.name, PURGE.name, cancelled=True), phase=0), [results(MOVED, MOVED, MOVED)],
+            "cancelled", id="cancelled before the purge",
         ),
         pytest.param(
-            run(exit_code=1, closed=True), [results(MOVED, MOVED, MOVED, unfinished=1)], "window closed", id="06:00"
-        ),
-        pytest.param(
-            run(ARCHIVE.name, PURGE.name, exit_code=1, cancelled=True), [results(MOVED, MOVED, MOVED)], "cancelled",
-            id="cancelled before the purge",
-        ),
-        pytest.param(
-            run(ARCHIVE.name, PURGE.name, exit_code=255),
+            run(ARCHIVE.name, PURGE.name),
             [results(MOVED, MOVED, MOVED), results(Purged(), Purged(), Purged(), failed=3)], "partly failed",
             id="the purge failed",
         ),
-        pytest.param(run(exit_code=None), [results(MOVED, NOTHING, NOTHING, unfinished=2)], "running", id="under way"),
-        pytest.param(
-            run(exit_code=None, cancelled=True), [results(MOVED, NOTHING, NOTHING, unfinished=2)], "cancelling",
-            id="to be cancelled",
-        ),
     ],
 )  # fmt: skip
-def test_the_words_of_a_run(record: RunRecord, phases: list[list[CellResult[object]]], words: str) -> None:
-    assert RunSummary(record, facts_of(record, ARCHIVE, phases)).words == words
+def test_the_words_of_a_run_that_has_ended(
+    record: RunRecord, phases: list[list[CellResult[object]]], words: str
+) -> None:
+    ended = rules.end(record, phases, BEGAN + 3723, ACTIONS)
+    assert ended is not None
+    assert in_words(ended) == words
 
 
-def test_a_run_of_a_newer_program_shows_its_state() -> None:
-    assert RunSummary(run("db.frobnicate", exit_code=0), None).words == "finished"
+@pytest.mark.parametrize(
+    ("record", "words"),
+    [
+        (replace(run(), state=RunState.WAITING), "waiting"),
+        (run(), "running"),
+        (replace(run(), wish=Wish.PAUSE), "paused"),
+        (run(cancelled=True), "cancelling"),
+        (run(closed=True), "window closing"),
+    ],
+)
+def test_the_words_of_a_run_that_goes_on(record: RunRecord, words: str) -> None:
+    assert in_words(record) == words
+
+
+def test_a_run_pauses_as_long_as_somebody_works_on_a_cell() -> None:
+    assert rules.state_in_words(replace(run(), wish=Wish.PAUSE), None, BEGAN, at_work=1) == "pausing"
 
 
 def test_a_run_as_data() -> None:
-    record = run(exit_code=255)
-    data = summary_as_data(RunSummary(record, facts_of(record, ARCHIVE, [results(MOVED, LEFT, NOTHING, failed=1)])))
+    record = rules.end(run(), [results(MOVED, LEFT, NOTHING, failed=1)], BEGAN + 3723, ACTIONS)
+    assert record is not None
+    data = summary_as_data(RunSummary(record, Progress(5, 0, 1, 0), in_words(record)))
     assert (data["outcome"], data["exit_code"]) == (Ending.PARTLY_FAILED, 255)
     assert (data["rows"], data["blocked"], data["failed_cells"], data["seconds"]) == (5, 2, 1, 3723.0)
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs.inline import InlineEngine
 
 from cli import window
 from demo.cloud import build
@@ -19,6 +18,7 @@ from jobs.db import backlog
 from jobs.db.archive_deleted_rows import Archived, Params
 from novadb.cells import Cell
 from novadb.errors import DatabaseProblem
+from runs.local import LocalEngine
 from runs.targets import api_database, mapped_cells, targets
 from settings.files import load_configuration
 from tests.acceptance.program import until
@@ -64,7 +64,7 @@ def test_work_ends_when_the_window_closes() -> None:
     stop = threading.Event()
     closes = datetime.now(UTC) + timedelta(seconds=0.3)
     with window.closing(stop, closes):
-        (result,) = InlineEngine(1, 1, stop=stop).run(ENDLESS, None, [Target(cell("a"), None)])
+        (result,) = LocalEngine(1, 1, stop=stop).work(ENDLESS, None, [Target(cell("a"), None)])
     assert time.time() >= closes.timestamp()
     assert (result.complete, result.failure) == (False, None)
     assert result.outcome.rows > 0

@@ -9,13 +9,13 @@ from enum import IntEnum
 from typing import Any, TypeVar
 
 import pytest
-from runs.inline import InlineEngine
 from sqlalchemy.exc import OperationalError
 
 from jobs.action import Action, ApiDatabaseProblem, CellResult, Cursor, FailureKind, Step, Target
 from novadb.cells import Cell
 from novadb.engine import Database
 from novadb.errors import DatabaseProblem, Unreachable
+from runs.local import LocalEngine
 from settings.databases import Timeouts
 
 T = TypeVar("T")
@@ -111,8 +111,8 @@ class Diary:
     def started(self, cell: Cell) -> None:
         self.entries.append((cell.label, "started"))
 
-    def stepped(self, cell: Cell, outcome: Rows) -> None:
-        self.entries.append((cell.label, "stepped", outcome.rows))
+    def stepped(self, cell: Cell, rows: int) -> None:
+        self.entries.append((cell.label, "stepped", rows))
         self.stepped_once.set()
 
     def finished(self, result: CellResult[Rows]) -> None:
@@ -120,7 +120,11 @@ class Diary:
         self.entries.append((result.cell.label, end))
 
     def of(self, cell: int) -> list[tuple[Any, ...]]:
-        return [entry[1:] for entry in self.entries if entry[0] == str(cell)]
+        """What was told of a cell; its steps in one entry, as it is not told how many they were."""
+        told = [entry[1:] for entry in self.entries if entry[0] == str(cell)]
+        rows = sum(entry[1] for entry in told if entry[0] == "stepped")
+        others = [entry for entry in told if entry[0] != "stepped"]
+        return [*others[:1], ("rows", rows), *others[1:]] if rows else others
 
 
 def in_time(function: Callable[[], T]) -> T:
@@ -134,9 +138,9 @@ def in_time(function: Callable[[], T]) -> T:
 
 
 def run(
-    engine: InlineEngine, what: Action[Budget, Rows], params: Budget, cells: Sequence[Target]
+    engine: LocalEngine, what: Action[Budget, Rows], params: Budget, cells: Sequence[Target]
 ) -> list[CellResult[Rows]]:
-    return in_time(lambda: engine.run(what, params, cells))  # fmt: skip
+    return in_time(lambda: engine.work(what, params, cells))  # fmt: skip
 
 
 def test_results_stand_in_the_order_of_the_cells_whoever_ends_first() -> None:
@@ -149,7 +153,7 @@ def test_results_stand_in_the_order_of_the_cells_whoever_ends_first() -> None:
         yield step(cell)
         ended[cell].set()
 
-    results = run(InlineEngine(4, 4), action(work), Budget(), apart(4))
+    results = run(LocalEngine(4, 4), action(work), Budget(), apart(4))
     assert [result.cell.label for result in results] == ["0", "1", "2", "3"]
     assert [result.outcome.rows for result in results] == [0, 1, 2, 3]
     assert all(result.complete and result.failure is None for result in results)
@@ -159,7 +163,7 @@ def test_no_cell_is_no_result() -> None:
     def work(*_: Any) -> Generator[Step[Rows]]:
         yield step(1)
 
-    assert run(InlineEngine(4, 4), action(work), Budget(), []) == []
+    assert run(LocalEngine(4, 4), action(work), Budget(), []) == []
 
 
 class Crowd:
@@ -186,7 +190,7 @@ class Crowd:
 @pytest.mark.parametrize(("concurrency", "cells"), [(1, 3), (2, 6), (3, 9), (4, 4)])
 def test_as_many_cells_as_allowed_work_at_once_and_no_more(concurrency: int, cells: int) -> None:
     crowd = Crowd(concurrency)
-    results = run(InlineEngine(concurrency, 99), action(crowd.work), Budget(), apart(cells))
+    results = run(LocalEngine(concurrency, 99), action(crowd.work), Budget(), apart(cells))
     assert all(result.complete for result in results)
     assert crowd.most["all"] == concurrency
 
@@ -195,7 +199,7 @@ def test_as_many_cells_as_allowed_work_at_once_and_no_more(concurrency: int, cel
 def test_as_many_cells_of_a_server_as_allowed_work_at_once_and_no_more(per_server: int, together: int) -> None:
     crowd = Crowd(together)
     cells = targets("db1", "db1", "db1", "db1", "DB2", "db2:3306", "db2", "db2")
-    results = run(InlineEngine(99, per_server), action(crowd.work), Budget(), cells)
+    results = run(LocalEngine(99, per_server), action(crowd.work), Budget(), cells)
     assert all(result.complete for result in results)
     assert crowd.most == {"db1:3306": per_server, "db2:3306": per_server, "all": together}
 
@@ -210,7 +214,7 @@ def test_a_cell_that_must_wait_for_its_server_lets_others_pass() -> None:
             passed.set()
         yield step(1)
 
-    results = run(InlineEngine(2, 1), action(work), Budget(), targets("db1", "db1", "db2"))
+    results = run(LocalEngine(2, 1), action(work), Budget(), targets("db1", "db1", "db2"))
     assert [result.complete for result in results] == [True, True, True]
 
 
@@ -223,11 +227,11 @@ def test_a_slow_cell_holds_nobody_up() -> None:
         yield step(1)
         others.release()
 
-    results = run(InlineEngine(2, 2), action(work), Budget(), apart(6))
+    results = run(LocalEngine(2, 2), action(work), Budget(), apart(6))
     assert all(result.complete for result in results)
 
 
-def test_the_listener_hears_each_step_in_order() -> None:
+def test_the_listener_hears_begin_rows_and_end_in_order() -> None:
     diary = Diary()
 
     def work(target: Target, _: Budget) -> Generator[Step[Rows]]:
@@ -237,9 +241,9 @@ def test_the_listener_hears_each_step_in_order() -> None:
             raise Unreachable("gone")
         yield step(3)
 
-    results = run(InlineEngine(4, 4, diary), action(work), Budget(), apart(2))
-    assert diary.of(0) == [("started",), ("stepped", 2), ("stepped", 0), ("stepped", 3), ("complete",)]
-    assert diary.of(1) == [("started",), ("stepped", 2), ("stepped", 0), ("failed",)]
+    results = run(LocalEngine(4, 4, [diary]), action(work), Budget(), apart(2))
+    assert diary.of(0) == [("started",), ("rows", 5), ("complete",)]
+    assert diary.of(1) == [("started",), ("rows", 2), ("failed",)]
     assert [result.outcome.rows for result in results] == [5, 2]
 
 
@@ -251,7 +255,7 @@ def test_a_stop_before_the_beginning_begins_nothing(budget: Budget) -> None:
     diary = Diary()
     stop = threading.Event()
     stop.set()
-    results = run(InlineEngine(4, 4, diary, stop), action(work), budget, apart(2))
+    results = run(LocalEngine(4, 4, [diary], stop), action(work), budget, apart(2))
     assert [(result.outcome.rows, result.failure, result.complete) for result in results] == [(0, None, False)] * 2
     assert sorted(diary.entries) == [("0", "incomplete"), ("1", "incomplete")]
 
@@ -261,6 +265,7 @@ def test_a_stop_ends_each_cell_behind_its_current_step_and_begins_no_other(rows:
     stop = threading.Event()
     diary = Diary()
     both = threading.Barrier(2, action=stop.set)
+    closed = []
 
     def work(target: Target, _: Budget) -> Generator[Step[Rows]]:
         try:
@@ -269,13 +274,13 @@ def test_a_stop_ends_each_cell_behind_its_current_step_and_begins_no_other(rows:
             yield step(rows)
             yield step(100)
         finally:
-            diary.entries.append((target.cell.label, "closed"))
+            closed.append(target.cell.label)
 
-    results = run(InlineEngine(2, 2, diary, stop), action(work), Budget(), apart(3))
+    results = run(LocalEngine(2, 2, [diary], stop), action(work), Budget(), apart(3))
     done = (1 + rows, False)
     assert [(result.outcome.rows, result.complete) for result in results] == [done, done, (0, False)]
-    steps = [("started",), ("stepped", 1), ("stepped", rows), ("closed",), ("incomplete",)]
-    assert diary.of(0) == diary.of(1) == steps
+    assert diary.of(0) == diary.of(1) == [("started",), ("rows", 1 + rows), ("incomplete",)]
+    assert sorted(closed) == ["0", "1"]
     assert diary.of(2) == [("incomplete",)]
 
 
@@ -291,7 +296,7 @@ def test_a_stop_ends_the_pause_between_two_steps() -> None:
             assert diary.stepped_once.wait(PATIENCE)
             stop.set()
 
-    results = run(InlineEngine(2, 2, diary, stop), action(work), Budget(pause=10 * PATIENCE), apart(2))
+    results = run(LocalEngine(2, 2, [diary], stop), action(work), Budget(pause=10 * PATIENCE), apart(2))
     assert [(result.outcome.rows, result.complete) for result in results] == [(1, False), (0, True)]
 
 
@@ -300,7 +305,7 @@ def test_there_is_no_pause_behind_a_step_without_rows() -> None:
         yield step(0)
         yield step(0)
 
-    (result,) = run(InlineEngine(2, 2), action(work), Budget(pause=10 * PATIENCE), apart(1))
+    (result,) = run(LocalEngine(2, 2), action(work), Budget(pause=10 * PATIENCE), apart(1))
     assert result.complete
 
 
@@ -328,7 +333,7 @@ def test_a_cell_that_fails_keeps_what_it_did_and_leaves_the_others_alone(
             raise error
         yield step(3)
 
-    results = run(InlineEngine(4, 4), action(work), budget, apart(3))
+    results = run(LocalEngine(4, 4), action(work), budget, apart(3))
     assert [result.outcome.rows for result in results] == [5, 2, 5]
     assert [result.complete for result in results] == [True, False, True]
     failure = results[1].failure
@@ -346,7 +351,7 @@ def test_only_debug_logs_tell_where_an_unexpected_error_comes_from(caplog: pytes
         raise RuntimeError("so it was")
 
     caplog.set_level(logging.DEBUG, logger="cellkeeper")
-    run(InlineEngine(1, 1), action(here_it_comes_from), Budget(), apart(1))
+    run(LocalEngine(1, 1), action(here_it_comes_from), Budget(), apart(1))
     (record,) = caplog.records
     assert record.levelno == logging.DEBUG
     assert "in here_it_comes_from" in caplog.text
@@ -358,7 +363,7 @@ def test_a_cell_whose_url_cannot_be_used_is_one_failure() -> None:
 
     cells = apart(2)
     cells[0] = Target(replace(cells[0].cell, database=DatabaseProblem("0: its URL cannot be used")), None)
-    results = run(InlineEngine(2, 2), action(work), Budget(), cells)
+    results = run(LocalEngine(2, 2), action(work), Budget(), cells)
     assert [result.failure.reason if result.failure else result.outcome.rows for result in results] == [
         "0: its URL cannot be used",
         1,
@@ -386,7 +391,7 @@ class Ledger:
     def end(self, budget: int) -> list[tuple[int, bool]]:
         """Rows of each cell, and whether it is known to be complete."""
         cells = apart(len(self.rows))
-        results = run(InlineEngine(8, 8), action(self.work, self.has_work), Budget(budget), cells)
+        results = run(LocalEngine(8, 8), action(self.work, self.has_work), Budget(budget), cells)
         return [(result.outcome.rows, result.complete) for result in results]
 
 
@@ -416,7 +421,7 @@ def test_in_turn_all_cells_are_asked_at_once_whether_they_have_work() -> None:
         asked.wait(PATIENCE)
         return False
 
-    results = run(InlineEngine(4, 4), action(Ledger().work, has_work), Budget(rows=1), apart(4))
+    results = run(LocalEngine(4, 4), action(Ledger().work, has_work), Budget(rows=1), apart(4))
     assert all(result.complete for result in results)
 
 
@@ -424,7 +429,7 @@ def test_a_single_cell_is_not_asked_first() -> None:
     def has_work(*_: Any) -> bool:
         raise AssertionError("a look too many")
 
-    (result,) = run(InlineEngine(4, 4), action(Ledger(3).work, has_work), Budget(rows=9), apart(1))
+    (result,) = run(LocalEngine(4, 4), action(Ledger(3).work, has_work), Budget(rows=9), apart(1))
     assert result.outcome.rows == 3
 
 
@@ -437,7 +442,7 @@ def test_in_turn_a_cell_that_cannot_be_asked_is_one_failure() -> None:
             raise Unreachable("cell is gone")
         return True
 
-    results = run(InlineEngine(4, 4, diary), action(ledger.work, has_work), Budget(rows=99), apart(3))
+    results = run(LocalEngine(4, 4, [diary]), action(ledger.work, has_work), Budget(rows=99), apart(3))
     assert [(result.outcome.rows, result.complete) for result in results] == [(2, True), (0, False), (4, True)]
     assert results[1].failure is not None
     assert results[1].failure.reason == "cell is gone"
@@ -451,7 +456,7 @@ def test_in_turn_what_the_looks_found_is_told_also_when_the_budget_is_gone() -> 
             raise Unreachable("cell is gone")
         return number(target) == 0
 
-    results = run(InlineEngine(4, 4), action(Ledger(3, 0, 0).work, has_work), Budget(rows=3), apart(3))
+    results = run(LocalEngine(4, 4), action(Ledger(3, 0, 0).work, has_work), Budget(rows=3), apart(3))
     assert [result.failure.reason if result.failure else None for result in results] == [None, "cell is gone", None]
     assert [result.complete for result in results] == [False, False, True]
 
@@ -466,6 +471,6 @@ def test_in_turn_a_stop_begins_no_further_cell() -> None:
         yield step(1)
         yield step(1)
 
-    results = run(InlineEngine(4, 4, stop=stop), action(work), Budget(rows=99), apart(3))
+    results = run(LocalEngine(4, 4, stop=stop), action(work), Budget(rows=99), apart(3))
     assert [(result.outcome.rows, result.complete) for result in results] == [(2, False), (0, False), (0, False)]
     assert not any(result.failure for result in results)
