@@ -12,8 +12,11 @@ from typing import Any, Final, Self
 
 from redis import Redis as Client
 
-from runs.records import CellRecord, CellState, RunRecord
-from runs.redis_store import RedisStore, RunGone
+from cli.run_summary import summarize
+from runs.conductor import Conductor, queue_of
+from runs.records import CellRecord, RunRecord, Stage
+from runs.redis_store import RedisStore
+from runs.store import RunGone
 from tests.acceptance.program import PROGRAM, Ended, Running, call, environment, until
 from tests.realcloud import RealCloud
 from tests.services import Redis
@@ -23,13 +26,13 @@ CELLS: Final = ("cell0", "cell1", "cell2", "cell3")
 EXPIRES: Final = 3600
 # What takes half a minute for an operator takes a few seconds here.
 PATIENCE: Final = {
-    "runs.conductor.IDLE": 1.5,
-    "runs.conductor.GRACE": 4.0,
-    "workers.engine.LOOK_AFTER": 0.5,
-    "workers.engine.AWAY": 10.0,
-    "workers.engine.HOLD": 4.0,
-    "workers.heartbeat.INTERVAL": 0.5,
-    "workers.heartbeat.LIFE": 3.0,
+    "runs.conductor:PATIENCE.idle": 1.5,
+    "runs.conductor:PATIENCE.longest": 6.0,
+    "runs.conductor:PATIENCE.grace": 4.0,
+    "runs.follow:LOOK_AFTER": 0.5,
+    "runs.follow:AWAY": 10.0,
+    "workers.heartbeat:INTERVAL": 0.5,
+    "workers.heartbeat:LIFE": 3.0,
 }
 # It outlives whoever is killed: its input ends with the process that holds the other end, whatever the reason.
 GUARD: Final = 'read -r _; kill -9 "-$1"'
@@ -221,23 +224,27 @@ class Site:
 
     def record(self, run: str) -> RunRecord:
         """What the store says of a run."""
-        return self.store.load(run)
+        return self.store.run(run)
+
+    def state(self, run: str) -> str:
+        """The state of a run in words."""
+        return summarize(self.store, self.record(run)).words
 
     def cells(self, run: str) -> dict[str, CellRecord]:
         """The cells of a run in its current phase."""
-        return {cell.ref.label: cell for cell in self.record(run).cells}
+        return {cell.ref.label: cell for cell in self.store.cells(run, self.record(run).phase)}
 
     def working(self, run: str) -> dict[str, int]:
         """The processes that work on a run right now, by the cell."""
         return {
             name: int(cell.worker.rsplit(":", 1)[1])
             for name, cell in self.cells(run).items()
-            if cell.leased and cell.worker and cell.state is CellState.WORKING
+            if cell.holder and cell.lease_until > self.store.now() and cell.stage is Stage.WORK
         }
 
     def rows(self, run: str, *cells: str) -> int:
         """The rows that an archive has moved so far, in all cells unless some are named."""
-        outcomes = [cell.outcome for cell in self.record(run).cells if not cells or cell.ref.label in cells]
+        outcomes = [cell.outcome for label, cell in self.cells(run).items() if not cells or label in cells]
         return sum(sum(outcome["moved"].values()) for outcome in outcomes if outcome is not None)
 
     def ended(self, run: str) -> bool:
@@ -249,10 +256,15 @@ class Site:
     def end_all(self) -> None:
         """End the runs that a test has left."""
         self.broker.revive()
-        for run in self.store.active():
+        conductor = Conductor(self.store, lambda _: None)
+        for place in self.store.queue():
             with suppress(RunGone):
-                self.store.cancel(run)
-            until(lambda run=run: self.ended(run))  # type: ignore[misc]
+                conductor.cancel(place.run, "the test")
+            until(lambda run=place.run: self.ended(run))  # type: ignore[misc]
+
+    def queued(self, cell: str) -> int:
+        """How many messages wait for a cell."""
+        return int(self.client.llen(queue_of(cell)))
 
     def until_ended(self, run: str) -> int:
         """Wait until a run is over, without anybody who waits for it; its exit code."""

@@ -90,7 +90,7 @@ def assert_all_is_done(site: Site, before: Inventory, run: str, *workers: Worker
     rows = sum(len(moving) for moving in before.moving.values())
     assert site.rows(run) == rows if exactly else 0 < site.rows(run) <= rows
     until(lambda: audits_of(site, run, *workers) == [ARCHIVED])
-    assert [site.store.queue_length(f"cell.{uuid}") for uuid in site.cloud.uuids.values()] == [0] * 4
+    assert [site.queued(uuid) for uuid in site.cloud.uuids.values()] == [0] * 4
     assert site.record(run).finished == finished
 
 
@@ -138,10 +138,10 @@ def test_children_that_are_killed_in_the_middle_of_a_slice(site: Site, worker: W
 # What a child dies of, and whether in cells of its own: two deaths in a row are not yet a failure of the cell.
 MOMENTS: Final = {
     "after claim": True,
-    "before record": True,
-    "after record": False,
-    "before advance": False,
-    "after advance": False,
+    "before record_step": True,
+    "after record_step": False,
+    "before give_back": False,
+    "after give_back": False,
     "after publish": False,
 }
 
@@ -157,7 +157,7 @@ def test_children_that_die_at_a_bad_moment(
     else:
         tickets.order(moment, KILLS)
     run = detach(site)
-    assert_all_is_done(site, before, run, worker, exactly=moment != "before record")
+    assert_all_is_done(site, before, run, worker, exactly=moment != "before record_step")
     assert tickets.left == []
 
 
@@ -170,7 +170,7 @@ def test_whoever_ends_a_cell_dies(site: Site, worker: Worker, before: Inventory,
     assert tickets.left == []
 
 
-@pytest.mark.parametrize("moment", ["before close", "after close"])
+@pytest.mark.parametrize("moment", ["before end", "after end"])
 def test_whoever_ends_a_run_dies(site: Site, worker: Worker, tickets: Tickets, moment: str) -> None:
     """The run is told once, or not at all where he dies of telling; its exit code stands."""
     deaths = 0
@@ -182,9 +182,9 @@ def test_whoever_ends_a_run_dies(site: Site, worker: Worker, tickets: Tickets, m
         died = not tickets.left  # else the worker's main process saw first that all was done
         tickets.cancel()
         deaths += died
-        if moment == "before close" or not died:
+        if moment == "before end" or not died:
             until(lambda: audits_of(site, run, worker) == [NOTHING])  # noqa: B023
-        assert len(audits_of(site, run, worker)) == (0 if died and moment == "after close" else 1)
+        assert len(audits_of(site, run, worker)) == (0 if died and moment == "after end" else 1)
 
 
 def test_each_decision_of_two_phases_costs_a_life(site: Site, worker: Worker, tickets: Tickets) -> None:
@@ -194,15 +194,15 @@ def test_each_decision_of_two_phases_costs_a_life(site: Site, worker: Worker, ti
     undisturbed = site.cloud.checksums()
     site.cloud.restore()
     for uuid in site.cloud.uuids.values():
-        for moment in ("after claim", "after advance", "after finish"):
+        for moment in ("after claim", "after give_back", "after finish"):
             tickets.order(moment, 1, uuid)
-    tickets.order("before open_phase")
-    tickets.order("after open_phase")
+    tickets.order("before next_phase")
+    tickets.order("after next_phase")
     run = detach(site, line)
     assert site.until_ended(run) == ARCHIVED
     assert site.record(run).phase == 1
     assert site.cloud.checksums() == undisturbed
-    assert all(name.startswith(("after advance", "before open_phase", "after open_phase")) for name in tickets.left)
+    assert all(name.startswith(("after give_back", "before next_phase", "after next_phase")) for name in tickets.left)
     tickets.cancel()
     until(lambda: audits_of(site, run, worker) == [ARCHIVED])
 
@@ -341,7 +341,7 @@ def test_commands_that_are_killed_while_they_wait(site: Site, worker: Worker, be
     assert_all_is_done(site, before, run, worker)
 
 
-@pytest.mark.parametrize("moment", ["after create", "after open_phase", "after publish"])
+@pytest.mark.parametrize("moment", ["after new_run", "after next_phase", "after publish"])
 def test_a_command_that_dies_while_it_starts_a_run(
     site: Site, worker: Worker, before: Inventory, tmp_path: Path, moment: str
 ) -> None:
@@ -358,7 +358,7 @@ def test_a_command_that_dies_before_there_is_a_run_keeps_nobody_waiting_for_ever
     site: Site, worker: Worker, before: Inventory, tmp_path: Path
 ) -> None:
     tickets = Tickets(tmp_path)
-    tickets.order("after hold")
+    tickets.order("after admit")
     known = set(site.store.recent())
     assert site.start(SLOWLY, tickets.of_command).end().code == -signal.SIGKILL
     assert set(site.store.recent()) == known

@@ -1,7 +1,7 @@
 """Python imports this at its start, in a program whose PYTHONPATH names this folder.
 
 It makes the program's patience short, and may end a worker's child, or a command, at one of its worst moments: before
-or after a decision of the store, or after a message. What is decided and sent stays what it is.
+or after what a rule wants is written, or after a message. What is decided and sent stays what it is.
 """
 
 import functools
@@ -9,57 +9,76 @@ import importlib
 import json
 import os
 import signal
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from runs import rules
 from runs.redis_store import RedisStore
+from runs.rules import Refusal
 
 for place, seconds in json.loads(os.environ["CELLKEEPER_TEST_PATIENCE"]).items():
-    module, name = place.rsplit(".", 1)
-    assert hasattr(importlib.import_module(module), name), place
-    setattr(importlib.import_module(module), name, seconds)
+    module, path = place.split(":")
+    *owners, name = path.split(".")
+    owner = functools.reduce(getattr, owners, importlib.import_module(module))
+    assert hasattr(owner, name), place
+    object.__setattr__(owner, name, seconds) if owners else setattr(owner, name, seconds)
 
 # A folder with a file for each death. Its name begins with the moment; it holds the uuid of the cell, or nothing.
 TICKETS = os.environ.get("CELLKEEPER_TEST_TICKETS", "")
 MORTAL = os.environ.get("CELLKEEPER_TEST_MORTAL", "child")
-# The decisions, and which answers are the ones that are meant.
-DECISIONS: dict[str, Callable[[Any], bool]] = {
-    "hold": lambda holder: holder is None,
-    "create": bool,
-    "open_phase": bool,
-    "claim": lambda claim: not isinstance(claim, str),
-    "record": lambda verdict: verdict != "lost",
-    "advance": lambda sequence: sequence is not None,
-    "finish": lambda left: left is not None,
-    "close": bool,
-}
+# The rules whose changes somebody may die of.
+RULES = ("new_run", "admit", "begin", "claim", "record_step", "give_back", "finish", "next_phase", "end")
 
 
-def reach(moment: str, *words: Any) -> None:
+class Wanted(threading.local):
+    """What the rule that this thread asked last wants to be written."""
+
+    rule = ""
+
+
+WANTED = Wanted()
+
+
+def reach(moment: str, written: str = "") -> None:
     """Die, if there is a ticket for it; whoever takes it away does."""
     for ticket in Path(TICKETS).glob(f"{moment} *"):
         with suppress(FileNotFoundError):  # somebody else took it
-            if ticket.read_text() in ("", *words):
+            if ticket.read_text() in written:
                 ticket.unlink()
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-def watched(name: str, decide: Callable[..., Any]) -> Callable[..., Any]:
-    """A decision of the store between its two moments."""
+def noted(name: str, rule: Callable[..., Any]) -> Callable[..., Any]:
+    """A rule whose name is known when what it wants is written."""
 
-    @functools.wraps(decide)
-    def told(*words: Any, **named: Any) -> Any:
-        renews = name == "record" and words[-2] is None
-        if not renews:
-            reach(f"before {name}", *words)
-        answer = decide(*words, **named)
-        if not renews and DECISIONS[name](answer):
-            reach(f"after {name}", *words)
+    @functools.wraps(rule)
+    def asked(*words: Any, **named: Any) -> Any:
+        answer = rule(*words, **named)
+        WANTED.rule = "" if answer is None or isinstance(answer, Refusal) else name
         return answer
 
-    return told
+    return asked
+
+
+def watched(carry_out: Callable[..., Any]) -> Callable[..., Any]:
+    """The script of the store between its two moments."""
+
+    @functools.wraps(carry_out)
+    def carried_out(store: RedisStore, change: Any) -> Any:
+        rule, words = WANTED.rule, json.dumps(change.writes)
+        if not change.writes or not rule:
+            return carry_out(store, change)
+        reach(f"before {rule}", words)
+        answer = carry_out(store, change)
+        WANTED.rule = ""
+        if answer[0]:
+            reach(f"after {rule}", words)
+        return answer
+
+    return carried_out
 
 
 def watch(**_: Any) -> None:
@@ -67,8 +86,10 @@ def watch(**_: Any) -> None:
     from celery.signals import after_task_publish
 
     after_task_publish.connect(lambda **_: reach("after publish"), weak=False)
-    for name in DECISIONS:
-        setattr(RedisStore, name, watched(name, getattr(RedisStore, name)))
+    for name in RULES:
+        setattr(rules, name, noted(name, getattr(rules, name)))
+    rules.keep = noted("", rules.keep)
+    RedisStore._carry_out = watched(RedisStore._carry_out)
 
 
 if TICKETS and MORTAL == "command":
