@@ -14,10 +14,12 @@ import pytest
 from celery import Celery
 
 from jobs.action import Failure, FailureKind
+from jobs.actions import ACTIONS
 from jobs.codec import encode
 from jobs.db.archive_deleted_rows import Params
-from runs.conductor import Conductor, Message, queue_of
-from runs.records import CellRef, Order, Phase
+from runs import rules
+from runs.conductor import Conductor, queue_of
+from runs.records import Bell, CellRef, Order, Phase
 from tests.acceptance.program import Running, until
 from tests.inventory import Inventory
 from tests.realcloud import RealCloud, load
@@ -95,26 +97,16 @@ def test_a_worker_that_means_another_database_refuses(realcloud: RealCloud, brok
     }
 
 
-def test_a_message_of_an_unknown_format_is_refused_by_name(site: Site) -> None:
-    rows = site.cloud.checksums()
-    app = Celery(broker=site.broker.url())
-
-    def send_of_the_future(message: Message) -> None:
-        fields = asdict(replace(message, format=2)) | {"news": "of another version"}
-        app.send_task(message.action, kwargs=fields, queue=queue_of(message.cell))
-
-    cell = CellRef(site.cloud.uuids["cell1"], "cell1", "any")
-    run = Order("future", (Phase(ACTION, encode(Params(until_complete=True))),), (cell,), "somebody")
-    with app:
-        Conductor(site.store, send_of_the_future).start(run)
-    waited = site.call("runs wait future")
-    assert waited.code == 255
-    failure = site.cells("future")["cell1"].failure
-    assert failure is not None
-    assert re.fullmatch(r"a worker on [^ ]+ knows format 1 of messages, not 2: upgrade it", failure[1])
-    shown = site.call("runs show future")
-    assert failure[1] in shown.out + shown.err
-    assert site.cloud.checksums() == rows
+def test_a_bell_of_another_version_is_left_to_others_and_harms_nobody(site: Site, shared_worker: Worker) -> None:
+    """Those that this worker does not understand, and those that are none."""
+    before = Inventory(site.cloud)
+    bell = Bell("future", 0, ACTION, 0, site.cloud.uuids["cell1"], "cell1", format=99)
+    with Celery(broker=site.broker.url()) as app:
+        for fields in (asdict(bell) | {"news": "of another version"}, {"run": "old", "sequence": 3}, {}):
+            app.send_task(ACTION, kwargs=fields, queue=queue_of(bell.cell))
+    shared_worker.wait_for("a message of another version is left to workers of that version: future")
+    assert site.call(ARCHIVE).code == 1
+    before.check_complete()
 
 
 @pytest.fixture
@@ -148,10 +140,11 @@ def test_runs_at_once_are_serialised_and_each_says_what_it_did(
     assert all_of_it == wanted
     assert site.cloud.rows(fifth_cell, "SELECT COUNT(*) FROM instances WHERE deleted != 0") == [(0,)]
     assert sorted(one.code for one in ended) == [0] * (RUNS_AT_ONCE - 1) + [1]
-    runs = sorted((site.record(run) for run in set(site.store.recent()) - known), key=lambda run: run.started)
+    runs = sorted((site.record(run) for run in set(site.store.recent()) - known), key=lambda run: run.started or 0)
     assert len(runs) == RUNS_AT_ONCE
     for earlier, later in pairwise(runs):
         assert earlier.finished is not None
+        assert later.started is not None
         assert earlier.finished <= later.started
     assert sum(line.startswith("Waiting for another run: db.arch") for one in ended for line in one.err.split("\n")) > 0
     told = [run for run, _ in site.audits(shared_worker)]
@@ -163,8 +156,9 @@ def test_a_detached_run_is_named_listed_shown_cancelled_and_waited_for(site: Sit
     run = detach(site)
     shown = json.loads(site.call(f"runs show {run} -f json").out)
     assert (shown["run"], shown["state"], shown["exit_code"]) == (run, "running", None)
-    assert shown["cells"] == ["cell0", "cell1", "cell2", "cell3"]
+    assert shown["cells"] == 4
     (phase,) = shown["phases"]
+    assert [cell["cell"] for cell in phase["cells"]] == ["cell0", "cell1", "cell2", "cell3"]
     assert {cell["state"] for cell in phase["cells"]} <= {"waiting", "working", "done"}
 
     again = site.call(f"{SLOWLY} --run-id {run} --detach -f json")
@@ -221,15 +215,23 @@ def test_a_worker_of_root_says_what_to_do_in_words_of_this_program(shared_worker
     assert "superuser" not in shared_worker.log
 
 
+def finish(site: Site, run: str, number: int, failure: Failure | None) -> None:
+    """End the work in a cell that nobody works on."""
+    site.store.change_cell(
+        run, 0, number, lambda view: rules.finish(view.cell, "", view.now, failure, complete=not failure)
+    )
+
+
 def test_runs_are_listed_by_number_failure_and_age(site: Site) -> None:
     cells = [CellRef(site.cloud.uuids[name], name, "any") for name in ("cell1", "cell2")]
     for run, failures in (("quiet", 0), ("partly", 1), ("dead", 2)):
-        order = Order(run, (Phase(ACTION, encode(Params(until_complete=True))),), tuple(cells), "somebody")
+        order = Order(run, (Phase(ACTION, encode(Params(until_complete=True))),), "somebody")
         conductor = Conductor(site.store, lambda _: None)
-        assert conductor.start(order)
+        conductor.start(order, cells)
         for number, cell in enumerate(cells):
             failure = Failure(FailureKind.CELL, f"{cell.label}: away") if number < failures else None
-            conductor.finish_cell(order, 0, cell.uuid, None, failure, complete=not failure)
+            finish(site, run, number, failure)
+        conductor.go_on(run)
 
     def listed(options: str) -> list[tuple[str, str]]:
         runs = json.loads(site.call(f"runs list -f json {options}").out)
@@ -265,7 +267,7 @@ def test_ctrl_c_ends_the_run_after_the_current_batches(site: Site) -> None:
     assert ended.line == "Stopping after the current batches; once more to leave at once."
     assert ".stopped\n+--" in ended.out
     assert re.search(r"^\| cell\d\.", ended.out, re.MULTILINE)
-    assert (site.record(run).state, site.record(run).exit_code) == ("cancelled", 1)
+    assert (site.state(run), site.record(run).exit_code) == ("cancelled", 1)
     gone = before.check()
     assert sum(map(len, gone.values())) == site.rows(run) < sum(map(len, before.moving.values()))
 
@@ -293,8 +295,10 @@ def test_ctrl_c_while_another_run_is_waited_for_starts_nothing(site: Site) -> No
     until(lambda: "Waiting for another run" in running.err)
     running.interrupt()
     assert running.end().code == 0
-    assert site.store.recent() == runs
-    assert site.record(run).state == "running"
+    (withdrawn,) = set(site.store.recent()) - set(runs)
+    assert site.state(withdrawn) == "cancelled"
+    assert site.record(withdrawn).started is None
+    assert site.state(run) == "running"
     site.call(f"runs cancel {run}")
     site.until_ended(run)
 
@@ -311,17 +315,17 @@ def test_a_cell_that_is_mapped_later_is_served_without_a_restart(site: Site, sha
 
 def test_a_run_of_another_version_keeps_nobody_from_being_looked_after(site: Site, shared_worker: Worker) -> None:
     """The store knows runs of a newer program, too: with an action that this one does not know."""
-    newer = Order("newer", (Phase("db.of_the_future", {}),), (), "somebody")
+    newer = Order("newer", (Phase("db.of_the_future", {}),), "somebody")
     lost = CellRef(site.cloud.uuids["cell3"], "cell3", "any")
-    older = Order("older", (Phase(ACTION, encode(Params(until_complete=True))),), (lost,), "somebody")
-    Conductor(site.store, lambda _message: None).start(older)  # its message is lost
-    site.store.create(newer)
+    older = Order("older", (Phase(ACTION, encode(Params(until_complete=True))),), "somebody")
+    Conductor(site.store, lambda _bell: None).start(older, [lost])  # its bell is lost
+    run = replace(rules.new_run(older, [], ACTIONS, site.store.now()), order=newer)
+    site.store.create(run, [], frozenset())
     try:
         until(lambda: site.ended("older") or "the heartbeat failed" in shared_worker.log)
         assert "the heartbeat failed" not in shared_worker.log
     finally:
-        site.store.forget_active("newer")
-        site.store.forget_active("older")
+        site.store.change_queue(lambda queue, _: [place for place in queue if place.run not in ("newer", "older")])
 
 
 def test_a_broker_that_is_down_is_said_to_be_down(without_broker: Running, realcloud: RealCloud) -> None:
