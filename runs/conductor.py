@@ -77,12 +77,21 @@ class Conductor:
         first = rules.new_cells(run, cells, self.actions)
         names = rules.hold_names(order, cells, self.actions)
         self.look_after_all()  # a run that only its own end keeps in the queue is in nobody's way
-        if self.store.create(run, first, names):
-            if not wait and (blocker := self.waits_for(order.id)):
-                self.cancel(order.id)
-                raise Busy(self.describe(blocker))
-            self.admit()
+        if self.store.create(run, first, names, partial(self._join, run=order.id, wait=wait)):
+            self._begin_if_admitted(order.id)
         return self.store.run(order.id)
+
+    def _join(
+        self, queue: Sequence[Place], names: Mapping[str, frozenset[str]], *, run: str, wait: bool
+    ) -> Sequence[Place]:
+        """The queue with a new run at its end.
+
+        :raises Busy: it would have to wait, and must not
+        """
+        blocker = rules.blocker(queue, names, run)
+        if blocker and not wait:
+            raise Busy(self.describe(blocker))
+        return rules.admit(queue, names)
 
     def waits_for(self, run: str) -> str | None:
         """The run for which one waits that has not begun."""
@@ -217,24 +226,25 @@ class Conductor:
 
     def _look_after_cells(self, record: RunRecord) -> None:
         """Ring again the cells whose bell may be lost; give up what nobody serves."""
-        silent = self.store.silent(record.order.id, record.phase, SILENT_AT_ONCE)
+        run = record.order.id
         workers = self._workers() if self._workers else {"this process": None}
-        if not workers and self._unserved_for(record.order.id) >= self.patience.grace:
-            silent = self.store.open_cells(record.order.id, record.phase)
-        if workers:
-            self._unserved_since.pop(record.order.id, None)
-        for number in silent:
-            cell = self.store.cell(record.order.id, record.phase, number)
-            if serving(workers, cell.ref.uuid):
+        is_unserved = not workers
+        for number in self.store.silent(run, record.phase, SILENT_AT_ONCE):
+            if serving(workers, self.store.cell(run, record.phase, number).ref.uuid):
                 self._ring_silent(record, number)
-            elif workers or self._unserved_for(record.order.id) >= self.patience.grace:
-                failure = Failure(FailureKind.CELL, f"{cell.ref.label}: {NO_WORKER}")
-                self._finish(record, number, failure)
+            else:
+                is_unserved = True
+        if not is_unserved:
+            self._unserved_since.pop(run, None)
+        elif time.monotonic() - self._unserved_since.setdefault(run, time.monotonic()) >= self.patience.grace:
+            self._give_up_unserved(record, workers)
 
-    def _unserved_for(self, run: str) -> float:
-        """Seconds for which this process has seen no worker at all."""
-        now = time.monotonic()
-        return now - self._unserved_since.setdefault(run, now)
+    def _give_up_unserved(self, record: RunRecord, workers: Mapping[str, set[str] | None]) -> None:
+        """End all cells that no worker serves: those whose turn has not come, too."""
+        for cell in self.store.cells(record.order.id, record.phase):
+            if cell.stage is not Stage.DONE and not serving(workers, cell.ref.uuid):
+                failure = Failure(FailureKind.CELL, f"{cell.ref.label}: {NO_WORKER}")
+                self._finish(record, cell.number, failure)
 
     def _ring_silent(self, record: RunRecord, number: int) -> None:
         view = self.store.change_cell(

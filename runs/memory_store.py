@@ -41,12 +41,13 @@ class MemoryStore:
 
     # -- the queue
 
-    def create(self, run: RunRecord, cells: Sequence[CellRecord], names: frozenset[str]) -> bool:
+    def create(self, run: RunRecord, cells: Sequence[CellRecord], names: frozenset[str], rule: QueueRule) -> bool:
         with self._lock:
             if run.order.id in self._runs:
                 return False
+            known = self._names() | {run.order.id: names}
+            self._queue = list(rule([*self._queue, Place(run.order.id)], known))
             self._runs[run.order.id] = _Kept(run, names, [list(cells)], [[0] * len(cells)])
-            self._queue.append(Place(run.order.id))
             return True
 
     def queue(self) -> list[Place]:
@@ -55,9 +56,11 @@ class MemoryStore:
 
     def change_queue(self, rule: QueueRule) -> list[Place]:
         with self._lock:
-            names = {place.run: self._runs[place.run].names for place in self._queue}
-            self._queue = list(rule(list(self._queue), names))
+            self._queue = list(rule(list(self._queue), self._names()))
             return list(self._queue)
+
+    def _names(self) -> dict[str, frozenset[str]]:
+        return {place.run: self._runs[place.run].names for place in self._queue}
 
     # -- runs
 

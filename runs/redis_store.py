@@ -100,18 +100,20 @@ class RedisStore:
 
     # -- the queue -------------------------------------------------------------------------------------------------
 
-    def create(self, run: RunRecord, cells: Sequence[CellRecord], names: frozenset[str]) -> bool:
-        key = _run_key(run.order.id)
+    def create(self, run: RunRecord, cells: Sequence[CellRecord], names: frozenset[str], rule: QueueRule) -> bool:
+        key, known = _run_key(run.order.id), {run.order.id: names}
         while True:
             places, version, now, there = self._read_queue((key, "record"))
             if there is not None:
                 return False
+            known |= self._names(place.run for place in places if place.run not in known)
+            queue = rule([*places, Place(run.order.id)], known)
             change = _Change()
             change.check((key, "record"), 0)
             change.check(QUEUE, version)
             change.write("HSET", key, "record", _encode(run, 1), "names", json.dumps(sorted(names)))
             _write_cells(change, run.order.id, run.phase, cells)
-            change.write("HSET", *QUEUE, _encode([*places, Place(run.order.id)], version + 1))
+            change.write("HSET", *QUEUE, _encode(queue, version + 1))
             change.write("ZADD", RUNS, now, run.order.id)
             change.write("ZREMRANGEBYSCORE", RUNS, 0, now - self._expires)
             if self._carry_out(change)[0]:
@@ -305,7 +307,7 @@ class RedisStore:
             pipe.execute()
 
     def workers(self) -> dict[str, set[str] | None]:
-        """The live workers, and the uuids of the cells they serve; None: all."""
+        """The live workers of this version, and the uuids of the cells they serve; None: all."""
         names = [str(name) for name in self.redis.zrangebyscore(WORKERS, self.now(), "+inf")]
         signs = self.redis.mget([_worker_key(name) for name in names]) if names else []
         serving: dict[str, set[str] | None] = {}
@@ -313,8 +315,9 @@ class RedisStore:
             if sign is None:
                 continue
             try:
-                serves = json.loads(sign)["serves"]
-                serving[name] = None if serves is None else set(serves)
+                told = json.loads(sign)
+                if told["format"] == FORMAT:
+                    serving[name] = None if told["serves"] is None else set(told["serves"])
             except (ValueError, KeyError, TypeError):
                 LOG.warning("worker %s: its sign of life cannot be read", name)
         return serving

@@ -65,10 +65,11 @@ class RunStore(Protocol):
 
     # -- the queue
 
-    def create(self, run: RunRecord, cells: Sequence[CellRecord], names: frozenset[str]) -> bool:
+    def create(self, run: RunRecord, cells: Sequence[CellRecord], names: frozenset[str], rule: QueueRule) -> bool:
         """Keep a new run with the cells of its first phase, and put it at the end of the queue.
 
         :param names: what it keeps others off
+        :param rule: what becomes of the queue with it; what it raises keeps the run out
         :returns: False: there is a run of this id, which stays as it is
         """
 

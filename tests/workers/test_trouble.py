@@ -320,7 +320,7 @@ def test_a_run_of_another_version_keeps_nobody_from_being_looked_after(site: Sit
     older = Order("older", (Phase(ACTION, encode(Params(until_complete=True))),), "somebody")
     Conductor(site.store, lambda _bell: None).start(older, [lost])  # its bell is lost
     run = replace(rules.new_run(older, [], ACTIONS, site.store.now()), order=newer)
-    site.store.create(run, [], frozenset())
+    site.store.create(run, [], frozenset(), lambda queue, _: queue)
     try:
         until(lambda: site.ended("older") or "the heartbeat failed" in shared_worker.log)
         assert "the heartbeat failed" not in shared_worker.log
