@@ -17,7 +17,7 @@ from cli.grammar import Category
 from cli.libvirt.commands import libvirt
 from cli.output import Lines, begin_printing, lost_output, printed, put, put_error, say
 from cli.placement.commands import placement
-from cli.runs import runs
+from cli.runs.commands import runs
 from cli.schedule.commands import beat, schedule
 from cli.version import version
 from cli.watch.commands import check, metrics

@@ -214,6 +214,8 @@ class Action(Generic[P, O]):
     :ivar has_work: a cheap look whether a cell has anything to do, also where its turn does not come; None: there is
         no such look
     :ivar pause: seconds to wait after each step
+    :ivar adjustable: the parameters that may be changed while it goes on, with what reads their values; it raises
+        ValueError with what is wrong
     :ivar writes: whether it changes anything: then two runs of it keep each other off
     :ivar scope: of what
     """
@@ -228,5 +230,6 @@ class Action(Generic[P, O]):
     next_params: Callable[[P, O], P | None] = lambda params, _: params
     has_work: Callable[[Target, P], bool] | None = None
     pause: Callable[[P], float] = lambda _: 0.0
+    adjustable: Mapping[str, Callable[[str], Any]] = field(default_factory=dict)
     writes: bool = True
     scope: Scope = Scope.DATABASES

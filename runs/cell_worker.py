@@ -228,6 +228,7 @@ class CellWorker:
         """Step until the work is through, the slice is over, or the run is to do something else."""
         action, params = self._action_of(held.view.run)
         outcome = rules.outcome_of(action, held.view.cell)
+        phases = held.view.run.order.phases
         until = time.monotonic() + self._limits.work
         steps = action.work(target, params, held.view.cell.cursor)
         try:
@@ -240,6 +241,8 @@ class CellWorker:
                     return ENDED[advice]
                 if advice is Advice.PAUSE:
                     return SliceEnd.PAUSED
+                if held.view.run.order.phases != phases:
+                    return SliceEnd.MORE  # with what was set meanwhile
                 if time.monotonic() > until or self._draining():
                     return SliceEnd.MORE
         finally:

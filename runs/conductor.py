@@ -2,6 +2,7 @@
 
 import logging
 import time
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
@@ -13,7 +14,7 @@ from novadb.errors import DatabaseProblem
 from runs import rules, tally
 from runs.exclusion import Busy
 from runs.records import FORMAT, Bell, CellRecord, CellRef, Hold, Order, Place, RunRecord, RunState, Stage, Wish
-from runs.rules import Actions, Advice, Patience
+from runs.rules import Actions, Adjustment, Advice, Patience
 from runs.store import RunGone, RunStore, View
 
 LOG = logging.getLogger("cellkeeper.audit")
@@ -121,21 +122,47 @@ class Conductor:
         self._steer(run, Wish.CANCEL, "cancel", by)
         self.look_after(run)
 
-    def pause(self, run: str, by: str) -> None:
+    def pause(self, run: str, by: str) -> bool:
         """Ask a run to pause after the current steps.
 
+        :returns: False: it has ended, or is about to
         :raises RunGone: there is no such run
         """
-        self._steer(run, Wish.PAUSE, "pause", by)
+        return self._steer(run, Wish.PAUSE, "pause", by) is not None
 
-    def resume(self, run: str, by: str) -> None:
+    def resume(self, run: str, by: str) -> bool:
         """Let a paused run go on.
 
+        :returns: False: it has ended, or is about to
         :raises RunGone: there is no such run
         """
         changed = self._steer(run, Wish.NOTHING, "resume", by)
-        if changed:
+        if changed and changed.state is RunState.RUNNING:
             self._ring_all(changed)
+        return changed is not None
+
+    def adjust(self, run: str, change: Adjustment, by: str) -> None:
+        """Change a run while it goes on, from its next step on.
+
+        :raises NotPossible: it has ended, has no such setting, or the value makes no sense
+        :raises RunGone: there is no such run
+        """
+        self.store.change_run(run, lambda record, now: rules.adjust(record, change, by, now, self.actions))
+
+    def retry(self, run: str, by: str) -> list[str]:
+        """Work the failed cells of a run that has ended again.
+
+        :returns: the ids of the new runs: one for each phase in which cells failed
+        :raises NotPossible: it goes on, or nothing failed
+        :raises RunGone: there is no such run
+        """
+        record = self.store.run(run)
+        phases = [self.store.cells(run, number) for number in range(record.phase + 1)]
+        started = []
+        for again, cells in rules.retries(record, phases):
+            order = Order(uuid.uuid4().hex[:12], again, by, command=record.order.command, retry_of=run)
+            started.append(self.start(order, cells).order.id)
+        return started
 
     def hold(self, hold: Hold) -> None:
         """Let all runs pause after the current steps."""

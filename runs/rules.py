@@ -3,6 +3,7 @@
 Whoever calls them, a store carries the change out only if what they were given is still so.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
@@ -17,6 +18,7 @@ from runs.records import (
     CellRef,
     Hold,
     Order,
+    Phase,
     Place,
     RunRecord,
     RunState,
@@ -49,6 +51,24 @@ class Refusal(StrEnum):
     OVER = "over"
     HELD = "held"
     PAUSED = "paused"
+
+
+class NotPossible(Exception):
+    """What somebody asks of a run cannot be done. The text says why, without the run's name."""
+
+
+@dataclass(frozen=True)
+class Adjustment:
+    """What is to change in a run while it goes on.
+
+    :ivar params: of the action, by name, as the operator wrote them
+    :ivar until: when the maintenance window closes, in seconds since the epoch; infinite: never; None: as before
+    :ivar words: for the record
+    """
+
+    params: Mapping[str, str]
+    until: float | None
+    words: str
 
 
 @dataclass(frozen=True)
@@ -191,6 +211,59 @@ def steer(run: RunRecord, wish: Wish, what: str, by: str, now: float) -> RunReco
         return None
     woken = now if wish is Wish.NOTHING else run.woken
     return replace(run, wish=wish, woken=woken, steering=(*run.steering, Steering(what, by, now)))
+
+
+def adjust(run: RunRecord, change: Adjustment, by: str, now: float, actions: Actions) -> RunRecord:
+    """A run with other settings.
+
+    :raises NotPossible: it has ended, has no such setting, or the value makes no sense
+    """
+    if run.state is RunState.ENDED:
+        raise NotPossible("it has ended")
+    steering = (*run.steering, Steering(change.words, by, now))
+    order = replace(run.order, phases=(_adjusted(run, change.params, actions), *run.order.phases[1:]))
+    until = run.until
+    if change.until is not None:
+        until = None if math.isinf(change.until) else change.until
+    return replace(run, order=order, until=until, steering=steering)
+
+
+def _adjusted(run: RunRecord, words: Mapping[str, str], actions: Actions) -> Phase:
+    """The first phase with other parameters."""
+    phase = run.order.phases[0]
+    action = actions[phase.action]
+    params = decode(action.params, phase.params)
+    if not words:
+        return phase
+    if run.phase > 0:
+        raise NotPossible(f"{phase.action} is through: nothing but until can be set")
+    if action.in_turn(params):
+        raise NotPossible("its cells share a budget: nothing but until can be set")
+    for name, value in words.items():
+        if name not in action.adjustable:
+            known = ", ".join([*sorted(action.adjustable), "until"])
+            raise NotPossible(f"{name} cannot be set; what can: {known}")
+        try:
+            params = replace(params, **{name: action.adjustable[name](value)})
+        except ValueError as error:
+            raise NotPossible(f"{name}={value}: {error}") from error
+    return replace(phase, params=encode(params))
+
+
+def retries(run: RunRecord, phases: Sequence[Sequence[CellRecord]]) -> list[tuple[tuple[Phase, ...], list[CellRef]]]:
+    """What is to be run again of a run that has ended: for each phase in which cells failed, what began there.
+
+    :raises NotPossible: it goes on, or nothing failed
+    """
+    if run.state is not RunState.ENDED:
+        raise NotPossible("it has not ended")
+    again = [
+        (run.order.phases[number:], [cell.ref for cell in cells if cell.failure]) for number, cells in enumerate(phases)
+    ]
+    failed = [(later, refs) for later, refs in again if refs]
+    if not failed:
+        raise NotPossible("none of its cells failed")
+    return failed
 
 
 def wake(run: RunRecord, now: float) -> RunRecord | None:

@@ -361,6 +361,19 @@ def next_params(params: Params, done: Archived) -> Params | None:
     return replace(params, max_rows=left, begun=params.begun or bool(done.rows)) if left > 0 else None
 
 
+def _read_max_rows(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= MAX_ROWS_LIMIT:
+        raise ValueError(f"it must lie between 1 and {MAX_ROWS_LIMIT}")
+    return int(text)
+
+
+def _read_sleep(text: str) -> float:
+    seconds = float(text)
+    if not 0 <= seconds < 1e6:
+        raise ValueError("it must be a number of seconds")
+    return seconds
+
+
 ACTION: Final = Action(
     name="db.archive_deleted_rows",
     params=Params,
@@ -370,6 +383,7 @@ ACTION: Final = Action(
     good_codes=frozenset({Exit.NOTHING_ARCHIVED, Exit.ARCHIVED}),
     in_turn=lambda params: not params.until_complete,
     next_params=next_params,
+    adjustable={"max_rows": _read_max_rows, "sleep": _read_sleep},
     has_work=has_work,
     pause=lambda params: params.sleep if params.until_complete else 0.0,
 )

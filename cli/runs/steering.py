@@ -1,0 +1,113 @@
+"""``runs cancel``, ``pause``, ``resume``, ``set``, ``retry``, ``hold`` and ``release``."""
+
+import socket
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import click
+
+from cli.output import put, put_json, say
+from cli.runs.store import connect
+from jobs import dates
+from runs.caller import caller
+from runs.records import Hold
+from runs.rules import Adjustment, NotPossible
+
+IMPOSSIBLE = 1
+"""The exit code where the run is in no state to do it."""
+
+
+def cancel(run: str) -> int:
+    """Ask a run to end."""
+    conductor, _ = connect()
+    conductor.cancel(run, _who())
+    return 0
+
+
+def pause(run: str) -> int:
+    """Ask a run to pause."""
+    conductor, _ = connect()
+    return _done(conductor.pause(run, _who()), f"Run {run} has ended, or is about to: it cannot pause")
+
+
+def resume(run: str) -> int:
+    """Let a run go on."""
+    conductor, _ = connect()
+    return _done(conductor.resume(run, _who()), f"Run {run} has ended, or is about to: it cannot go on")
+
+
+def adjust(run: str, settings: Sequence[str]) -> int:
+    """Change what may be changed while a run goes on.
+
+    :param settings: NAME=VALUE each
+    """
+    conductor, zone = connect()
+    words = dict(_pair(setting) for setting in settings)
+    until = _closing_time(words.pop("until"), zone) if "until" in words else None
+    change = Adjustment(words, until, ", ".join(f"set {setting}" for setting in settings))
+    try:
+        conductor.adjust(run, change, _who())
+    except NotPossible as problem:
+        say(f"Run {run}: {problem}")
+        return IMPOSSIBLE
+    return 0
+
+
+def retry(run: str, form: str) -> int:
+    """Work the failed cells of a run again."""
+    conductor, _ = connect()
+    try:
+        started = conductor.retry(run, _who())
+    except NotPossible as problem:
+        say(f"Run {run}: {problem}")
+        return IMPOSSIBLE
+    if form == "json":
+        put_json({"runs": started})
+    else:
+        for name in started:
+            put(name)
+    return 0
+
+
+def hold(reason: str, span: timedelta | None) -> int:
+    """Let all runs pause."""
+    conductor, _ = connect()
+    now = conductor.store.now()
+    conductor.hold(Hold(reason, _who(), now, now + span.total_seconds() if span else None))
+    return 0
+
+
+def release() -> int:
+    """Let all runs go on."""
+    conductor, _ = connect()
+    conductor.release()
+    return 0
+
+
+def _who() -> str:
+    return f"{caller()}@{socket.gethostname()}"
+
+
+def _done(is_done: bool, problem: str) -> int:
+    if not is_done:
+        say(problem)
+        return IMPOSSIBLE
+    return 0
+
+
+def _pair(setting: str) -> tuple[str, str]:
+    name, equals, value = setting.partition("=")
+    if not equals:
+        raise click.UsageError(f"{setting!r} is not NAME=VALUE.")
+    return name, value
+
+
+def _closing_time(text: str, zone: ZoneInfo) -> float:
+    """When the window is to close, in seconds since the epoch; infinite for none."""
+    if text == "none":
+        return float("inf")
+    try:
+        return dates.closing_time(text, zone, datetime.now(UTC)).timestamp()
+    except ValueError:
+        raise click.UsageError(f"until={text} is neither HH:MM, nor a moment with its offset, nor none.") from None
