@@ -78,7 +78,9 @@ def show_run(run: str, format: str) -> int:  # noqa: A002 - the option's name
 @new_option("--since", type=_PastTime(), default="90d", show_default=True, metavar="TIME", help="A date, or an age.")
 @FORMAT
 def show_history(action: str | None, since: datetime, format: str) -> int:  # noqa: A002 - the option's name
-    """List the runs that have ended, the newest first: also those that the store itself has forgotten.
+    """List the runs that have ended, however long ago.
+
+    The newest comes first.
 
     A line of each is kept for history_days (of section [celery]).
     """
