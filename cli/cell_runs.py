@@ -134,10 +134,11 @@ class Runner:
         until: datetime | None,
     ) -> Finished:
         """Leave the cells to workers, and follow the run to its end."""
-        from workers import app, redis_client
+        from workers import app, broker, redis_client
 
-        redis_client.check_store(self.conf)
         app.configure(self.conf)
+        redis_client.check_store(self.conf)
+        broker.check_broker(app.app, self.conf)
         conductor = app.conductor()
         order = order_of(phases, until=until.timestamp() if until else None, run=configuration.run_wanted())
         run = conductor.start(order, [ref_of(target.cell) for target in chosen], wait=self.wait)

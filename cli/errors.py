@@ -13,7 +13,7 @@ from novadb.engine import reason
 from novadb.errors import DatabaseProblem
 from runs.exclusion import Busy
 from runs.lock_folder import UnusableFolder
-from runs.store import RunGone, StoreAway
+from runs.store import BrokerAway, RunGone, StoreAway
 from settings.errors import InvalidSetting, SettingsProblem
 
 # How oslo writes where a value comes from.
@@ -35,7 +35,7 @@ def one_line(error: Exception) -> str:
         return f"Another run is at work on one of the databases: {error}"
     if isinstance(error, RunGone):
         return f"The store knows no run {error}: it was emptied, or the run has expired"
-    if isinstance(error, StoreAway):
+    if isinstance(error, StoreAway | BrokerAway):
         return str(error)
     if isinstance(error, RedisError):
         return f"The store of runs cannot be used: {_folded(error)}"

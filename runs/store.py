@@ -18,6 +18,10 @@ class StoreAway(Exception):
     """The store does not answer. The text is for the operator; the run goes on without the one who waits for it."""
 
 
+class BrokerAway(Exception):
+    """What carries the bells cannot be used. The text names it without its login."""
+
+
 @dataclass(frozen=True)
 class View:
     """A cell of a run, and what must be known with it.

@@ -26,9 +26,11 @@ from runs.cell_worker import CellWorker, SliceLimits
 from runs.conductor import Conductor, queue_of
 from runs.records import FORMAT, Bell
 from runs.targets import Registry
+from settings.brokers import store_address
 from settings.errors import NotConfigured
 from settings.files import load_configuration
 from settings.unknown import unknown_settings
+from workers.broker import configure_broker
 from workers.heartbeat import Heartbeat
 from workers.redis_client import run_store
 
@@ -49,13 +51,6 @@ SETTINGS: Final[dict[str, Any]] = {
     "broker_connection_max_retries": None,
     "task_create_missing_queues": True,
     "task_default_queue": "cellkeeper",
-    "broker_transport_options": {
-        "visibility_timeout": 300,
-        "socket_timeout": 10,
-        "socket_connect_timeout": 5,
-        "socket_keepalive": True,
-        "health_check_interval": 15,
-    },
 }
 
 # Set in the worker's main process, seen by its children.
@@ -69,10 +64,10 @@ def configure(conf: cfg.ConfigOpts, cells: Sequence[str] = ()) -> None:
     """Point the application at the configured broker. Called before a worker starts, or a message is sent.
 
     :param cells: names or uuids of the cells that a worker serves; none: all
+    :raises NotConfigured: there is no store
     """
-    app.conf.broker_url = conf.celery.broker_url
-    if conf.celery.broker_url.startswith("sentinel://"):
-        app.conf.broker_transport_options["master_name"] = conf.celery.sentinel_master
+    store_address(conf)  # one that is not configured is told now
+    configure_broker(app, conf)
     app.cellkeeper_conf = conf
     app.cellkeeper_cells = cells
 

@@ -5,11 +5,11 @@ import os
 import warnings
 from collections.abc import Sequence
 from typing import Final
-from urllib.parse import urlsplit
 
 from celery.exceptions import SecurityWarning
 from oslo_config import cfg
 
+from settings.brokers import store_address
 from workers import app as application
 from workers.redis_client import check_store
 
@@ -57,7 +57,7 @@ def warn_of_root() -> None:
 
 
 def warn_of_open_redis(conf: cfg.ConfigOpts) -> None:
-    """Say so if anybody on the network could send messages to this worker."""
-    url = urlsplit(conf.celery.broker_url.partition(";")[0])  # of several Sentinels the first
-    if not url.password and url.scheme != "rediss" and url.hostname not in ("localhost", "127.0.0.1", "::1"):
-        LOG.warning("The Redis at %s has neither password nor TLS: anybody who reaches it can start runs", url.hostname)
+    """Say so if anybody on the network could start runs."""
+    address = store_address(conf)
+    if not address.password and not address.tls and address.host not in ("localhost", "127.0.0.1", "::1"):
+        LOG.warning("The Redis at %s has neither password nor TLS: anybody who reaches it can start runs", address.host)

@@ -16,7 +16,7 @@ from schedules.firings import Firings
 from settings.errors import NotConfigured
 from settings.read_files import where_read
 from settings.unknown import unknown_settings
-from workers.redis_client import redis_client
+from workers.redis_client import store_client
 
 
 def load(*, check: bool = False) -> cfg.ConfigOpts:
@@ -89,4 +89,4 @@ def firings(conf: cfg.ConfigOpts) -> Firings:
         raise NotConfigured(
             f"There is no schedule without workers: set broker_url in section [celery] ({where_read(conf)})"
         )
-    return Firings(redis_client(conf, 0))
+    return Firings(store_client(conf, 0))

@@ -35,8 +35,9 @@ from runs.local import LocalEngine
 from runs.targets import api_database, mapped_cells, targets
 from schedules.entries import Entry, Refused
 from schedules.firings import BeatSign, Firings
+from settings.brokers import broker_address
 from settings.unknown import unknown_settings
-from workers.redis_client import redis_client, run_store
+from workers.redis_client import redis_client, refuse_cluster, run_store, store_client
 
 STATEMENT: Final = 10.0
 """Seconds that a statement may take here, where nothing large is read."""
@@ -140,11 +141,13 @@ def _look_at_cells(
 
 def _redis(conf: cfg.ConfigOpts) -> list[Finding]:
     """Look at the store of runs, and at the broker if that is another Redis."""
-    client = redis_client(conf, 0)
+    client = store_client(conf, 0)
+    refuse_cluster(client)
     told = client.info()
     seconds, micros = client.time()
     clock = datetime.fromtimestamp(int(seconds) + int(micros) / 1e6, UTC) - datetime.now(UTC)
-    redis_client(conf, 0, conf.celery.broker_url).ping()
+    if broker := broker_address(conf):
+        redis_client(broker, 0).ping()
     return [
         Finding("answers", Verdict.OK, f"Redis {told.get('redis_version')}, {_memory(told)}"),
         _eviction(told),

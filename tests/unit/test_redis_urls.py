@@ -3,7 +3,7 @@
 import pytest
 from redis.sentinel import MasterNotFoundError
 
-from settings.celery import RedisUrl
+from settings.brokers import RedisUrl
 from settings.files import load_configuration
 from workers.redis_client import check_store
 
