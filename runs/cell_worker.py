@@ -151,12 +151,12 @@ class CellWorker:
     def __init__(
         self,
         conductor: Conductor,
-        target_of: Callable[[str], Target],
+        target_of: Callable[[str, str], Target],
         limits: SliceLimits,
         draining: Callable[[], bool],
         name: str,
     ) -> None:
-        """:param target_of: resolves a cell's uuid by this process's own configuration
+        """:param target_of: resolves a cell of a run, by their ids, by this process's own configuration
         :param draining: whether the process is to end: then a cell is given back after its current step
         :param name: of the worker, for people
         """
@@ -207,7 +207,7 @@ class CellWorker:
         """Look or step; an error is a failure of the cell."""
         cell, target = held.view.cell, None
         try:
-            target = self._checked_target(cell)
+            target = self._checked_target(held.view)
             if cell.stage is Stage.LOOK:
                 return self._look(held, target), None
             return self._steps(held, target), None
@@ -289,14 +289,15 @@ class CellWorker:
         action = self._conductor.actions[phase.action]
         return action, decode(action.params, phase.params if run.budget is None else run.budget)
 
-    def _checked_target(self, cell: CellRecord) -> Target:
+    def _checked_target(self, view: View) -> Target:
         """The cell by this process's configuration; it must be the database that is meant.
 
         :raises DatabaseProblem: it is another one
         """
-        target = self._target_of(cell.ref.uuid)
-        if ref_of(target.cell).fingerprint != cell.ref.fingerprint:
+        ref = view.cell.ref
+        target = self._target_of(view.run.order.id, ref.uuid)
+        if ref_of(target.cell).fingerprint != ref.fingerprint:
             raise DatabaseProblem(
-                f"{cell.ref.label}: {self._name} has another database configured for it than the one that is meant"
+                f"{ref.label}: {self._name} has another database configured for it than the one that is meant"
             )
         return target

@@ -106,7 +106,7 @@ class LocalEngine:
         bells = BellQueue([_server(target) for target in targets], self.per_server)
         actions = {action.name: action for action, _ in phases}
         conductor = Conductor(MemoryStore(self.stop), bells.ring, actions, NO_BELL_IS_LOST, on_end=on_end)
-        worker = CellWorker(conductor, lambda number: targets[int(number)], NO_LIMITS, lambda: False, "this process")
+        worker = CellWorker(conductor, lambda _, number: targets[int(number)], NO_LIMITS, lambda: False, "this process")
         listeners = [_OfTargets(listener, targets) for listener in self.listeners]
         with ThreadPoolExecutor(self.concurrency, thread_name_prefix="cell") as pool:
             try:

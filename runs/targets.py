@@ -102,25 +102,28 @@ def hypervisors(conf: cfg.ConfigOpts) -> Hypervisors | HypervisorProblem:
 
 
 class Registry:
-    """The cells by the API database, read again every few seconds: whoever works many cells asks for each of them."""
+    """The cells by the API database. Within a run they are read again every few seconds, not for each cell."""
 
     def __init__(self, conf: cfg.ConfigOpts, services: "Services") -> None:
         """:param services: of this process, for all its cells"""
         self._conf = conf
         self._services = services
         self._targets: dict[str | None, Target] = {}
-        self._read_at = -REGISTRY
+        self._run = ""
+        self._read_at = 0.0
 
-    def target(self, uuid: str) -> Target:
+    def target(self, run: str, uuid: str) -> Target:
         """A cell by this process's own configuration.
 
+        :param run: whose cell it is; each run is told what is so at its begin
         :raises DatabaseProblem: the API database cannot be read, or has no such cell
         """
-        if uuid not in self._targets or time.monotonic() - self._read_at >= REGISTRY:
+        is_fresh = run == self._run and time.monotonic() - self._read_at < REGISTRY
+        if uuid not in self._targets or not is_fresh:
             api = api_database(self._conf)
             read = targets(self._conf, mapped_cells(self._conf, api), api, self._services)
             self._targets = {target.cell.uuid: target for target in read}
-            self._read_at = time.monotonic()
+            self._run, self._read_at = run, time.monotonic()
         if uuid not in self._targets:
             raise DatabaseProblem(f"{uuid}: no such cell is mapped in the API database")
         return self._targets[uuid]
