@@ -137,7 +137,7 @@ class CellRecord:
     :ivar lease_until: when the claim lapses unless it is renewed, in seconds since the epoch, as are the other times
     :ivar look_at: when somebody should look whether its bell was lost
     :ivar rings: how often it was rung again since it was last claimed
-    :ivar attempts: claims since the last recorded step
+    :ivar attempts: claims since the last recorded step, or the last slice that ended in order
     :ivar slices: slices that ended with more to do
     :ivar cursor: where the next slice goes on
     :ivar outcome: what was done so far; None: nothing. Encoded, where it comes from a store that is no memory

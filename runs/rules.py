@@ -313,11 +313,16 @@ class Claimant:
     lease: float
 
 
+def has_bell(cell: CellRecord) -> bool:
+    """Whether a cell is worked on when its bell is heard. One that has failed already is only to be ended."""
+    return cell.stage in (Stage.LOOK, Stage.WORK) and cell.failure is None
+
+
 def claim(
     cell: CellRecord, run: RunRecord, phase: int, hold: Hold | None, now: float, who: Claimant
 ) -> CellRecord | Refusal:
     """The cell as its bell is answered, or why it is not to be worked now."""
-    if run.state is not RunState.RUNNING or run.phase != phase or cell.stage in (Stage.DONE, Stage.QUEUED):
+    if run.state is not RunState.RUNNING or run.phase != phase or not has_bell(cell):
         return Refusal.OVER
     if cell.lease_until > now:
         return Refusal.HELD
@@ -352,11 +357,11 @@ def record_step(cell: CellRecord, who: Claimant, now: float, cursor: Any, outcom
 
 
 def give_back(cell: CellRecord, who: Claimant, now: float, patience: Patience) -> CellRecord | None:
-    """A slice has ended with more to do: the cell is due again."""
+    """A slice has ended with more to do: the cell is due again. Nobody died of it, so no attempt counts."""
     if cell.holder != who.token:
         return None
     return replace(
-        cell, holder="", lease_until=0.0, look_at=now + patience.idle, slices=cell.slices + 1, touched=now
+        cell, holder="", lease_until=0.0, look_at=now + patience.idle, slices=cell.slices + 1, attempts=0, touched=now
     )  # fmt: skip
 
 
@@ -386,7 +391,7 @@ def finish(
 
 def ring_again(cell: CellRecord, run: RunRecord, now: float, patience: Patience) -> CellRecord | None:
     """A cell that is due shows no sign of life: its bell may be lost."""
-    is_due = cell.stage in (Stage.LOOK, Stage.WORK) and cell.lease_until <= now
+    is_due = has_bell(cell) and cell.lease_until <= now
     if not is_due or cell.look_at > now or run.woken + patience.idle > now:
         return None
     pause = min(patience.idle * 2**cell.rings, patience.longest)
