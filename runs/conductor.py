@@ -4,6 +4,7 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -172,8 +173,14 @@ class Conductor:
         """Let all runs go on."""
         self.store.set_hold(None)
         for place in self.store.queue():
-            if place.admitted and (run := self.store.change_run(place.run, rules.wake)):
-                self._ring_all(run)
+            if place.admitted:
+                self._wake(place.run)
+
+    def _wake(self, run: str) -> None:
+        """Ring all cells of a run; one that is gone has none."""
+        with suppress(RunGone):
+            if awake := self.store.change_run(run, rules.wake):
+                self._ring_all(awake)
 
     def _steer(self, run: str, wish: Wish, what: str, by: str) -> RunRecord | None:
         return self.store.change_run(run, lambda record, now: rules.steer(record, wish, what, by, now))
@@ -261,9 +268,10 @@ class Conductor:
                 self._ring_silent(record, number)
             else:
                 is_unserved = True
+        now = time.monotonic()
         if not is_unserved:
             self._unserved_since.pop(run, None)
-        elif time.monotonic() - self._unserved_since.setdefault(run, time.monotonic()) >= self.patience.grace:
+        elif now - self._unserved_since.setdefault(run, now) >= self.patience.grace:
             self._give_up_unserved(record, workers)
 
     def _give_up_unserved(self, record: RunRecord, workers: Mapping[str, set[str] | None]) -> None:
@@ -294,9 +302,12 @@ class Conductor:
             if cell.stage is Stage.QUEUED:
                 self._finish(record, cell.number, None, moving_on=False)
                 continue
-            counted = partial(rules.count_turn, cell=cell, actions=self.actions)
-            self.store.change_run(run, lambda record, _, counted=counted: counted(record))  # type: ignore[misc]
+            self.store.change_run(run, partial(self._count_turn, phase=record.phase, cell=cell))
             record = self.store.run(run)
+
+    def _count_turn(self, run: RunRecord, _now: float, *, phase: int, cell: CellRecord) -> RunRecord | None:
+        """Count the turn of a cell; a later phase has turns of its own."""
+        return rules.count_turn(run, cell, self.actions) if run.phase == phase else None
 
     def _ring_turn(self, record: RunRecord, number: int) -> None:
         view = self.store.change_cell(
@@ -350,11 +361,11 @@ class Conductor:
             self._end(record, phases)
             return
         opening = rules.new_cells(following, refs, self.actions)
-        opened = self.store.change_run(
-            run,
-            lambda now_so, _: following if now_so.phase == record.phase and now_so.wish is record.wish else None,
-            opening,
-        )
+
+        def open_phase(run: RunRecord, now: float) -> RunRecord | None:
+            return rules.next_phase(run, phases[0], now, self.actions) if run.phase == record.phase else None
+
+        opened = self.store.change_run(run, open_phase, opening)
         if opened:
             self._ring_all(opened)
             self.go_on(run)

@@ -5,7 +5,8 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from runs.records import CellRecord, Hold, Place, Progress, RunRecord, Stage, Summary, Wish
+from runs import rules
+from runs.records import CellRecord, Hold, Place, Progress, RunRecord, RunState, Stage, Summary, Wish
 from runs.rules import Refusal
 from runs.store import NO_BOOKS, NOTHING, Books, CellRule, QueueRule, RunGone, RunRule, View
 
@@ -35,6 +36,7 @@ class MemoryStore:
         self._runs: dict[str, _Kept] = {}
         self._queue: list[Place] = []
         self._hold: Hold | None = None
+        self._tally: dict[str, float] = {}
 
     def now(self) -> float:
         return time.time()
@@ -60,7 +62,8 @@ class MemoryStore:
             return list(self._queue)
 
     def _names(self) -> dict[str, frozenset[str]]:
-        return {place.run: self._runs[place.run].names for place in self._queue}
+        kept = {place.run: self._runs.get(place.run) for place in self._queue}
+        return {run: entry.names if entry else frozenset() for run, entry in kept.items()}
 
     # -- runs
 
@@ -80,6 +83,7 @@ class MemoryStore:
             if opening:
                 kept.phases.append(list(opening))
                 kept.marks.append([0] * len(opening))
+            self._tally |= entries
             self._lock.notify_all()
             return changed
 
@@ -104,19 +108,21 @@ class MemoryStore:
         with self._lock:
             kept = self._find(run)
             cells = self._phase(kept, phase)
-            view = View(kept.run, cells[number], self._hold, self.now())
+            view = View(kept.run, self._cell(kept, phase, number), self._hold, self.now())
             changed = rule(view)
             if not isinstance(changed, CellRecord):
                 return changed
             cells[number] = changed
             kept.changes += 1
             kept.marks[phase][number] = kept.changes
+            if books.rows and books.counter:
+                self._tally[books.counter] = self._tally.get(books.counter, 0) + books.rows
             self._lock.notify_all()
             return replace(view, cell=changed)
 
     def cell(self, run: str, phase: int, number: int) -> CellRecord:
         with self._lock:
-            return self._phase(self._find(run), phase)[number]
+            return self._cell(self._find(run), phase, number)
 
     def cells(self, run: str, phase: int) -> list[CellRecord]:
         with self._lock:
@@ -136,12 +142,23 @@ class MemoryStore:
 
     def silent(self, run: str, phase: int, limit: int) -> list[int]:
         now = self.now()
-        return [cell.number for cell in self.cells(run, phase) if cell.look_at <= now][:limit]
+        silent = [cell for cell in self.cells(run, phase) if cell.look_at <= now]
+        silent.sort(key=lambda cell: cell.look_at)
+        return [cell.number for cell in silent][:limit]
 
     # -- what outlives the runs
 
+    def tally(self) -> dict[str, float]:
+        with self._lock:
+            return dict(self._tally)
+
     def history(self, since: float) -> list[Summary]:
-        return []
+        with self._lock:
+            ended = [kept.run for kept in self._runs.values() if kept.run.state is RunState.ENDED]
+        summaries = [rules.summary(run) for run in ended]
+        return sorted(
+            (summary for summary in summaries if summary.finished >= since), key=lambda summary: summary.finished
+        )
 
     # -- steering
 
@@ -149,7 +166,9 @@ class MemoryStore:
         return self._hold
 
     def set_hold(self, hold: Hold | None) -> None:
-        self._hold = hold
+        with self._lock:
+            self._hold = hold
+            self._lock.notify_all()
 
     def wait(self, seconds: float) -> None:
         with self._lock:
@@ -165,6 +184,12 @@ class MemoryStore:
 
     @staticmethod
     def _phase(kept: _Kept, phase: int) -> list[CellRecord]:
-        if phase >= len(kept.phases):
+        if not 0 <= phase < len(kept.phases):
             raise RunGone(f"{kept.run.order.id}, phase {phase + 1}")
         return kept.phases[phase]
+
+    def _cell(self, kept: _Kept, phase: int, number: int) -> CellRecord:
+        cells = self._phase(kept, phase)
+        if not 0 <= number < len(cells):
+            raise RunGone(f"{kept.run.order.id}, cell {number}")
+        return cells[number]

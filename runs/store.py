@@ -140,6 +140,9 @@ class RunStore(Protocol):
 
     # -- what outlives the runs
 
+    def tally(self) -> dict[str, float]:
+        """The books: numbers by name, see ``runs.tally``."""
+
     def history(self, since: float) -> list[Summary]:
         """The runs that have ended since a moment, the oldest first."""
 
