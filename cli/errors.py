@@ -13,7 +13,7 @@ from novadb.engine import reason
 from novadb.errors import DatabaseProblem
 from runs.exclusion import Busy
 from runs.lock_folder import UnusableFolder
-from runs.store import BrokerAway, RunGone, StoreAway
+from runs.store import BrokerAway, RunDamaged, RunGone, StoreAway
 from settings.errors import InvalidSetting, SettingsProblem
 
 # How oslo writes where a value comes from.
@@ -33,6 +33,8 @@ def one_line(error: Exception) -> str:
         return str(error)
     if isinstance(error, Busy):
         return f"Another run is at work on one of the databases: {error}"
+    if isinstance(error, RunDamaged):
+        return f"What the store has of run {error} cannot be read; start the command again"
     if isinstance(error, RunGone):
         return f"The store knows no run {error}: it was emptied, or the run has expired"
     if isinstance(error, StoreAway | BrokerAway):

@@ -192,7 +192,8 @@ class Conductor:
         before = {place.run for place in self.store.queue() if place.admitted}
         for place in self.store.change_queue(rules.admit):
             if place.admitted and place.run not in before:
-                self._begin(place.run)
+                with suppress(RunGone):  # whoever looks after it lets it leave the queue
+                    self._begin(place.run)
 
     def _begin(self, run: str) -> None:
         begun = self.store.change_run(run, rules.begin)
@@ -228,10 +229,12 @@ class Conductor:
     def look_after(self, run: str) -> None:
         """Ring again what was lost, end what is to end, give up what nobody serves. Called every few seconds."""
         try:
-            record = self.store.run(run)
+            self._look_after(self.store.run(run))
         except RunGone:
             self._leave_queue(run)
-            return
+
+    def _look_after(self, record: RunRecord) -> None:
+        run = record.order.id
         if record.order.format != FORMAT or not all(phase.action in self.actions for phase in record.order.phases):
             return  # a run of another version; its own workers look after it
         if record.state is RunState.ENDED:
@@ -264,7 +267,10 @@ class Conductor:
         workers = self._workers() if self._workers else {"this process": None}
         is_unserved = not workers
         for number in self.store.silent(run, record.phase, SILENT_AT_ONCE):
-            if serving(workers, self.store.cell(run, record.phase, number).ref.uuid):
+            cell = self.store.cell(run, record.phase, number)
+            if cell.failure:
+                self._finish(record, number, cell.failure)
+            elif serving(workers, cell.ref.uuid):
                 self._ring_silent(record, number)
             else:
                 is_unserved = True
@@ -294,6 +300,9 @@ class Conductor:
         run = record.order.id
         while record.turn < record.cells:
             cell = self.store.cell(run, record.phase, record.turn)
+            if cell.failure and cell.stage is not Stage.DONE:
+                self._finish(record, cell.number, cell.failure, moving_on=False)
+                continue
             if cell.stage in (Stage.LOOK, Stage.WORK):
                 return
             if cell.stage is Stage.QUEUED and record.budget is not None and not self._is_stopping(record):

@@ -2,23 +2,29 @@
 
 It holds no rule: what a rule wants is written by one script, if the records that the rule was given are still those
 that are there; otherwise the rule is asked again. Times are the server's.
+
+What cannot be read costs what it says, and one line: a cell has failed, a run is gone, and what all runs share is made
+anew from what there is.
 """
 
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
 from typing import Any, Final, TypeVar
 
 import msgspec
+from redis.exceptions import ResponseError
 
+from jobs.action import Failure, FailureKind
 from jobs.codec import encode
 from runs import rules
-from runs.records import FORMAT, CellRecord, Hold, Place, Progress, RunRecord, RunState, Stage, Summary
+from runs.records import FORMAT, CellRecord, CellRef, Hold, Place, Progress, RunRecord, RunState, Stage, Summary
 from runs.rules import Refusal
-from runs.store import NO_BOOKS, NOTHING, Books, CellRule, QueueRule, RunGone, RunRule, View
+from runs.store import NO_BOOKS, NOTHING, Books, CellRule, QueueRule, RunDamaged, RunGone, RunRule, View
 
 LOG = logging.getLogger("cellkeeper.runs")
 T = TypeVar("T")
@@ -29,33 +35,50 @@ DAY: Final = 86_400  # seconds
 AT_ONCE: Final = 1000
 """Cells in one command of a script."""
 
+OTHER_TYPE: Final = "WRONGTYPE"
+"""How Redis says that a key is none of the type that a command is for."""
+
 # Each record lies in a field of a hash, as its version, a space, and JSON. Writes what is asked if the versions of
-# the records are those that are named; answers whether it did, the time, and the records that are asked for.
+# the records are those that are named; answers whether it did, the time, and the records that are asked for. A record
+# whose key is of another type is empty. A key of another type makes room for what is written, unless a run cannot do
+# without what it held.
 DECIDE: Final = """
 local asked = cjson.decode(ARGV[1])
+local function read(key, field)
+  local record = redis.pcall('HGET', key, field)
+  if type(record) == 'table' then return '' end
+  return record
+end
+local function is_needed(key)
+  local is_list = string.find(key, ':leases$') or string.find(key, ':changed$')
+  return string.find(key, ARGV[2], 1, true) == 1 and not is_list
+end
+local function write(command)
+  local reply = redis.pcall(unpack(command))
+  if type(reply) ~= 'table' or not reply.err then return end
+  if is_needed(command[2]) or not string.find(reply.err, 'WRONGTYPE', 1, true) then error(reply.err) end
+  redis.call('DEL', command[2])
+  redis.call(unpack(command))
+end
 local written = 1
 for _, c in ipairs(asked.checks) do
-  local record = redis.call('HGET', c[1], c[2])
+  local record = read(c[1], c[2])
   if (record and string.match(record, '^%d+') or '0') ~= c[3] then written = 0 end
 end
 if written == 1 then
-  for _, command in ipairs(asked.writes) do redis.call(unpack(command)) end
+  for _, command in ipairs(asked.writes) do write(command) end
   for _, m in ipairs(asked.marks) do
-    redis.call('ZADD', m[2], redis.call('HINCRBY', m[1], 'changes', 1), m[3])
+    write({'ZADD', m[2], redis.call('HINCRBY', m[1], 'changes', 1), m[3]})
   end
 end
 local t = redis.call('TIME')
 local answer = {written, t[1], t[2]}
-for _, r in ipairs(asked.reads) do answer[#answer + 1] = redis.call('HGET', r[1], r[2]) end
+for _, r in ipairs(asked.reads) do answer[#answer + 1] = read(r[1], r[2]) end
 return answer
 """
 
 Field = tuple[str, str]
 """Where a record lies: a key and a field of its hash."""
-
-
-class Damaged(RunGone):
-    """A record of the run cannot be read. The text names the run."""
 
 
 class _Change:
@@ -93,6 +116,8 @@ class RedisStore:
         self._expires = expires
         self._history_days = history_days
         self._decide = redis.register_script(DECIDE)
+        self._names: dict[str, frozenset[str]] = {}
+        self._reported: set[str] = set()
 
     def now(self) -> float:
         seconds, micros = self.redis.time()
@@ -101,13 +126,12 @@ class RedisStore:
     # -- the queue -------------------------------------------------------------------------------------------------
 
     def create(self, run: RunRecord, cells: Sequence[CellRecord], names: frozenset[str], rule: QueueRule) -> bool:
-        key, known = _run_key(run.order.id), {run.order.id: names}
+        key = _run_key(run.order.id)
         while True:
-            places, version, now, there = self._read_queue((key, "record"))
+            places, version, now, (there,) = self._read_queue((key, "record"))
             if there is not None:
                 return False
-            known |= self._names(place.run for place in places if place.run not in known)
-            queue = rule([*places, Place(run.order.id)], known)
+            queue = rule([*places, Place(run.order.id)], self._names_of(places) | {run.order.id: names})
             change = _Change()
             change.check((key, "record"), 0)
             change.check(QUEUE, version)
@@ -115,19 +139,28 @@ class RedisStore:
             _write_cells(change, run.order.id, run.phase, cells)
             change.write("HSET", *QUEUE, _encode(queue, version + 1))
             change.write("ZADD", RUNS, now, run.order.id)
-            change.write("ZREMRANGEBYSCORE", RUNS, 0, now - self._expires)
+            if expired := self._expired(now):
+                change.write("ZREM", RUNS, *expired)
             if self._carry_out(change)[0]:
                 return True
+
+    def _expired(self, now: float) -> list[str]:
+        """The runs of the list of which nothing is kept any more."""
+        old: list[str] = self._shared(
+            "the list of runs", lambda: self.redis.zrangebyscore(RUNS, 0, now - self._expires), []
+        )
+        with self.redis.pipeline(transaction=False) as pipe:
+            for run in old:
+                pipe.exists(_run_key(run))
+            return [run for run, is_there in zip(old, pipe.execute(), strict=True) if not is_there]
 
     def queue(self) -> list[Place]:
         return self._read_queue()[0]
 
     def change_queue(self, rule: QueueRule) -> list[Place]:
-        names: dict[str, frozenset[str]] = {}
         while True:
             places, version, _, _ = self._read_queue()
-            names |= self._names(place.run for place in places if place.run not in names)
-            changed = list(rule(places, names))
+            changed = list(rule(places, self._names_of(places)))
             if changed == places:
                 return places
             change = _Change()
@@ -136,30 +169,51 @@ class RedisStore:
             if self._carry_out(change)[0]:
                 return changed
 
-    def _read_queue(self, *also: Field) -> tuple[list[Place], int, float, str | None]:
-        """The queue, its version, the time, and another record."""
+    def _read_queue(self, *also: Field) -> tuple[list[Place], int, float, list[str | None]]:
+        """The queue, its version, the time, and other records."""
         _, now, (record, *others) = self._carry_out(_Change(QUEUE, *also))
         if record is None:
-            return [], 0, now, others[0] if others else None
-        version, text = record.split(" ", 1)
+            return [], 0, now, others
         try:
-            places = msgspec.json.decode(text, type=list[Place])
-        except msgspec.MsgspecError:
-            LOG.warning("the queue of runs cannot be read, and is taken as empty")
-            places = []
-        return places, int(version), now, others[0] if others else None
+            places, version = _decode(record, list[Place])
+        except Unreadable as unreadable:
+            self._report("the queue of runs", "it is made anew from the runs that have not ended")
+            places, version = self._unfinished_runs(), unreadable.version
+        return places, version, now, others
 
-    def _names(self, runs: Iterable[str]) -> dict[str, frozenset[str]]:
-        """What runs keep others off; one that is gone: nobody."""
-        listed = list(runs)
-        found = self._read(*[(_run_key(run), "names") for run in listed])
-        return {run: frozenset(json.loads(text or "[]")) for run, text in zip(listed, found, strict=True)}
+    def _unfinished_runs(self) -> list[Place]:
+        """The queue as the records of the runs have it, in the order in which they were ordered."""
+        places = []
+        for run in reversed(self.recent()):
+            try:
+                state = self.run(run).state
+            except RunGone:
+                continue
+            if state is not RunState.ENDED:
+                places.append(Place(run, state is RunState.RUNNING))
+        return places
+
+    def _names_of(self, places: Sequence[Place]) -> dict[str, frozenset[str]]:
+        """What the runs of the queue keep others off; one that is gone: nobody. They never change, so they are kept."""
+        known = self._names
+        unknown = [place.run for place in places if place.run not in known]
+        records = self._read(*[(_run_key(run), "names") for run in unknown]) if unknown else []
+        read = {run: self._decode_names(run, record) for run, record in zip(unknown, records, strict=True)}
+        self._names = {place.run: (known | read)[place.run] for place in places}
+        return dict(self._names)
+
+    def _decode_names(self, run: str, record: str | None) -> frozenset[str]:
+        try:
+            return frozenset() if record is None else msgspec.json.decode(record, type=frozenset[str])
+        except msgspec.MsgspecError:
+            self._report(f"run {run}, what it keeps others off", "it keeps off nobody")
+            return frozenset()
 
     # -- runs ------------------------------------------------------------------------------------------------------
 
     def run(self, run: str) -> RunRecord:
         (record,) = self._read((_run_key(run), "record"))
-        return _decode_run(record, run)[0]
+        return self._decode_run(record, run)[0]
 
     def change_run(
         self, run: str, rule: RunRule, opening: Sequence[CellRecord] = (), entries: Mapping[str, float] = NOTHING
@@ -167,7 +221,7 @@ class RedisStore:
         field = (_run_key(run), "record")
         _, now, (record,) = self._carry_out(_Change(field))
         while True:
-            so_far, version = _decode_run(record, run)
+            so_far, version = self._decode_run(record, run)
             changed = rule(so_far, now)
             if changed is None:
                 return None
@@ -180,7 +234,8 @@ class RedisStore:
                 self._leave_behind(change, changed)
             for name, number in entries.items():
                 change.write("HSET", TALLY, name, number)
-            is_written, now, (record,) = self._carry_out(change)
+            with self._reading(run):
+                is_written, now, (record,) = self._carry_out(change)
             if is_written:
                 return changed
 
@@ -195,7 +250,7 @@ class RedisStore:
                 change.write("EXPIRE", key, self._expires)
 
     def progress(self, run: str, phase: int) -> Progress:
-        with self.redis.pipeline(transaction=False) as pipe:
+        with self._reading(run), self.redis.pipeline(transaction=False) as pipe:
             pipe.hmget(_run_key(run), f"rows {phase}", f"failed {phase}")
             pipe.zcard(_phase_key(run, phase, "look"))
             pipe.zcount(_phase_key(run, phase, "leases"), self.now(), "+inf")
@@ -203,9 +258,8 @@ class RedisStore:
         return Progress(int(rows or 0), still_open, int(failed or 0), at_work)
 
     def recent(self, limit: int | None = None) -> list[str]:
-        kept = [str(run) for run in self.redis.zrevrange(RUNS, 0, -1 if limit is None else limit - 1)]
-        waiting = [place.run for place in reversed(self.queue()) if place.run not in kept]
-        return (waiting + kept)[:limit]
+        last = -1 if limit is None else limit - 1
+        return list(self._shared("the list of runs", lambda: self.redis.zrevrange(RUNS, 0, last), []))
 
     # -- cells -----------------------------------------------------------------------------------------------------
 
@@ -217,7 +271,7 @@ class RedisStore:
             elapsed = time.monotonic() - known.read_at
             view = replace(known, now=known.now + elapsed)
         else:
-            view = _view(run, *self._carry_out(_Change(*reads))[1:])
+            view = self._view(run, number, *self._carry_out(_Change(*reads))[1:])
         while True:
             changed = rule(view)
             if not isinstance(changed, CellRecord):
@@ -226,59 +280,82 @@ class RedisStore:
             change.check(reads[2], view.version)
             _write_cell(change, run, phase, changed, view.version + 1)
             _count(change, view, changed, books)
-            is_written, now, records = self._carry_out(change)
-            view = _view(run, now, records)
+            with self._reading(run):
+                is_written, now, records = self._carry_out(change)
+            view = self._view(run, number, now, records)
             if is_written:
                 return replace(view, cell=changed)
 
     def cell(self, run: str, phase: int, number: int) -> CellRecord:
         (record,) = self._read((_phase_key(run, phase), str(number)))
-        return _decode_cell(record, run)[0]
+        return self._decode_cell(record, run, number)[0]
 
     def cells(self, run: str, phase: int) -> list[CellRecord]:
-        records = self.redis.hgetall(_phase_key(run, phase))
-        if not records and self.run(run).cells:
+        with self._reading(run):
+            records = self.redis.hgetall(_phase_key(run, phase))
+        if not records and (phase > (known := self.run(run)).phase or known.cells):
             raise RunGone(run)
-        cells = [_decode_cell(record, run)[0] for record in records.values()]
+        cells = [self._decode_cell(record, run, int(number))[0] for number, record in records.items()]
         return sorted(cells, key=lambda cell: cell.number)
 
     def changes(self, run: str, phase: int, since: int) -> tuple[int, list[CellRecord]]:
-        newer = self.redis.zrangebyscore(_phase_key(run, phase, "changed"), f"({since}", "+inf", withscores=True)
-        if not newer:
-            return since, []
-        records = self.redis.hmget(_phase_key(run, phase), [number for number, _ in newer])
-        return int(newer[-1][1]), [_decode_cell(record, run)[0] for record in records]
+        with self._reading(run):
+            newer = self.redis.zrangebyscore(_phase_key(run, phase, "changed"), f"({since}", "+inf", withscores=True)
+            if not newer:
+                return since, []
+            numbers = [int(number) for number, _ in newer]
+            records = self.redis.hmget(_phase_key(run, phase), numbers)
+        changed = zip(records, numbers, strict=True)
+        return int(newer[-1][1]), [self._decode_cell(record, run, number)[0] for record, number in changed]
 
     def open_cells(self, run: str, phase: int) -> list[int]:
-        return sorted(int(number) for number in self.redis.zrange(_phase_key(run, phase, "look"), 0, -1))
+        with self._reading(run):
+            return sorted(int(number) for number in self.redis.zrange(_phase_key(run, phase, "look"), 0, -1))
 
     def count_open(self, run: str, phase: int) -> int:
-        return int(self.redis.zcard(_phase_key(run, phase, "look")))
+        with self._reading(run):
+            return int(self.redis.zcard(_phase_key(run, phase, "look")))
 
     def silent(self, run: str, phase: int, limit: int) -> list[int]:
         key = _phase_key(run, phase, "look")
-        return [int(number) for number in self.redis.zrangebyscore(key, 0, self.now(), start=0, num=limit)]
+        with self._reading(run):
+            return [int(number) for number in self.redis.zrangebyscore(key, 0, self.now(), start=0, num=limit)]
 
     # -- what outlives the runs ------------------------------------------------------------------------------------
 
     def tally(self) -> dict[str, float]:
-        """The books: numbers by name, see ``runs.tally``."""
-        return {str(name): float(value) for name, value in self.redis.hgetall(TALLY).items()}
+        books: dict[str, float] = {}
+        entries: dict[str, str] = self._shared("the books", lambda: self.redis.hgetall(TALLY), {})
+        for name, value in entries.items():
+            try:
+                books[name] = float(value)
+            except ValueError:
+                self._report(f"the books, {name}", "it is left out")
+        return books
 
     def history(self, since: float) -> list[Summary]:
-        return [msgspec.json.decode(text, type=Summary) for text in self.redis.zrangebyscore(HISTORY, since, "+inf")]
+        summaries = []
+        texts: list[str] = self._shared("the history", lambda: self.redis.zrangebyscore(HISTORY, since, "+inf"), [])
+        for text in texts:
+            try:
+                summaries.append(msgspec.json.decode(text, type=Summary))
+            except msgspec.MsgspecError:
+                self._report("a run of the history", "it is left out")
+        return summaries
 
     # -- steering --------------------------------------------------------------------------------------------------
 
     def hold(self) -> Hold | None:
         (record,) = self._read(HOLD)
-        return _decode_hold(record)
+        return self._decode_hold(record)
 
     def set_hold(self, hold: Hold | None) -> None:
+        change = _Change()
         if hold:
-            self.redis.hset(*HOLD, _encode(hold, 1))
+            change.write("HSET", *HOLD, _encode(hold, 1))
         else:
-            self.redis.hdel(*HOLD)
+            change.write("DEL", HOLD[0])
+        self._carry_out(change)
 
     def wait(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -291,35 +368,39 @@ class RedisStore:
         :param serves: uuids of its cells; None: all
         :param lease: seconds without another one after which it counts as dead
         """
-        sign = json.dumps({"serves": None if serves is None else list(serves), "format": FORMAT})
+        sign = msgspec.json.encode(_SignOfLife(None if serves is None else list(serves))).decode()
         now = self.now()
-        with self.redis.pipeline() as pipe:
-            pipe.zremrangebyscore(WORKERS, 0, now)
-            pipe.zadd(WORKERS, {worker: now + lease})
-            pipe.set(_worker_key(worker), sign, px=int(lease * 1000))
-            pipe.execute()
+        change = _Change()
+        change.write("ZADD", WORKERS, now + lease, worker)
+        change.write("ZREMRANGEBYSCORE", WORKERS, 0, now)
+        change.write("SET", _worker_key(worker), sign, "PX", int(lease * 1000))
+        self._carry_out(change)
 
     def rest(self, worker: str) -> None:
         """A worker has ended."""
-        with self.redis.pipeline() as pipe:
-            pipe.zrem(WORKERS, worker)
-            pipe.delete(_worker_key(worker))
-            pipe.execute()
+        change = _Change()
+        change.write("ZREM", WORKERS, worker)
+        change.write("DEL", _worker_key(worker))
+        self._carry_out(change)
 
     def workers(self) -> dict[str, set[str] | None]:
         """The live workers of this version, and the uuids of the cells they serve; None: all."""
-        names = [str(name) for name in self.redis.zrangebyscore(WORKERS, self.now(), "+inf")]
+        now = self.now()
+        names: list[str] = self._shared(
+            "the list of workers", lambda: self.redis.zrangebyscore(WORKERS, now, "+inf"), []
+        )
         signs = self.redis.mget([_worker_key(name) for name in names]) if names else []
         serving: dict[str, set[str] | None] = {}
-        for name, sign in zip(names, signs, strict=True):
-            if sign is None:
+        for name, text in zip(names, signs, strict=True):
+            if text is None:
                 continue
             try:
-                told = json.loads(sign)
-                if told["format"] == FORMAT:
-                    serving[name] = None if told["serves"] is None else set(told["serves"])
-            except (ValueError, KeyError, TypeError):
-                LOG.warning("worker %s: its sign of life cannot be read", name)
+                sign = msgspec.json.decode(text, type=_SignOfLife)
+            except msgspec.MsgspecError:
+                self._report(f"worker {name}, its sign of life", "it counts as dead")
+                continue
+            if sign.format == FORMAT:
+                serving[name] = None if sign.serves is None else set(sign.serves)
         return serving
 
     # -- the script ------------------------------------------------------------------------------------------------
@@ -329,8 +410,98 @@ class RedisStore:
 
     def _carry_out(self, change: _Change) -> tuple[bool, float, list[str | None]]:
         """Whether the change was made, the time, and the records that are there now."""
-        written, seconds, micros, *records = self._decide(args=[change.encoded()])
+        written, seconds, micros, *records = self._decide(args=[change.encoded(), RUN_KEYS])
         return bool(written), int(seconds) + int(micros) / 1e6, records
+
+    # -- what cannot be read ---------------------------------------------------------------------------------------
+
+    def _decode_run(self, record: str | None, run: str) -> tuple[RunRecord, int]:
+        if record is None:
+            raise RunGone(run)
+        try:
+            return _decode(record, RunRecord)
+        except Unreadable:
+            raise self._damaged(run) from None
+
+    def _decode_cell(self, record: str | None, run: str, number: int) -> tuple[CellRecord, int]:
+        """A cell, and the version of its record; one that cannot be read has failed."""
+        if record is None:
+            raise RunGone(f"{run}, cell {number}")
+        try:
+            return _decode(record, CellRecord)
+        except Unreadable as unreadable:
+            self._report(f"run {run}, cell {number}", "it has failed")
+            failure = Failure(FailureKind.UNEXPECTED, "what the store had of it cannot be read")
+            unknown = CellRef("", f"cell {number}", "")
+            return CellRecord(number, unknown, Stage.WORK, failure=failure), unreadable.version
+
+    def _decode_hold(self, record: str | None) -> Hold | None:
+        if record is None:
+            return None
+        try:
+            return _decode(record, Hold)[0]
+        except Unreadable:
+            self._report("the hold of all runs", "nothing is held")
+            return None
+
+    def _view(self, run: str, number: int, now: float, records: Sequence[str | None]) -> View:
+        record, hold, cell = records
+        decoded, version = self._decode_cell(cell, run, number)
+        return View(self._decode_run(record, run)[0], decoded, self._decode_hold(hold), now, version, time.monotonic())
+
+    @contextmanager
+    def _reading(self, run: str) -> Iterator[None]:
+        """The context in which a key of another type damages a run.
+
+        :raises RunDamaged: it is
+        """
+        try:
+            yield
+        except ResponseError as error:
+            if OTHER_TYPE not in str(error):
+                raise
+            raise self._damaged(run) from None
+
+    def _damaged(self, run: str) -> RunDamaged:
+        self._report(f"run {run}", "it is given up")
+        return RunDamaged(run)
+
+    def _shared(self, thing: str, ask: Callable[[], T], empty: T) -> T:
+        """What all runs share; of another type, it is empty until it is written next."""
+        try:
+            return ask()
+        except ResponseError as error:
+            if OTHER_TYPE not in str(error):
+                raise
+            self._report(thing, "it is taken as empty")
+            return empty
+
+    def _report(self, thing: str, consequence: str) -> None:
+        """Tell the log once that something cannot be read."""
+        if thing not in self._reported:
+            self._reported.add(thing)
+            LOG.warning("%s: what the store has of it cannot be read, %s", thing, consequence)
+
+
+class Unreadable(Exception):
+    """A record is none that this version knows.
+
+    :ivar version: of the record, with which it is replaced
+    """
+
+    def __init__(self, version: int) -> None:
+        super().__init__(version)
+        self.version = version
+
+
+class _SignOfLife(msgspec.Struct):
+    """What a worker tells of itself.
+
+    :ivar serves: uuids of its cells; None: all
+    """
+
+    serves: list[str] | None
+    format: int = FORMAT
 
 
 def _key(*parts: object) -> str:
@@ -343,6 +514,8 @@ RUNS: Final = _key("runs")
 TALLY: Final = _key("tally")
 HISTORY: Final = _key("history")
 WORKERS: Final = _key("workers")
+RUN_KEYS: Final = _key("run:")
+"""With what the keys of single runs begin."""
 
 
 def _run_key(run: str) -> str:
@@ -379,11 +552,11 @@ def _write_cells(change: _Change, run: str, phase: int, cells: Sequence[CellReco
 def _write_cell(change: _Change, run: str, phase: int, cell: CellRecord, version: int) -> None:
     key = _phase_key(run, phase)
     record = replace(cell, outcome=None if cell.outcome is None else encode(cell.outcome))
-    change.write("HSET", key, cell.number, _encode(record, version))
     if cell.stage is Stage.DONE:
         change.write("ZREM", _phase_key(run, phase, "look"), cell.number)
     else:
         change.write("ZADD", _phase_key(run, phase, "look"), cell.look_at, cell.number)
+    change.write("HSET", key, cell.number, _encode(record, version))
     if cell.lease_until:
         change.write("ZADD", _phase_key(run, phase, "leases"), cell.lease_until, cell.number)
     else:
@@ -406,31 +579,14 @@ def _encode(record: Any, version: int) -> str:
     return f"{version} {msgspec.json.encode(record, enc_hook=lambda _: None).decode()}"
 
 
-def _decode_run(record: str | None, run: str) -> tuple[RunRecord, int]:
-    if record is None:
-        raise RunGone(run)
-    return _decode(record, RunRecord, run)
+def _decode(record: str, kind: type[T]) -> tuple[T, int]:
+    """A record, and its version.
 
-
-def _decode_cell(record: str | None, run: str) -> tuple[CellRecord, int]:
-    if record is None:
-        raise RunGone(run)
-    return _decode(record, CellRecord, run)
-
-
-def _decode_hold(record: str | None) -> Hold | None:
-    return None if record is None else _decode(record, Hold, "hold")[0]
-
-
-def _decode(record: str, kind: type[T], run: str) -> tuple[T, int]:
+    :raises Unreadable: it is none of this kind
+    """
     version, _, text = record.partition(" ")
+    number = int(version) if version.isdecimal() else 0
     try:
-        return msgspec.json.decode(text, type=kind, dec_hook=lambda _, value: value), int(version)
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise Damaged(run) from error
-
-
-def _view(run: str, now: float, records: Sequence[str | None]) -> View:
-    record, hold, cell = records
-    found, version = _decode_cell(cell, run)
-    return View(_decode_run(record, run)[0], found, _decode_hold(hold), now, version, time.monotonic())
+        return msgspec.json.decode(text, type=kind, dec_hook=lambda _, value: value), number
+    except msgspec.MsgspecError:
+        raise Unreadable(number) from None

@@ -385,7 +385,7 @@ def finish(
         return None
     return replace(
         cell, stage=Stage.DONE, holder="", lease_until=0.0, look_at=NEVER,
-        failure=failure, complete=complete, finished=now, touched=now,
+        failure=failure or cell.failure, complete=complete, finished=now, touched=now,
     )  # fmt: skip
 
 

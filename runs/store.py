@@ -14,6 +14,10 @@ class RunGone(Exception):
     """The store does not know the run: it has expired, or the store was emptied."""
 
 
+class RunDamaged(RunGone):
+    """What the store has of the run cannot be read. The text names the run."""
+
+
 class StoreAway(Exception):
     """The store does not answer. The text is for the operator; the run goes on without the one who waits for it."""
 
