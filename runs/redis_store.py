@@ -3,6 +3,9 @@
 It holds no rule: what a rule wants is written by one script, if the records that the rule was given are still those
 that are there; otherwise the rule is asked again. Times are the server's.
 
+A client whose connection breaks asks again without knowing whether the script ran: then the record that it wanted is
+there already, with the version that it wanted, and that counts as written.
+
 What cannot be read costs what it says, and one line: a cell has failed, a run is gone, and what all runs share is made
 anew from what there is.
 """
@@ -56,8 +59,7 @@ end
 local function write(command)
   local reply = redis.pcall(unpack(command))
   if type(reply) ~= 'table' or not reply.err then return end
-  if is_needed(command[2]) or not string.find(reply.err, 'WRONGTYPE', 1, true) then error(reply.err) end
-  redis.call('DEL', command[2])
+  if not is_needed(command[2]) and string.find(reply.err, 'WRONGTYPE', 1, true) then redis.call('DEL', command[2]) end
   redis.call(unpack(command))
 end
 local written = 1
@@ -130,7 +132,7 @@ class RedisStore:
         while True:
             places, version, now, (there,) = self._read_queue((key, "record"))
             if there is not None:
-                return False
+                return there == _encode(run, 1)
             queue = rule([*places, Place(run.order.id)], self._names_of(places) | {run.order.id: names})
             change = _Change()
             change.check((key, "record"), 0)
@@ -227,7 +229,8 @@ class RedisStore:
                 return None
             change = _Change(field)
             change.check(field, version)
-            change.write("HSET", *field, _encode(changed, version + 1))
+            written = _encode(changed, version + 1)
+            change.write("HSET", *field, written)
             if opening:
                 _write_cells(change, run, changed.phase, opening)
             if changed.state is RunState.ENDED:
@@ -236,7 +239,7 @@ class RedisStore:
                 change.write("HSET", TALLY, name, number)
             with self._reading(run):
                 is_written, now, (record,) = self._carry_out(change)
-            if is_written:
+            if is_written or record == written:
                 return changed
 
     def _leave_behind(self, change: _Change, run: RunRecord) -> None:
@@ -278,12 +281,12 @@ class RedisStore:
                 return changed
             change = _Change(*reads)
             change.check(reads[2], view.version)
-            _write_cell(change, run, phase, changed, view.version + 1)
+            written = _write_cell(change, run, phase, changed, view.version + 1)
             _count(change, view, changed, books)
             with self._reading(run):
                 is_written, now, records = self._carry_out(change)
             view = self._view(run, number, now, records)
-            if is_written:
+            if is_written or records[2] == written:
                 return replace(view, cell=changed)
 
     def cell(self, run: str, phase: int, number: int) -> CellRecord:
@@ -549,19 +552,21 @@ def _write_cells(change: _Change, run: str, phase: int, cells: Sequence[CellReco
         change.write("ZADD", _phase_key(run, phase, "look"), *chain(*times))
 
 
-def _write_cell(change: _Change, run: str, phase: int, cell: CellRecord, version: int) -> None:
+def _write_cell(change: _Change, run: str, phase: int, cell: CellRecord, version: int) -> str:
+    """Write a cell, and where it stands in the indexes; its record."""
     key = _phase_key(run, phase)
-    record = replace(cell, outcome=None if cell.outcome is None else encode(cell.outcome))
+    record = _encode(replace(cell, outcome=None if cell.outcome is None else encode(cell.outcome)), version)
     if cell.stage is Stage.DONE:
         change.write("ZREM", _phase_key(run, phase, "look"), cell.number)
     else:
         change.write("ZADD", _phase_key(run, phase, "look"), cell.look_at, cell.number)
-    change.write("HSET", key, cell.number, _encode(record, version))
+    change.write("HSET", key, cell.number, record)
     if cell.lease_until:
         change.write("ZADD", _phase_key(run, phase, "leases"), cell.lease_until, cell.number)
     else:
         change.write("ZREM", _phase_key(run, phase, "leases"), cell.number)
     change.marks.append((_run_key(run), _phase_key(run, phase, "changed"), str(cell.number)))
+    return record
 
 
 def _count(change: _Change, before: View, cell: CellRecord, books: Books) -> None:
