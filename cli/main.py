@@ -114,8 +114,7 @@ def _run(arguments: list[str]) -> int:
         say(f"{command}: {_folded(error)} Try: {command} --help")
         return error.exit_code
     except SystemExit as end:
-        # Click's own way out when whoever reads our output went away: it replaces the streams. A worker ends like
-        # this, too.
+        # Click's own way out when whoever reads our output went away: it replaces the streams.
         return 0 if sys.stderr is not stderr else int(end.code or 0)
     except click.exceptions.Exit as end:
         return end.exit_code

@@ -46,6 +46,7 @@ SETTINGS: Final[dict[str, Any]] = {
     "worker_send_task_events": True,
     "task_send_sent_event": True,
     "worker_hijack_root_logger": False,
+    "worker_redirect_stdouts": False,
     "worker_cancel_long_running_tasks_on_connection_loss": False,
     "broker_connection_retry_on_startup": True,
     "broker_connection_max_retries": None,

@@ -11,6 +11,7 @@ from oslo_config import cfg
 from runs.store import BrokerAway
 from settings.brokers import broker_address
 from workers.redis_client import redis_client, refuse_cluster
+from workers.redis_transport import use_patient_transports
 
 REDIS_OPTIONS: Final = {
     "visibility_timeout": 300,
@@ -33,6 +34,7 @@ def configure_broker(app: Celery, conf: cfg.ConfigOpts) -> None:
     options: dict[str, Any] = dict(REDIS_OPTIONS)
     if address.sentinels:
         options["master_name"] = address.master
+    use_patient_transports()
     app.conf.update(broker_url=address.celery_url, broker_transport_options=options)
 
 

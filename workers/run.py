@@ -29,10 +29,16 @@ def run_worker(conf: cfg.ConfigOpts, cells: Sequence[str], concurrency: int | No
     application.configure(conf, cells)
     warn_of_open_redis(conf)
     warn_of_root()
-    app = application.app
-    words = ["worker", f"--hostname={node}", "--loglevel=INFO", "--events", "--queues=cellkeeper", "--without-mingle"]
-    app.worker_main(words + ([f"--concurrency={concurrency}"] if concurrency else []))
-    return 0
+    worker = application.app.Worker(
+        hostname=node,
+        loglevel="INFO",
+        concurrency=concurrency,
+        queues="cellkeeper",
+        task_events=True,
+        without_mingle=True,
+    )
+    worker.start()
+    return worker.exitcode or 0
 
 
 def ping(conf: cfg.ConfigOpts, node: str) -> bool:
