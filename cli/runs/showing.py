@@ -78,7 +78,8 @@ def _put_phase(action: str, cells: Sequence[CellRecord], zone: ZoneInfo) -> None
             for blocked in getattr(outcome, "blocked", ())
         ]
         remarks += [f"{label}: {problem.text}" for problem in getattr(outcome, "problems", ())]
-    put(f"\n{action}")
+    put("")
+    put(action)
     put(table(("Cell", "State", "Rows", "Rows/s", "Blocked", "Worker", "Started", "Finished"), rows))
     for failure in failures:
         put(failure)
