@@ -103,7 +103,7 @@ class HeldCell:
 
     def _renew(self) -> None:
         while not self._over.wait(self._who.lease / 3):
-            with suppress(ClaimLost, RedisError):
+            with suppress(ClaimLost, RunGone, RedisError):
                 self.keep()
 
     def keep(self) -> Advice:
@@ -186,7 +186,7 @@ class CellWorker:
         try:
             with HeldCell(self._store, view, who, self._conductor.actions[bell.action]) as held:
                 return self._work(held, who)
-        except ClaimLost:
+        except (ClaimLost, RunGone):
             return SliceEnd.LOST
 
     def _work(self, held: HeldCell, who: Claimant) -> SliceEnd:
@@ -211,7 +211,7 @@ class CellWorker:
             if cell.stage is Stage.LOOK:
                 return self._look(held, target), None
             return self._steps(held, target), None
-        except (ClaimLost, RedisError):
+        except (ClaimLost, RunGone, RedisError):
             raise
         except Exception as error:
             if not isinstance(error, DatabaseProblem | ServiceProblem):
@@ -272,7 +272,7 @@ class CellWorker:
         patience = self._conductor.patience
         if end in (SliceEnd.MORE, SliceEnd.PAUSED):
             view = held.end(lambda cell, now: rules.give_back(cell, who, now, patience))
-            if end is SliceEnd.MORE:
+            if rules.advice(view.run, view.hold, view.now) is not Advice.PAUSE:  # it may have been resumed just now
                 self._conductor.ring(view.run, view.cell)
         elif end is SliceEnd.QUEUED:
             self._conductor.cell_ended(held.end(lambda cell, now: rules.queue_up(cell, who, now)))
