@@ -184,7 +184,7 @@ class CellWorker:
         if not isinstance(view, View):
             return REFUSED[view or Refusal.OVER]
         try:
-            with HeldCell(self._store, view, who, self._conductor.actions[bell.action]) as held:
+            with HeldCell(self._store, view, who, self._action_of(view.run)[0]) as held:
                 return self._work(held, who)
         except (ClaimLost, RunGone):
             return SliceEnd.LOST

@@ -265,6 +265,9 @@ class Conductor:
         """Ring again the cells whose bell may be lost; give up what nobody serves."""
         run = record.order.id
         workers = self._workers() if self._workers else {"this process": None}
+        if None in workers.values() and rules.was_just_woken(record, self.store.now(), self.patience):
+            self._unserved_since.pop(run, None)
+            return  # all cells are served, and none is rung again yet: none need be read
         is_unserved = not workers
         for number in self.store.silent(run, record.phase, SILENT_AT_ONCE):
             cell = self.store.cell(run, record.phase, number)
@@ -364,11 +367,11 @@ class Conductor:
         if record.state is RunState.ENDED or self.store.count_open(run, record.phase):
             return
         phases = self.results(record)
-        refs = [cell.ref for cell in self.store.cells(run, 0)]
         following = rules.next_phase(record, phases[0], self.store.now(), self.actions)
         if following is None:
             self._end(record, phases)
             return
+        refs = [cell.ref for cell in self.store.cells(run, 0)]
         opening = rules.new_cells(following, refs, self.actions)
 
         def open_phase(run: RunRecord, now: float) -> RunRecord | None:

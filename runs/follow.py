@@ -135,7 +135,7 @@ class Follower:
     def _is_round_due(self, record: RunRecord) -> bool:
         """Whether to look after the run now: every few seconds, and as soon as its window closes."""
         now = time.monotonic()
-        has_closed = rules.has_closed(record, self._store.now())
+        has_closed = record.until is not None and rules.has_closed(record, self._store.now())
         if now - self._looked_after < (POLL if has_closed else LOOK_AFTER):
             return False
         self._looked_after = now

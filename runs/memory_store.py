@@ -17,13 +17,29 @@ class _Kept:
 
     :ivar phases: the cells of each phase, by number
     :ivar marks: when each cell of a phase was changed last, counted in changes
+    :ivar open_cells: the numbers of the cells of each phase that are not done
     """
 
     run: RunRecord
     names: frozenset[str]
-    phases: list[list[CellRecord]]
+    phases: list[list[CellRecord]] = field(default_factory=list)
     marks: list[list[int]] = field(default_factory=list)
+    open_cells: list[set[int]] = field(default_factory=list)
     changes: int = 0
+
+    def open_phase(self, cells: Sequence[CellRecord]) -> None:
+        """Add the cells of a phase that begins."""
+        self.phases.append(list(cells))
+        self.marks.append([0] * len(cells))
+        self.open_cells.append({cell.number for cell in cells if cell.stage is not Stage.DONE})
+
+    def put(self, phase: int, cell: CellRecord) -> None:
+        """Keep a cell that has changed."""
+        self.phases[phase][cell.number] = cell
+        self.changes += 1
+        self.marks[phase][cell.number] = self.changes
+        if cell.stage is Stage.DONE:
+            self.open_cells[phase].discard(cell.number)
 
 
 class MemoryStore:
@@ -49,7 +65,9 @@ class MemoryStore:
                 return False
             known = self._names() | {run.order.id: names}
             self._queue = list(rule([*self._queue, Place(run.order.id)], known))
-            self._runs[run.order.id] = _Kept(run, names, [list(cells)], [[0] * len(cells)])
+            kept = _Kept(run, names)
+            kept.open_phase(cells)
+            self._runs[run.order.id] = kept
             return True
 
     def queue(self) -> list[Place]:
@@ -81,8 +99,7 @@ class MemoryStore:
                 return None
             kept.run = changed
             if opening:
-                kept.phases.append(list(opening))
-                kept.marks.append([0] * len(opening))
+                kept.open_phase(opening)
             self._tally |= entries
             self._lock.notify_all()
             return changed
@@ -107,14 +124,11 @@ class MemoryStore:
     ) -> View | Refusal | None:
         with self._lock:
             kept = self._find(run)
-            cells = self._phase(kept, phase)
             view = View(kept.run, self._cell(kept, phase, number), self._hold, self.now())
             changed = rule(view)
             if not isinstance(changed, CellRecord):
                 return changed
-            cells[number] = changed
-            kept.changes += 1
-            kept.marks[phase][number] = kept.changes
+            kept.put(phase, changed)
             if books.rows and books.counter:
                 self._tally[books.counter] = self._tally.get(books.counter, 0) + books.rows
             self._lock.notify_all()
@@ -135,14 +149,17 @@ class MemoryStore:
             return kept.changes, [cell for cell, mark in marked if mark > since]
 
     def open_cells(self, run: str, phase: int) -> list[int]:
-        return [cell.number for cell in self.cells(run, phase) if cell.stage is not Stage.DONE]
+        with self._lock:
+            return sorted(self._find(run).open_cells[phase])
 
     def count_open(self, run: str, phase: int) -> int:
-        return len(self.open_cells(run, phase))
+        with self._lock:
+            return len(self._find(run).open_cells[phase])
 
     def silent(self, run: str, phase: int, limit: int) -> list[int]:
         now = self.now()
-        silent = [cell for cell in self.cells(run, phase) if cell.look_at <= now]
+        with self._lock:
+            silent = [cell for cell in self._phase(self._find(run), phase) if cell.look_at <= now]
         silent.sort(key=lambda cell: cell.look_at)
         return [cell.number for cell in silent][:limit]
 

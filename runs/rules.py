@@ -389,10 +389,15 @@ def finish(
     )  # fmt: skip
 
 
+def was_just_woken(run: RunRecord, now: float, patience: Patience) -> bool:
+    """Whether all cells of a run were rung so lately that nobody looks for lost bells yet."""
+    return run.woken + patience.idle > now
+
+
 def ring_again(cell: CellRecord, run: RunRecord, now: float, patience: Patience) -> CellRecord | None:
     """A cell that is due shows no sign of life: its bell may be lost."""
     is_due = has_bell(cell) and cell.lease_until <= now
-    if not is_due or cell.look_at > now or run.woken + patience.idle > now:
+    if not is_due or cell.look_at > now or was_just_woken(run, now, patience):
         return None
     pause = min(patience.idle * 2**cell.rings, patience.longest)
     return replace(cell, rings=cell.rings + 1, look_at=now + pause)

@@ -41,5 +41,11 @@ def entries(action: str, results: Iterable[CellResult[Any]], now: float) -> dict
 
 
 def read(books: dict[str, float]) -> Sequence[tuple[str, str, str, float]]:
-    """The entries as kind, action, cell and number, in order."""
-    return sorted((*entry.split(" ", 2), number) for entry, number in books.items())  # type: ignore[misc]
+    """The entries as kind, action, cell and number, in order. One whose name is none of ours is left out."""
+    entries = []
+    for entry, number in books.items():
+        words = entry.split(" ", 2)
+        if len(words) == 3:
+            kind, action, cell = words
+            entries.append((kind, action, cell, number))
+    return sorted(entries)

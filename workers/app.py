@@ -156,7 +156,12 @@ def _answer(_task: Task, **fields: Any) -> str:
     if fields.get("format") != FORMAT:
         LOG.warning("a message of another version is left to workers of that version: %s", fields.get("run"))
         return "of another version"
-    return cell_worker().answer(msgspec.convert(fields, Bell))
+    try:
+        bell = msgspec.convert(fields, Bell)
+    except msgspec.ValidationError as error:
+        LOG.warning("a message that is no bell is thrown away: %s", error)
+        return "no bell"
+    return cell_worker().answer(bell)
 
 
 for _name in ACTIONS:

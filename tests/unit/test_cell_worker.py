@@ -179,6 +179,12 @@ def test_a_late_bell_is_harmless() -> None:
         assert bench.worker.answer(unknown) is SliceEnd.OVER
 
 
+def test_what_a_bell_says_of_the_work_is_for_people_alone() -> None:
+    bench = Bench()
+    assert bench.worker.answer(replace(bench.bells[0], action="another", label="x", rows=99)) is SliceEnd.COMPLETE
+    assert bench.cell.outcome == Rows(3)
+
+
 def test_a_doubled_bell_finds_the_cell_held() -> None:
     bench = Bench()
     doubled = bench.bells[0]

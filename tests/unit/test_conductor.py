@@ -2,8 +2,10 @@
 
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 import pytest
 
@@ -29,9 +31,27 @@ class ClockedStore(MemoryStore):
     """A store whose time goes on only when it is told.
 
     :ivar time: seconds since the epoch
+    :ivar reads: how many cells were read
     """
 
     time = 1_000_000.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads: Counter[str] = Counter()
+
+    def cell(self, run: str, phase: int, number: int) -> CellRecord:
+        self.reads["cells"] += 1
+        return super().cell(run, phase, number)
+
+    def cells(self, run: str, phase: int) -> list[CellRecord]:
+        cells = super().cells(run, phase)
+        self.reads["cells"] += len(cells)
+        return cells
+
+    def change_cell(self, *words: Any, **named: Any) -> Any:
+        self.reads["cells"] += 1
+        return super().change_cell(*words, **named)
 
     def now(self) -> float:
         return self.time
@@ -865,6 +885,25 @@ def test_who_stays_silent_is_rung_less_and_less_often(stage: Stage) -> None:
         moments += [second] * len(stage.rung())
         stage.pass_time(10)
     assert moments == [30, 60, 120, 240, 480, 960, 1440, 1920]
+
+
+@pytest.mark.parametrize("cells", [3, 300])
+def test_what_a_look_and_a_bell_read_does_not_grow_with_the_cells(stage: Stage, cells: int) -> None:
+    refs = [CellRef(str(number), str(number), str(number)) for number in range(cells)]
+    stage.start(cells=refs)
+    bell = stage.bells[1]
+    who = Claimant("t", "w:1", LEASE)
+    stage.store.reads.clear()
+    stage.conductor.look_after_all()
+    stage.store.change_cell(
+        "r", 0, bell.number, lambda view: rules.claim(view.cell, view.run, 0, view.hold, view.now, who)
+    )
+    view = stage.store.change_cell(
+        "r", 0, bell.number, lambda view: rules.finish(view.cell, "t", view.now, None, complete=True)
+    )
+    assert isinstance(view, View)
+    stage.conductor.cell_ended(view)
+    assert stage.store.reads["cells"] == 2, "the claim and the end of the one that was rung"
 
 
 def test_a_dead_workers_cell_is_rung_again(stage: Stage) -> None:

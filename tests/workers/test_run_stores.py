@@ -705,7 +705,10 @@ def test_a_damaged_cell_has_failed_and_the_others_go_on(
     redis_store: RedisStore, client: Client, garbage: str, params: Any, warnings: Callable[[], list[str]]
 ) -> None:
     rung: list[int] = []
-    conductor = Conductor(redis_store, lambda bell: rung.append(bell.number), workers=lambda: {"w": None})
+    at_once = Patience(idle=0.0, longest=0.0, grace=NEVER)
+    conductor = Conductor(
+        redis_store, lambda bell: rung.append(bell.number), patience=at_once, workers=lambda: {"w": None}
+    )
     conductor.start(replace(order(), phases=params), [A, B])
     for number in (0, 1):
         redis_store.change_cell("r", 0, number, lambda view: replace(view.cell, stage=Stage.WORK))
