@@ -118,11 +118,12 @@ class Follower:
     def _look(self, run: str) -> RunRecord:
         """Do what is due, and tell what has changed."""
         self._on_look()
-        if self.stop.is_set() and not self._has_asked:
-            self._has_asked = True
-            self._conductor.cancel(run)
-            self._on_stop()
         record = self._store.run(run)
+        if self.stop.is_set() and not self._has_asked:
+            self._conductor.cancel(run, record.order.by)
+            self._has_asked = True
+            self._on_stop()
+            record = self._store.run(run)
         if self._is_round_due(record):
             self._conductor.look_after(run)
             record = self._store.run(run)

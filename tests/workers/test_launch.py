@@ -6,7 +6,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from runs.conductor import hold_names
+from runs.conductor import Conductor
 from schedules.entries import Command, Entry
 from schedules.launch import Launcher
 from tests.workers.fleet import Site
@@ -27,7 +27,7 @@ def launcher(site: Site) -> Launcher:
 def test_a_run_is_started_once_however_often_it_is_launched(site: Site, launcher: Launcher) -> None:
     assert [launcher(entry(), "nightly-1", NOW, 60).started for _ in range(2)] == [True, True]
     assert site.store.recent() == ["nightly-1"]
-    assert sum(site.store.queue_length(f"cell.{uuid}") for uuid in site.cloud.uuids.values()) == 4
+    assert sum(site.queued(uuid) for uuid in site.cloud.uuids.values()) == 4
 
 
 def test_the_window_of_a_run_counts_from_when_it_was_due(site: Site, launcher: Launcher) -> None:
@@ -43,8 +43,8 @@ def test_a_run_that_finds_its_databases_held_is_not_started(site: Site, launcher
     attempt = launcher(entry(), "nightly-3", NOW, 60)
     assert not attempt.started
     assert attempt.reason.startswith("Another run is at work on one of the databases: db.purge, run by-hand by ")
-    order = site.record("by-hand").order
-    assert site.store.close(order, 0, hold_names(order))
+    assert site.store.recent() == ["by-hand"], "what is refused leaves nothing behind"
+    Conductor(site.store, lambda _: None).cancel("by-hand", "somebody")
     assert launcher(entry(), "nightly-3", NOW, 60).started
 
 
