@@ -17,10 +17,10 @@ from runs.conductor import NO_WORKER, Conductor
 from runs.exclusion import Busy
 from runs.memory_store import MemoryStore
 from runs.records import NEVER, Bell, CellRecord, CellRef, Hold, Order, Phase, RunRecord, RunState, Wish
-from runs.rules import Claimant, Patience, Refusal
-from runs.store import View
+from runs.rules import Adjustment, Claimant, Patience, Refusal
+from runs.store import RunGone, View
 from tests.acceptance.program import until
-from tests.run_records import ARCHIVE, PURGE, TOTAL, A, B, C, away, moved, order
+from tests.run_records import ALL, ARCHIVE, PURGE, TOTAL, A, B, C, away, moved, order
 
 LEASE = 60.0
 PATIENT = Patience(idle=30.0, longest=480.0, grace=NEVER)
@@ -594,6 +594,57 @@ def test_a_release_reaches_the_others_when_one_run_is_gone(stage: Stage) -> None
     stage.rung()
     stage.conductor.release()
     assert stage.rung() == [B.label]
+
+
+def test_a_run_is_steered_until_it_ends_and_by_its_name_alone(stage: Stage) -> None:
+    stage.start(cells=(A,))
+    assert stage.conductor.pause("r", "ops@c1")
+    assert stage.conductor.resume("r", "ops@c1")
+    stage.work(A, 0)
+    assert not stage.conductor.pause("r", "ops@c1")
+    assert not stage.conductor.resume("r", "ops@c1")
+    for steer in (stage.conductor.pause, stage.conductor.resume, stage.conductor.cancel):
+        with pytest.raises(RunGone, match="nothing"):
+            steer("nothing", "ops@c1")
+
+
+# -- set and retry -----------------------------------------------------------------------------------------------------
+
+
+def test_what_is_set_is_what_the_next_slice_is_given(stage: Stage) -> None:
+    stage.start(cells=(A,))
+    stage.conductor.adjust("r", Adjustment({"max_rows": "7"}, None, "set max_rows=7"), "ops@c1")
+    assert stage.run().order.phases == (Phase(ARCHIVE, encode(replace(ALL, max_rows=7))),)
+    assert [(step.what, step.by) for step in stage.run().steering] == [("set max_rows=7", "ops@c1")]
+
+
+def test_a_window_that_is_set_into_the_past_ends_the_run(stage: Stage) -> None:
+    stage.start()
+    stage.conductor.adjust("r", Adjustment({}, stage.store.now(), "set until=now"), "ops@c1")
+    stage.conductor.look_after("r")
+    assert stage.words() == "window closed"
+
+
+def test_a_retry_is_a_run_over_the_failed_cells_alone(stage: Stage) -> None:
+    stage.start(cells=(A, B, C))
+    stage.work(A, 1)
+    stage.work(B, 1, failed=True)
+    stage.work(C, 1)
+    stage.rung()
+    (again,) = stage.conductor.retry("r", "ops@c1")
+    assert stage.rung() == [B.label]
+    order_again = stage.run(again).order
+    assert (order_again.retry_of, order_again.by, order_again.phases) == ("r", "ops@c1", stage.run().order.phases)
+    stage.work(B, 0, again)
+    assert (stage.run(again).exit_code, stage.run().exit_code) == (0, 255)
+
+
+def test_a_retry_waits_for_others_on_its_databases(stage: Stage) -> None:
+    stage.start(cells=(A,))
+    stage.work(A, 1, failed=True)
+    stage.start(order("other"), cells=(A,))
+    (again,) = stage.conductor.retry("r", "ops@c1")
+    assert stage.queue() == [("other", True), (again, False)]
 
 
 # -- the maintenance window --------------------------------------------------------------------------------------------

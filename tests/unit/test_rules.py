@@ -25,13 +25,14 @@ from runs.records import (
     Steering,
     Wish,
 )
-from runs.rules import Advice, Claimant, Patience, Refusal
+from runs.rules import Adjustment, Advice, Claimant, NotPossible, Patience, Refusal
 from tests.run_records import ALL, ARCHIVE, PURGE, TOTAL, A, B, C, away, moved, order, result, results
 
 NOW = 1000.0
 PATIENCE = Patience(idle=30.0, longest=100.0, grace=30.0)
 ME = Claimant("mine", "host:1", 60.0)
 HELD = Hold("the database is on fire", "ops@c1", NOW - 10)
+WITH_PURGE = order(purge=True)
 DRY_RUN = Order("dry", (Phase(f"{ARCHIVE}.dry_run", {}),), "somebody")
 
 
@@ -266,6 +267,82 @@ def test_only_a_run_that_runs_is_woken(state: RunState, woken: float | None) -> 
     assert (awake and awake.woken) == woken
 
 
+@pytest.mark.parametrize(
+    ("words", "changed"),
+    [
+        ({}, {}),
+        ({"max_rows": "500"}, {"max_rows": 500}),
+        ({"sleep": "0.5"}, {"sleep": 0.5}),
+        ({"sleep": "1", "max_rows": "7"}, {"sleep": 1.0, "max_rows": 7}),
+    ],
+)
+def test_what_may_change_while_a_run_goes_on(words: dict[str, str], changed: dict[str, Any]) -> None:
+    adjusted = rules.adjust(run(order=WITH_PURGE), Adjustment(words, None, "set it"), "ops@c1", NOW, ACTIONS)
+    archive, purge = adjusted.order.phases
+    assert archive == Phase(ARCHIVE, encode(replace(ALL, **changed)))
+    assert purge == WITH_PURGE.phases[1]
+    assert (adjusted.until, adjusted.steering) == (None, (Steering("set it", "ops@c1", NOW),))
+
+
+@pytest.mark.parametrize(
+    ("before", "given", "after"),
+    [(None, None, None), (None, 5.0, 5.0), (5.0, None, 5.0), (5.0, 9.0, 9.0), (5.0, float("inf"), None)],
+)
+def test_a_window_can_be_set_moved_and_taken_away(
+    before: float | None, given: float | None, after: float | None
+) -> None:
+    for params in (ALL, TOTAL):
+        record = run(order=order(params=params), until=before)
+        adjusted = rules.adjust(record, Adjustment({}, given, "set it"), "ops@c1", NOW, ACTIONS)
+        assert adjusted.until == after
+
+
+@pytest.mark.parametrize(
+    ("record", "words", "reason"),
+    [
+        (run(RunState.ENDED), {}, "it has ended"),
+        (run(), {"max_rows": "many"}, "max_rows=many: "),
+        (run(), {"before": "2d"}, "before cannot be set; what can: max_rows, sleep, until"),
+        (run(order=order(params=TOTAL)), {"max_rows": "5"}, "its cells share a budget: nothing but until can be set"),
+        (run(order=WITH_PURGE, phase=1), {"sleep": "5"}, f"{ARCHIVE} is through: nothing but until can be set"),
+    ],
+)
+def test_what_cannot_be_set_is_told(record: RunRecord, words: dict[str, str], reason: str) -> None:
+    with pytest.raises(NotPossible) as told:
+        rules.adjust(record, Adjustment(words, None, "set it"), "ops@c1", NOW, ACTIONS)
+    assert str(told.value).startswith(reason)
+
+
+GOOD, BAD = cell(Stage.DONE, complete=True), cell(Stage.DONE, failure=away("cell-a"))
+ALSO_BAD = replace(BAD, number=1, ref=B)
+
+
+@pytest.mark.parametrize(
+    ("phases", "again"),
+    [
+        ([[BAD, ALSO_BAD]], [(2, [A, B])]),
+        ([[GOOD, ALSO_BAD]], [(2, [B])]),
+        ([[GOOD, replace(GOOD, number=1, ref=B)], [BAD, ALSO_BAD]], [(1, [A, B])]),
+        ([[BAD, replace(GOOD, number=1, ref=B)], [GOOD, ALSO_BAD]], [(2, [A]), (1, [B])]),
+    ],
+    ids=["all", "one", "in a later phase", "in both"],
+)
+def test_failed_cells_are_worked_again_from_the_phase_in_which_they_failed(
+    phases: list[list[CellRecord]], again: list[tuple[int, list[CellRef]]]
+) -> None:
+    ended = run(RunState.ENDED, order=WITH_PURGE, phase=len(phases) - 1)
+    assert rules.retries(ended, phases) == [(WITH_PURGE.phases[-count:], refs) for count, refs in again]
+
+
+@pytest.mark.parametrize(
+    ("record", "cells", "reason"),
+    [(run(), [BAD], "it has not ended"), (run(RunState.ENDED), [GOOD], "none of its cells failed")],
+)
+def test_what_cannot_be_tried_again_is_told(record: RunRecord, cells: list[CellRecord], reason: str) -> None:
+    with pytest.raises(NotPossible, match=reason):
+        rules.retries(record, [cells])
+
+
 # -- the turns of cells that share a budget ----------------------------------------------------------------------------
 
 
@@ -489,9 +566,6 @@ def test_the_state_of_a_cell_in_words(record: CellRecord, words: str) -> None:
 )
 def test_what_was_done_in_a_cell(outcome: Any, decoded: Archived) -> None:
     assert rules.outcome_of(ACTIONS[ARCHIVE], cell(outcome=outcome)) == decoded
-
-
-WITH_PURGE = order(purge=True)
 
 
 @pytest.mark.parametrize(
