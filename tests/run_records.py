@@ -1,6 +1,7 @@
 """Runs to play with, of cells that need no database."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 from jobs.action import CellResult, Failure, FailureKind
@@ -16,6 +17,20 @@ PURGE: Final = "db.purge"
 A, B, C = CELLS = tuple(CellRef(f"uuid-{name}", f"cell-{name}", f"print-{name}") for name in "abc")
 ALL: Final = Params(until_complete=True)
 TOTAL: Final = Params(max_rows=100)
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The outcome of an action that needs no database."""
+
+    rows: int = 0
+
+    def __add__(self, other: "Rows") -> "Rows":
+        return Rows(self.rows + other.rows)
+
+    @property
+    def by_table(self) -> dict[str, int]:
+        return {"rows": self.rows}
 
 
 def order(run: str = "r", params: Params = ALL, *, purge: bool = False, until: float | None = None) -> Order:

@@ -18,20 +18,9 @@ from runs.orders import ref_of
 from runs.records import NEVER, Bell, CellRecord, Hold, Order, Phase, RunState, Stage
 from runs.rules import ATTEMPTS, Patience
 from settings.databases import Timeouts
+from tests.run_records import Rows
 
 PATIENCE = Patience(idle=30.0, longest=480.0, grace=NEVER)
-
-
-@dataclass(frozen=True)
-class Rows:
-    rows: int = 0
-
-    def __add__(self, other: "Rows") -> "Rows":
-        return Rows(self.rows + other.rows)
-
-    @property
-    def by_table(self) -> dict[str, int]:
-        return {"rows": self.rows}
 
 
 @dataclass(frozen=True)

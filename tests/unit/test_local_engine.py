@@ -17,24 +17,11 @@ from novadb.engine import Database
 from novadb.errors import DatabaseProblem, Unreachable
 from runs.local import LocalEngine
 from settings.databases import Timeouts
+from tests.run_records import Rows
 
 T = TypeVar("T")
 LIMITS = Timeouts()
 PATIENCE = 30.0  # seconds after which something is taken to hang
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The outcome of the tests' actions."""
-
-    rows: int = 0
-
-    def __add__(self, other: "Rows") -> "Rows":
-        return Rows(self.rows + other.rows)
-
-    @property
-    def by_table(self) -> dict[str, int]:
-        return {"rows": self.rows}
 
 
 @dataclass(frozen=True)
