@@ -141,14 +141,16 @@ def _put_lines(results: Sequence[CellResult[Healed]], params: Params) -> None:
 
 
 def _say_problems(results: Sequence[CellResult[Healed]]) -> None:
-    """Name what could not be healed, the worst first. One that ended its cell says so."""
+    """Name what could not be healed: first what ended a cell, which says so, then the worst."""
     for label, result in zip(labels(results), results, strict=True):
-        number = sum(result.outcome.codes.values())
-        for problem in sorted(result.outcome.problems, key=_badness)[:PRINTED]:
-            end = ""
-            if problem.instance and problem.instance == result.outcome.ended_at:
-                end = f". {ENDED.format(instances(result.outcome.unseen))}"
-            say(f"{label}: {problem.text}{end}")
+        outcome = result.outcome
+        ending = [problem for problem in outcome.problems if _ends(problem, outcome)]
+        others = [problem for problem in outcome.problems if not _ends(problem, outcome)]
+        for problem in ending:
+            say(f"{label}: {problem.text}. {ENDED.format(instances(outcome.unseen))}")
+        for problem in sorted(others, key=_badness)[: PRINTED - len(ending)]:
+            say(f"{label}: {problem.text}")
+        number = sum(outcome.codes.values())
         if number > PRINTED:
             say(f"{label}: {number} instances could not be healed; -f json names up to {NAMED}")
 
@@ -170,7 +172,12 @@ def _say_failures(results: Sequence[CellResult[Healed]]) -> None:
 
 def _is_told(outcome: Healed) -> bool:
     """Whether the problem of an instance says why its cell ended."""
-    return bool(outcome.ended_at) and any(problem.instance == outcome.ended_at for problem in outcome.problems)
+    return any(_ends(problem, outcome) for problem in outcome.problems)
+
+
+def _ends(problem: Problem, outcome: Healed) -> bool:
+    """Whether a problem is the one that ended its cell."""
+    return bool(outcome.ended_at) and problem.instance == outcome.ended_at
 
 
 def _before(healed: int) -> str:
