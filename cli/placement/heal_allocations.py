@@ -21,7 +21,7 @@ from runs.targets import api_database, mapped_cells, targets
 PRINTED: Final = 50  # problems of a cell on standard error
 CELLS_NAMED: Final = 5  # cells that failed for the same reason
 SERVICES: Final = (FailureKind.PLACEMENT, FailureKind.NEUTRON, FailureKind.MISCONFIGURED)
-ENDED: Final = "Nothing more is tried: {} not looked at"
+ENDED: Final = " (nothing more is tried: {} not looked at)"
 
 
 class InvalidInput(Exception):
@@ -147,7 +147,7 @@ def _say_problems(results: Sequence[CellResult[Healed]]) -> None:
         ending = [problem for problem in outcome.problems if _ends(problem, outcome)]
         others = [problem for problem in outcome.problems if not _ends(problem, outcome)]
         for problem in ending:
-            say(f"{label}: {problem.text}. {ENDED.format(instances(outcome.unseen))}")
+            say(f"{label}: {problem.text}{ENDED.format(instances(outcome.unseen))}")
         for problem in sorted(others, key=_badness)[: PRINTED - len(ending)]:
             say(f"{label}: {problem.text}")
         number = sum(outcome.codes.values())
@@ -166,7 +166,7 @@ def _say_failures(results: Sequence[CellResult[Healed]]) -> None:
     for reason, cells_ended in ended.items():
         unseen = sum(outcome.unseen for _, outcome in cells_ended)
         healed = sum(outcome.rows for _, outcome in cells_ended)
-        end = f". {ENDED.format(instances(unseen))}" if unseen else ""
+        end = ENDED.format(instances(unseen)) if unseen else ""
         say(f"{names([label for label, _ in cells_ended])}: {reason}{end}{_before(healed)}")
 
 

@@ -497,8 +497,8 @@ def test_3_a_refusal_that_ends_a_cell_says_how_many_instances_were_not_looked_at
     ended = heal(cloud, "-f json")
     assert ended.code == 3
     assert ended.line.startswith("cell1: Failed to update allocations for consumer ")
-    assert "answered 403: injected: the user of section [placement] lacks a role. Nothing more is tried: " in ended.line
-    assert ended.line.endswith("159 instances were not looked at")
+    assert "answered 403: injected: the user of section [placement] lacks a role (nothing more is tried: " in ended.line
+    assert ended.line.endswith("159 instances were not looked at)")
     assert [cell["not_looked_at"] for cell in ended.document["cells"]] == [159, 0]
 
 
@@ -511,7 +511,7 @@ def test_255_a_login_that_is_not_accepted_is_one_line_for_all_cells(cloud: Small
         ended = heal(cloud)
     assert ended.code == 255
     assert ended.line.startswith("cell1, cell2: Placement: Keystone does not accept the login of section [placement] ")
-    assert ended.line.endswith(". Nothing more is tried: 2 instances were not looked at")
+    assert ended.line.endswith(" (nothing more is tried: 2 instances were not looked at)")
 
 
 def test_3_placement_that_is_down(cloud: SmallCloud) -> None:
@@ -532,7 +532,7 @@ def test_3_placement_that_loses_its_database_is_not_asked_for_each_instance(
     ended = heal(cloud, "--concurrency 2")
     assert ended.code == 3
     assert ended.line.startswith("cell1: Failed to update allocations for consumer ")
-    assert "Nothing more is tried: " in ended.line
+    assert "(nothing more is tried: " in ended.line
     asked = {one.path for one in relay.asked if one.method == "PUT"}
     assert 1 <= len(asked) < len(uuids)
     relay.heal()
