@@ -8,8 +8,8 @@ from typing import Final, Self
 from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.exc import DBAPIError
 
-from novadb.engine import Database, reason
-from novadb.errors import DatabaseProblem, UnsuitableSchema
+from novadb.engine import Database, is_transient, reason
+from novadb.errors import DatabaseProblem, Unreachable, UnsuitableSchema
 from novadb.urls import expand
 from settings.databases import Timeouts
 
@@ -56,24 +56,29 @@ class Cell:
         return self.name or self.uuid or "DB"
 
 
-def read(api: Connection, template_base: str | None, timeouts: Timeouts) -> list[Cell]:
+def read(api: Connection, template_base: str | None, timeouts: Timeouts, parameters: str = "") -> list[Cell]:
     """All cells, in ascending order of their id: cell0 and disabled ones included.
 
     :param api: a connection to the API database
     :param template_base: ``[database]/connection``, which fills templated URLs
+    :param parameters: ``[database]/connection_parameters``, for the database of each cell
     :returns: one cell per database; a second mapping of the same database adds its id to the first
     :raises UnsuitableSchema: the database is no API database
+    :raises Unreachable: it went away
     :source: nova-manage: its maintenance commands walk all mappings in order of id
     """
     try:
         rows = api.execute(text("SELECT id, uuid, name, database_connection FROM cell_mappings ORDER BY id")).all()
     except DBAPIError as error:
+        if is_transient(error):
+            raise Unreachable(f"The API database cannot be read: {reason(error)}") from error
         raise UnsuitableSchema(f"The API database has no readable table cell_mappings: {reason(error)}") from error
     cells: dict[str, Cell] = {}
     for number, uuid, name, url in rows:
         label = name or uuid
         try:
-            database: Database | DatabaseProblem = Database(expand(url or "", template_base), label, timeouts)
+            url = expand(url or "", template_base)
+            database: Database | DatabaseProblem = Database(url, label, timeouts, parameters)
         except DatabaseProblem as problem:
             database = problem
         key = database.fingerprint if isinstance(database, Database) else uuid

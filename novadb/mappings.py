@@ -42,10 +42,12 @@ class Defaults:
 
     :ivar database: ``[database]/connection``, if it is set
     :ivar transport: ``[DEFAULT]/transport_url``
+    :ivar parameters: ``[database]/connection_parameters``, for the database of each cell
     """
 
     database: str | None
     transport: str
+    parameters: str = ""
 
     def __repr__(self) -> str:
         return "<Defaults>"
@@ -66,6 +68,7 @@ class CellMapping:
     :ivar name: optional, and not unique
     :ivar stored_transport_url: as it is stored, be it a template
     :ivar stored_database_connection: the same
+    :ivar parameters: what is put behind the query of ``database_connection`` to connect
     """
 
     id: int
@@ -76,6 +79,7 @@ class CellMapping:
     disabled: bool
     stored_transport_url: str
     stored_database_connection: str
+    parameters: str
 
     def __repr__(self) -> str:
         return f"<CellMapping {self.uuid}>"
@@ -98,7 +102,7 @@ class CellMapping:
 
         :raises DatabaseProblem: its URL cannot be used
         """
-        return Database(self.database_connection, self.name or self.uuid, timeouts)
+        return Database(self.database_connection, self.name or self.uuid, timeouts, self.parameters)
 
 
 def cell_mappings(api: Connection, defaults: Defaults, *, lock: bool = False) -> list[CellMapping]:
@@ -126,6 +130,7 @@ def _filled(row: Row[Any], defaults: Defaults) -> CellMapping:
         bool(row.disabled),
         row.transport_url,
         row.database_connection,
+        defaults.parameters,
     )
 
 

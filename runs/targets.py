@@ -52,7 +52,7 @@ def _database(conf: cfg.ConfigOpts, section: str, name: str) -> Database:
         url = connection_url(conf, section)
     except NotConfigured as problem:
         raise DatabaseProblem(str(problem)) from problem
-    return Database(url, name, timeouts(conf))
+    return Database(url, name, timeouts(conf), conf[section].connection_parameters)
 
 
 def mapped_cells(conf: cfg.ConfigOpts, api: Database) -> list[cells.Cell]:
@@ -62,7 +62,8 @@ def mapped_cells(conf: cfg.ConfigOpts, api: Database) -> list[cells.Cell]:
     """
     try:
         with api.connect() as connection:
-            return cells.read(connection, conf.database.connection, timeouts(conf))
+            own = conf.database
+            return cells.read(connection, own.connection, timeouts(conf), own.connection_parameters)
     except DatabaseProblem as problem:
         raise ApiDatabaseProblem(str(problem)) from problem
 

@@ -17,6 +17,10 @@ DATABASE: Final = Section(
             help="The URL of the database that is worked without --all-cells, such as "
                  "mysql+pymysql://USER:PASSWORD@HOST/nova_cell0. Its parts fill the templates in cell mappings.",
         ),
+        cfg.StrOpt(
+            "connection_parameters", default="", secret=True,
+            help="Put behind the query of connection, and of the URL of each cell, as in ssl_ca=/etc/ssl/ca.pem.",
+        ),
     ],
     in_nova_conf=True,
 )  # fmt: skip
@@ -27,6 +31,10 @@ API_DATABASE: Final = Section(
         cfg.StrOpt(
             "connection", secret=True,
             help="The URL of the API database, such as mysql+pymysql://USER:PASSWORD@HOST/nova_api.",
+        ),
+        cfg.StrOpt(
+            "connection_parameters", default="", secret=True,
+            help="Put behind the query of connection, as in ssl_ca=/etc/ssl/ca.pem.",
         ),
     ],
     in_nova_conf=True,

@@ -42,7 +42,8 @@ class Cloud:
         :raises DatabaseProblem: it names no API database
         """
         conf = configuration.load()
-        return cls(conf, api_database(conf), Defaults(conf.database.connection, conf.transport_url))
+        own = conf.database
+        return cls(conf, api_database(conf), Defaults(own.connection, conf.transport_url, own.connection_parameters))
 
     def cell(self, uuid: str) -> CellMapping | None:
         """The cell of a UUID.
@@ -89,7 +90,9 @@ class Cloud:
         :raises UnusableUrl: it is none
         """
         try:
-            database = Database(self.defaults.database_url(url), "the database", self.api.timeouts)
+            database = Database(
+                self.defaults.database_url(url), "the database", self.api.timeouts, self.defaults.parameters
+            )
         except DatabaseProblem as problem:
             raise UnusableUrl(f"Invalid database connection: {problem}") from problem
         try:
