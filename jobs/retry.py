@@ -54,19 +54,28 @@ def transactionally(work: Callable[[], T], *connections: Connection, name: str, 
     raise problem
 
 
-def one_transaction(database: Database, work: Callable[[Connection], T]) -> T:
+def one_transaction(
+    database: Database,
+    work: Callable[[Connection], T],
+    came_through: Callable[[Connection, T], bool] = lambda _connection, _result: False,
+) -> T:
     """Connect to a database and do one transaction there, again where that helps.
 
     :param work: what to do in it; it need not commit, and may be called again
+    :param came_through: asked where the line was lost at the commit: whether what the work did, and returned, is in the
+        database. Where doing it twice makes no difference, it need not be known
     :raises DatabaseProblem: the database cannot be used
     :raises DBAPIError: it refuses a statement
     """
     with database.connect() as connection:
+        uncommitted: list[T] = []  # the result of the last try that came to its commit
 
         def committed() -> T:
-            result = work(connection)
+            if uncommitted and came_through(connection, uncommitted[0]):
+                return uncommitted[0]
+            uncommitted[:] = [work(connection)]
             connection.commit()
-            return result
+            return uncommitted[0]
 
         return transactionally(committed, connection, name=str(database))
 

@@ -28,8 +28,8 @@ LOG = logging.getLogger("cellkeeper.database")
 # A network that swallows packets is noticed after 20 seconds, whether we wait for an answer or still send.
 SILENCE: Final = {"TCP_KEEPIDLE": 8, "TCP_KEEPINTVL": 4, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 20_000}
 # Statements that change nothing and hold nothing, so that it does not matter how often they are sent. A text that has
-# one of the other words anywhere is not taken for one.
-_READ: Final = re.compile(r"[\s(]*(?:SELECT|SHOW|DESCRIBE|EXPLAIN)\b", re.IGNORECASE)
+# one of the other words anywhere is not taken for one. SQLAlchemy sets the names that each session has already.
+_READ: Final = re.compile(r"[\s(]*(?:SELECT|SHOW|DESCRIBE|EXPLAIN|SET\s+NAMES)\b", re.IGNORECASE)
 _MORE_THAN_A_READ: Final = re.compile(r"\b(?:UPDATE|SHARE|LOCK|INTO|\w+_LOCKS?)\b|:=", re.IGNORECASE)
 _OFF: Final = frozenset({"0", "false", "no", "none", "off"})
 _KNOWN_OPTIONS: Final = frozenset(inspect.signature(Connection.__init__).parameters) - {"self"}
@@ -66,7 +66,7 @@ class Link(Connection):
         try:
             super().__init__(**usable, defer_connect=True)
         except _REFUSALS as error:
-            raise UnusableOption(_words(error)) from error
+            raise UnusableOption(_words(error)) from None
         self.connect_timeout = timeout
 
     def establish(self) -> None:
@@ -90,7 +90,7 @@ class Link(Connection):
 
     def query(self, sql: str | bytes, unbuffered: bool = False) -> int:
         """Send a statement; a read again where that helps, and nothing but reads went before it."""
-        is_read = _is_read(sql if isinstance(sql, str) else sql.decode(errors="replace"))
+        is_read = is_plain_read(sql if isinstance(sql, str) else sql.decode(errors="replace"))
         nothing_to_lose = self._only_read
         for _ in attempts():
             is_sent = False
@@ -162,7 +162,7 @@ class Link(Connection):
             # Without a password OpenSSL would ask for one on the terminal.
             context: ssl.SSLContext = super()._create_ssl_ctx({"password": "", **options})  # type: ignore[misc]
         except (OSError, ValueError) as error:
-            raise UnusableOption(_words_on_tls(options, error)) from error
+            raise UnusableOption(_words_on_tls(options, error)) from None
         return context
 
 
@@ -175,7 +175,7 @@ def locate(options: Mapping[str, Any]) -> Location:
     try:
         link = Connection(**usable, defer_connect=True)
     except _REFUSALS as error:
-        raise UnusableOption(_words(error)) from error
+        raise UnusableOption(_words(error)) from None
     name = link.db.decode() if isinstance(link.db, bytes) else link.db
     return Location(link.host, link.port, name or "", str(link.unix_socket) if link.unix_socket else None)
 
@@ -263,7 +263,8 @@ def _unverified_tls() -> ssl.SSLContext:
     return context
 
 
-def _is_read(sql: str) -> bool:
+def is_plain_read(sql: str) -> bool:
+    """Whether a statement reads, and does nothing else: neither does it lock, nor change the session."""
     return _READ.match(sql) is not None and _MORE_THAN_A_READ.search(sql) is None
 
 

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from jobs.retry import one_transaction
 from novadb.engine import Database
-from novadb.mappings import CellMapping, Defaults, add_cell_mapping, cell_mappings
+from novadb.mappings import CELLS, CellMapping, Defaults, add_cell_mapping, cell_mappings
 
 
 class Exit(IntEnum):
@@ -39,7 +39,7 @@ def create(api: Database, defaults: Defaults, params: Params) -> tuple[Exit, str
 
     :returns: the code, and the UUID of the new cell, or of the other one
     """
-    return one_transaction(api, lambda connection: _create(connection, defaults, params))
+    return one_transaction(api, lambda connection: _create(connection, defaults, params), _is_created)
 
 
 def _create(api: Connection, defaults: Defaults, params: Params) -> tuple[Exit, str]:
@@ -49,6 +49,11 @@ def _create(api: Connection, defaults: Defaults, params: Params) -> tuple[Exit, 
     number = str(uuid.uuid4())
     add_cell_mapping(api, uuid=number, **vars(params))
     return Exit.CREATED, number
+
+
+def _is_created(api: Connection, created: tuple[Exit, str]) -> bool:
+    code, number = created
+    return code is Exit.CREATED and api.execute(select(CELLS.c.id).where(CELLS.c.uuid == number)).first() is not None
 
 
 def cell_with_urls(

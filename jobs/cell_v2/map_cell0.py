@@ -68,8 +68,13 @@ def map_cell0(api: Database, url: str) -> bool:
     :param url: of its database, be it a template
     :returns: False: it was there
     """
+
+    def is_added(connection: Connection, _: None) -> bool:
+        added = select(CELLS.c.id).where(CELLS.c.uuid == CELL0, CELLS.c.database_connection == url)
+        return connection.execute(added).first() is not None
+
     try:
-        one_transaction(api, lambda connection: _add(connection, url))
+        one_transaction(api, lambda connection: _add(connection, url), is_added)
     except IntegrityError:
         if not one_transaction(api, _is_mapped):
             raise

@@ -66,7 +66,14 @@ def map_hosts(api: Database, own: Database, params: Params) -> MappedHosts:
     """
     there = select(NODES.c.host).where(NODES.c.deleted == 0, NODES.c.host.is_not(None)).order_by(NODES.c.id)
     nodes = one_transaction(own, lambda cell: cell.execute(there).scalars().all())
-    return one_transaction(api, lambda connection: _map(connection, nodes, params)) if nodes else MappedHosts()
+    if not nodes:
+        return MappedHosts()
+
+    def are_mapped(connection: Connection, result: MappedHosts) -> bool:
+        hosts = {fold(host) for host in connection.execute(select(HOSTS.c.host)).scalars()}
+        return all(fold(host) in hosts for host in nodes if host not in result.refused)
+
+    return one_transaction(api, lambda connection: _map(connection, nodes, params), are_mapped)
 
 
 def _map(api: Connection, nodes: Sequence[str], params: Params) -> MappedHosts:

@@ -10,7 +10,7 @@ from sqlalchemy.exc import DBAPIError
 from jobs.cell_v2.create_cell import cell_with_urls
 from jobs.retry import one_transaction
 from novadb.engine import Database, reason
-from novadb.mappings import CellMapping, Defaults, cell_mappings, change_cell_mapping
+from novadb.mappings import CellMapping, Defaults, cell_mapping, cell_mappings, change_cell_mapping
 from novadb.names import fold
 
 
@@ -60,8 +60,13 @@ class Updated:
 
 def update(api: Database, defaults: Defaults, uuid: str, params: Params) -> Updated:
     """Change a cell, or nothing at all."""
+
+    def is_changed(connection: Connection, updated: Updated) -> bool:
+        cell = cell_mapping(connection, defaults, uuid)
+        return updated.changed and cell is not None and not _changes(cell, params)
+
     try:
-        return one_transaction(api, lambda connection: _update(connection, defaults, uuid, params))
+        return one_transaction(api, lambda connection: _update(connection, defaults, uuid, params), is_changed)
     except DBAPIError as error:
         return Updated(Exit.CANNOT_BE_SET, problem=reason(error))
 

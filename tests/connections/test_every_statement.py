@@ -1,0 +1,126 @@
+"""A command whose connection is cut at any one statement ends as if it had not been."""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+import pytest
+
+from tests.connections.cut_cloud import CutCloud, State
+from tests.mysql_relay import Cut, MysqlRelay
+from tests.program import Ended
+from tests.realcloud import RealCloud
+from tests.services import MariaDB
+
+API, CELL = RealCloud.api, RealCloud.cell1
+
+
+@dataclass(frozen=True)
+class Case:
+    """A command.
+
+    :ivar line: its words; names in braces are those of ``words``
+    :ivar code: how it ends where nothing is cut
+    :ivar prepare: statements before each run, each with the name of its database
+    """
+
+    line: str
+    code: int
+    prepare: tuple[tuple[str, str], ...] = ()
+
+
+OF_SHADOW: Final = (CELL, "INSERT INTO shadow_instances SELECT * FROM instances WHERE deleted <> 0")
+UNDISCOVERED: Final = ((API, "DELETE FROM host_mappings"), (CELL, "UPDATE compute_nodes SET mapped = 0"))
+UNMAPPED: Final = (API, "DELETE FROM instance_mappings WHERE id % 2 = 0")
+EMPTY: Final = tuple((API, f"DELETE FROM {table}") for table in ("host_mappings", "instance_mappings", "cell_mappings"))
+NEW_CELL: Final = "--name new --transport-url rabbit://h/ --database_connection mysql+pymysql://n:n@127.0.0.1:1/new"
+
+CASES: Final = (
+    Case("db version", 0),
+    Case("api_db version", 0),
+    Case("db sync", 0),
+    Case("api_db sync", 0),
+    Case("db archive_deleted_rows --all-cells --until-complete --verbose", 1),
+    Case("db archive_deleted_rows --max_rows 40 --repair", 1, (OF_SHADOW,)),
+    Case("db archive_deleted_rows --all-cells --dry-run", 0),
+    Case("db purge --all-cells --all --verbose", 0, (OF_SHADOW,)),
+    Case("db online_data_migrations", 0),
+    Case("cell_v2 list_cells", 0),
+    Case("cell_v2 list_hosts --cell_uuid {cell1}", 0),
+    Case("cell_v2 map_cell0 --database_connection mysql+pymysql://n:n@127.0.0.1:1/cell0", 0),
+    Case("cell_v2 create_cell " + NEW_CELL, 0),
+    Case("cell_v2 update_cell --cell_uuid {cell1} --name other --keep-urls", 0),
+    Case("cell_v2 delete_cell --cell_uuid {cell1} --force", 3),
+    Case("cell_v2 delete_cell --cell_uuid {cell1} --force", 0, ((CELL, "UPDATE instances SET deleted = id"),)),
+    Case("cell_v2 delete_host --cell_uuid {cell1} --host {host}", 3),
+    Case("cell_v2 delete_host --cell_uuid {cell1} --host {host}", 0, ((CELL, "UPDATE instances SET deleted = id"),)),
+    Case("cell_v2 discover_hosts --verbose", 0, UNDISCOVERED),
+    Case("cell_v2 discover_hosts --by-service --verbose", 0, UNDISCOVERED),
+    Case("cell_v2 map_instances --cell_uuid {cell1}", 0, (UNMAPPED,)),
+    Case("cell_v2 map_instances --cell_uuid {cell1} --max-count 5", 1, (UNMAPPED,)),
+    Case("cell_v2 map_cell_and_hosts --transport-url rabbit://h/", 0, EMPTY),
+    Case("cell_v2 simple_cell_setup --transport-url rabbit://h/", 0, EMPTY),
+    Case("cell_v2 verify_instance --uuid {instance}", 0),
+    Case("libvirt get_machine_type {instance}", 0),
+    Case("libvirt list_unset_machine_type", 3),
+    Case("check", 0),
+    Case("metrics", 0),
+)
+
+
+@pytest.fixture(scope="module")
+def cut_cloud(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CutCloud]:
+    with MariaDB() as server, MysqlRelay(server.port) as relay:
+        yield CutCloud(server, relay, tmp_path_factory.mktemp("cut"))
+
+
+def shown(ended: Ended) -> str:
+    """What a command printed, but for what differs each time."""
+    return re.sub(r"[0-9a-f]{8}-[0-9a-f-]{27}|[0-9.]+ s\b|[0-9.]+e\+\d+", "...", ended.err + ended.out)
+
+
+@dataclass(frozen=True)
+class Uncut:
+    """What a command does where nothing is cut.
+
+    :ivar state: of the tables that are the same each time
+    """
+
+    ended: Ended
+    said: int
+    state: State
+
+    @classmethod
+    def observe(cls, cloud: CutCloud, case: Case, line: str) -> "Uncut":
+        """Run it twice: what differs (a random uuid) is counted only."""
+        states = []
+        for _ in range(2):
+            cloud.prepare(case.prepare)
+            ended = cloud.run(line)
+            states.append(cloud.state())
+        assert ended.code == case.code, ended
+        first, second = states
+        same = {name: state for name, state in second.items() if first[name] == state}
+        assert {name: rows for name, (rows, _) in first.items()} == {name: rows for name, (rows, _) in second.items()}
+        return cls(ended, len(cloud.relay.said), same)
+
+
+@pytest.mark.parametrize("cut", Cut, ids=lambda cut: cut.name.lower())
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.line)
+def test_a_command_that_loses_its_connection_ends_as_if_it_had_not(cut_cloud: CutCloud, case: Case, cut: Cut) -> None:
+    line = case.line.format(**cut_cloud.words)
+    uncut = Uncut.observe(cut_cloud, case, line)
+    assert uncut.said > 1
+    problems = []
+    for number in range(uncut.said):
+        cut_cloud.prepare(case.prepare)
+        ended = cut_cloud.run(line, number, cut)
+        if not cut_cloud.relay.has_cut:
+            continue  # reading ahead, or another order of cells, took a statement less
+        state = {name: value for name, value in cut_cloud.state().items() if name in uncut.state}
+        wrong = [name for name, value in state.items() if value != uncut.state[name]]
+        if (ended.code, shown(ended)) != (uncut.ended.code, shown(uncut.ended)) or wrong:
+            statement = cut_cloud.relay.said[number].text[:200]
+            problems.append(f"cut at {number}, {statement!r}: {ended.code} {ended.err!r} {ended.out!r} {wrong}")
+    assert not problems, "\n".join(problems)
