@@ -20,7 +20,8 @@ def load(*, warn: bool = True, check: bool = False) -> cfg.ConfigOpts:
 
     :param warn: whether settings that have no effect are named on standard error
     :param check: whether to look at every value at once: for a command that works until a signal ends it
-    :raises cfg.Error: a file is missing or cannot be understood
+    :raises InvalidSetting: a file or a value cannot be understood
+    :raises cfg.Error: a file is missing
     """
     watched = [word for word in given() if "watch-log-file" in word][-1:]
     defaults = {"watch_log_file": watched == ["--watch-log-file"]} if watched else {}

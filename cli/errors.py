@@ -1,8 +1,5 @@
 """Errors in words for the operator."""
 
-import re
-from typing import Final
-
 from oslo_config import cfg
 from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
@@ -15,9 +12,6 @@ from runs.exclusion import Busy
 from runs.lock_folder import UnusableFolder
 from runs.store import BrokerAway, RunDamaged, RunGone, StoreAway
 from settings.errors import InvalidSetting, SettingsProblem
-
-# How oslo writes where a value comes from.
-PLACE: Final = re.compile(r"LocationInfo\(location=<[^>]*>, detail='([^']*)'\)")
 
 
 def is_misconfiguration(error: Exception) -> bool:
@@ -43,14 +37,13 @@ def one_line(error: Exception) -> str:
         return f"The store of runs cannot be used: {_folded(error)}"
     if isinstance(error, DBAPIError):
         return f"A database refused a statement: {reason(error)}"
-    if isinstance(error, cfg.ConfigFileParseError):
-        place, _, _ = str(error).partition(": '")  # the line itself may hold a password
-        return f"The configuration cannot be used: {place}"
     if isinstance(error, cfg.ConfigFilesPermissionDeniedError):
         files = ", ".join(error.config_files)
         return f"The configuration cannot be used: this user may not read {files}: run it as one who may"
-    if isinstance(error, cfg.Error):
-        return f"The configuration cannot be used: {PLACE.sub(lambda found: found[1], _folded(error))}"
+    if isinstance(error, cfg.ConfigFilesNotFoundError | cfg.ConfigDirNotFoundError):
+        return f"The configuration cannot be used: {_folded(error)}"
+    if isinstance(error, cfg.Error):  # whose text may repeat a value
+        return f"The configuration cannot be used ({type(error).__name__})"
     if isinstance(error, OSError):
         return f"{error.filename or 'The system'}: {error.strerror or error}"
     return f"Unexpected error ({type(error).__name__}); --debug shows where it comes from"

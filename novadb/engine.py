@@ -98,8 +98,8 @@ class Database:
         except DBAPIError as error:
             kind = MissingDatabase if number_of(error) == UNKNOWN_DATABASE else Unreachable
             raise kind(f"{self}: {reason(error)}") from error
-        except (OSError, TypeError, ValueError) as error:  # of a driver that looks at its options late
-            raise Unreachable(f"{self}: its URL cannot be used: an option has a value of the wrong kind") from error
+        except (OSError, TypeError, ValueError):  # of a driver that looks at its options late
+            raise Unreachable(f"{self}: its URL cannot be used: an option has a value of the wrong kind") from None
         with connection:
             yield connection
 
@@ -143,10 +143,10 @@ def _mysql_engine(database: Database) -> Engine:
 def _create_engine(database: Database, **options: Any) -> Engine:
     try:
         return sqlalchemy.create_engine(database.url, poolclass=NullPool, **options)
-    except (SQLAlchemyError, TypeError, ValueError) as error:
+    except (SQLAlchemyError, TypeError, ValueError):
         raise Unreachable(
             f"{database}: its URL cannot be used: its driver is unknown, or an option has a value of the wrong kind"
-        ) from error
+        ) from None
 
 
 def _sqlite_engine(database: Database) -> Engine:

@@ -131,9 +131,9 @@ def _check_cron(cron: str, zone: ZoneInfo) -> None:
     try:
         CronSim(cron, now)
     except CronSimError as error:
-        raise ValueError(f"bad cron expression {cron!r}: {error}") from None
+        raise ValueError(f"bad cron expression: {error}") from None
     if next_time(cron, zone, now) is None:
-        raise ValueError(f"bad cron expression {cron!r}: it never comes")
+        raise ValueError("bad cron expression: it never comes")
 
 
 def _words(line: str) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urls
 
 from oslo_config import cfg, types
 
+from settings.configuration import ValueProblem
 from settings.errors import NotConfigured
 
 REDIS_SCHEMES: Final = frozenset({"redis", "rediss"})
@@ -136,11 +137,11 @@ class RedisUrl(types.String):
 
     def __call__(self, value: object) -> str:
         """
-        :raises ValueError: it is none
+        :raises ValueProblem: it is none
         """
         url = str(super().__call__(value))
         if url and not is_redis(url):
-            raise ValueError(f"it must be {FORMS}, and special characters of the password percent-encoded")
+            raise ValueProblem(f"it must be {FORMS}, and special characters of the password percent-encoded")
         return url
 
 
@@ -149,11 +150,11 @@ class BrokerUrl(types.String):
 
     def __call__(self, value: object) -> str:
         """
-        :raises ValueError: it is none
+        :raises ValueProblem: it is none
         """
         url = str(super().__call__(value))
         if url and not is_redis(url) and not is_amqp(url):
-            raise ValueError(
+            raise ValueProblem(
                 f"it must be {FORMS}; or amqp://USER:PASSWORD@HOST:PORT/VHOST for RabbitMQ; and special characters of "
                 "the password percent-encoded"
             )

@@ -86,5 +86,5 @@ def time_zone(conf: cfg.ConfigOpts) -> ZoneInfo:
         return ZoneInfo(name)
     except (ValueError, LookupError, OSError):
         raise InvalidSetting(
-            f"timezone in section [cellkeeper]: {name!r} is no time zone; use UTC, or a name such as Europe/Berlin"
+            "timezone in section [cellkeeper]: it takes the name of a time zone, such as UTC or Europe/Berlin"
         ) from None

@@ -12,5 +12,8 @@ class NotConfigured(SettingsProblem):
     """An option is not set that the command cannot do without. The text says which one to set."""
 
 
-class InvalidSetting(SettingsProblem):
-    """An option has a value that cannot be used."""
+class InvalidSetting(SettingsProblem, ValueError):
+    """An option has a value that cannot be used, or a file a line. The text repeats no value.
+
+    oslo.config takes whatever is no ValueError for an option that is not there.
+    """

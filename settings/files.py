@@ -8,6 +8,8 @@ from typing import Any, Final
 from oslo_config import cfg
 from oslo_log import log
 
+from settings.configuration import Configuration
+from settings.errors import InvalidSetting
 from settings.log_handlers import guard_handlers
 from settings.logs import say_once
 from settings.sections import register_sections
@@ -23,20 +25,24 @@ def load_configuration(words: Sequence[str], overrides: Mapping[str, Any] = Mapp
 
     :param words: global options of the command line
     :param overrides: options of the section DEFAULT that were given where oslo does not look; unknown ones are left out
-    :raises cfg.Error: a file is missing or cannot be understood
+    :raises InvalidSetting: a file or a value cannot be understood
+    :raises cfg.Error: a file is missing
     """
-    conf = cfg.ConfigOpts()
+    conf = Configuration()
     log.register_options(conf)
     conf.set_default("use_stderr", True)
     register_sections(conf)
-    conf(
-        list(words),
-        project="nova",
-        prog=PROGRAM,
-        version=version(PROGRAM),
-        default_config_files=_of_both_programs(cfg.find_config_files),
-        default_config_dirs=_of_both_programs(cfg.find_config_dirs),
-    )
+    try:
+        conf(
+            list(words),
+            project="nova",
+            prog=PROGRAM,
+            version=version(PROGRAM),
+            default_config_files=_of_both_programs(cfg.find_config_files),
+            default_config_dirs=_of_both_programs(cfg.find_config_dirs),
+        )
+    except cfg.ConfigFileParseError as error:
+        raise InvalidSetting(_place_of(error)) from None
     for name, value in overrides.items():
         if name in conf:
             conf.set_override(name, value)
@@ -46,6 +52,14 @@ def load_configuration(words: Sequence[str], overrides: Mapping[str, Any] = Mapp
     say_once(conf)
     guard_handlers()
     return conf
+
+
+def _place_of(error: cfg.ConfigFileParseError) -> str:
+    """Where a file cannot be understood, and why, without the line: it may hold a password."""
+    cause = error.__context__
+    if isinstance(cause, cfg.ParseError):
+        return f"{cause.filename}:{cause.lineno}: {cause.msg}"
+    return str(error.config_file)
 
 
 def _of_both_programs(find: Callable[..., list[str]]) -> list[str]:

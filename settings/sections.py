@@ -31,7 +31,7 @@ def register_sections(conf: cfg.ConfigOpts) -> None:
 def check_values(conf: cfg.ConfigOpts) -> None:
     """Look at every value, used or not, as oslo does only when one is asked for.
 
-    :raises cfg.Error: one cannot be used
+    :raises InvalidSetting: one cannot be used
     """
     for section in SECTIONS:
         values = conf if section.name == "DEFAULT" else conf[section.name]

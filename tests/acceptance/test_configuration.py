@@ -168,12 +168,23 @@ def test_a_logging_configuration_is_obeyed(config: Path, tmp_path: Path) -> None
 
 
 WRONG: Final = {
-    "wrong type": ("[cellkeeper]\nconcurrency = many\n", "concurrency"),
-    "no Redis": (f"[celery]\nbroker_url = amqp://nova:{MariaDB.PASSWORD}@mq:5672/\n", "option broker_url from /"),
-    "no such reference": ("[database]\nconnection = $nope\n", "nope"),
+    "wrong type": (
+        "[cellkeeper]\nconcurrency = many\n",
+        "concurrency in section [cellkeeper]: it takes a whole number",
+    ),
+    "no Redis": (
+        f"[celery]\nbroker_url = kafka://nova:{MariaDB.PASSWORD}@mq:9092/\n",
+        "broker_url in section [celery]: it must be redis://",
+    ),
+    "no such reference": (
+        f"[database]\nconnection = mysql://nova:${MariaDB.PASSWORD}@db1/nova\n",
+        "connection in section [database]: $ begins the name of another option",
+    ),
+    "no truth": (f"[DEFAULT]\ndebug = {MariaDB.PASSWORD}\n", "debug in section [DEFAULT]: it takes true or false"),
     "no section": ("connection = x\n", "nova.conf:1"),
     "half a section": ("[database\n", "nova.conf:1"),
     "a value that begins nowhere": (f"[database]\n  connection = {SECRET_URL}\n", "nova.conf:2"),
+    "a value with a quote that begins nowhere": (f"[database]\n  connection = '{SECRET_URL}\n", "nova.conf:2"),
 }
 
 

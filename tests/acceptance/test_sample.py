@@ -107,4 +107,4 @@ def test_an_unknown_time_zone_is_named(untouched_sample: Path) -> None:
     env = {"OS_CELLKEEPER__TIMEZONE": "Mars/Olympus"}
     ended = call(f"{ARCHIVE} --until 06:00", config=untouched_sample, env=env)
     assert ended.code == 255
-    assert "timezone in section [cellkeeper]: 'Mars/Olympus' is no time zone" in ended.line
+    assert "timezone in section [cellkeeper]: it takes the name of a time zone" in ended.line

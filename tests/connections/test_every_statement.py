@@ -53,7 +53,7 @@ CASES: Final = (
     Case("cell_v2 update_cell --cell_uuid {cell1} --name other --keep-urls", 0),
     Case("cell_v2 delete_cell --cell_uuid {cell1} --force", 3),
     Case("cell_v2 delete_cell --cell_uuid {cell1} --force", 0, ((CELL, "UPDATE instances SET deleted = id"),)),
-    Case("cell_v2 delete_host --cell_uuid {cell1} --host {host}", 3),
+    Case("cell_v2 delete_host --cell_uuid {cell1} --host {host}", 4),
     Case("cell_v2 delete_host --cell_uuid {cell1} --host {host}", 0, ((CELL, "UPDATE instances SET deleted = id"),)),
     Case("cell_v2 discover_hosts --verbose", 0, UNDISCOVERED),
     Case("cell_v2 discover_hosts --by-service --verbose", 0, UNDISCOVERED),
