@@ -102,6 +102,10 @@ class Cloud:
             say(f"Warning: it cannot be reached from here: {problem}")
 
 
+ARCHIVE: Final = "cellkeeper db archive_deleted_rows --all-cells"
+"""The command that the stock tool advises, in words of this program and for whichever cell it is."""
+
+
 def unknown_cell(uuid: str) -> str:
     """What is said of a cell that is not mapped."""
     return f"Cell with uuid {uuid} was not found."

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from cli.cell_v2.cloud import Cloud, unknown_cell
+from cli.cell_v2.cloud import ARCHIVE, Cloud, unknown_cell
 from cli.output import put, say
 from jobs.cell_v2 import list_cells
 from jobs.cell_v2.delete_cell import Exit, Params, delete_mapping
@@ -38,6 +38,6 @@ def _lines(code: Exit, uuid: str) -> list[str]:
             return [
                 f"There are instance mappings to cell with uuid {uuid}, but all instances have been deleted in the "
                 "cell.",
-                "So execute 'nova-manage db archive_deleted_rows' to delete the instance mappings.",
+                f"So execute '{ARCHIVE}' to delete the instance mappings.",
             ]
     return []

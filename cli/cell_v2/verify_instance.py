@@ -1,6 +1,6 @@
 """``cell_v2 verify_instance``: say where an instance is mapped to."""
 
-from cli.cell_v2.cloud import Cloud
+from cli.cell_v2.cloud import ARCHIVE, Cloud
 from cli.output import put, say
 from jobs.cell_v2.verify_instance import Exit, Verified, verify
 
@@ -26,8 +26,7 @@ def _lines(verified: Verified, uuid: str) -> list[str]:
         case Exit.DELETED:
             return [
                 f"The instance with uuid {uuid} has been deleted.",
-                "Execute `nova-manage db archive_deleted_rows` command to archive this deleted instance and remove "
-                "its instance_mapping.",
+                f"Execute `{ARCHIVE}` command to archive this deleted instance and remove its instance_mapping.",
             ]
         case Exit.ARCHIVED:
             return [f"The instance with uuid {uuid} has been archived.", "However its instance_mapping remains."]

@@ -207,7 +207,7 @@ def _as_data(found: Findings, params: Params, code: Exit) -> dict[str, Any]:
 
 
 def _say_troubles(found: Findings, params: Params) -> None:
-    has = "has" if params.delete else "then has"
+    lack = "has no allocation" if params.delete else "then has no allocation"
     _say_some(
         [f"Not able to delete allocations for consumer UUID {uuid}: {why}" for uuid, why in found.left.items()],
         "consumers keep their allocations",
@@ -218,10 +218,7 @@ def _say_troubles(found: Findings, params: Params) -> None:
         "resource providers were not audited",
     )  # fmt: skip
     _say_some(
-        [
-            f"Instance {one.instance} {has} no allocation: {one.hindrance or HEAL.format(one.instance)}"
-            for one in found.bare
-        ],
+        [f"Instance {one.instance} {lack}: {one.hindrance or HEAL.format(one.instance)}" for one in found.bare],
         "instances need allocations",
     )
     _say_some(

@@ -112,7 +112,8 @@ def test_list_hosts(realcloud: RealCloud, config: Path) -> None:
     assert as_data.document == [{"cell_name": "cell2", "cell_uuid": uuid["cell2"], "host": host} for host in hosts]
     assert none.document == []
     assert (nowhere.out, nowhere.err) == (unknown(), "")
-    assert (nowhere_as_data.out, nowhere_as_data.err) == ("", unknown())
+    assert nowhere_as_data.document == {"exit_code": 1, "messages": [unknown().rstrip()]}
+    assert nowhere_as_data.err == unknown()
 
 
 # -- verify_instance -------------------------------------------------------------------------------------------------
@@ -138,8 +139,8 @@ def test_verify_instance(realcloud: RealCloud, config: Path) -> None:
         (2, f"Instance {nowhere} is not mapped to a cell\n"),
         (
             3,
-            f"The instance with uuid {deleted} has been deleted.\nExecute `nova-manage db archive_deleted_rows` "
-            "command to archive this deleted instance and remove its instance_mapping.\n",
+            f"The instance with uuid {deleted} has been deleted.\n"
+            "Execute `cellkeeper db archive_deleted_rows --all-cells` command to archive this deleted instance and remove its instance_mapping.\n",
         ),
         (4, is_archived.format(archived)),
         (4, is_archived.format(purged)),
@@ -346,7 +347,7 @@ def test_delete_cell_refuses_and_changes_nothing(realcloud: RealCloud, config: P
     before = realcloud.checksums()
     deleted_only = (
         f"There are instance mappings to cell with uuid {uuid['cell3']}, but all instances have been deleted in the "
-        "cell.\nSo execute 'nova-manage db archive_deleted_rows' to delete the instance mappings.\n"
+        "cell.\nSo execute 'cellkeeper db archive_deleted_rows --all-cells' to delete the instance mappings.\n"
     )
     refused = {
         f"--cell_uuid {NOBODY}": (1, unknown()),
