@@ -138,6 +138,14 @@ class Category(click.Group):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         return super().parse_args(ctx, _Spelling(self.params).rewrite(args, stop_at_command=True))
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands; before them, of the program itself, the categories on a line, as scripts look for them."""
+        if ctx.parent is None:
+            categories = sorted(name for name, command in self.commands.items() if isinstance(command, Category))
+            with formatter.section("Command categories"):
+                formatter.write_text(f"{{{','.join(categories)}}}")
+        super().format_commands(ctx, formatter)
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         return super().get_command(ctx, self.aliases.get(cmd_name, cmd_name))
 

@@ -11,7 +11,7 @@ from oslo_log import log
 from settings.configuration import Configuration
 from settings.errors import InvalidSetting
 from settings.log_handlers import guard_handlers
-from settings.logs import say_once
+from settings.logs import reach_journal, say_once
 from settings.sections import register_sections
 
 PROGRAM: Final = "cellkeeper"
@@ -46,7 +46,8 @@ def load_configuration(words: Sequence[str], overrides: Mapping[str, Any] = Mapp
     for name, value in overrides.items():
         if name in conf:
             conf.set_override(name, value)
-    if conf.log_file or conf.log_dir:
+    reach_journal(conf)
+    if conf.log_file or conf.log_dir or conf.use_journal or conf.use_syslog:
         conf.set_default("use_stderr", False)
     log.setup(conf, PROGRAM)
     say_once(conf)

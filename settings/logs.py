@@ -2,9 +2,14 @@
 
 import copy
 import logging
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
 
 from oslo_config import cfg
 from oslo_log.formatters import ContextFormatter
+
+SYSLOG: Final = Path("/dev/log")
 
 
 class OnceFormatter(ContextFormatter):
@@ -20,6 +25,16 @@ class OnceFormatter(ContextFormatter):
             record = copy.copy(record)
             record.levelno = min(record.levelno, logging.INFO)
         return str(super().format(record))
+
+
+def reach_journal(conf: cfg.ConfigOpts) -> None:
+    """Let a nova.conf that wants the journal have it, also without the module that Nova's own environment has for it.
+
+    systemd's journal reads the socket of syslog as well. Where nobody listens, logs go to standard error.
+    """
+    if conf.use_journal and find_spec("systemd") is None:
+        conf.set_override("use_journal", False)
+        conf.set_override("use_syslog", SYSLOG.exists())
 
 
 def say_once(conf: cfg.ConfigOpts) -> None:

@@ -26,9 +26,13 @@ def config(untouched: RealCloud, tmp_path: Path) -> Path:
 
 
 def assert_all_say(ended: dict[str, Ended], *words: str) -> None:
-    """All commands end with their code for it, nothing on standard output, and the same line with these words."""
+    """All commands end with their code for it, no result on standard output, and the same line with these words."""
     for command, one in ended.items():
-        assert (one.code, one.out) == (COMMANDS[command], ""), command
+        assert one.code == COMMANDS[command], command
+        if "json" in command:
+            assert one.document == {"exit_code": one.code, "messages": [one.line]}
+        else:
+            assert one.out == "", command
     (line,) = {one.line for one in ended.values()}
     assert all(word in line for word in words), line
 

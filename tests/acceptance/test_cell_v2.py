@@ -140,7 +140,8 @@ def test_verify_instance(realcloud: RealCloud, config: Path) -> None:
         (
             3,
             f"The instance with uuid {deleted} has been deleted.\n"
-            "Execute `cellkeeper db archive_deleted_rows --all-cells` command to archive this deleted instance and remove its instance_mapping.\n",
+            "Execute `cellkeeper db archive_deleted_rows --all-cells` command to archive this deleted instance and "
+            "remove its instance_mapping.\n",
         ),
         (4, is_archived.format(archived)),
         (4, is_archived.format(purged)),
@@ -186,7 +187,7 @@ def test_create_cell_from_the_configuration(realcloud: RealCloud, config: Path) 
 BAD_URLS: Final = {
     "--transport-url rabbit://u:nova-secret@h:x/ --database_connection mysql://h/d": "Invalid transport URL: a port",
     "--transport-url h:1 --database_connection mysql://nova-secret": "Invalid database connection: the database",
-    "--transport-url rabbit://[/ --database_connection mysql://h/d": "Invalid transport URL: its hosts",
+    "--transport-url rabbit://[/ --database_connection mysql://h/d": "Invalid transport URL: the brackets",
     "--transport-url rabbit://h/ --database_connection nonsense": "Invalid database connection: the database: its URL",
 }
 

@@ -155,6 +155,13 @@ def test_logs_go_to_standard_error_also_with_debug(config: Path, options: str) -
         assert len([line for line in ended.err.splitlines() if AUDIT.search(line)]) == 1
 
 
+def test_a_nova_conf_that_wants_the_journal_is_no_error_without_its_module(config: Path) -> None:
+    """CLI-9: openstack-ansible's has it, for an environment with the Python module systemd."""
+    config.write_text(f"[DEFAULT]\nuse_journal = True\n{config.read_text()}")
+    ended = call(NOTHING, config=config)
+    assert (ended.code, ended.out, ended.err) == (0, "Nothing was archived.\n", "")
+
+
 def test_a_logging_configuration_is_obeyed(config: Path, tmp_path: Path) -> None:
     log = tmp_path / "own.log"
     (tmp_path / "logging.conf").write_text(
