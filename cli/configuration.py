@@ -7,7 +7,7 @@ import click
 from oslo_config import cfg
 
 from cli.output import say
-from settings.files import load_configuration
+from settings.files import load_configuration, read_configuration
 from settings.sections import check_values
 from settings.unknown import unknown_settings
 
@@ -34,6 +34,14 @@ def load(*, warn: bool = True, check: bool = False) -> cfg.ConfigOpts:
         for setting in unknown_settings(conf):
             say(f"Warning: {setting}")
     return conf
+
+
+def read() -> cfg.ConfigOpts:
+    """Read the configuration that the global options name, and leave logging alone.
+
+    :raises cfg.Error: a file is missing or cannot be understood
+    """
+    return read_configuration([word for word in given() if word not in OWN_WORDS])
 
 
 def debugger_wanted() -> bool:

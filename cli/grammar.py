@@ -12,7 +12,7 @@ from typing import Any, Final
 import click
 
 from cli.output import put
-from cli.version import version
+from cli.version import reported_version
 
 MISCONFIGURED: Final = 78
 """EX_CONFIG of sysexits.h, which systemd shows as CONFIG."""
@@ -172,7 +172,7 @@ def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
 
 def _show_version(ctx: click.Context, _param: click.Parameter, value: bool) -> None:
     if value and not ctx.resilient_parsing:
-        put(version())
+        put(reported_version())
         ctx.exit()
 
 
@@ -185,10 +185,14 @@ def _global_options(new: bool) -> list[click.Parameter]:
     def option(*names: str, **kwargs: Any) -> Option:
         return Option(names, new=new, expose_value=False, callback=_remember, hidden=new, **kwargs)
 
+    def files(*names: str, **kwargs: Any) -> Option:
+        """What names files of the configuration, which --version reads wherever it stands."""
+        return option(*names, multiple=True, is_eager=True, **kwargs)
+
     path = click.Path(dir_okay=False)
     return [
-        option("--config-dir", metavar="DIR", multiple=True, help="Read the *.conf files of a directory as well."),
-        option("--config-file", metavar="PATH", multiple=True, help="Read this file; the last one given wins."),
+        files("--config-dir", metavar="DIR", help="Read the *.conf files of a directory as well."),
+        files("--config-file", metavar="PATH", help="Read this file; the last one given wins."),
         option("--log-config-append", "--log-config", "--log_config", metavar="PATH", type=path,
                help="Configure logging from this file alone."),
         option("--log-date-format", metavar="FORMAT", help="Format of the time in log lines."),
@@ -201,6 +205,6 @@ def _global_options(new: bool) -> list[click.Parameter]:
         option("--watch-log-file/--nowatch-log-file", default=None, help="Reopen a log file that was moved."),
         option("--debug/--nodebug", "-d", default=None, help="Log more, and show the traceback of an error."),
         option("--post-mortem/--nopost-mortem", default=None, help="Start the debugger on an error."),
-        Option(["--version"], new=new, is_flag=True, is_eager=True, expose_value=False, callback=_show_version,
+        Option(["--version"], new=new, is_flag=True, expose_value=False, callback=_show_version,
                hidden=new, help="Print the version and exit."),
     ]  # fmt: skip

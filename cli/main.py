@@ -19,7 +19,7 @@ from cli.output import Lines, begin_printing, lost_output, printed, put, put_err
 from cli.placement.commands import placement
 from cli.runs.commands import runs
 from cli.schedule.commands import beat, schedule
-from cli.version import version
+from cli.version import reported_version
 from cli.watch.commands import check, metrics
 from cli.worker import worker
 
@@ -54,7 +54,7 @@ cellkeeper.add_command(metrics)
 
 @cellkeeper.command("version", help="Print the version.")
 def print_version() -> None:
-    put(version())
+    put(reported_version())
 
 
 @cellkeeper.command("bash-completion", help="Print the categories, or the commands of one, on a line.")

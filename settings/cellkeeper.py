@@ -71,6 +71,11 @@ OPTIONS: Final = [
         help="Whether a run waits for another one of the same command on the same database. Both end right "
              "without it; they only get in each other's way.",
     ),
+    cfg.StrOpt(
+        "reported_version",
+        help="What --version and version print, for scripts that compare it with a release of Nova, such as 32.0.0. "
+             "Defaults to cellkeeper's own version; where the program is called nova-manage, to 34.0.0.",
+    ),
 ]  # fmt: skip
 
 SECTION: Final = Section("cellkeeper", OPTIONS, title="How cellkeeper itself works.")

@@ -20,11 +20,30 @@ PROGRAM: Final = "cellkeeper"
 def load_configuration(words: Sequence[str], overrides: Mapping[str, Any] = MappingProxyType({})) -> cfg.ConfigOpts:
     """Read the configuration, and set up logging.
 
-    The files and folders are those the stock tool reads, and ``cellkeeper.conf`` beside them. Logs go to standard
-    error unless the configuration says otherwise: standard output is for results.
+    Logs go to standard error unless the configuration says otherwise: standard output is for results.
 
     :param words: global options of the command line
     :param overrides: options of the section DEFAULT that were given where oslo does not look; unknown ones are left out
+    :raises InvalidSetting: a file or a value cannot be understood
+    :raises cfg.Error: a file is missing
+    """
+    conf = read_configuration(words)
+    for name, value in overrides.items():
+        if name in conf:
+            conf.set_override(name, value)
+    reach_journal(conf)
+    if conf.log_file or conf.log_dir or conf.use_journal or conf.use_syslog:
+        conf.set_default("use_stderr", False)
+    log.setup(conf, PROGRAM)
+    say_once(conf)
+    guard_handlers()
+    return conf
+
+
+def read_configuration(words: Sequence[str]) -> cfg.ConfigOpts:
+    """Read the configuration: the files and folders that the stock tool reads, and ``cellkeeper.conf`` beside them.
+
+    :param words: global options of the command line
     :raises InvalidSetting: a file or a value cannot be understood
     :raises cfg.Error: a file is missing
     """
@@ -43,15 +62,6 @@ def load_configuration(words: Sequence[str], overrides: Mapping[str, Any] = Mapp
         )
     except cfg.ConfigFileParseError as error:
         raise InvalidSetting(_place_of(error)) from None
-    for name, value in overrides.items():
-        if name in conf:
-            conf.set_override(name, value)
-    reach_journal(conf)
-    if conf.log_file or conf.log_dir or conf.use_journal or conf.use_syslog:
-        conf.set_default("use_stderr", False)
-    log.setup(conf, PROGRAM)
-    say_once(conf)
-    guard_handlers()
     return conf
 
 

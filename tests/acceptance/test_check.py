@@ -271,7 +271,7 @@ def test_a_schema_that_an_upgrade_would_bring_on_is_pointed_out(realcloud: RealC
     assert (ended.code, problems(ended)) == (0, {})
     assert found["API database"] == (
         "warning",
-        "alembic_version b30f573d3377 (Nova 25 to 26) is behind cdeec0c85668 (Nova 27 to 34) by 1: "
+        "alembic_version b30f573d3377 (Nova 25 to 27) is behind cdeec0c85668 (Nova 28 to 34) by 1: "
         "if Nova has been upgraded, cellkeeper api_db sync is due",
     )
     assert found["cell1"] == (

@@ -7,7 +7,7 @@ import click
 import pytest
 
 from cli.main import cellkeeper, run
-from cli.version import version
+from cli.version import own_version
 
 ARCHIVE = "db archive_deleted_rows"
 DB = ["archive_deleted_rows", "ironic_compute_node_move", "online_data_migrations", "purge", "sync", "version"]
@@ -360,7 +360,7 @@ def test_without_a_command_there_is_a_list_of_them_and_2(
 @pytest.mark.parametrize("line", ["--version", "version", f"{PURGE} --version", "--vers", "db --version"])
 def test_the_version(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(shlex.split(line)) == 0
-    assert capsys.readouterr() == (f"{version()}\n", "")
+    assert capsys.readouterr() == (f"{own_version()}\n", "")
 
 
 @pytest.mark.parametrize(
