@@ -85,7 +85,7 @@ MAIN: Final = Schema(
         "8f2f1571d55b": 24,
         "16f1fbcab42b": 25,
         "ccb0fa1a2252": 26,
-        "1b91788ec3a6": 27,
+        "960aac0e09ea": 27,
         "1acf2c98e646": 28,
         "13863f4e1612": 29,
         "2903cd72dc14": 31,
@@ -96,7 +96,7 @@ API: Final = Schema(
     "api",
     "d67eeaabee36",
     Repository("nova_api", 67),
-    {"d67eeaabee36": 24, "b30f573d3377": 25, "cdeec0c85668": 27},
+    {"d67eeaabee36": 24, "b30f573d3377": 25, "cdeec0c85668": 28},
 )
 
 
