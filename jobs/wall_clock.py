@@ -1,4 +1,4 @@
-"""Clocks of time zones: when they show a reading, when they are put forward or back. Pure functions."""
+"""When the clock of a zone shows a reading, when it is put forward or back. Pure functions."""
 
 from datetime import UTC, datetime, timedelta, tzinfo
 from typing import Final
@@ -11,8 +11,8 @@ def moments_of(reading: datetime, zone: tzinfo) -> tuple[datetime, ...]:
     """When a clock shows a reading.
 
     :param reading: what it shows, naive
-    :returns: in UTC. Two where the clock is put back over the reading; where it is put forward over it, so
-        that it is never shown, the end of the gap
+    :returns: in UTC. Two where the clock is put back over the reading; where it is put forward over
+        it, so that it is never shown, the end of the gap
     """
     first = reading.replace(tzinfo=zone, fold=0).astimezone(UTC)
     second = reading.replace(tzinfo=zone, fold=1).astimezone(UTC)
@@ -34,7 +34,7 @@ def offset_at(moment: datetime, zone: tzinfo) -> timedelta:
 
 
 def first_change(begin: datetime, end: datetime, zone: tzinfo) -> datetime | None:
-    """The first moment after ``begin``, up to ``end``, at which a clock is put forward or back; None: it is not."""
+    """When a clock is first put forward or back after ``begin``, up to ``end``; None: it is not."""
     while begin < end:
         later = min(begin + DAY, end)
         if offset_at(later, zone) != offset_at(begin, zone):
@@ -44,7 +44,7 @@ def first_change(begin: datetime, end: datetime, zone: tzinfo) -> datetime | Non
 
 
 def last_change(begin: datetime, end: datetime, zone: tzinfo) -> datetime | None:
-    """The last moment after ``begin``, up to ``end``, at which a clock is put forward or back; None: it is not."""
+    """When a clock is last put forward or back after ``begin``, up to ``end``; None: it is not."""
     while begin < end:
         sooner = max(end - DAY, begin)
         if offset_at(sooner, zone) != offset_at(end, zone):

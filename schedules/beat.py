@@ -156,19 +156,22 @@ class Beat:
             self._give_up(entry, nominal, claim)
             return
         following = entry.next(now)
-        reason = self._keep_trying(entry, nominal, min(latest, following) if following else latest)
-        if reason and self._firings.end(entry, nominal, FiringState.FAILED, reason=reason):
-            LOG.error("%s: the firing of %s could not be started: %s", entry.name, entry.shown(nominal), reason)
+        if following:
+            latest = min(latest, following)
+        if reason := self._keep_trying(entry, nominal, latest):
+            self._note_failure(entry, nominal, reason)
 
     def _give_up(self, entry: Entry, nominal: datetime, claim: Claim) -> None:
         """Note that a firing is too old to be started."""
         if claim is Claim.RESUMED:
-            state, reason = FiringState.FAILED, "it could not be started in time"
-        else:
-            state, reason = FiringState.MISSED, "no beat took it up in time"
-        if self._firings.end(entry, nominal, state, reason=reason):
+            self._note_failure(entry, nominal, "it could not be started in time")
+        elif self._firings.end(entry, nominal, FiringState.MISSED, reason="no beat took it up in time"):
+            LOG.warning("%s: the firing of %s was missed, and is not made up", entry.name, entry.shown(nominal))
+
+    def _note_failure(self, entry: Entry, nominal: datetime, reason: str) -> None:
+        if self._firings.end(entry, nominal, FiringState.FAILED, reason=reason):
             shown = entry.shown(nominal)
-            LOG.warning("%s: the firing of %s was missed, and is not made up: %s", entry.name, shown, reason)
+            LOG.error("%s: the firing of %s could not be started: %s", entry.name, shown, reason)
 
     def _keep_trying(self, entry: Entry, nominal: datetime, latest: datetime) -> str:
         """Try to start a firing, again and again.
@@ -177,7 +180,7 @@ class Beat:
         """
         run, last_reason = run_id(entry, nominal), ""
         while not self._stop.is_set():
-            attempt = self._attempt(entry, run, nominal)
+            attempt = self._attempt(entry, run, nominal, latest)
             if attempt is None:
                 return ""
             if attempt.started:
@@ -197,7 +200,7 @@ class Beat:
         self._firings.claim(entry, nominal, self._token, 0)  # whoever comes may go on at once
         return ""
 
-    def _attempt(self, entry: Entry, run: str, nominal: datetime) -> Attempt | None:
+    def _attempt(self, entry: Entry, run: str, nominal: datetime, latest: datetime) -> Attempt | None:
         """Try once to start a firing, as soon as few enough others are tried.
 
         :returns: None: somebody else has the firing now
@@ -205,6 +208,8 @@ class Beat:
         with self._slots:
             if self._stop.is_set():
                 return Attempt(False)
+            if self._firings.now() > latest:
+                return Attempt(False, "too many others were started at that time")
             if self._firings.claim(entry, nominal, self._token, LEASE) not in MAY_START:
                 return None
             return self._launch(entry, run, nominal, START)

@@ -1,4 +1,4 @@
-"""The two clocks of a beat: its host's, and the store's, which decides what is due. Pure functions."""
+"""The two clocks of a beat: its host's, and the store's, which decides. Pure functions."""
 
 from datetime import datetime, timedelta
 from typing import Final

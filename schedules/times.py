@@ -2,10 +2,10 @@
 
 CronSim knows the expressions; how the clock goes is decided here, as Debian's cron does:
 
-- An entry at fixed times is due once at each of them. Where the clock is put back over a time, when it is
-  shown first; where it is put forward over it, at the end of the gap.
-- An entry that begins minute or hour with ``*`` follows the hours as they come: in one that comes twice it is
-  due twice, in one that is left out it is not.
+- An entry at fixed times is due once at each of them. Where the clock is put back over a time, when
+  it is shown first; where it is put forward over it, at the end of the gap.
+- An entry whose minute or hour begins with ``*`` follows the hours as they come: in one that comes
+  twice it is due twice, in one that is left out it is not.
 """
 
 from datetime import datetime, timedelta, tzinfo

@@ -1,4 +1,4 @@
-"""Settings of ours that nobody reads: a misspelt option or section has no effect, and oslo.config says nothing."""
+"""Settings of ours that nobody reads: oslo.config says nothing of a misspelt option or section."""
 
 import difflib
 import os
@@ -81,7 +81,7 @@ def _written(file: Path) -> dict[str, set[str]]:
     cfg.ConfigParser(str(file), sections).parse()
     written: dict[str, set[str]] = {}
     for section, options in sections.items():
-        written.setdefault(section.lower(), set()).update(options)  # oslo folds sections, and options not
+        written.setdefault(section.lower(), set()).update(options)  # oslo folds sections alone
     return written
 
 
@@ -89,7 +89,7 @@ def known_options(enabled: Collection[str], sections: Collection[str]) -> dict[s
     """The options of ours by section.
 
     :param enabled: names of the entries of the schedule that are started
-    :param sections: that are there: whatever is called like an entry is one, which may be off at present
+    :param sections: that are there: what is called like an entry is one, which may be off at present
     """
     known = {
         section.name: [option.dest for option in section.options] for section in SECTIONS if not section.in_nova_conf
@@ -145,7 +145,7 @@ def _option(section: str, option: str) -> str:
 
 
 def _shown(name: str) -> str:
-    """A name as it may be printed: what is no word may be part of a value that went astray, and hold a password."""
+    """A name as it may be printed: what is no word may be a part of some value, and hold a password."""
     return name if WORD.fullmatch(name) else "(a name that is no word)"
 
 

@@ -32,10 +32,22 @@ def entry(cron: str = "0 2 * * *", zone: str = "UTC", window: str | None = None)
     return Entry("nightly", cron, ("db", "purge"), command, ZoneInfo(zone))
 
 
+class Memory(Firings):
+    """The memory of the schedule, with a clock that can be stopped.
+
+    :ivar moment: what the clock of the store shows; None: the time
+    """
+
+    moment: datetime | None = None
+
+    def now(self) -> datetime:
+        return self.moment or super().now()
+
+
 @pytest.fixture
-def firings(client: Client) -> Firings:
+def firings(client: Client) -> Memory:
     """The memory of the schedule, in which the entry is known since the evening."""
-    memory = Firings(client)
+    memory = Memory(client)
     assert memory.claim(entry(), entry().last(BEFORE), "evening", LEASE) is Claim.NEW
     return memory
 
@@ -59,7 +71,7 @@ class Started:
         return Attempt(True)
 
 
-def beat(firings: Firings, started: Started, stop: threading.Event | None = None) -> Beat:
+def beat(firings: Memory, started: Started, stop: threading.Event | None = None) -> Beat:
     return Beat([entry()], firings, started, DEADLINE, stop or threading.Event())
 
 
@@ -75,7 +87,7 @@ def running(beat: Beat, stop: threading.Event) -> Iterator[Beat]:
         thread.join()
 
 
-def due_now(firings: Firings) -> tuple[Entry, datetime]:
+def due_now(firings: Memory) -> tuple[Entry, datetime]:
     """An entry of every minute that is due now, and the time."""
     every_minute, now = entry("* * * * *"), datetime.now(UTC)
     nominal = every_minute.last(now)
@@ -84,7 +96,13 @@ def due_now(firings: Firings) -> tuple[Entry, datetime]:
     return every_minute, now
 
 
-def last(firings: Firings) -> Firing:
+def fire(beat: Beat, firings: Memory, entry: Entry, now: datetime) -> None:
+    """Let a beat look at an entry at a moment of the store."""
+    firings.moment = now
+    beat.fire(entry, now)
+
+
+def last(firings: Memory) -> Firing:
     found = firings.last(entry())
     assert found is not None
     return found
@@ -93,23 +111,23 @@ def last(firings: Firings) -> Firing:
 # -- the right to start ----------------------------------------------------------------------------------------------
 
 
-def test_of_many_beats_one_is_granted_a_firing(firings: Firings) -> None:
+def test_of_many_beats_one_is_granted_a_firing(firings: Memory) -> None:
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(lambda n: firings.claim(entry(), NIGHT, f"beat {n}", LEASE), range(16)))
     assert sorted(answers) == ["granted"] + ["held"] * 15
 
 
-def test_whoever_holds_a_firing_is_granted_it_again(firings: Firings) -> None:
+def test_whoever_holds_a_firing_is_granted_it_again(firings: Memory) -> None:
     assert [firings.claim(entry(), NIGHT, "a", LEASE) for _ in range(2)] == ["granted", "resumed"]
 
 
-def test_a_firing_of_a_dead_beat_is_taken_over(firings: Firings) -> None:
+def test_a_firing_of_a_dead_beat_is_taken_over(firings: Memory) -> None:
     assert firings.claim(entry(), NIGHT, "a", SHORT) == "granted"
     until(lambda: firings.claim(entry(), NIGHT, "b", LEASE) == "resumed")
 
 
 @pytest.mark.parametrize("state", [FiringState.STARTED, FiringState.FAILED, FiringState.MISSED])
-def test_a_firing_that_is_over_is_granted_to_nobody(firings: Firings, state: FiringState) -> None:
+def test_a_firing_that_is_over_is_granted_to_nobody(firings: Memory, state: FiringState) -> None:
     firings.claim(entry(), NIGHT, "a", SHORT)
     assert firings.end(entry(), NIGHT, state)
     assert not firings.end(entry(), NIGHT, FiringState.FAILED)
@@ -117,13 +135,13 @@ def test_a_firing_that_is_over_is_granted_to_nobody(firings: Firings, state: Fir
     assert last(firings).state is state
 
 
-def test_an_older_firing_than_the_last_is_granted_to_nobody(firings: Firings) -> None:
+def test_an_older_firing_than_the_last_is_granted_to_nobody(firings: Memory) -> None:
     """A host whose clock is behind."""
     assert firings.claim(entry(), NIGHT, "a", SHORT) == "granted"
     assert firings.claim(entry(), NIGHT - timedelta(days=1), "b", LEASE) == "over"
 
 
-def test_a_later_firing_takes_the_place_of_one_that_is_still_tried(firings: Firings) -> None:
+def test_a_later_firing_takes_the_place_of_one_that_is_still_tried(firings: Memory) -> None:
     firings.claim(entry(), NIGHT, "a", LEASE)
     following = NIGHT + timedelta(days=1)
     assert firings.claim(entry(), following, "b", LEASE) == "granted"
@@ -131,7 +149,7 @@ def test_a_later_firing_takes_the_place_of_one_that_is_still_tried(firings: Firi
     assert last(firings).nominal == following
 
 
-def test_another_expression_is_another_entry(firings: Firings) -> None:
+def test_another_expression_is_another_entry(firings: Memory) -> None:
     assert firings.last(entry("0 3 * * *")) is None
     assert firings.last(entry(zone="Europe/Berlin")) is None
     assert firings.last(entry(window="06:00")) is not None
@@ -140,69 +158,69 @@ def test_another_expression_is_another_entry(firings: Firings) -> None:
 # -- a beat ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_firing_is_started_once_whoever_looks(firings: Firings) -> None:
+def test_a_firing_is_started_once_whoever_looks(firings: Memory) -> None:
     started = Started()
     one, two = beat(firings, started), beat(firings, started)
     for who in (one, two, one):
-        who.fire(entry(), AFTER)
+        fire(who, firings, entry(), AFTER)
     assert started.runs == ["nightly-20261124T020000Z"] == [run_id(entry(), NIGHT)]
     assert last(firings) == Firing(NIGHT, FiringState.STARTED, started.runs[0], "")
 
 
-def test_before_its_time_nothing_is_started(firings: Firings) -> None:
+def test_before_its_time_nothing_is_started(firings: Memory) -> None:
     started = Started()
-    beat(firings, started).fire(entry(), NIGHT - timedelta(seconds=1))
+    fire(beat(firings, started), firings, entry(), NIGHT - timedelta(seconds=1))
     assert started.runs == []
 
 
-def test_a_firing_is_made_up_within_the_deadline(firings: Firings) -> None:
+def test_a_firing_is_made_up_within_the_deadline(firings: Memory) -> None:
     started = Started()
-    beat(firings, started).fire(entry(), NIGHT + timedelta(seconds=DEADLINE - 1))
+    fire(beat(firings, started), firings, entry(), NIGHT + timedelta(seconds=DEADLINE - 1))
     assert started.runs == [run_id(entry(), NIGHT)]
 
 
-def test_a_firing_is_not_made_up_in_the_middle_of_the_day(firings: Firings, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_firing_is_not_made_up_in_the_middle_of_the_day(firings: Memory, caplog: pytest.LogCaptureFixture) -> None:
     started = Started()
-    beat(firings, started).fire(entry(), NIGHT + timedelta(hours=9))
+    fire(beat(firings, started), firings, entry(), NIGHT + timedelta(hours=9))
     assert started.runs == []
     assert last(firings).state is FiringState.MISSED
     assert last(firings).reason == "no beat took it up in time"
     assert "nightly: the firing of 2026-11-24 02:00:00 UTC was missed, and is not made up" in caplog.text
 
 
-def test_a_firing_that_was_tried_and_came_to_nothing_was_not_missed(firings: Firings) -> None:
+def test_a_firing_that_was_tried_and_came_to_nothing_was_not_missed(firings: Memory) -> None:
     assert firings.claim(entry(), NIGHT, "killed", 0) is Claim.GRANTED
-    beat(firings, Started()).fire(entry(), NIGHT + timedelta(hours=9))
+    fire(beat(firings, Started()), firings, entry(), NIGHT + timedelta(hours=9))
     assert (last(firings).state, last(firings).reason) == (FiringState.FAILED, "it could not be started in time")
 
 
-def test_a_firing_is_not_made_up_once_its_window_has_closed(firings: Firings) -> None:
+def test_a_firing_is_not_made_up_once_its_window_has_closed(firings: Memory) -> None:
     started = Started()
     late = entry(window="02:05")
-    beat(firings, started).fire(late, NIGHT + timedelta(minutes=6))
+    fire(beat(firings, started), firings, late, NIGHT + timedelta(minutes=6))
     assert started.runs == []
     assert last(firings).state is FiringState.MISSED
 
 
 def test_an_entry_that_is_new_is_not_started_for_the_past(client: Client) -> None:
-    firings, started = Firings(client), Started()
+    firings, started = Memory(client), Started()
     for _ in range(2):
-        beat(firings, started).fire(entry(), AFTER)
+        fire(beat(firings, started), firings, entry(), AFTER)
     assert started.runs == []
-    beat(firings, started).fire(entry(), AFTER + timedelta(days=1))
+    fire(beat(firings, started), firings, entry(), AFTER + timedelta(days=1))
     assert len(started.runs) == 1
 
 
-def test_an_entry_is_new_again_in_a_redis_that_was_emptied(firings: Firings, client: Client) -> None:
+def test_an_entry_is_new_again_in_a_redis_that_was_emptied(firings: Memory, client: Client) -> None:
     started = Started()
     alive = beat(firings, started)
-    alive.fire(entry(), AFTER)
+    fire(alive, firings, entry(), AFTER)
     client.flushall()
-    alive.fire(entry(), AFTER + timedelta(minutes=1))
+    fire(alive, firings, entry(), AFTER + timedelta(minutes=1))
     assert started.runs == [run_id(entry(), NIGHT)]
 
 
-def test_a_start_that_fails_is_tried_again(firings: Firings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_that_fails_is_tried_again(firings: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "RETRY", SHORT)
     every_minute, now = due_now(firings)
     started = Started("Another run is at work", "Another run is at work", "the API database is away")
@@ -214,17 +232,22 @@ def test_a_start_that_fails_is_tried_again(firings: Firings, monkeypatch: pytest
 
 
 def test_a_start_that_fails_until_the_deadline_is_given_up_with_its_reason(
-    firings: Firings, caplog: pytest.LogCaptureFixture
+    firings: Memory, caplog: pytest.LogCaptureFixture
 ) -> None:
     started = Started("Another run is at work on one of the databases: run x")
-    beat(firings, started).fire(entry(), AFTER)  # the deadline of that night is long over
+
+    def pass_the_deadline() -> None:
+        firings.moment = NIGHT + timedelta(seconds=DEADLINE)
+
+    started.hindrance = pass_the_deadline
+    fire(beat(firings, started), firings, entry(), AFTER)
     assert started.runs == []
     assert last(firings).state is FiringState.FAILED
     assert last(firings).reason == "Another run is at work on one of the databases: run x"
     assert "could not be started: Another run is at work" in caplog.text
 
 
-def test_a_beat_that_is_stopped_leaves_the_firing_to_the_next(firings: Firings) -> None:
+def test_a_beat_that_is_stopped_leaves_the_firing_to_the_next(firings: Memory) -> None:
     stop = threading.Event()
     started = Started("Another run is at work")
     started.hindrance = stop.set
@@ -235,7 +258,7 @@ def test_a_beat_that_is_stopped_leaves_the_firing_to_the_next(firings: Firings) 
     assert len(started.runs) == 1
 
 
-def test_a_beat_shows_signs_of_life_until_it_ends(firings: Firings, client: Client) -> None:
+def test_a_beat_shows_signs_of_life_until_it_ends(firings: Memory, client: Client) -> None:
     stop = threading.Event()
     with running(beat(firings, Started(), stop), stop) as alive:
         until(lambda: firings.beats() == [BeatSign(alive.name, "")])
@@ -243,7 +266,7 @@ def test_a_beat_shows_signs_of_life_until_it_ends(firings: Firings, client: Clie
 
 
 def test_a_beat_outlives_a_redis_that_is_away(
-    firings: Firings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    firings: Memory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "WAKE", SHORT)
     stop, away = threading.Event(), threading.Event()
@@ -267,7 +290,7 @@ BERLIN = "Europe/Berlin"
 PUT_BACK = datetime(2025, 10, 26, 0, 30, tzinfo=UTC)  # 02:30 in Berlin, an hour before it is 02:30 again
 
 
-def test_a_firing_that_has_not_come_by_the_clock_of_the_store_is_granted_to_nobody(firings: Firings) -> None:
+def test_a_firing_that_has_not_come_by_the_clock_of_the_store_is_granted_to_nobody(firings: Memory) -> None:
     before = last(firings)
     assert firings.claim(entry(), firings.now() + timedelta(hours=1), "ahead", LEASE) is Claim.EARLY
     assert last(firings) == before
@@ -279,7 +302,7 @@ def test_a_firing_that_has_not_come_by_the_clock_of_the_store_is_granted_to_nobo
     ids=["ahead", "behind"],
 )
 def test_a_beat_with_a_wrong_clock_starts_nothing_says_so_and_keeps_no_other_from_starting(
-    firings: Firings, apart: timedelta, words: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    firings: Memory, apart: timedelta, words: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(module, "WAKE", SHORT)
     every_minute, _ = due_now(firings)
@@ -315,7 +338,7 @@ def counted(
 
 
 def test_a_last_firing_in_the_future_is_forgotten_and_the_entry_goes_on(
-    firings: Firings, client: Client, caplog: pytest.LogCaptureFixture
+    firings: Memory, client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     every_minute, now = due_now(firings)
     tomorrow = int((now + timedelta(days=1)).timestamp())
@@ -334,13 +357,13 @@ def test_a_last_firing_in_the_future_is_forgotten_and_the_entry_goes_on(
 
 
 @pytest.mark.parametrize("minutes", [0, 10, 40, 59])
-def test_the_night_on_which_the_clock_goes_back_is_made_up_for(firings: Firings, minutes: int) -> None:
+def test_the_night_on_which_the_clock_goes_back_is_made_up_for(firings: Memory, minutes: int) -> None:
     started, nightly = Started(), entry("30 2 * * *", BERLIN)
     evening = PUT_BACK - timedelta(hours=5)
     assert firings.claim(nightly, nightly.last(evening), "evening", LEASE) is Claim.NEW
     late = Beat([nightly], firings, started, 3600, threading.Event())
     for minute in range(minutes, 180, 10):
-        late.fire(nightly, PUT_BACK + timedelta(minutes=minute))
+        fire(late, firings, nightly, PUT_BACK + timedelta(minutes=minute))
     assert started.runs == ["nightly-20251026T003000Z"]
     firing = firings.last(nightly)
     assert firing is not None
@@ -351,7 +374,7 @@ def test_the_night_on_which_the_clock_goes_back_is_made_up_for(firings: Firings,
 
 
 def test_many_entries_of_one_minute_are_started_a_few_at_a_time(
-    firings: Firings, monkeypatch: pytest.MonkeyPatch
+    firings: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "WAKE", SHORT)
     entries = [replace(entry("* * * * *"), name=f"entry{number}") for number in range(16)]
@@ -386,3 +409,20 @@ class Crowd(Started):
         finally:
             with self._lock:
                 self.at_once -= 1
+
+
+def test_a_start_that_waits_for_others_beyond_its_deadline_is_given_up(firings: Memory) -> None:
+    started = Started()
+    crowded = Beat([entry()], firings, started, DEADLINE, threading.Event())
+    taken = [crowded._slots.acquire() for _ in range(module.STARTS_AT_ONCE)]
+    waiting = threading.Thread(target=fire, args=(crowded, firings, entry(), AFTER), daemon=True)
+    waiting.start()
+    until(lambda: last(firings).state is FiringState.DUE)
+    firings.moment = NIGHT + timedelta(seconds=DEADLINE + 1)
+    for _ in taken:
+        crowded._slots.release()
+    waiting.join()
+    assert started.runs == []
+    assert (last(firings).state, last(firings).reason) == (
+        FiringState.FAILED, "too many others were started at that time",
+    )  # fmt: skip
