@@ -1,9 +1,10 @@
 """The words that all cell actions share: target, step, result, action."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum, StrEnum
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Self, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
@@ -20,20 +21,49 @@ Cursor = dict[str, Any]
 """Where the work in a cell goes on; a JSON object, so that it can travel."""
 
 
-class Outcome(Protocol):
-    """What happened in a cell. Outcomes of the parts of a work add up."""
+class Unit(StrEnum):
+    """What an outcome counts, for people."""
 
+    ROWS = "rows"
+    """Rows that were written, or removed."""
+    WAITING = "rows waiting"
+    """Rows that there are to be written; nothing was."""
+    INSTANCES = "instances"
+    AGGREGATES = "aggregates"
+    """Pairs of provider and aggregate."""
+    NOTHING = "nothing"
+
+
+class Outcome(ABC):
+    """What happened in a cell. Outcomes of the parts of a work add up.
+
+    :cvar counts: what ``rows`` counts
+    """
+
+    counts: ClassVar[Unit] = Unit.ROWS
+
+    @abstractmethod
     def __add__(self, other: Self) -> Self: ...
 
     @property
+    @abstractmethod
     def by_table(self) -> Mapping[str, int]:
-        """Rows written so far, by table."""
-        ...
+        """So many so far, by table or kind."""
 
     @property
+    @abstractmethod
     def rows(self) -> int:
-        """Rows written so far."""
-        ...
+        """So many so far."""
+
+    @property
+    def stayed(self) -> int:
+        """Rows that had to be left with all that hangs on them."""
+        return 0
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What somebody should know or do, a line each, without the cell's name."""
+        return ()
 
 
 P = TypeVar("P")

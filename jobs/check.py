@@ -4,13 +4,13 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import IntEnum, StrEnum
-from typing import Final, Self
+from typing import ClassVar, Final, Self
 
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from jobs import grants
-from jobs.action import Action, CellResult, Cursor, Step, Target
+from jobs.action import Action, CellResult, Cursor, Outcome, Step, Target, Unit
 from jobs.db import deleted_rows
 from jobs.db.trees import Forest, no_transactions
 from jobs.grants import Need, Needs
@@ -57,7 +57,7 @@ class Finding:
 
 
 @dataclass(frozen=True)
-class Findings:
+class Findings(Outcome):
     """What was found in a database.
 
     :ivar lacking: by command, the privileges that it lacks
@@ -65,6 +65,8 @@ class Findings:
     :ivar pending: the revisions that an upgrade would go through
     :ivar backlog: rows that wait to be archived
     """
+
+    counts: ClassVar[Unit] = Unit.NOTHING
 
     found: tuple[Finding, ...] = ()
     lacking: Mapping[str, Sequence[str]] = field(default_factory=dict)

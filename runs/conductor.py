@@ -129,7 +129,11 @@ class Conductor:
         :returns: False: it has ended, or is about to
         :raises RunGone: there is no such run
         """
-        return self._steer(run, Wish.PAUSE, "pause", by) is not None
+        changed = self._steer(run, Wish.PAUSE, "pause", by)
+        if changed and changed.state is RunState.WAITING:
+            self.store.change_queue(lambda queue, _: rules.let_pass(queue, run, paused=True))
+            self.admit()
+        return changed is not None
 
     def resume(self, run: str, by: str) -> bool:
         """Let a paused run go on.
@@ -140,6 +144,9 @@ class Conductor:
         changed = self._steer(run, Wish.NOTHING, "resume", by)
         if changed and changed.state is RunState.RUNNING:
             self._ring_all(changed)
+        if changed and changed.state is RunState.WAITING:
+            self.store.change_queue(lambda queue, _: rules.let_pass(queue, run, paused=False))
+            self.admit()
         return changed is not None
 
     def adjust(self, run: str, change: Adjustment, by: str) -> None:

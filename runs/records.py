@@ -185,10 +185,12 @@ class Place:
     """A run in the queue, in the order of arrival.
 
     :ivar admitted: whether it holds its databases
+    :ivar paused: whether it was asked to pause while it waits: then it lets others pass
     """
 
     run: str
     admitted: bool = False
+    paused: bool = False
 
 
 @dataclass(frozen=True)

@@ -101,21 +101,33 @@ def hold_names(order: Order, cells: Sequence[CellRef], actions: Actions) -> froz
 
 
 def blocker(queue: Sequence[Place], names: Mapping[str, frozenset[str]], run: str) -> str | None:
-    """The run for which a run of the queue waits: the first one before it that wants one of its databases.
+    """The run for which a run of the queue waits: one that holds one of its databases, or came before and wants it.
 
     :param names: what each run of the queue keeps others off
     """
+    came_before = True
     for place in queue:
         if place.run == run:
-            return None
-        if names[place.run] & names[run]:
+            came_before = False
+            continue
+        goes_first = place.admitted or (came_before and not place.paused)
+        if goes_first and names[place.run] & names[run]:
             return place.run
     return None
 
 
 def admit(queue: Sequence[Place], names: Mapping[str, frozenset[str]]) -> list[Place]:
     """The queue after all have been admitted for whom nobody is in the way, in the order of arrival."""
-    return [replace(place, admitted=blocker(queue, names, place.run) is None) for place in queue]
+    admitted = list(queue)
+    for number, place in enumerate(admitted):
+        if not place.admitted and not place.paused and blocker(admitted, names, place.run) is None:
+            admitted[number] = replace(place, admitted=True)
+    return admitted
+
+
+def let_pass(queue: Sequence[Place], run: str, *, paused: bool) -> list[Place]:
+    """The queue after a run of it was paused, or resumed."""
+    return [replace(place, paused=paused) if place.run == run else place for place in queue]
 
 
 # -- the run -----------------------------------------------------------------------------------------------------------
@@ -199,7 +211,7 @@ def state_in_words(run: RunRecord, hold: Hold | None, now: float, at_work: int) 
             return "cancelling"
         case Advice.CLOSE:
             return "window closing"
-        case Advice.PAUSE if run.state is RunState.RUNNING:
+        case Advice.PAUSE if run.wish is Wish.PAUSE or run.state is RunState.RUNNING:
             return "pausing" if at_work else "paused"
         case _:
             return run.state
@@ -463,7 +475,7 @@ def facts_of(run: RunRecord, phases: Sequence[Sequence[CellResult[Any]]], code: 
         has_bad_code=code not in action.good_codes,
         unfinished=lacks_phase or not all(result.complete for results in phases for result in results),
         rows=rows,
-        blocked=sum(getattr(result.outcome, "blocked_count", 0) for result in first),
+        blocked=sum(result.outcome.stayed for result in first),
         writes=action.writes,
         cancelled=run.wish is Wish.CANCEL,
         window_closed=run.finished is not None and has_closed(run, run.finished),

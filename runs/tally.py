@@ -33,7 +33,7 @@ def entries(action: str, results: Iterable[CellResult[Any]], now: float) -> dict
         if not (result.complete or result.failure or outcome.rows):
             continue
         found[name(FAILED, action, cell)] = int(result.failure is not None)
-        found[name(BLOCKED, action, cell)] = getattr(outcome, "blocked_count", 0)
+        found[name(BLOCKED, action, cell)] = outcome.stayed
         found[name(DURATION, action, cell)] = result.seconds
         if not result.failure:
             found[name(SUCCESS, action, cell)] = now

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from jobs.action import CellResult, Failure, FailureKind
+from jobs.action import CellResult, Failure, FailureKind, Outcome
 from jobs.codec import encode
 from jobs.db.archive_deleted_rows import Archived, Params
 from jobs.db.purge import Params as PurgeParams
@@ -20,7 +20,7 @@ TOTAL: Final = Params(max_rows=100)
 
 
 @dataclass(frozen=True)
-class Rows:
+class Rows(Outcome):
     """The outcome of an action that needs no database."""
 
     rows: int = 0

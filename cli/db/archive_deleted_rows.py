@@ -134,8 +134,8 @@ def _say_blocked(results: Sequence[CellResult[Archived]]) -> None:
     """Name what was left, and what was repaired."""
     for label, result in zip(labels(results), results, strict=True):
         outcome = result.outcome
-        for blocked in outcome.blocked[:NAMED]:
-            say(f"{label}: left in {blocked.table}: id {blocked.id}: {blocked.reason}")
+        for remark in outcome.remarks[:NAMED]:
+            say(f"{label}: {remark}")
         if outcome.blocked_count > NAMED:
             say(f"{label}: {outcome.blocked_count} were left in all; -f json names up to {NAMED_IN_JSON}")
         if any(outcome.repaired.values()):

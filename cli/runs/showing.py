@@ -57,30 +57,25 @@ def _put_reason_to_stand(conductor: Conductor, record: RunRecord, zone: ZoneInfo
     if hold and is_held(hold, conductor.store.now()):
         put(hold_in_words(hold, zone))
     if record.state is RunState.WAITING and (blocker := conductor.waits_for(record.order.id)):
-        ahead = [place.run for place in conductor.store.queue()].index(record.order.id)
-        put(f"It waits for {conductor.describe(blocker)}; {ahead} runs are ahead of it")
+        put(f"It waits for {conductor.describe(blocker)}")
 
 
 def _put_phase(action: str, cells: Sequence[CellRecord], zone: ZoneInfo) -> None:
     """Print the cells of a phase, why cells failed, their rows by table, and what is blocked or wrong."""
+    counted = ACTIONS[action].nothing.counts.capitalize()
     rows, failures, tables, remarks = [], [], [], []
     for cell in cells:
         result = result_of(cell, ACTIONS, action)
         label, outcome = cell.ref.label, result.outcome
         rate = f"{outcome.rows / result.seconds:.0f}" if result.seconds else ""
         times = clock_time(cell.started, zone), clock_time(cell.finished, zone)
-        blocked = getattr(outcome, "blocked_count", 0)
-        rows.append((label, cell_in_words(cell), outcome.rows, rate, blocked, cell.worker, *times))
+        rows.append((label, cell_in_words(cell), outcome.rows, rate, outcome.stayed, cell.worker, *times))
         tables += [(f"{label}.{name}", number) for name, number in sorted(outcome.by_table.items())]
         failures += [failure_line(label, result.failure)] if result.failure else []
-        remarks += [
-            f"{label}: left in {blocked.table}: id {blocked.id}: {blocked.reason}"
-            for blocked in getattr(outcome, "blocked", ())
-        ]
-        remarks += [f"{label}: {problem.text}" for problem in getattr(outcome, "problems", ())]
+        remarks += [f"{label}: {remark}" for remark in outcome.remarks]
     put("")
     put(action)
-    put(table(("Cell", "State", "Rows", "Rows/s", "Blocked", "Worker", "Started", "Finished"), rows))
+    put(table(("Cell", "State", counted, f"{counted}/s", "Blocked", "Worker", "Started", "Finished"), rows))
     for failure in failures:
         put(failure)
     if tables:
@@ -104,7 +99,7 @@ def _phase_as_data(action: str, records: Sequence[CellRecord]) -> dict[str, Any]
         }
         for cell in records
     ]
-    return {"action": action, "cells": cells}
+    return {"action": action, "counted": ACTIONS[action].nothing.counts, "cells": cells}
 
 
 def wait_for_run(run: str) -> int:

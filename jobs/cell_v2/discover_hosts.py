@@ -17,7 +17,7 @@ from typing import Final, Self, TypeVar
 
 from sqlalchemy import Connection, DateTime, column, func, null, or_, select, table, update
 
-from jobs.action import Action, CellResult, Cursor, Scope, Step, Target
+from jobs.action import Action, CellResult, Cursor, Outcome, Scope, Step, Target
 from jobs.cell_v2.mapper import BATCH, Mapper, Unadded
 from jobs.retry import rollback, transactionally
 from novadb.mappings import HOSTS, now
@@ -82,7 +82,7 @@ class Refused:
 
 
 @dataclass(frozen=True)
-class Discovered:
+class Discovered(Outcome):
     """What was found in a cell.
 
     :ivar looked_at: in order, if that is to be told

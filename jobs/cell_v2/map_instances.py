@@ -10,7 +10,7 @@ from datetime import datetime
 from enum import IntEnum
 from functools import partial
 from itertools import islice
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from sqlalchemy import (
     Boolean,
@@ -27,7 +27,7 @@ from sqlalchemy import (
     table,
 )
 
-from jobs.action import Action, CellResult, Cursor, Scope, Step, Target
+from jobs.action import Action, CellResult, Cursor, Outcome, Scope, Step, Target, Unit
 from jobs.cell_v2.mapper import BATCH, Mapper
 from jobs.retry import rollback, transactionally
 from novadb.mappings import INSTANCES as MAPPINGS
@@ -69,7 +69,7 @@ class Params:
 
 
 @dataclass(frozen=True)
-class Mapped:
+class Mapped(Outcome):
     """What was done.
 
     :ivar mapped: mappings made
@@ -78,6 +78,8 @@ class Mapped:
     :ivar refused: instances whose mapping the API database refuses
     :ivar named: the first of them, and why
     """
+
+    counts: ClassVar[Unit] = Unit.INSTANCES
 
     mapped: int = 0
     looked_at: int = 0

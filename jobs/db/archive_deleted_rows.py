@@ -24,7 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError
 
-from jobs.action import Action, CellResult, Cursor, FailureKind, Step, Target
+from jobs.action import Action, CellResult, Cursor, FailureKind, Outcome, Step, Target
 from jobs.conditions import older_than
 from jobs.db.api_rows import ApiRows
 from jobs.db.mover import TableMover
@@ -91,7 +91,7 @@ class Blocked:
 
 
 @dataclass(frozen=True)
-class Archived:
+class Archived(Outcome):
     """What was done in a cell.
 
     :ivar moved: rows by table
@@ -119,6 +119,16 @@ class Archived:
             full=self.full or other.full,
             repaired=add(self.repaired, other.repaired),
         )
+
+    @property
+    def stayed(self) -> int:
+        """Trees that could not be moved."""
+        return self.blocked_count
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """Why trees stayed."""
+        return [f"left in {tree.table}: id {tree.id}: {tree.reason}" for tree in self.blocked]
 
     @property
     def by_table(self) -> Mapping[str, int]:

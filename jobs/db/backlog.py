@@ -4,7 +4,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import IntEnum
-from typing import Final, Self
+from typing import ClassVar, Final, Self
 
 from sqlalchemy import (
     ColumnElement,
@@ -20,7 +20,7 @@ from sqlalchemy import (
     type_coerce,
 )
 
-from jobs.action import Action, CellResult, Cursor, Step, Target
+from jobs.action import Action, CellResult, Cursor, Outcome, Step, Target, Unit
 from jobs.conditions import older_than
 from jobs.db import archive_deleted_rows, purge
 from jobs.db.trees import Forest
@@ -43,8 +43,10 @@ class Waiting:
 
 
 @dataclass(frozen=True)
-class Backlog:
+class Backlog(Outcome):
     """What waits in a cell, by table."""
+
+    counts: ClassVar[Unit] = Unit.WAITING
 
     tables: Mapping[str, Waiting] = field(default_factory=dict)
 

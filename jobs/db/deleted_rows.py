@@ -8,12 +8,12 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import IntEnum
-from typing import Final, Self
+from typing import ClassVar, Final, Self
 
 from sqlalchemy import Connection, DateTime, column, func, select, table, text, type_coerce
 from sqlalchemy.exc import DBAPIError
 
-from jobs.action import Action, CellResult, Cursor, Step, Target
+from jobs.action import Action, CellResult, Cursor, Outcome, Step, Target, Unit
 from jobs.db.trees import INSTANCES, Forest
 from jobs.retry import rollback
 from novadb import catalogue
@@ -42,13 +42,15 @@ class Params:
 
 
 @dataclass(frozen=True)
-class DeletedRows:
+class DeletedRows(Outcome):
     """What was found in a cell.
 
     :ivar tables: rows that are marked as deleted, by table; those of instances first
     :ivar oldest: their oldest time of deletion, naive and in UTC; None where they have none
     :ivar uncounted: tables with more rows than were counted, or that there was no time for
     """
+
+    counts: ClassVar[Unit] = Unit.WAITING
 
     tables: Mapping[str, int] = field(default_factory=dict)
     oldest: datetime | None = None

@@ -10,7 +10,7 @@ from typing import Any, Final, Self
 
 from sqlalchemy import text
 
-from jobs.action import Action, CellResult, Cursor, Step, Target, failure_of
+from jobs.action import Action, CellResult, Cursor, Outcome, Step, Target, failure_of
 from jobs.db.migrations.migration import CHUNK, Batch, Defaults, Migration, Place, Tally
 from jobs.db.migrations.order import MIGRATIONS
 from jobs.retry import transactionally
@@ -42,7 +42,7 @@ class Params:
 
 
 @dataclass(frozen=True)
-class Migrated:
+class Migrated(Outcome):
     """What was done in a cell.
 
     :ivar tallies: by migration, those that were come to

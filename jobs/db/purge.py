@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 
 from sqlalchemy import ColumnElement, Connection, TableClause, column, delete, select, table, true
 
-from jobs.action import Action, CellResult, Cursor, Step, Target
+from jobs.action import Action, CellResult, Cursor, Outcome, Step, Target
 from jobs.conditions import older_than
 from jobs.retry import rollback, transactionally
 from jobs.sums import add
@@ -46,7 +46,7 @@ class Params:
 
 
 @dataclass(frozen=True)
-class Purged:
+class Purged(Outcome):
     """What was done in a cell.
 
     :ivar deleted: rows by shadow table

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Self
+from typing import ClassVar, Self
 
-from jobs.action import CellResult
+from jobs.action import CellResult, Outcome, Unit
 from novadb.cells import CELL0, Cell
 from novadb.migrations.upgrade import Upgraded
 
@@ -29,11 +29,13 @@ class Params:
 
 
 @dataclass(frozen=True)
-class Synced:
+class Synced(Outcome):
     """What was done in a cell; no rows are counted, where tables are changed.
 
     :ivar database: what became of it; None: nothing yet
     """
+
+    counts: ClassVar[Unit] = Unit.NOTHING
 
     database: Upgraded | None = None
 

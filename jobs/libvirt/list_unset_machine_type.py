@@ -4,11 +4,11 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from functools import partial
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from sqlalchemy import Connection, select
 
-from jobs.action import Action, CellResult, Cursor, Step, Target
+from jobs.action import Action, CellResult, Cursor, Outcome, Step, Target, Unit
 from jobs.libvirt.instances import INSTANCES, unset
 from jobs.retry import transactionally
 
@@ -30,11 +30,13 @@ class Params:
 
 
 @dataclass(frozen=True)
-class Unset:
+class Unset(Outcome):
     """What was found in a cell.
 
     :ivar uuids: of the instances, in the order of their ids
     """
+
+    counts: ClassVar[Unit] = Unit.INSTANCES
 
     uuids: tuple[str, ...] = ()
 

@@ -6,12 +6,12 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import partial
-from typing import Final, Self
+from typing import ClassVar, Final, Self
 
 from sqlalchemy import Connection, func, select
 
 from clients.hypervisor import Answer
-from jobs.action import Action, CellResult, Cursor, FailureKind, Step, Target
+from jobs.action import Action, CellResult, Cursor, FailureKind, Outcome, Step, Target, Unit
 from jobs.libvirt.instances import INSTANCES, unset, write
 from jobs.retry import rollback, transactionally
 from jobs.sums import add
@@ -41,7 +41,7 @@ class Params:
 
 
 @dataclass(frozen=True)
-class Recorded:
+class Recorded(Outcome):
     """What was done in a cell. No host is asked twice.
 
     :ivar hosts: instances recorded, by host and by machine type
@@ -50,6 +50,8 @@ class Recorded:
     :ivar unknown: instances on hosts that did not tell
     :ivar without_host: instances that are on no host
     """
+
+    counts: ClassVar[Unit] = Unit.INSTANCES
 
     hosts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     without_domain: Mapping[str, int] = field(default_factory=dict)

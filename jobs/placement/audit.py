@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection, Generator, Iterator, Mapping, 
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from typing import Any, Final, Self
+from typing import Any, ClassVar, Final, Self
 
 from sqlalchemy import Row, TextClause, bindparam, text
 
-from jobs.action import Action, CellResult, Cursor, Step, Target
+from jobs.action import Action, CellResult, Cursor, Outcome, Step, Target, Unit
 from jobs.placement.instances import place_of
 from jobs.retry import transactionally
 from novadb.cells import CELL0
@@ -98,7 +98,7 @@ class Stray:
 
 
 @dataclass(frozen=True)
-class Known:
+class Known(Outcome):
     """What a cell knows of those who may hold allocations. All uuids are folded: Placement may spell them otherwise.
 
     :ivar nodes: its compute nodes by uuid, which is their resource provider's
@@ -109,6 +109,8 @@ class Known:
     :ivar moving: open migrations, and instances of which it is not settled where they belong: those with an open
         migration, those in a transition or being built, with their migrations
     """
+
+    counts: ClassVar[Unit] = Unit.NOTHING
 
     nodes: Mapping[str, Node] = field(default_factory=dict)
     retired: Mapping[str, Node] = field(default_factory=dict)

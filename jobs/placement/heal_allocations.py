@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
-from typing import Final, Self, TypeVar
+from typing import ClassVar, Final, Self, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
@@ -14,7 +14,7 @@ from clients.errors import Away, Misconfigured, ServiceProblem
 from clients.neutron import DEVICES, Port
 from clients.placement import ALLOCATIONS, CONSUMERS, Consumer, Provider
 from clients.together import together
-from jobs.action import Action, ApiDatabaseProblem, CellResult, Cursor, FailureKind, Step, Target
+from jobs.action import Action, ApiDatabaseProblem, CellResult, Cursor, FailureKind, Outcome, Step, Target, Unit
 from jobs.placement import instances
 from jobs.placement.failures import FailuresInARow, is_end_of
 from jobs.placement.healing import Decision, Done, Healer, Plan, Problem, Result, Subject, Unseen
@@ -93,7 +93,7 @@ class Params:
 
 
 @dataclass(frozen=True)
-class Healed:
+class Healed(Outcome):
     """What was done in a cell.
 
     :ivar looked_at: instances that were found
@@ -107,6 +107,8 @@ class Healed:
     :ivar ended_at: the instance whose problem was that end; empty: none was
     :ivar lines: for ``--verbose``, in the words of the stock tool
     """
+
+    counts: ClassVar[Unit] = Unit.INSTANCES
 
     looked_at: int = 0
     created: int = 0
@@ -135,6 +137,11 @@ class Healed:
             ended_at=self.ended_at or other.ended_at,
             lines=(self.lines + other.lines)[:LINES],
         )
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What went wrong."""
+        return [problem.text for problem in self.problems]
 
     @property
     def by_table(self) -> Mapping[str, int]:

@@ -7,14 +7,14 @@ Placement.
 from collections.abc import Collection, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Final, Self
+from typing import ClassVar, Final, Self
 
 from sqlalchemy import bindparam, text
 from sqlalchemy.exc import DBAPIError
 
 from clients.placement import AGGREGATES
 from clients.together import together
-from jobs.action import Action, ApiDatabaseProblem, CellResult, Cursor, FailureKind, Step, Target
+from jobs.action import Action, ApiDatabaseProblem, CellResult, Cursor, FailureKind, Outcome, Step, Target, Unit
 from jobs.placement.aggregates import Exit as Exit
 from jobs.placement.aggregates import Problem, Wish, add
 from jobs.retry import transactionally
@@ -67,11 +67,13 @@ class Added:
 
 
 @dataclass(frozen=True)
-class Synced:
+class Synced(Outcome):
     """What was done in a cell.
 
     :ivar hosts: how many were looked at
     """
+
+    counts: ClassVar[Unit] = Unit.AGGREGATES
 
     hosts: int = 0
     added: tuple[Added, ...] = ()
@@ -84,6 +86,11 @@ class Synced:
             added=self.added + other.added,
             problems=self.problems + other.problems,
         )
+
+    @property
+    def remarks(self) -> Sequence[str]:
+        """What went wrong."""
+        return [problem.text for problem in self.problems]
 
     @property
     def by_table(self) -> Mapping[str, int]:

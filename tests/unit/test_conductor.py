@@ -512,17 +512,21 @@ def test_a_paused_run_can_be_cancelled(stage: Stage) -> None:
     assert (stage.words(), stage.queue()) == ("cancelled", [])
 
 
-def test_a_run_that_waits_can_be_paused_and_begins_paused(stage: Stage) -> None:
+def test_a_run_that_is_paused_while_it_waits_lets_others_pass_and_waits_again_when_it_is_resumed(stage: Stage) -> None:
     stage.start(cells=(A,))
     stage.start(order("second"), cells=(A,))
     stage.conductor.pause("second", "ops@c1")
+    stage.start(order("third"), cells=(A,))
+    stage.rung()
     stage.work(A, 1)
     assert stage.words("second") == "paused"
-    stage.rung()
+    assert stage.rung() == [A.label]
     stage.conductor.resume("second", "ops@c1")
+    assert (stage.words("second"), stage.conductor.waits_for("second")) == ("waiting", "third")
+    stage.work(A, 0, "third")
     assert stage.rung() == [A.label]
     stage.work(A, 0, "second")
-    assert stage.run("second").exit_code == 0
+    assert [stage.run(run).exit_code for run in ("second", "third")] == [0, 0]
 
 
 def test_a_window_closes_on_a_paused_run(stage: Stage) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from cli import window
 from demo.cloud import build
-from jobs.action import Action, CellResult, Cursor, Failure, FailureKind, Step, Target
+from jobs.action import Action, CellResult, Cursor, Failure, FailureKind, Outcome, Step, Target
 from jobs.db import backlog
 from jobs.db.archive_deleted_rows import Archived, Params
 from novadb.cells import Cell
@@ -33,7 +33,7 @@ class Code(IntEnum):
 
 
 @dataclass(frozen=True)
-class Counted:
+class Counted(Outcome):
     """An outcome of so many steps."""
 
     rows: int = 0
