@@ -209,7 +209,7 @@ def test_nothing_goes_on_in_a_run_that_has_ended() -> None:
     ("record", "hold", "at_work", "words"),
     [
         (run(RunState.WAITING), None, 0, "waiting"),
-        (run(RunState.WAITING, wish=Wish.PAUSE), None, 0, "waiting"),
+        (run(RunState.WAITING, wish=Wish.PAUSE), None, 0, "paused"),
         (run(), None, 1, "running"),
         (run(wish=Wish.PAUSE), None, 1, "pausing"),
         (run(wish=Wish.PAUSE), None, 0, "paused"),
