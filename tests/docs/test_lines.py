@@ -28,8 +28,6 @@ OF_OTHERS: Final = {
     "command denied to user": "MariaDB and MySQL",
     "Deadlock found": "MariaDB and MySQL",
     "Lock wait timeout exceeded": "MariaDB and MySQL",
-    "Value for option broker_url": "oslo.config",
-    "is not valid": "oslo.config",
     "No such command": "Click",
     "No such option": "Click",
     "Failed to capture events": "Flower",
