@@ -9,7 +9,7 @@ DEPLOYMENT := tests/deploy/test_compose_runs.py
 DOCUMENTS := tests/docs/test_commands.py
 BROWSER := tests/browser
 # What has a target of its own.
-APART := $(FLEET) $(DEPLOYMENT) $(DOCUMENTS) $(BROWSER) tests/libvirtd tests/peers
+APART := $(FLEET) $(DEPLOYMENT) $(DOCUMENTS) $(BROWSER) tests/galera tests/libvirtd tests/peers
 
 BIN := .venv/bin
 DEMO_READY := .venv/.ready
@@ -40,6 +40,11 @@ test: $(LIBVIRT_READY) services ## run all tests, on MariaDB servers of their ow
 .PHONY: test-workers
 test-workers: $(LIBVIRT_READY) services ## run the tests that start, stop and kill whole workers (minutes)
 	@$(BIN)/python -m pytest $(FLEET) $(PYTEST_OPTIONS)
+
+.PHONY: test-galera
+test-galera: $(TESTS_READY) services ## run the tests on a cluster of three nodes whose nodes are killed and cut off (minutes)
+	@tools/install-services.sh galera
+	@$(BIN)/python -m pytest tests/galera $(PYTEST_OPTIONS)
 
 .PHONY: test-libvirt
 test-libvirt: $(LIBVIRT_READY) services ## run the tests that ask a real libvirtd with QEMU

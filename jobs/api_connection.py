@@ -8,8 +8,8 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from jobs.action import ApiDatabaseProblem
-from jobs.retry import TryAgain, rollback
-from novadb.engine import Database, is_transient, reason
+from jobs.retry import TryAgain, leave, rollback
+from novadb.engine import Database, is_transient, is_without_quorum, reason
 from novadb.errors import Unreachable
 
 
@@ -40,8 +40,10 @@ class ApiConnection:
             try:
                 yield self._connection
                 self._connection.commit()
-            except BaseException:
+            except BaseException as error:
                 rollback(self._connection)
+                if isinstance(error, DBAPIError) and is_without_quorum(error):
+                    leave(self._connection)
                 raise
         except Unreachable as error:
             raise TryAgain(ApiDatabaseProblem(str(error))) from error

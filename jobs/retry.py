@@ -1,14 +1,16 @@
 """Doing a transaction again when what went wrong goes away by itself."""
 
 import logging
+import time
 from collections.abc import Callable
+from functools import partial
 from typing import TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from novadb.attempts import TRIES, attempts
-from novadb.engine import Database, is_transient, reason
+from novadb.attempts import QUORUM_PATIENCE, QUORUM_PAUSE, TRIES, attempts
+from novadb.engine import Database, is_too_large, is_transient, is_without_quorum, reason
 from novadb.errors import DatabaseProblem, Unreachable
 
 LOG = logging.getLogger("cellkeeper.retry")
@@ -38,20 +40,43 @@ def transactionally(work: Callable[[], T], *connections: Connection, name: str, 
         certification, lost connection
     :raises DBAPIError: any other error of a database, at once
     """
-    for _ in attempts(tries):
+    begin = time.monotonic()
+    for attempt in attempts(tries):
         try:
             return work()
         except DBAPIError as error:
             if not is_transient(error):
                 raise
             problem: DatabaseProblem = Unreachable(f"{name}: {reason(error)}")
+            cause: BaseException | None = error
         except TryAgain as error:
-            problem = error.problem
+            problem, cause = error.problem, error.__cause__
         finally:
             for connection in connections:
                 rollback(connection)
         LOG.info("%s", problem)
+        if isinstance(cause, DBAPIError) and is_without_quorum(cause):
+            if attempt == tries or time.monotonic() - begin > QUORUM_PATIENCE:
+                break
+            for connection in connections:
+                leave(connection)
+            time.sleep(QUORUM_PAUSE)
     raise problem
+
+
+def as_large_as_possible(work: Callable[[int], T], rows: int, *connections: Connection, name: str) -> T:
+    """Do a transaction as ``transactionally``; on half as many rows each time that the server takes none as large.
+
+    :param work: is given how many rows it may have
+    :raises DBAPIError: even one row is too large; or any error that ``transactionally`` raises
+    """
+    while True:
+        try:
+            return transactionally(partial(work, rows), *connections, name=name)
+        except DBAPIError as error:
+            if rows == 1 or not is_too_large(error):
+                raise
+        rows //= 2
 
 
 def one_transaction(
@@ -87,3 +112,9 @@ def rollback(connection: Connection) -> None:
     except DBAPIError:
         connection.invalidate()
         connection.rollback()
+
+
+def leave(connection: Connection) -> None:
+    """Have the next statement sent on a new connection: a proxy may know a node that can do more."""
+    connection.invalidate()
+    connection.rollback()

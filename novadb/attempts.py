@@ -7,6 +7,8 @@ from typing import Final
 
 TRIES: Final = 6
 FIRST_PAUSE: Final = 0.1  # seconds; doubled each time, with as much jitter again
+QUORUM_PAUSE: Final = 5.0  # seconds; more where a node of Galera must first find the others again
+QUORUM_PATIENCE: Final = 30.0  # seconds for that, all in all
 
 
 def attempts(tries: int = TRIES) -> Iterator[int]:

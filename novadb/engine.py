@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from novadb import urls
-from novadb.error_numbers import TRANSIENT, UNKNOWN_DATABASE
+from novadb.error_numbers import TOO_LARGE, TRANSIENT, UNKNOWN_DATABASE, WITHOUT_QUORUM, WRITE_SET_TOO_LARGE
 from novadb.errors import MissingDatabase, Unreachable
 from novadb.urls import Location
 from settings.databases import Timeouts
@@ -190,7 +190,18 @@ def is_transient(error: DBAPIError) -> bool:
     """Whether the same work may well succeed a moment later."""
     if error.connection_invalidated:
         return True
-    return number_of(error) in TRANSIENT or is_locked_file(error)
+    return (number_of(error) in TRANSIENT and not is_too_large(error)) or is_locked_file(error)
+
+
+def is_without_quorum(error: DBAPIError) -> bool:
+    """Whether a node of Galera does nothing until it has found the others again."""
+    return number_of(error) in WITHOUT_QUORUM and not is_too_large(error)
+
+
+def is_too_large(error: DBAPIError) -> bool:
+    """Whether the server takes no transaction as large as this one."""
+    number = number_of(error)
+    return number in TOO_LARGE or (number in WRITE_SET_TOO_LARGE and WRITE_SET_TOO_LARGE[number] in reason(error))
 
 
 def is_locked_file(error: DBAPIError) -> bool:

@@ -6,12 +6,18 @@ UNKNOWN_DATABASE: Final = 1049
 CANNOT_CONNECT: Final = 2003
 LOST: Final = 2013
 TLS_FAILED: Final = 2026
-# Errors that go away by themselves: deadlock, lock wait, lost Galera certification, a node that is not
-# ready, too many connections, a row changed under a snapshot, a look at a table that somebody is altering, a server
-# that shuts down or went away, a connection that somebody killed.
-TRANSIENT: Final = frozenset(
-    {1020, 1040, 1047, 1053, 1203, 1205, 1213, 1226, 1684, 1927, CANNOT_CONNECT, 2006, LOST, 2014, 2055, 4031}
-)
+# A node of Galera that has lost the others takes no statement, and could not commit.
+WITHOUT_QUORUM: Final = frozenset({1047, 1180})
+# Errors that go away by themselves: deadlock, lock wait, lost Galera certification, too many connections, a row
+# changed under a snapshot, a look at a table that somebody is altering, a server that shuts down or went away, a
+# connection that somebody killed.
+TRANSIENT: Final = WITHOUT_QUORUM | {
+    *(1020, 1040, 1053, 1203, 1205, 1213, 1226, 1684, 1927, CANNOT_CONNECT, 2006, LOST, 2014, 2055, 4031)
+}
+# A transaction has more than the server takes: bytes in the cache of the binary log, locks.
+TOO_LARGE: Final = frozenset({1197, 1206})
+# The same of Galera, in bytes and in rows: the number stands for other errors as well, which lack these words.
+WRITE_SET_TOO_LARGE: Final = {1105: "writeset size", 1180: "wsrep_max_ws_rows"}
 # The server's words for a change that somebody else has just made: there is such a table, column or index already, or
 # no more.
 MADE: Final = frozenset({1050, 1051, 1060, 1061, 1091})

@@ -12,15 +12,17 @@ import os
 import re
 import socket
 import ssl
+import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from typing import Any, Final
 
 from pymysql.connections import DEFAULT_CHARSET, Connection
 from pymysql.err import MySQLError, OperationalError
 
-from novadb.attempts import attempts
-from novadb.error_numbers import CANNOT_CONNECT, LOST, TLS_FAILED, TRANSIENT
+from novadb.attempts import QUORUM_PAUSE, attempts
+from novadb.error_numbers import CANNOT_CONNECT, LOST, TLS_FAILED, TRANSIENT, WITHOUT_QUORUM
 from novadb.urls import Location
 
 LOG = logging.getLogger("cellkeeper.database")
@@ -107,6 +109,10 @@ class Link(Connection):
                     raise
                 problem = error
             LOG.info("a read is repeated after error %s", _number(problem))
+            if _number(problem) in WITHOUT_QUORUM:
+                with suppress(MySQLError):
+                    self.close()  # a proxy may know a node that has a quorum
+                time.sleep(QUORUM_PAUSE)
         raise problem
 
     def commit(self) -> None:

@@ -146,11 +146,15 @@ class Service(ABC):
 
     def restart(self) -> None:
         """Start the server on the same port with the same data; one that still runs is ended in order before."""
+        self.end()
+        self.start()
+
+    def end(self) -> None:
+        """End the process in order, if there is one. The data stay."""
         if self._process is not None and self.running:
             self.resume()
             self._process.terminate()
             self._process.wait(PATIENCE)
-        self.start()
 
     def pause(self) -> None:
         """Stop the process from doing anything: it accepts connections and stays silent."""

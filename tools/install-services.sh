@@ -1,7 +1,8 @@
 #!/bin/bash
 # Installs what the tests need of the system and do not find: the programs of MariaDB and Redis, and what the extra
-# `libvirt` is compiled with; with the word `browser` or `hypervisor` behind it, a browser, or a libvirtd and a QEMU, as
-# well. The tests start servers of their own; no service is started or changed here.
+# `libvirt` is compiled with; with the word `browser`, `hypervisor` or `galera` behind it, a browser, a libvirtd and a
+# QEMU, or what makes a cluster of MariaDB and a proxy before it, as well. The tests start servers of their own; no
+# service is started or changed here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -52,6 +53,18 @@ find_missing() {
         has libvirtd || need "libvirtd" libvirt-daemon libvirt-daemon-driver-qemu
         has qemu-system-x86_64 || need "qemu-system-x86_64" qemu-system-x86
     fi
+    if [ "$with" = galera ]; then
+        has_galera || need "libgalera_smm.so" galera-4
+        has haproxy || need "haproxy" haproxy
+    fi
+}
+
+has_galera() {
+    local folder
+    for folder in /usr/lib/galera /usr/lib64/galera-4 /usr/lib64/galera; do
+        [ ! -e "$folder/libgalera_smm.so" ] || return 0
+    done
+    return 1
 }
 
 need() {
@@ -96,8 +109,19 @@ install_packages() {
     fi
     echo "Installing ${packages[*]}"
     quietly "${as_root[@]}" apt-get update
+    start_no_service "${as_root[@]}"
     quietly "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive \
         apt-get install --yes --no-install-recommends "${packages[@]}"
+}
+
+# Debian's packages ask this program whether they may start their services; HAProxy's would.
+start_no_service() {
+    local policy=/usr/sbin/policy-rc.d
+    [ ! -e "$policy" ] || return 0
+    # shellcheck disable=SC2064 - the values of now
+    trap "$* rm -f $policy" EXIT
+    printf '#!/bin/sh\nexit 101\n' | "$@" tee "$policy" >/dev/null
+    "$@" chmod +x "$policy"
 }
 
 quietly() {

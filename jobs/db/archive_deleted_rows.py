@@ -237,7 +237,7 @@ def _move_table(
             # What was moved is gone from the table: only when the whole batch is through may the cursor pass it.
             # And only then is told what stayed, lest it be told twice.
             stayed, has_told = _too_large(batch, ceiling), False
-            for done in mover.move(batch.ids):
+            for done in mover.move(batch.ids, batch.rows):
                 at["moved"] += done.rows.total()
                 stayed |= done.blocked
                 if done.rows or done.twins:

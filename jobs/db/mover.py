@@ -3,6 +3,7 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, column, delete, select, table
@@ -11,8 +12,9 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 from jobs.db.api_rows import ApiRows
 from jobs.db.statements import Among, Prepared, chunks
 from jobs.db.trees import INSTANCES, Move, Node, Owned, rows_below
+from jobs.db.write_sets import Gauge, TooLarge
 from jobs.retry import TryAgain, rollback, transactionally
-from novadb.engine import is_transient, reason
+from novadb.engine import is_too_large, is_transient, reason
 from novadb.errors import DatabaseProblem
 
 # How often more a tree is tried that the database refuses for a reason that cannot be seen.
@@ -74,19 +76,25 @@ class TableMover:
         self._repair = repair
         self._name = name
         self._wary = False
+        self._is_measured = False
 
-    def move(self, ids: Sequence[int]) -> Iterator[Moved]:
+    def move(self, ids: Sequence[int], rows: int) -> Iterator[Moved]:
         """Move the trees of these roots, in one transaction if all goes well.
 
         After a batch with blocked trees the next one is looked through before it is tried.
 
+        :param rows: that the trees have
         :raises DatabaseProblem: the cell's or the API database cannot be used
         """
         if not ids:
             return
+        self._is_measured = self._root.name == INSTANCES and self._gauge is not None and self._gauge.may_matter(rows)
         if not self._wary:
             try:
                 yield self._transaction(ids, {})
+                return
+            except TooLarge as problem:
+                yield from self._in_halves(ids, {}, problem)
                 return
             except (IntegrityError, DataError):
                 self._wary = True
@@ -102,13 +110,25 @@ class TableMover:
             return
         try:
             yield self._transaction(ids, twins)
+        except TooLarge as problem:
+            yield from self._in_halves(ids, twins, problem)
         except (IntegrityError, DataError) as error:
             if len(ids) == 1:
                 yield self._once_more(ids, twins, error)
-                return
-            middle = len(ids) // 2
-            yield from self._isolate(ids[:middle], twins)
-            yield from self._isolate(ids[middle:], twins)
+            else:
+                yield from self._in_halves(ids, twins)
+
+    def _in_halves(self, ids: Sequence[int], twins: Twins, problem: TooLarge | None = None) -> Iterator[Moved]:
+        """Move the halves of a batch.
+
+        :param problem: with the whole; a single tree stays
+        """
+        if len(ids) == 1:
+            yield Moved(blocked={ids[0]: str(problem)})
+            return
+        middle = len(ids) // 2
+        yield from self._isolate(ids[:middle], twins)
+        yield from self._isolate(ids[middle:], twins)
 
     def _once_more(self, ids: Sequence[int], twins: Twins, error: DBAPIError) -> Moved:
         """Move a tree that the database has refused for no reason that could be seen: it may have got a new child."""
@@ -123,40 +143,60 @@ class TableMover:
         try:
             return transactionally(move, self._cell, name=self._name, tries=REFUSALS)
         except DatabaseProblem as problem:
-            if problem is not refused:
+            if problem is not refused and not isinstance(problem, TooLarge):
                 raise
-            return Moved(blocked={ids[0]: str(refused)})
+            return Moved(blocked={ids[0]: str(problem)})
 
     def _transaction(self, ids: Sequence[int], twins: Twins) -> Moved:
         return transactionally(lambda: self._move_once(ids, twins), self._cell, name=self._name)
 
     def _move_once(self, ids: Sequence[int], twins: Twins) -> Moved:
+        """Move trees in one transaction.
+
+        :raises TooLarge: the server takes none as large
+        """
+        try:
+            return self._move(ids, twins)
+        except DBAPIError as error:
+            if not is_too_large(error):
+                raise
+            raise TooLarge(f"the server takes no transaction as large as this one: {reason(error)}") from error
+
+    def _move(self, ids: Sequence[int], twins: Twins) -> Moved:
         """The cell's statements, then the API database's and their commit, then the cell's commit.
 
-        A crash in between leaves a deleted instance without API rows; the next run moves it.
+        A crash in between leaves a deleted instance without API rows; the next run moves it. One that is too large to
+        be moved would stay so: it is measured before.
         """
         done = Moved()
         for node, numbers in twins.items():
             if removed := self._remove_twins(node, numbers):
                 done.twins[node.shadow.name] += removed
-        move = Move(self._cell, done.rows)
+        move = Move(self._cell, done.rows, self._gauge if self._is_measured else None)
         roots = move.trees(self._root, ids, self._claim)
         if self._root.name == INSTANCES and roots:
             done.api = self._api.delete([root["uuid"] for root in roots])
         self._commit(roots)
         return done
 
+    @cached_property
+    def _gauge(self) -> Gauge | None:
+        return transactionally(lambda: Gauge.read(self._cell), self._cell, name=self._name)
+
     def _commit(self, roots: Sequence[RowMapping]) -> None:
-        """Commit. Where the connection breaks over it, look whether it came through."""
+        """Commit. Where nobody knows whether it came through, a look tells, as soon as one can be had."""
         try:
             self._cell.commit()
         except DBAPIError as error:
             if not roots or not is_transient(error):
                 raise
             rollback(self._cell)
-            live = self._root.live
-            if self._cell.execute(select(live.c.id).where(live.c.id == roots[0]["id"])).first():
+            if transactionally(lambda: self._is_live(roots[0]["id"]), self._cell, name=self._name):
                 raise
+
+    def _is_live(self, number: int) -> bool:
+        live = self._root.live
+        return self._cell.execute(select(live.c.id).where(live.c.id == number)).first() is not None
 
     def _remove_twins(self, node: Node, ids: Iterable[int]) -> int:
         """Delete shadow rows that equal their live row in every column."""

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from jobs.action import Action, CellResult, Cursor, Outcome, Step, Target, failure_of
 from jobs.db.migrations.migration import CHUNK, Batch, Defaults, Migration, Place, Tally
 from jobs.db.migrations.order import MIGRATIONS
-from jobs.retry import transactionally
+from jobs.retry import as_large_as_possible, transactionally
 from novadb.cells import Cell
 
 LOG = logging.getLogger("cellkeeper.migrations")
@@ -131,7 +131,7 @@ def _next_batch(place: Place, migration: Migration, params: Params, at: Cursor) 
         at["due"].pop(0)
         return Migrated({name: Tally(unseen=True)})
     size = CHUNK if room is None else min(CHUNK, room)
-    batch = transactionally(partial(_step, place, migration, size, at["due"][0][2]), name=place.name)
+    batch = as_large_as_possible(partial(_step, place, migration, at["due"][0][2]), size, name=place.name)
     tally = batch.tally if room is None else replace(batch.tally, found=min(batch.tally.found, room))
     at["done"] += tally.done
     at["looked"] += tally.found - tally.done if migration.looks else 0
@@ -144,7 +144,7 @@ def _next_batch(place: Place, migration: Migration, params: Params, at: Cursor) 
     return Migrated({name: tally})
 
 
-def _step(place: Place, migration: Migration, size: int, after: int) -> Batch:
+def _step(place: Place, migration: Migration, after: int, size: int) -> Batch:
     try:
         return migration.step(place, size, after)
     finally:

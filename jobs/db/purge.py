@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, TableClause, column, delete, s
 
 from jobs.action import Action, CellResult, Cursor, Outcome, Step, Target
 from jobs.conditions import older_than
-from jobs.retry import rollback, transactionally
+from jobs.retry import as_large_as_possible, rollback
 from jobs.sums import add
 from novadb import catalogue
 
@@ -99,9 +99,10 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
             condition = older_than(shadow.c[aged_by], params.before) if aged_by and params.before else true()
             key = tables.primary_keys[name]
             more = True
+            size = target.limits.purge_chunk if len(key) == 1 else 1
             while more:
-                chunk = partial(_delete_chunk, cell, shadow, key, condition, after, target.limits.purge_chunk)
-                rows, after = transactionally(chunk, cell, name=str(target.database))
+                chunk = partial(_delete_chunk, cell, shadow, key, condition, after)
+                rows, after = as_large_as_possible(chunk, size, cell, name=str(target.database))
                 more = after is not None
                 if rows:
                     outcome = Purged({name: rows}, {name: aged_by} if aged_by else {})
@@ -119,7 +120,7 @@ def _delete_chunk(
     after: Any,
     size: int,
 ) -> tuple[int, Any]:
-    """Delete the rows of the next chunk.
+    """Delete the rows of the next chunk, which has at most ``size``.
 
     :returns: how many, and the last key of the chunk; None when the table is through
     """

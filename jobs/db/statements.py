@@ -75,14 +75,19 @@ class Prepared:
 
         :param connection: always to a database of the same kind
         """
-        in_sqlite = connection.dialect.name == "sqlite"
+        if connection.dialect.name == "sqlite":
+            return connection.exec_driver_sql(self._template(connection), {"values": values.written(connection)})
+        return connection.exec_driver_sql(self.written(connection, values), execution_options=AS_IT_IS)
+
+    def written(self, connection: Connection, values: Values) -> str:
+        """The statement as MySQL gets it."""
+        return self._template(connection) % {"values": values.written(connection)}
+
+    def _template(self, connection: Connection) -> str:
         if self._text is None:
-            statement = self._in_sqlite if in_sqlite else self._statement
+            statement = self._in_sqlite if connection.dialect.name == "sqlite" else self._statement
             self._text = str(statement.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True}))
-        written = {"values": values.written(connection)}
-        if in_sqlite:
-            return connection.exec_driver_sql(self._text, written)
-        return connection.exec_driver_sql(self._text % written, execution_options=AS_IT_IS)
+        return self._text
 
 
 def chunks(values: Iterable[Any]) -> Iterator[Values]:

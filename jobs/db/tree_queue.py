@@ -25,12 +25,14 @@ class Batch:
     """Trees that fit into one transaction.
 
     :ivar ids: of the root rows
+    :ivar rows: that their trees have
     :ivar too_large: rows of the trees that exceed the ceiling, by id of the root; they stay
     :ivar last: the id of the last root looked at; None: there was none
     :ivar full: there is a next tree, and it does not fit
     """
 
     ids: list[int] = field(default_factory=list)
+    rows: int = 0
     too_large: dict[int, int] = field(default_factory=dict)
     last: int | None = None
     full: bool = False
@@ -102,7 +104,7 @@ class TreeQueue:
             last, _ = self._waiting.popleft()
             if left <= 0 or len(too_large) >= PAGE:
                 break
-        return Batch(ids, too_large, last, full)
+        return Batch(ids, room - left, too_large, last, full)
 
     def _read_page(self) -> bool:
         """Read more trees into the queue; False: there are none."""

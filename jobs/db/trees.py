@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from sqlalchemy import (
     ColumnClause,
@@ -34,6 +34,9 @@ from jobs.db.statements import Among, Prepared, Values, chunks
 from jobs.retry import TryAgain
 from novadb.catalogue import SHADOW, Catalogue, ForeignKey
 from novadb.errors import DatabaseProblem, UnsuitableSchema
+
+if TYPE_CHECKING:
+    from jobs.db.write_sets import Gauge
 
 # Tables whose models Nova has removed (Yoga): archive leaves them alone, whatever they hold.
 # fmt: off
@@ -323,10 +326,14 @@ class Move:
     """Moves trees within the transaction that is open on ``connection``.
 
     :ivar moved: rows by table, so far
+    :ivar gauge: measures the transaction; None: that is not needed
+    :ivar size: bytes of the transaction, so far
     """
 
     connection: Connection
     moved: Counter[str] = field(default_factory=Counter)
+    gauge: "Gauge | None" = None
+    size: int = 0
 
     def trees(self, root: Node, ids: Iterable[int], claim: Prepared) -> list[RowMapping]:
         """Move the trees of those roots that are still there and still to be moved.
@@ -335,6 +342,7 @@ class Move:
         :param claim: locks those of the rows with some ids that are to be moved, and reads ``root.keys``
         :returns: the key columns of the roots that were moved
         :raises TryAgain: somebody wrote without respecting the claim; the transaction must be rolled back
+        :raises TooLarge: the server would refuse the transaction; it must be rolled back
         """
         claimed: list[RowMapping] = []
         for values in chunks(ids):
@@ -342,6 +350,8 @@ class Move:
             if rows:
                 self._tree(root, rows)
                 claimed += rows
+        if self.gauge:
+            self.gauge.check(self.size)
         return claimed
 
     def _tree(self, root: Node, rows: Sequence[RowMapping]) -> None:
@@ -363,7 +373,10 @@ class Move:
             self._delete(way, values, copied)
 
     def _copy(self, way: Way, values: Values) -> int:
-        return way.copy.execute(self.connection, values).rowcount
+        copied = way.copy.execute(self.connection, values).rowcount
+        if self.gauge and copied:
+            self.size += self.gauge.bytes_of(self.connection, way, values)
+        return copied
 
     def _delete(self, way: Way, values: Values, copied: int) -> None:
         deleted, name = way.delete.execute(self.connection, values).rowcount, way.node.name
