@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import hypothesis
 import pytest
 
 from tests.placement import Placement
@@ -9,6 +10,10 @@ from tests.realcloud import DATABASES, PLACEMENT, RealCloud
 from tests.relay import Relay
 from tests.services import MariaDB, MissingProgram, Redis, Service, program
 from tests.two_cells import TwoCells
+
+# How long an example takes says something of the machine only.
+hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("patient")
 
 SERVICES: dict[str, type[Service]] = {"mariadb": MariaDB, "redis": Redis}
 

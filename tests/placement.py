@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from tests.services import HOST, MariaDB, Service
+from tests.services import HOST, PATIENCE, MariaDB, Service
 
 SERVE: Final = Path(__file__).with_name("serve.py")
 CONFIG: Final = """\
@@ -82,7 +82,7 @@ class Placement(Service):
 
     def answers(self) -> bool:
         try:
-            urllib.request.urlopen(self.url, timeout=30).close()
+            urllib.request.urlopen(self.url, timeout=PATIENCE).close()
         except OSError:
             return False
         return True
@@ -107,7 +107,7 @@ class Placement(Service):
         body = None if document is None else json.dumps(document).encode()
         headers |= {"Content-Type": "application/json"} if body else {}
         asked = urllib.request.Request(self.url + path, body, headers, method=method)
-        with urllib.request.urlopen(asked, timeout=30) as answer:
+        with urllib.request.urlopen(asked, timeout=PATIENCE) as answer:
             text = answer.read()
         return json.loads(text) if text else None
 

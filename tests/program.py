@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple, Self
 
 PROGRAM: Final = Path(sys.executable).with_name("cellkeeper")
 HOOK: Final = Path(__file__).parent / "hook"
-PATIENCE: Final = 60.0  # seconds until a program that does not end is an error
+PATIENCE: Final = 300.0  # seconds until a program that does not end is an error
 
 
 class Moment(Enum):

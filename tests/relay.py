@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 from tests.listener import Listener, body_of, respond
 from tests.services import HOST
 
-PATIENCE: Final = 60.0  # seconds until a request that nobody lets go on is an error
+PATIENCE: Final = 300.0  # seconds until a request that nobody lets go on is an error
 PASSED_ON: Final = ("content-type", "openstack-api-version", "x-auth-token", "accept", "x-openstack-request-id")
 
 

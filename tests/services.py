@@ -19,7 +19,7 @@ from urllib.parse import quote
 import pymysql
 
 HOST = "127.0.0.1"
-PATIENCE = 60.0  # seconds for a server to answer after its start, or to end
+PATIENCE = 300.0  # seconds for a server to answer after its start, or to end; a loaded machine takes its time
 # Where distributions put servers, which is not always on the PATH of a plain user.
 PLACES = (str(Path(sys.executable).parent), "/usr/sbin", "/usr/local/sbin", "/usr/libexec")
 # It outlives whoever is killed: its input ends with the process that holds the other end, whatever the reason.

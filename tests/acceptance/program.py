@@ -18,7 +18,7 @@ from typing import IO, Any, Final, Self
 from tests.services import MariaDB
 
 PROGRAM: Final = Path(sys.executable).with_name("cellkeeper")
-PATIENCE: Final = 60  # seconds after which the program is taken to hang
+PATIENCE: Final = 300  # seconds after which the program is taken to hang
 
 
 @dataclass(frozen=True)

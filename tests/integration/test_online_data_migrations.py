@@ -231,7 +231,7 @@ def run(place: Place, migration: Migration, size: int = CHUNK) -> int:
 ports = st.lists(st.sampled_from(["p1", "p2", "p3", "p4"]), unique=True, max_size=4)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(st.tuples(ports, ports), min_size=1, max_size=4))
 def test_interfaces_are_those_of_the_cache_unless_there_are_more(
     realcloud: RealCloud, instances: list[tuple[list[str], list[str]]]
@@ -276,7 +276,7 @@ def test_interfaces_are_those_of_the_cache_unless_there_are_more(
 limits = st.dictionaries(st.tuples(st.sampled_from("abc"), st.sampled_from(["cores", "ram"])), st.integers(1, 9))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(limits, limits, st.integers(1, 3))
 def test_limits_move_unless_they_are_there_already(
     realcloud: RealCloud,

@@ -219,7 +219,7 @@ def test_a_refusal_stays_one_short_line_whatever_was_given() -> None:
     assert len(message) < 400
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(st.text(max_size=40) | st.text("0123456789-/:.+ TZdwmhyOctUA\n", max_size=25))
 @example("0" * 30)
 @example("2015-10-21 12:00:00+99:99")
