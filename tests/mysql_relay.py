@@ -45,6 +45,7 @@ class MysqlRelay:
         self._lock = threading.Lock()
         self._cut_at: int | None = None
         self._cut = Cut.BEFORE
+        self._every: int | None = None
         self._lines = 0
         self._thread = threading.Thread(target=self._accept, daemon=True)
 
@@ -57,14 +58,15 @@ class MysqlRelay:
         self._listener.close()
         self._thread.join()
 
-    def reset(self, cut_at: int | None = None, cut: Cut = Cut.BEFORE) -> None:
+    def reset(self, cut_at: int | None = None, cut: Cut = Cut.BEFORE, every: int | None = None) -> None:
         """Forget what was said.
 
         :param cut_at: the number of the packet, from 0, at which its line is cut; None: none
+        :param every: how many packets pass until the next cut; None: there is one
         """
         with self._lock:
             self.said = []
-            self._cut_at, self._cut = cut_at, cut
+            self._cut_at, self._cut, self._every = cut_at, cut, every
 
     @property
     def has_cut(self) -> bool:
@@ -84,7 +86,11 @@ class MysqlRelay:
         """Note a packet; how its line is to be cut, if it is."""
         with self._lock:
             self.said.append(said)
-            return self._cut if len(self.said) - 1 == self._cut_at else None
+            if self._cut_at is None:
+                return None
+            behind = len(self.said) - 1 - self._cut_at
+            is_next = behind >= 0 and self._every is not None and behind % self._every == 0
+            return self._cut if is_next or behind == 0 else None
 
 
 class _Line:

@@ -55,6 +55,12 @@ class TwoCells:
         url = f"mysql+pymysql://nova:nova@127.0.0.1:{port}/lost"
         self._run("two_cells_api", f"UPDATE cell_mappings SET database_connection = '{url}' WHERE name = '{cell}'")
 
+    def reach_by(self, port: int) -> None:
+        """Have the databases of all cells on another port: that of a relay."""
+        places = f"'@127.0.0.1:{self.server.port}/', '@127.0.0.1:{port}/'"
+        change = f"UPDATE cell_mappings SET database_connection = REPLACE(database_connection, {places})"
+        self._run("two_cells_api", change)
+
     def node(self, cell: str, uuid: str, host: str, node: str | None = None, **columns: Any) -> None:
         """Add a compute node, which has the host's name unless another is given."""
         self._insert(cell, "compute_nodes", uuid=uuid, host=host, hypervisor_hostname=node or host,
