@@ -2,14 +2,16 @@
 PYTHON ?= python3
 PYTEST_OPTIONS ?=
 # Tests of fleets of workers: each waits for leases, graces and restarts.
-FLEET := $(addprefix tests/workers/test_,beat.py both_engines.py discovery.py heal_allocations.py killed.py launch.py \
+FLEET := $(addprefix tests/workers/test_,beat.py both_engines.py discovery.py heal_allocations.py killed.py launch.py lost_lines.py \
 	online_data_migrations.py sentinel.py sync_aggregates.py trouble.py)
 # Tests of a whole deployment, of all that the documents print, and those that look at Flower in a browser.
 DEPLOYMENT := tests/deploy/test_compose_runs.py
 DOCUMENTS := tests/docs/test_commands.py
 BROWSER := tests/browser
+# Tests that run each command some hundred times, with the connection cut at another statement each time.
+CONNECTIONS := tests/connections
 # What has a target of its own.
-APART := $(FLEET) $(DEPLOYMENT) $(DOCUMENTS) $(BROWSER) tests/galera tests/libvirtd tests/peers
+APART := $(FLEET) $(DEPLOYMENT) $(DOCUMENTS) $(BROWSER) $(CONNECTIONS) tests/galera tests/libvirtd tests/peers
 
 BIN := .venv/bin
 DEMO_READY := .venv/.ready
@@ -24,7 +26,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --quiet --no-input
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: venv
 venv: $(TESTS_READY) ## make .venv with cellkeeper and what develops it (PYTHON=python3.12 chooses the Python)
@@ -45,6 +47,10 @@ test-workers: $(LIBVIRT_READY) services ## run the tests that start, stop and ki
 test-galera: $(TESTS_READY) services ## run the tests on a cluster of three nodes whose nodes are killed and cut off (minutes)
 	@tools/install-services.sh galera
 	@$(BIN)/python -m pytest tests/galera $(PYTEST_OPTIONS)
+
+.PHONY: test-connections
+test-connections: $(TESTS_READY) services ## run every command with its connection cut at each statement in turn (an hour)
+	@$(BIN)/python -m pytest --numprocesses=2 $(CONNECTIONS) $(PYTEST_OPTIONS)
 
 .PHONY: test-libvirt
 test-libvirt: $(LIBVIRT_READY) services ## run the tests that ask a real libvirtd with QEMU

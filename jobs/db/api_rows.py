@@ -28,6 +28,9 @@ class ApiRows(ApiConnection):
     def __init__(self, database: Database, mapping_ids: frozenset[int]) -> None:
         """:param mapping_ids: ``cell_mappings.id`` of the cell whose instances are archived"""
         super().__init__(database)
+        # The instances of the last call, and the rows that its tries have deleted, by the beginning of the chunk.
+        self._tried: list[str] = []
+        self._rows_of_chunks: dict[int, Counter[str]] = {}
         self._ours = MAPPINGS.c.cell_id.in_(sorted(mapping_ids))
         named, mapped = Among(MAPPINGS.c.instance_uuid), MAPPINGS.c.cell_id
         elsewhere = select(MAPPINGS.c.instance_uuid).where(named, mapped.is_not(None), ~self._ours)
@@ -44,20 +47,26 @@ class ApiRows(ApiConnection):
         An instance that is mapped to another cell lives there: a cross-cell move leaves a deleted copy behind.
         Its rows stay. Safe to do again.
 
-        :returns: rows by table, also those with none
+        :returns: rows by table, also those with none; those are among them that an earlier try for the same instances
+            has deleted
         :raises TryAgain: a passing error; some of the rows may be gone already
         :raises ApiDatabaseProblem: any other error
         """
         deleted: Counter[str] = Counter({rows.name: 0 for rows in TABLES})
         ordered = sorted(uuids)
+        if ordered != self._tried:
+            self._tried, self._rows_of_chunks = ordered, {}
         for start in range(0, len(ordered), UUIDS_PER_STATEMENT):
+            earlier = self._rows_of_chunks.get(start, Counter())
             with self.transaction() as api:
                 chunk = Values(ordered[start : start + UUIDS_PER_STATEMENT])
-                deleted.update(self._delete_chunk(api, chunk))
+                # What came to its commit earlier is there no more, or is there as it was.
+                self._rows_of_chunks[start] = self._delete_chunk(api, chunk) | earlier
+            deleted.update(self._rows_of_chunks[start])
         return deleted
 
-    def _delete_chunk(self, api: Connection, uuids: Values) -> dict[str, int]:
-        deleted = {MAPPINGS.name: self._own_mappings.execute(api, uuids).rowcount}
+    def _delete_chunk(self, api: Connection, uuids: Values) -> Counter[str]:
+        deleted = Counter({MAPPINGS.name: self._own_mappings.execute(api, uuids).rowcount})
         if deleted[MAPPINGS.name] < len(uuids):  # some have none, or one in another cell
             moved_away = {fold(row.instance_uuid) for row in self._elsewhere.execute(api, uuids)}
             uuids = Values(uuid for uuid in uuids if fold(uuid) not in moved_away)

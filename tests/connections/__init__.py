@@ -1,1 +1,1 @@
-"""Commands whose connections are cut, at each statement in turn. They take minutes: ``make test-connections``."""
+"""Commands whose connection is cut, at each statement in turn. They take long: ``make test-connections``."""
