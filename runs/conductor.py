@@ -24,6 +24,8 @@ NO_WORKER: Final = "no worker serves it: start one with: cellkeeper worker"
 PATIENCE: Final = Patience()
 SILENT_AT_ONCE: Final = 200
 """How many silent cells of a run are looked after in one round."""
+UNWATCHED: Final = 30.0
+"""Seconds without a look after which nobody knows what was between: a beat looks only when it orders something."""
 Results = Sequence[CellResult[Any]]
 Serving = Callable[[], Mapping[str, set[str] | None]]
 """The live workers, and the uuids of the cells that each one serves; None: all."""
@@ -64,7 +66,7 @@ class Conductor:
         self._ring = ring
         self._workers = workers
         self._on_end = on_end or write_audit
-        self._unserved_since: dict[str, float] = {}
+        self._unserved: dict[str, tuple[float, float]] = {}
 
     # -- ordering and steering -------------------------------------------------------------------------------------
 
@@ -273,7 +275,7 @@ class Conductor:
         run = record.order.id
         workers = self._workers() if self._workers else {"this process": None}
         if None in workers.values() and rules.was_just_woken(record, self.store.now(), self.patience):
-            self._unserved_since.pop(run, None)
+            self._unserved.pop(run, None)
             return  # all cells are served, and none is rung again yet: none need be read
         is_unserved = not workers
         for number in self.store.silent(run, record.phase, SILENT_AT_ONCE):
@@ -286,9 +288,17 @@ class Conductor:
                 is_unserved = True
         now = time.monotonic()
         if not is_unserved:
-            self._unserved_since.pop(run, None)
-        elif now - self._unserved_since.setdefault(run, now) >= self.patience.grace:
+            self._unserved.pop(run, None)
+        elif self._seconds_unserved(run, now) >= self.patience.grace:
             self._give_up_unserved(record, workers)
+
+    def _seconds_unserved(self, run: str, now: float) -> float:
+        """For how long this process has seen cells of a run unserved; a time without a look counts for nothing."""
+        since, looked = self._unserved.get(run, (now, now))
+        if now - looked > UNWATCHED:
+            since = now
+        self._unserved[run] = since, now
+        return now - since
 
     def _give_up_unserved(self, record: RunRecord, workers: Mapping[str, set[str] | None]) -> None:
         """End all cells that no worker serves: those whose turn has not come, too."""

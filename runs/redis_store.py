@@ -201,8 +201,9 @@ class RedisStore:
         unknown = [place.run for place in places if place.run not in known]
         records = self._read(*[(_run_key(run), "names") for run in unknown]) if unknown else []
         read = {run: self._decode_names(run, record) for run, record in zip(unknown, records, strict=True)}
-        self._names = {place.run: (known | read)[place.run] for place in places}
-        return dict(self._names)
+        names = {place.run: (known | read)[place.run] for place in places}
+        self._names = names  # threads of a beat share the store: each returns its own
+        return dict(names)
 
     def _decode_names(self, run: str, record: str | None) -> frozenset[str]:
         try:

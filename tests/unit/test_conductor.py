@@ -12,6 +12,7 @@ import pytest
 from jobs.action import Failure
 from jobs.codec import encode
 from jobs.db.purge import Purged
+from runs import conductor as conductor_module
 from runs import rules, tally
 from runs.conductor import NO_WORKER, Conductor
 from runs.exclusion import Busy
@@ -888,6 +889,19 @@ def test_the_grace_begins_when_the_last_worker_is_gone() -> None:
         return stage.run().exit_code == 255
 
     until(is_given_up)
+
+
+def test_what_nobody_looked_at_counts_for_no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A beat looks when it orders something: two restarts of a worker that it happens to see are hours apart."""
+    monkeypatch.setattr(conductor_module, "UNWATCHED", 0.1)
+    stage = Stage(replace(PATIENT, grace=0.2))
+    stage.start()
+    stage.pass_time(3600)
+    stage.workers = {}
+    for _ in range(2):
+        stage.conductor.look_after("r")
+        time.sleep(0.3)
+    assert stage.failures() == [None, None]
 
 
 def test_a_cell_that_is_worked_on_needs_no_sign_of_its_worker(impatient: Stage) -> None:
