@@ -14,18 +14,26 @@ from settings.unknown import unknown_settings
 # Options of the manual that are not on oslo's command line: ours alone, and one that oslo takes from files only.
 OWN_WORDS: Final = frozenset({"--post-mortem", "--nopost-mortem", "--watch-log-file", "--nowatch-log-file"})
 
+READY: Final = "configuration"
+"""Where a configuration that was read for the command stands, in the object of its root context."""
+
 
 def load(*, warn: bool = True, check: bool = False) -> cfg.ConfigOpts:
     """Read the configuration that the global options name, and set up logging.
+
+    Whoever carries a command out in a process of many may have read it already; then nothing else is done.
 
     :param warn: whether settings that have no effect are named on standard error
     :param check: whether to look at every value at once: for a command that works until a signal ends it
     :raises InvalidSetting: a file or a value cannot be understood
     :raises cfg.Error: a file is missing
     """
+    ready: cfg.ConfigOpts | None = click.get_current_context().find_root().obj.get(READY)
+    if ready is not None:
+        return ready
     watched = [word for word in given() if "watch-log-file" in word][-1:]
     defaults = {"watch_log_file": watched == ["--watch-log-file"]} if watched else {}
-    conf = load_configuration([word for word in given() if word not in OWN_WORDS], defaults)
+    conf = load_configuration(words_for_oslo(), defaults)
     if conf.use_stderr and not conf.debug and not conf.log_config_append:
         logging.getLogger().setLevel(logging.WARNING)  # a cron job that went well has nothing to say
     if check:
@@ -41,7 +49,12 @@ def read() -> cfg.ConfigOpts:
 
     :raises cfg.Error: a file is missing or cannot be understood
     """
-    return read_configuration([word for word in given() if word not in OWN_WORDS])
+    return read_configuration(words_for_oslo())
+
+
+def words_for_oslo() -> list[str]:
+    """The global options that name files and log options, as oslo takes them."""
+    return [word for word in given() if word not in OWN_WORDS]
 
 
 def debugger_wanted() -> bool:

@@ -4,7 +4,8 @@ import gc
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final
 
 import click
@@ -88,7 +89,7 @@ def run(arguments: list[str]) -> int:
         as well; its traceback only with ``--debug``
     """
     begin_printing()
-    code = _run(arguments)
+    code = execute(arguments)
     if code and not printed.results and _wants_json(arguments):
         put_error(code)
     return code
@@ -100,15 +101,20 @@ def _wants_json(arguments: Sequence[str]) -> bool:
     return re.search(r" (-f ?|--format[ =])json ", text) is not None
 
 
-def _run(arguments: list[str]) -> int:
+def execute(arguments: Sequence[str], ready: Mapping[str, Any] = MappingProxyType({})) -> int:
+    """Carry out a command line, in any thread. Its errors become lines for standard error.
+
+    :param ready: what was made for the command before, as ``cli.configuration`` looks for it
+    :returns: the exit code
+    """
     for argument in arguments:
         if not _is_utf8(argument):
             say(f"cellkeeper: The argument {argument} is no UTF-8. Try: cellkeeper --help")
             return USAGE
-    given: dict[str, Any] = {}
+    given: dict[str, Any] = dict(ready)
     stderr = sys.stderr
     try:
-        return int(cellkeeper.main(arguments, "cellkeeper", standalone_mode=False, obj=given) or 0)
+        return int(cellkeeper.main(list(arguments), "cellkeeper", standalone_mode=False, obj=given) or 0)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "cellkeeper"
         say(f"{command}: {_folded(error)} Try: {command} --help")

@@ -9,7 +9,8 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -40,6 +41,7 @@ class Printed:
 
 
 printed: Printed = Printed()
+_captured: ContextVar[list[str] | None] = ContextVar("_captured", default=None)
 
 
 def begin_printing() -> None:
@@ -54,8 +56,22 @@ class Lines(str):
     __slots__ = ()
 
 
+@contextlib.contextmanager
+def captured() -> Iterator[list[str]]:
+    """Let this thread print nothing: what it says is listed instead, and its results are dropped."""
+    said: list[str] = []
+    token = _captured.set(said)
+    try:
+        yield said
+    finally:
+        _captured.reset(token)
+
+
 def say(text: str) -> None:
     """Print a line, or ``Lines``, on standard error, if anybody listens."""
+    if (said := _captured.get()) is not None:
+        said.append(text)
+        return
     if len(printed.messages) < REMEMBERED:
         printed.messages += text.splitlines() if isinstance(text, Lines) else [text]
     with contextlib.suppress(OSError):
@@ -72,6 +88,8 @@ def put_error(code: int) -> None:
 
 def put(text: str, newline: bool = True) -> None:
     """Print a line, or ``Lines``, on standard output. That nobody takes it ends no work; see ``lost_output``."""
+    if _captured.get() is not None:
+        return
     printed.results = True
     try:
         click.echo(_shown(text), nl=newline)

@@ -26,11 +26,15 @@ class Stop(threading.Event):
 def graceful_stop(announcement: str = STOPPING) -> Iterator[Stop]:
     """An event that SIGINT or SIGTERM sets. A second signal ends the process at once.
 
-    The databases then roll back what was not committed: nothing is lost.
+    The databases then roll back what was not committed: nothing is lost. In any thread but the main one, to which all
+    signals come, nothing sets the event.
 
     :param announcement: what to say to the first one
     """
     stop = Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
 
     def handle(number: int, _frame: FrameType | None) -> None:
         if stop.is_set():

@@ -1,7 +1,6 @@
 """The beat: starts what is due. Any number of beats may run; each firing starts one run all the same.
 
-It is no Celery beat: what it starts is a command line, which becomes messages only after it has waited for other runs,
-and its memory must outlive its host. Celery's scheduler keeps that memory in a file, and knows one beat alone.
+Why it is no scheduler of Celery's stands in docs/architecture.md.
 
 What is due is decided by the clock of the store, which all beats share. A beat whose own clock differs starts nothing
 until the two agree: one of them is wrong, and nobody knows which.
@@ -12,7 +11,8 @@ import os
 import socket
 import threading
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -28,17 +28,17 @@ LOG = logging.getLogger("cellkeeper.beat")
 WAKE: Final = 5.0  # seconds between two looks at the clock, at most
 LEAST_PAUSE: Final = 0.2  # seconds between two looks at the clock, at least
 RETRY: Final = 20.0  # seconds between two attempts to start a firing
-START: Final = 60.0  # seconds that one attempt may take
 LEASE: Final = 120.0  # seconds after which another beat takes over: more than an attempt and the pause behind it
 LIFE: Final = 20.0  # seconds without a sign of life after which a beat counts as dead
-STARTS_AT_ONCE: Final = 4  # attempts of one beat; each is a process of its own
+STARTS_AT_ONCE: Final = 4  # attempts of one beat
+HELD_UP: Final = 60.0  # seconds for which an attempt may be kept waiting by those before it: what they ask is silent
 
 
 @dataclass(frozen=True)
 class Attempt:
     """What became of an attempt to start a firing.
 
-    :ivar started: the run is there
+    :ivar started: the run is ordered: it begins as soon as its databases are free
     :ivar reason: why not
     """
 
@@ -46,8 +46,8 @@ class Attempt:
     reason: str = ""
 
 
-Launch = Callable[[Entry, str, datetime, float], Attempt]
-"""Starts the run of an entry: its id, the nominal time, and the seconds that it may take. It may be called again."""
+OrderRun = Callable[[Entry, str, datetime], Attempt]
+"""Orders the run of an entry, of this id, for this nominal time. It may be called again, and in any thread."""
 
 
 def host_time() -> datetime:
@@ -65,7 +65,7 @@ class Beat:
         self,
         entries: Sequence[Entry],
         firings: Firings,
-        launch: Launch,
+        order_run: OrderRun,
         deadline: float,
         stop: threading.Event,
         own_time: Callable[[], datetime] = host_time,
@@ -76,7 +76,7 @@ class Beat:
         """
         self._entries = entries
         self._firings = firings
-        self._launch = launch
+        self._order_run = order_run
         self._deadline = timedelta(seconds=deadline)
         self._stop = stop
         self._own_time = own_time
@@ -205,11 +205,21 @@ class Beat:
 
         :returns: None: somebody else has the firing now
         """
-        with self._slots:
+        with self._slot():
             if self._stop.is_set():
                 return Attempt(False)
             if self._firings.now() > latest:
                 return Attempt(False, "too many others were started at that time")
             if self._firings.claim(entry, nominal, self._token, LEASE) not in MAY_START:
                 return None
-            return self._launch(entry, run, nominal, START)
+            return self._order_run(entry, run, nominal)
+
+    @contextmanager
+    def _slot(self) -> Iterator[None]:
+        """One of the few attempts at a time; or one more, where those have been silent for long."""
+        is_granted = self._slots.acquire(timeout=HELD_UP)
+        try:
+            yield
+        finally:
+            if is_granted:
+                self._slots.release()

@@ -19,6 +19,8 @@ from settings.schedule import entry_section
 
 ARCHIVE: Final = "db archive_deleted_rows"
 PURGE: Final = "db purge"
+DEBUGGING: Final = frozenset({"--debug", "--nodebug"})
+"""The global options that a command line of the schedule may have."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +29,12 @@ class Command:
 
     :ivar path: category and command, without aliases and abbreviations
     :ivar options: by the name of the parameter
+    :ivar global_options: those of the program that are given with it, in full
     """
 
     path: str
     options: Mapping[str, Any]
+    global_options: Sequence[str] = ()
 
 
 Understand = Callable[[Sequence[str]], Command]
@@ -150,6 +154,10 @@ def _check_options(command: Command) -> None:
     :raises ValueError: an option has no use in a schedule
     """
     options = command.options
+    for word in command.global_options:
+        if word not in DEBUGGING:
+            name = word.partition("=")[0]
+            raise ValueError(f"{name} is for cellkeeper beat itself, which reads one configuration and has one log")
     if "detach" not in options or options.get("dry_run"):
         raise ValueError(f"{command.path} is no work for workers: only what takes --detach can be scheduled")
     if options.get("all_cells") is False:

@@ -5,6 +5,7 @@ it again without harm, as a run of one name is started once.
 """
 
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -201,3 +202,8 @@ def _seconds(moment: datetime | None) -> int:
 def run_id(entry: Entry, nominal: datetime) -> str:
     """The name of the run that a firing starts."""
     return f"{entry.name}-{nominal:%Y%m%dT%H%M%SZ}"
+
+
+def is_run_of(entry: Entry, run: str) -> bool:
+    """Whether a run is that of some firing of an entry, by its name."""
+    return re.fullmatch(rf"{re.escape(entry.name)}-\d{{8}}T\d{{6}}Z", run) is not None

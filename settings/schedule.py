@@ -15,7 +15,7 @@ OPTIONS: Final = [
     cfg.IntOpt(
         "deadline", default=3600, min=1,
         help="Seconds after its time within which an entry may still be started: when no beat was running, or "
-             "another run held the databases. What is later is not made up.",
+             "the run of its firing before went on. What is later is not made up.",
     ),
 ]  # fmt: skip
 

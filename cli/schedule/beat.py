@@ -8,19 +8,21 @@ from cli import configuration
 from cli.grammar import MISCONFIGURED
 from cli.output import say
 from cli.schedule import reading
+from cli.schedule.ordering import Orders
 from cli.signals import graceful_stop
 from schedules.beat import Beat
 from schedules.entries import Refused
-from schedules.launch import Launcher
 
 LOG = logging.getLogger("cellkeeper.beat")
+AUDIT = logging.getLogger("cellkeeper.audit")
 STOPPING: Final = "Stopping after the start that is under way; once more to leave at once. Runs go on."
 
 
 def run_beat() -> int:
     """Run until a signal ends it."""
     conf = reading.load(check=True)
-    LOG.setLevel(logging.DEBUG if conf.debug else logging.INFO)
+    for logger in (LOG, AUDIT):  # a run may end while a beat looks after it
+        logger.setLevel(logging.DEBUG if conf.debug else logging.INFO)
     firings = reading.firings(conf)
     try:
         entries = reading.read_schedule(conf)
@@ -34,6 +36,6 @@ def run_beat() -> int:
     with graceful_stop(STOPPING) as stop:
         for entry in entries:
             LOG.info("%s: %s, next at %s", entry.name, entry.line, entry.shown(entry.next(datetime.now(UTC))))
-        launcher = Launcher(configuration.given())
-        Beat(entries, firings, launcher, conf.schedule.deadline, stop).run()
+        orders = Orders(conf, configuration.words_for_oslo())
+        Beat(entries, firings, orders, conf.schedule.deadline, stop).run()
     return 0

@@ -68,7 +68,7 @@ def _understand(root: click.Command, words: Sequence[str]) -> Command:
     except click.exceptions.Exit:
         raise ValueError("it only prints something") from None
     path = context.command_path.split()[1:]
-    return Command(" ".join(path), context.params)
+    return Command(" ".join(path), context.params, context.find_root().obj.get("words", []))
 
 
 def _next(context: click.Context, group: click.Group) -> click.Context:

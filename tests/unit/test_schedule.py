@@ -80,6 +80,9 @@ def refusal(tmp_path: Path, **commands: str) -> list[str]:
         pytest.param("worker", "is no work for workers", id="a worker"),
         pytest.param("runs list", "is no work for workers", id="a look"),
         pytest.param("db purge --help", "it only prints something", id="help"),
+        pytest.param(f"--log-file x {ARCHIVE}", "--log-file is for cellkeeper beat itself", id="another log"),
+        pytest.param(f"{ARCHIVE} --config-file=x", "--config-file is for cellkeeper beat", id="another configuration"),
+        pytest.param(f"--post-mortem {ARCHIVE}", "--post-mortem is for cellkeeper beat", id="a debugger"),
         pytest.param("--version", "it only prints something", id="the version"),
     ],
 )

@@ -63,7 +63,7 @@ class Started:
         self._refusals = list(refusals)
         self.hindrance: Callable[[], Any] = lambda: None
 
-    def __call__(self, entry: Entry, run: str, nominal: datetime, seconds: float) -> Attempt:
+    def __call__(self, entry: Entry, run: str, nominal: datetime) -> Attempt:
         self.hindrance()
         if self._refusals:
             return Attempt(False, self._refusals.pop(0))
@@ -392,6 +392,24 @@ def test_many_entries_of_one_minute_are_started_a_few_at_a_time(
     assert started.most_at_once == module.STARTS_AT_ONCE
 
 
+def test_an_attempt_that_hangs_holds_the_others_up_for_a_time_only(
+    firings: Firings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "WAKE", SHORT)
+    monkeypatch.setattr(module, "HELD_UP", SHORT)
+    entries = [replace(entry("* * * * *"), name=f"entry{number}") for number in range(module.STARTS_AT_ONCE + 1)]
+    now = firings.now()
+    for each in entries:
+        nominal = each.last(now)
+        assert nominal is not None
+        firings.claim(each, nominal - timedelta(minutes=1), "evening", LEASE)
+    started, answer, stop = Crowd(), threading.Event(), threading.Event()
+    started.hindrance = answer.wait
+    with running(Beat(entries, firings, started, DEADLINE, stop), stop):
+        until(lambda: started.at_once == len(entries))
+        answer.set()
+
+
 class Crowd(Started):
     """Notes how many are started at once."""
 
@@ -400,12 +418,12 @@ class Crowd(Started):
         self.at_once = self.most_at_once = 0
         self._lock = threading.Lock()
 
-    def __call__(self, entry: Entry, run: str, nominal: datetime, seconds: float) -> Attempt:
+    def __call__(self, entry: Entry, run: str, nominal: datetime) -> Attempt:
         with self._lock:
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
         try:
-            return super().__call__(entry, run, nominal, seconds)
+            return super().__call__(entry, run, nominal)
         finally:
             with self._lock:
                 self.at_once -= 1

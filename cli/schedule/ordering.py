@@ -1,0 +1,105 @@
+"""Ordering the run of an entry: its command line, carried out in this process as if it were typed with ``--detach``."""
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Final
+
+from oslo_config import cfg
+
+from cli.configuration import READY
+from cli.errors import one_line
+from cli.main import execute
+from cli.output import Lines, captured
+from runs.conductor import Conductor
+from schedules.beat import Attempt
+from schedules.entries import Entry
+from schedules.firings import is_run_of
+from settings.files import read_configuration
+from workers import app
+
+LOG = logging.getLogger("cellkeeper.beat")
+
+STATEMENT: Final = 30.0  # seconds at most for a statement of the API database: an order reads a few rows
+
+
+class Orders:
+    """Orders runs for a beat, in any of its threads."""
+
+    def __init__(self, conf: cfg.ConfigOpts, words: Sequence[str]) -> None:
+        """:param conf: as the beat has read it: all its runs go to that broker and that store
+        :param words: the global options of the beat
+        """
+        app.configure(conf)
+        self._places = _places(conf)
+        self._words = list(words)
+
+    def __call__(self, entry: Entry, run: str, nominal: datetime) -> Attempt:
+        """Order the run of a firing. Where another run holds its databases, it waits in the queue.
+
+        :param run: its id
+        :param nominal: when the firing was due: a maintenance window counts from it
+        """
+        try:
+            conf = self._read_configuration()
+            if _places(conf) != self._places:
+                return Attempt(False, "the broker or the store was changed since this beat was started: start it again")
+            if before := run_before(app.conductor(), entry, run):
+                return Attempt(False, f"its run before has not ended: {before}")
+        except Exception as error:
+            LOG.debug("%s: the run %s could not be ordered", entry.name, run, exc_info=True)
+            return Attempt(False, one_line(error))
+        return _carry_out(command_line(entry, run, nominal), conf)
+
+    def _read_configuration(self) -> cfg.ConfigOpts:
+        """The configuration as it stands now: that of a command that is typed now."""
+        conf = read_configuration(self._words)
+        limit = min(conf.cellkeeper.read_timeout, STATEMENT)
+        conf.set_override("read_timeout", limit, group="cellkeeper")
+        return conf
+
+
+def command_line(entry: Entry, run: str, nominal: datetime) -> list[str]:
+    """What one would type to order the run of a firing."""
+    closes = entry.closes(nominal)
+    window = [f"--until={closes.isoformat()}"] if closes else []
+    return [*entry.words, "--detach", f"--run-id={run}", *window]
+
+
+def run_before(conductor: Conductor, entry: Entry, run: str) -> str:
+    """The run of another firing of an entry that has not ended, in words; empty if there is none.
+
+    :param run: of the firing that is due
+    """
+    for place in conductor.store.queue():
+        if place.run == run or not is_run_of(entry, place.run):
+            continue
+        conductor.look_after(place.run)  # it may be about to end
+        if any(other.run == place.run for other in conductor.store.queue()):
+            return _in_words(conductor, place.run)
+    return ""
+
+
+def _in_words(conductor: Conductor, run: str) -> str:
+    """A run, and the one that it waits for."""
+    blocker = conductor.waits_for(run)
+    waiting = f"; it waits for {conductor.describe(blocker)}" if blocker else ""
+    return conductor.describe(run) + waiting
+
+
+def _carry_out(words: Sequence[str], conf: cfg.ConfigOpts) -> Attempt:
+    with captured() as said:
+        code = execute(words, {READY: conf})
+    for text in said:
+        if isinstance(text, Lines):  # a traceback, which --debug asks for
+            LOG.info("%s", text)
+    if code == 0:
+        return Attempt(True)
+    reasons = [text for text in said if not isinstance(text, Lines)]
+    return Attempt(False, reasons[-1] if reasons else f"it ended with exit code {code}")
+
+
+def _places(conf: cfg.ConfigOpts) -> tuple[str | None, ...]:
+    """Where the runs of a configuration are: its broker, and its store."""
+    section = conf.celery
+    return section.broker_url, section.store_url, section.sentinel_master
