@@ -190,7 +190,7 @@ def test_the_window_of_a_run_closes_while_nobody_waits(site: Site) -> None:
     assert site.rows(run) > 0
     before.check()
     shown = site.call(f"runs show {run}").out
-    assert f"window until {closes:%Y-%m-%d %H:%M:%S}: window closed, exit code 1" in shown
+    assert f"window until {closes:%Y-%m-%d %H:%M:%S} UTC: window closed, exit code 1" in shown
 
 
 def test_a_command_that_waits_says_what_is_left_when_the_window_closes(site: Site) -> None:
