@@ -14,6 +14,7 @@ from clients.errors import Misconfigured
 from clients.neutron import Neutron
 from clients.placement import Placement
 from clients.service import PASSING, Service
+from settings.errors import InvalidSetting
 from settings.services import RETRIES, register_service
 
 S = TypeVar("S", bound=Service)
@@ -101,7 +102,19 @@ def _link(conf: cfg.ConfigOpts, kind: type[Service]) -> Adapter:
             retriable_status_codes=_or(options.retriable_status_codes, list(PASSING)),
         )
     except (exceptions.ClientException, cfg.Error, TypeError, ValueError, OSError) as error:
-        raise Misconfigured(group, f"{kind.title}: section [{group}] of nova.conf cannot be used: {error}") from error
+        line = f"{kind.title}: section [{group}] of nova.conf cannot be used: {_words(error)}"
+        raise Misconfigured(group, line) from None
+
+
+def _words(error: Exception) -> str:
+    """What is wrong with a section, without the value that is wrong."""
+    if isinstance(error, exceptions.NoMatchingPlugin):
+        return "its auth_type names no way to log in that keystoneauth1 has"
+    if isinstance(error, exceptions.ClientException | InvalidSetting):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"a file that it names cannot be read ({error.strerror or type(error).__name__})"
+    return "one of its options has a value that cannot be used"
 
 
 def _or(configured: object, default: object) -> object:

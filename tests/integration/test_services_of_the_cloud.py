@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-from oslo_config import cfg
 
 from clients.errors import Away, Misconfigured, NotAllowed, Refused, ServiceProblem, TooOld
 from clients.placement import Consumer
 from clients.services import Services
 from clients.together import together
+from settings.configuration import Configuration
 from settings.sections import register_sections
 from tests.placement import Placement, nova_conf
 from tests.recorded.cloud import BY_PASSWORD
@@ -30,7 +30,7 @@ def services(folder: Path, text: str) -> Services:
     """The services by a nova.conf of this text."""
     file = folder / "nova.conf"
     file.write_text(text)
-    conf = cfg.ConfigOpts()
+    conf = Configuration()
     register_sections(conf)
     conf(["--config-file", str(file)], project="nova")
     return Services(conf)
@@ -140,7 +140,17 @@ PASSWORD: Final = (
     ("section", "words"),
     [
         pytest.param("", "set auth_type and its options in section [placement]", id="no section"),
-        pytest.param("[placement]\nauth_type = nonsense\n", "section [placement]", id="unknown plugin"),
+        pytest.param("[placement]\nauth_type = service-secret\n", "its auth_type names no way", id="unknown plugin"),
+        pytest.param(
+            "[placement]\nauth_type = password\npassword = a$service-secret\n",
+            "password in section [placement]: $ begins the name of another option",
+            id="a dollar sign",
+        ),
+        pytest.param(
+            "[placement]\nauth_type = admin_token\ntoken = x\nendpoint = y\ntimeout = service-secret\n",
+            "timeout in section [placement]: it takes a number",
+            id="no number",
+        ),
         pytest.param("[placement]\nauth_type = password\n", "section [placement]", id="missing options"),
         pytest.param("[placement]\n" + PASSWORD, "section [placement]", id="no Keystone"),
         pytest.param(
