@@ -251,6 +251,7 @@ def test_a_socket_that_stays_silent_is_told_in_time(tmp_path: Path) -> None:
         ("UPDATE a SET b = (SELECT 1)", False),
         ("SET SESSION max_statement_time = 1", False),
         ("ANALYZE SELECT 1", False),
+        ("SELECT updated_at, block_device, locked_by FROM a", True),
         ("SELECTED", False),
         ("", False),
     ],
