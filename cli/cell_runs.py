@@ -146,10 +146,15 @@ class Runner:
         if self.detach:
             _put_run(order.id)
             raise click.exceptions.Exit(0)
-        self.stop.farewell = f"The run goes on: cellkeeper runs wait {order.id}, or cancel it: runs cancel {order.id}"
+        # Whether the store has heard of the first Ctrl-C is not known before it has answered.
+        self.stop.farewell = f"The run may go on: cellkeeper runs cancel {order.id}"
+
+        def on_stop() -> None:
+            self.stop.farewell = f"The run stops after its current batches: cellkeeper runs wait {order.id}"
+
         with shown(len(chosen), self.stop) as progress:
             listeners = [Several([progress, *listeners]), progress]
-            finished = Follower(conductor, self.stop, listeners, on_wait=_say_waiting).follow(order.id)
+            finished = Follower(conductor, self.stop, listeners, on_stop=on_stop, on_wait=_say_waiting).follow(order.id)
         return replace(finished, phases=[_in_order(results, chosen) for results in finished.phases])
 
 

@@ -7,6 +7,7 @@ import click
 from cli.grammar import Service
 from cli.options import new_option
 from cli.output import say
+from cli.signals import watch
 
 if TYPE_CHECKING:
     from oslo_config.cfg import ConfigOpts
@@ -57,6 +58,7 @@ def _serve(conf: "ConfigOpts") -> int:
     from workers.flower import run_flower
 
     own = conf.flower
+    watch.hand_over()  # the event loop has handlers of its own
     login = f"log in as {own.user}" if own.password else "without a password"
     try:
         run_flower(conf, lambda url: say(f"Flower serves {url}, {login}"))

@@ -20,13 +20,14 @@ from cli.output import Lines, begin_printing, lost_output, printed, put, put_err
 from cli.placement.commands import placement
 from cli.runs.commands import runs
 from cli.schedule.commands import beat, schedule
+from cli.signals import watch
+from cli.start import EXIT_INTERRUPTED, INTERRUPTED
 from cli.version import reported_version
 from cli.watch.commands import check, metrics
 from cli.worker import worker
 
 USAGE: Final = 2
 UNEXPECTED: Final = 255
-INTERRUPTED: Final = 130
 
 HELP: Final = """Keep the databases of an OpenStack Nova deployment in order: as nova-manage does, on all cells at once.
 
@@ -68,6 +69,7 @@ def bash_completion(category: str | None) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the program and end the process with the command's exit code."""
+    watch.begin()
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by whoever started us
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115 - until the end of the process
@@ -78,6 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if error := lost_output():
         say(f"The output could not be written: {error.strerror}")
         code = UNEXPECTED
+    watch.end()
     gc.freeze()  # nobody needs what the interpreter would look for at its end, for a tenth of a second
     sys.exit(code)
 
@@ -128,8 +131,8 @@ def execute(arguments: Sequence[str], ready: Mapping[str, Any] = MappingProxyTyp
         say(_folded(error))
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        say("Interrupted.")
-        return INTERRUPTED
+        say(INTERRUPTED)
+        return EXIT_INTERRUPTED
     except Exception as error:
         report(error, given.get("words", []))
         return int(given.get(code_name(error), UNEXPECTED))
@@ -164,6 +167,7 @@ def report(error: Exception, options: Sequence[str]) -> None:
     if "--post-mortem" in options:
         import pdb  # noqa: T100 - what the option is for
 
+        watch.hand_over()
         pdb.post_mortem(error.__traceback__)
     elif [word for word in options if word in ("--debug", "--nodebug")][-1:] == ["--debug"]:
         import traceback

@@ -6,6 +6,7 @@ import click
 
 from cli.grammar import Option, Service
 from cli.output import say
+from cli.signals import watch
 
 
 @click.command("worker", cls=Service)
@@ -34,4 +35,5 @@ def worker(cells: str, concurrency: int | None, name: str | None, ping: bool) ->
         answers = run.ping(conf, node)
         say(f"{node} {'answers' if answers else 'does not answer'}")
         return 0 if answers else 1
+    watch.hand_over()  # Celery has handlers of its own
     return run.run_worker(conf, names, concurrency, node)

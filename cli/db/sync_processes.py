@@ -84,7 +84,7 @@ class _Processes:
         version = [] if self.revision is None else ["--", self.revision]
         command = [*self.words, "--cell", target.cell.uuid, *version]
         with subprocess.Popen(
-            [sys.executable, "-P", "-m", "cli.main", *command],
+            [sys.executable, "-P", "-m", "cli.start", *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -12,8 +12,6 @@ from cli.watch.collector import Backlogs, Metrics
 
 USAGE: Final = 2
 UNEXPECTED: Final = 255
-# Seconds. Python does not see a signal that comes right before a wait until that ends: it must not be without end.
-LOOK_UP: Final = 1.0
 
 
 def run_metrics(listen: str | None, path: str | None, backlog_every: float) -> int:
@@ -57,8 +55,7 @@ def _serve(listen: str, registry: CollectorRegistry, backlogs: Backlogs, every: 
             say(f"{listen} cannot be listened at: {error.strerror}")
             return UNEXPECTED
         threading.Thread(target=backlogs.keep, args=(every, stop), name="backlogs", daemon=True).start()
-        while not stop.wait(LOOK_UP):
-            pass
+        stop.wait()
         server.shutdown()
         server.server_close()
         thread.join()

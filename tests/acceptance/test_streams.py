@@ -19,7 +19,7 @@ ALL: Final = "db archive_deleted_rows --all-cells --until-complete --verbose"
     [
         ("--version", 0, f"{version('cellkeeper')}\n"),
         ("version", 0, f"{version('cellkeeper')}\n"),
-        ("bash-completion runs", 0, "cancel list show wait\n"),
+        ("bash-completion schedule", 0, "list\n"),
     ],
 )
 def test_short_answers_need_no_configuration(line: str, code: int, printed: str) -> None:

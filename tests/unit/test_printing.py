@@ -14,8 +14,16 @@ from cli.output import Lines, put, say, table
 from settings.printable import printable, printable_lines
 
 ROOT: Final = Path(__file__).parents[2]
-# Besides the one place: the live table; answers to the process that has asked; a log that cannot be written.
-PRINTERS: Final = {"cli/output.py", "cli/progress.py", "cli/signals.py", "clients/probe.py", "settings/log_handlers.py"}
+# Besides the one place: the live table; fixed words at a signal; answers to the process that has asked; a log that
+# cannot be written.
+PRINTERS: Final = {
+    "cli/output.py",
+    "cli/progress.py",
+    "cli/signals.py",
+    "cli/start.py",
+    "clients/probe.py",
+    "settings/log_handlers.py",
+}
 WAYS_OUT: Final = {"print", "click.echo", "click.secho", "os.write", "sys.stdout.write", "sys.stderr.write",
                    "traceback.print_exception", "traceback.print_exc"}  # fmt: skip
 DRAWING: Final = {"rich", "prettytable"}
