@@ -90,7 +90,7 @@ def assert_all_is_done(site: Site, before: Inventory, run: str, *workers: Worker
     rows = sum(len(moving) for moving in before.moving.values())
     assert site.rows(run) == rows if exactly else 0 < site.rows(run) <= rows
     until(lambda: audits_of(site, run, *workers) == [ARCHIVED])
-    assert [site.queued(uuid) for uuid in site.cloud.uuids.values()] == [0] * 4
+    until(lambda: not any(site.queued(uuid) for uuid in site.cloud.uuids.values()))  # bells that were rung twice
     assert site.record(run).finished == finished
 
 
