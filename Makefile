@@ -11,7 +11,7 @@ BROWSER := tests/browser
 # Tests that run each command some hundred times, with the connection cut at another statement each time.
 CONNECTIONS := tests/connections
 # What has a target of its own.
-APART := $(FLEET) $(DEPLOYMENT) $(DOCUMENTS) $(BROWSER) $(CONNECTIONS) tests/galera tests/libvirtd tests/peers
+APART := $(FLEET) $(DEPLOYMENT) $(DOCUMENTS) $(BROWSER) $(CONNECTIONS) tests/fuzz tests/galera tests/libvirtd tests/peers
 
 BIN := .venv/bin
 DEMO_READY := .venv/.ready
@@ -51,6 +51,10 @@ test-galera: $(TESTS_READY) services ## run the tests on a cluster of three node
 .PHONY: test-connections
 test-connections: $(TESTS_READY) services ## run every command with its connection cut at each statement in turn (an hour)
 	@$(BIN)/python -m pytest --numprocesses=2 $(CONNECTIONS) $(PYTEST_OPTIONS)
+
+.PHONY: test-fuzz
+test-fuzz: $(TESTS_READY) services ## run random command lines on random configurations (CELLKEEPER_FUZZ_SEED, CELLKEEPER_FUZZ_CASES)
+	@$(BIN)/python -m pytest --numprocesses=2 tests/fuzz $(PYTEST_OPTIONS)
 
 .PHONY: test-libvirt
 test-libvirt: $(LIBVIRT_READY) services ## run the tests that ask a real libvirtd with QEMU

@@ -93,6 +93,8 @@ class Database:
         """
         if problem := urls.unsupported_driver(self.url):
             raise Unreachable(f"{self}: {problem}")
+        if self.location.port is not None and not self.location.database:
+            raise Unreachable(f"{self}: its URL names no database: it ends in /NAME")
         try:
             connection = _engine_of(self).connect()
         except DBAPIError as error:

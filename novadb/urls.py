@@ -4,6 +4,7 @@ import hashlib
 import logging
 import re
 from dataclasses import dataclass
+from string import Formatter
 from typing import Final
 from urllib.parse import unquote
 
@@ -45,10 +46,22 @@ def expand(template: str, base: str | None) -> str:
         LOG.error("A cell mapping has a URL template, but no URL is configured that could fill it")
         return template
     try:
+        if not _has_plain_names(template):
+            raise ValueError("a format")
         return template.format(**_parts(base))
     except (AttributeError, LookupError, TypeError, ValueError):
         LOG.error("A cell mapping has a URL template that cannot be filled; it is used as it stands")
         return template
+
+
+def _has_plain_names(template: str) -> bool:
+    """Whether nothing but names stands in the braces: a width of a hundred million would be obeyed."""
+    fields = Formatter().parse(template)
+    return all(
+        not spec and not conversion and (name or "").isidentifier()
+        for _, name, spec, conversion in fields
+        if name is not None
+    )
 
 
 def _parts(base: str) -> dict[str, str]:

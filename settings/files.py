@@ -34,7 +34,10 @@ def load_configuration(words: Sequence[str], overrides: Mapping[str, Any] = Mapp
     reach_journal(conf)
     if conf.log_file or conf.log_dir or conf.use_journal or conf.use_syslog:
         conf.set_default("use_stderr", False)
-    log.setup(conf, PROGRAM)
+    try:
+        log.setup(conf, PROGRAM)
+    except (log.LogConfigError, UnicodeDecodeError) as error:
+        raise InvalidSetting("log_config_append: its file is missing, or no configuration of logging") from error
     say_once(conf)
     guard_handlers()
     return conf
@@ -62,6 +65,8 @@ def read_configuration(words: Sequence[str]) -> cfg.ConfigOpts:
         )
     except cfg.ConfigFileParseError as error:
         raise InvalidSetting(_place_of(error)) from None
+    except UnicodeDecodeError as error:
+        raise InvalidSetting("one of its files is not text in UTF-8") from error
     return conf
 
 
