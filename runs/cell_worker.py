@@ -11,8 +11,6 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Any, Final, Self
 
-from redis.exceptions import RedisError
-
 from clients.errors import ServiceProblem
 from jobs.action import Action, Failure, FailureKind, Step, Target, failure_of
 from jobs.codec import decode
@@ -103,7 +101,7 @@ class HeldCell:
 
     def _renew(self) -> None:
         while not self._over.wait(self._who.lease / 3):
-            with suppress(ClaimLost, RunGone, RedisError):
+            with suppress(ClaimLost, RunGone, *self._store.away):
                 self.keep()
 
     def keep(self) -> Advice:
@@ -211,7 +209,9 @@ class CellWorker:
             if cell.stage is Stage.LOOK:
                 return self._look(held, target), None
             return self._steps(held, target), None
-        except (ClaimLost, RunGone, RedisError):
+        except (ClaimLost, RunGone):
+            raise
+        except self._store.away:
             raise
         except Exception as error:
             if not isinstance(error, DatabaseProblem | ServiceProblem):

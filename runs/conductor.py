@@ -9,7 +9,6 @@ from functools import partial
 from typing import Any, Final
 
 from jobs.action import CellResult, Failure, FailureKind
-from jobs.actions import ACTIONS
 from novadb.cells import Cell
 from novadb.errors import DatabaseProblem
 from runs import rules, tally
@@ -44,6 +43,12 @@ def serving(workers: Mapping[str, set[str] | None], cell: str) -> int:
     return sum(cells is None or cell in cells for cells in workers.values())
 
 
+def _all_actions() -> Actions:
+    from jobs.actions import ACTIONS  # with all that they import, which a command that has one of them does without
+
+    return ACTIONS
+
+
 class Conductor:
     """Moves runs on. Any process may, at any time; whatever must happen once is decided by the store."""
 
@@ -51,17 +56,18 @@ class Conductor:
         self,
         store: RunStore,
         ring: Callable[[Bell], None],
-        actions: Actions = ACTIONS,
+        actions: Actions | None = None,
         patience: Patience = PATIENCE,
         workers: Serving | None = None,
         on_end: Callable[[RunRecord, Sequence[Results]], None] | None = None,
     ) -> None:
         """:param ring: tells whoever works cells that one is due
+        :param actions: those that it knows; None: all
         :param workers: tells who they are; None: those of this process, which live as long as the run
         :param on_end: told about each run that this one has ended; None: writes a line for whoever asks later
         """
         self.store = store
-        self.actions = actions
+        self.actions = _all_actions() if actions is None else actions
         self.patience = patience
         self._ring = ring
         self._workers = workers

@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
-from redis.exceptions import RedisError
-
 from jobs.action import CellResult
 from novadb.cells import Cell
 from runs import rules
@@ -106,7 +104,7 @@ class Follower:
                 if record.state is RunState.ENDED:
                     return Finished(record, self._conductor.results(record))
                 answered = time.monotonic()
-            except RedisError as error:
+            except self._store.away as error:
                 if time.monotonic() - answered > AWAY:
                     raise StoreAway(
                         f"the store of runs does not answer; the run goes on, see: runs wait {run}"

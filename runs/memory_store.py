@@ -45,6 +45,8 @@ class _Kept:
 class MemoryStore:
     """Runs of one process. They end with it."""
 
+    away: tuple[type[Exception], ...] = ()
+
     def __init__(self, stop: threading.Event | None = None) -> None:
         """:param stop: once set, every run is asked to end"""
         self._stop = stop or threading.Event()

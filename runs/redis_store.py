@@ -20,7 +20,7 @@ from itertools import chain
 from typing import Any, Final, TypeVar
 
 import msgspec
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from jobs.action import Failure, FailureKind
 from jobs.codec import encode
@@ -109,6 +109,8 @@ class RedisStore:
 
     :ivar redis: the client, whose answers are text
     """
+
+    away: tuple[type[Exception], ...] = (RedisError,)
 
     def __init__(self, redis: Any, expires: int, history_days: int = 400) -> None:
         """:param expires: seconds for which a run is kept after its end

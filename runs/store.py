@@ -66,7 +66,12 @@ QueueRule = Callable[[Sequence[Place], Mapping[str, frozenset[str]]], Sequence[P
 
 
 class RunStore(Protocol):
-    """Runs, their cells, and the queue of runs."""
+    """Runs, their cells, and the queue of runs.
+
+    :ivar away: what is raised where the store does not answer
+    """
+
+    away: tuple[type[Exception], ...]
 
     def now(self) -> float:
         """The time, in seconds since the epoch."""

@@ -29,6 +29,7 @@ class ShakyStore(MemoryStore):
     :ivar failures: how many questions are not answered from now on
     """
 
+    away = (RedisConnectionError,)
     failures = 0
 
     def run(self, run: str) -> Any:
