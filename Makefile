@@ -10,6 +10,9 @@ DOCUMENTS := tests/docs/test_commands.py
 BROWSER := tests/browser
 # Tests that run each command some hundred times, with the connection cut at another statement each time.
 CONNECTIONS := tests/connections
+# Tests of what the databases do, which pass on MySQL as on MariaDB.
+ON_MYSQL := $(addprefix tests/integration/test_,map_instances.py real_cloud.py schemas.py) \
+	$(addprefix tests/acceptance/test_,archive.py purge.py)
 # What has a target of its own.
 APART := $(FLEET) $(DEPLOYMENT) $(DOCUMENTS) $(BROWSER) $(CONNECTIONS) tests/fuzz tests/galera tests/libvirtd tests/peers
 
@@ -64,6 +67,11 @@ test-libvirt: $(LIBVIRT_READY) services ## run the tests that ask a real libvirt
 .PHONY: test-peers
 test-peers: services $(PEERS_READY) ## run the tests with real Keystone and Neutron, installed into .tools/peers (minutes)
 	@$(BIN)/python -m pytest tests/peers $(PYTEST_OPTIONS)
+
+.PHONY: test-mysql
+test-mysql: $(TESTS_READY) services ## run the tests of the databases on a MySQL server, unpacked into .tools/mysql (minutes)
+	@tools/install-mysql.sh
+	@$(BIN)/python -m pytest --server=mysql $(ON_MYSQL) $(PYTEST_OPTIONS)
 
 .PHONY: test-deploy
 test-deploy: $(TESTS_READY) services ## run every command of docker-compose.yml, without containers (minutes)

@@ -8,14 +8,21 @@ import pytest
 from tests.placement import Placement
 from tests.realcloud import DATABASES, PLACEMENT, RealCloud
 from tests.relay import Relay
-from tests.services import MariaDB, MissingProgram, Redis, Service, program
+from tests.services import MariaDB, MissingProgram, MySQL, Redis, Service, program
 from tests.two_cells import TwoCells
 
 # How long an example takes says something of the machine only.
 hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("patient")
 
+# Which server the fixture ``mariadb`` starts, by the option --server.
+DATABASE_SERVERS: dict[str, type[MariaDB]] = {"mariadb": MariaDB, "mysql": MySQL}
 SERVICES: dict[str, type[Service]] = {"mariadb": MariaDB, "redis": Redis}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add the option that make test-mysql uses."""
+    parser.addoption("--server", choices=list(DATABASE_SERVERS), default="mariadb", help="the database server")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -33,9 +40,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(scope="session")
-def mariadb() -> Iterator[MariaDB]:
-    """A MariaDB server for all tests. Each cleans up what it makes there."""
-    with MariaDB() as server:
+def mariadb(request: pytest.FixtureRequest) -> Iterator[MariaDB]:
+    """A MariaDB server for all tests, or one of MySQL. Each test cleans up what it makes there."""
+    with DATABASE_SERVERS[request.config.getoption("--server")]() as server:
         yield server
 
 

@@ -42,6 +42,12 @@ _ASPECTS: Final = {
         FROM information_schema.check_constraints WHERE constraint_schema = DATABASE()
         ORDER BY table_name, constraint_name""",
 }  # fmt: skip
+# MySQL does not say there which table a check is of; its names are unique in a database.
+_CHECKS_OF_MYSQL: Final = """
+    SELECT table_name, constraint_name, check_clause
+    FROM information_schema.check_constraints JOIN information_schema.table_constraints
+    USING (constraint_schema, constraint_name)
+    WHERE constraint_schema = DATABASE() AND constraint_type = 'CHECK' ORDER BY table_name, constraint_name"""
 
 
 def describe(connection: Connection) -> Description:
@@ -49,7 +55,8 @@ def describe(connection: Connection) -> Description:
     if connection.dialect.name == "sqlite":
         return _by_inspection(inspect(connection))
     described: defaultdict[str, Description] = defaultdict(dict)
-    for aspect, statement in _ASPECTS.items():
+    aspects = _ASPECTS if engine_of(connection) == "mariadb" else _ASPECTS | {"checks": _CHECKS_OF_MYSQL}
+    for aspect, statement in aspects.items():
         for table, *facts in connection.execute(text(statement)):
             described[table].setdefault(aspect, []).append(facts)
     database = (
@@ -58,6 +65,12 @@ def describe(connection: Connection) -> Description:
     )
     described["(database)"] = {"defaults": list(connection.execute(text(database)).one())}
     return dict(described)
+
+
+def engine_of(connection: Connection) -> str:
+    """Of which engine a database is: ``mariadb``, ``mysql``, or ``sqlite``."""
+    is_mariadb = connection.dialect.name == "mysql" and connection.dialect.is_mariadb  # type: ignore[attr-defined]
+    return "mariadb" if is_mariadb else connection.dialect.name
 
 
 def _by_inspection(inspector: Inspector) -> Description:
@@ -85,7 +98,7 @@ def _sorted(things: Any) -> list[Any]:
 def recorded(engine: str, schema: str) -> dict[str, Description]:
     """What the stock tool made, by revision, from the first one on.
 
-    :param engine: ``mariadb`` or ``sqlite``
+    :param engine: ``mariadb``, ``mysql``, or ``sqlite``
     :param schema: ``main`` or ``api``
     """
     with lzma.open(RECORDED, "rt") as file:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -22,6 +23,10 @@ HOST = "127.0.0.1"
 PATIENCE = 300.0  # seconds for a server to answer after its start, or to end; a loaded machine takes its time
 # Where distributions put servers, which is not always on the PATH of a plain user.
 PLACES = (str(Path(sys.executable).parent), "/usr/sbin", "/usr/local/sbin", "/usr/libexec")
+# Where tools/install-mysql.sh puts a server. Beside MariaDB, a mysqld on the PATH is mostly that one.
+MYSQL = Path(__file__).parents[1] / ".tools" / "mysql" / "bin" / "mysqld"
+# The numbers from 1 on, as MariaDB has them without any table.
+SEQUENCE = re.compile(r"\b(seq_1_to_(\d+))\b")
 # It outlives whoever is killed: its input ends with the process that holds the other end, whatever the reason.
 GUARD = """
 read -r _
@@ -47,6 +52,16 @@ def program(name: str) -> str:
     if not found:
         raise MissingProgram(f"{name} is not installed, the tests need it: run tools/install-services.sh")
     return found
+
+
+def mysql_program() -> str:
+    """The path of MySQL's server.
+
+    :raises MissingProgram: there is none
+    """
+    if not MYSQL.exists():
+        raise MissingProgram("There is no MySQL server for the tests: run tools/install-mysql.sh")
+    return str(MYSQL)
 
 
 def free_port() -> int:
@@ -226,6 +241,9 @@ class MariaDB(Service):
             "--innodb-log-file-size=16M",
             *self._as_root,
         )
+        self._write_users()
+
+    def _write_users(self) -> None:
         users = [f"{self.USER}@'{host}'" for host in ("%", "localhost")]
         lines = [f"CREATE USER IF NOT EXISTS {user} IDENTIFIED BY '{self.PASSWORD}';" for user in users]
         lines += [f"GRANT ALL PRIVILEGES ON *.* TO {user} WITH GRANT OPTION;" for user in users]
@@ -287,6 +305,60 @@ class MariaDB(Service):
     def url(self, database: str, user: str = USER, password: str = PASSWORD) -> str:
         """The URL of a database as nova.conf has it."""
         return f"mysql+pymysql://{quote(user, safe='')}:{quote(password, safe='')}@{HOST}:{self.port}/{database}"
+
+
+class MySQL(MariaDB):
+    """A MySQL server, used like one of MariaDB; its users log in as MySQL has it by default."""
+
+    PROGRAMS = ()
+
+    def __init__(self, *options: str) -> None:
+        super().__init__(*options)
+        self.programs["mysqld"] = mysql_program()
+
+    def prepare(self) -> None:
+        self.run(self.programs["mysqld"], "--no-defaults", "--initialize-insecure", *self._folders, *self._as_root)
+        self._write_users()
+
+    def command(self) -> list[str]:
+        return [
+            self.programs["mysqld"],
+            "--no-defaults",
+            *self._folders,
+            f"--init-file={self.folder / 'users.sql'}",
+            f"--bind-address={HOST}",
+            f"--port={self.port}",
+            "--socket=server.sock",
+            "--pid-file=server.pid",
+            "--mysqlx=OFF",
+            f"--secure-file-priv={self.folder}",
+            "--skip-name-resolve",
+            "--skip-log-bin",
+            "--innodb-buffer-pool-size=128M",
+            "--innodb-redo-log-capacity=32M",
+            "--innodb-flush-log-at-trx-commit=2",
+            "--innodb-file-per-table=0",
+            *self._as_root,
+            *self._options,
+        ]
+
+    def execute(self, sql: str, database: str | None = None) -> list[tuple[Any, ...]]:
+        """Run one statement, in which the numbers that MariaDB has as ``seq_1_to_N`` stand in tables of that name."""
+        for name, last in set(SEQUENCE.findall(sql)):
+            self._make_sequence(name, int(last))
+        return super().execute(SEQUENCE.sub(r"sequences.\1", sql), database)
+
+    def _make_sequence(self, name: str, last: int) -> None:
+        super().execute("CREATE DATABASE IF NOT EXISTS sequences")
+        depth = f"/*+ SET_VAR(cte_max_recursion_depth = {last}) */"
+        numbers = f"WITH RECURSIVE n AS (SELECT 1 AS seq UNION ALL SELECT seq + 1 FROM n WHERE seq < {last})"
+        super().execute(
+            f"CREATE TABLE IF NOT EXISTS sequences.{name} (seq INT PRIMARY KEY) {numbers} SELECT {depth} seq FROM n"
+        )
+
+    @property
+    def _folders(self) -> list[str]:
+        return [f"--datadir={self.folder / 'data'}", f"--tmpdir={self.folder}"]
 
 
 class Redis(Service):
