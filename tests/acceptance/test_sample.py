@@ -94,7 +94,7 @@ def far_from_now() -> str:
 def test_a_moment_that_has_passed_begins_nothing(untouched_sample: Path) -> None:
     ended = call(f"{ARCHIVE} --until 2026-01-01T06:00+00:00", config=untouched_sample)
     assert (ended.code, ended.out) == (255, "")
-    assert ended.line == "--until 2026-01-01T06:00+00:00: this moment has passed, nothing is begun"
+    assert ended.line == "--until 2026-01-01T06:00+00:00 is in the past; nothing was started"
 
 
 def test_a_run_of_ones_own_process_takes_no_name(untouched_sample: Path) -> None:

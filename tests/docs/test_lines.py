@@ -28,6 +28,7 @@ OF_OTHERS: Final = {
     "command denied to user": "MariaDB and MySQL",
     "Deadlock found": "MariaDB and MySQL",
     "Lock wait timeout exceeded": "MariaDB and MySQL",
+    "has not yet prepared node for application use": "Galera",
     "No such command": "Click",
     "No such option": "Click",
     "Failed to capture events": "Flower",
