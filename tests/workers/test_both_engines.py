@@ -127,6 +127,12 @@ def new_hosts(cloud: RealCloud) -> None:
 def all_discovered(cloud: RealCloud) -> None:
     """All hosts are mapped."""
     for cell in WITH_HOSTS:
+        cloud.rows(
+            cell,
+            f"INSERT IGNORE INTO {cloud.api}.host_mappings (host, cell_id) SELECT DISTINCT host, "
+            f"(SELECT id FROM {cloud.api}.cell_mappings WHERE uuid = '{cloud.uuids[cell.removeprefix('nova_')]}') "
+            "FROM compute_nodes WHERE deleted = 0",
+        )
         cloud.rows(cell, "UPDATE compute_nodes SET mapped = 1")
 
 
