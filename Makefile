@@ -59,6 +59,11 @@ test-connections: $(TESTS_READY) services ## run every command with its connecti
 test-fuzz: $(TESTS_READY) services ## run random command lines on random configurations (CELLKEEPER_FUZZ_SEED, CELLKEEPER_FUZZ_CASES)
 	@$(BIN)/python -m pytest --numprocesses=2 tests/fuzz $(PYTEST_OPTIONS)
 
+.PHONY: test-rabbitmq
+test-rabbitmq: $(LIBVIRT_READY) services ## run a selection of the tests of workers with a RabbitMQ that carries the messages (minutes)
+	@tools/with-rabbitmq.sh $(BIN)/python -m pytest tests/workers/test_both_engines.py tests/workers/test_killed.py \
+		-k "both_engines or children or workers_that_end" $(PYTEST_OPTIONS)
+
 .PHONY: test-libvirt
 test-libvirt: $(LIBVIRT_READY) services ## run the tests that ask a real libvirtd with QEMU
 	@tools/install-services.sh hypervisor

@@ -24,6 +24,8 @@ from tests.services import Redis
 HOOK: Final = Path(__file__).parent / "hook"
 CELLS: Final = ("cell0", "cell1", "cell2", "cell3")
 EXPIRES: Final = 3600
+# The URL of a RabbitMQ that carries the messages instead of the Redis.
+OTHER_BROKER: Final = os.environ.get("CELLKEEPER_TEST_BROKER", "")
 # What takes half a minute for an operator takes a few seconds here.
 PATIENCE: Final = {
     "runs.conductor:PATIENCE.idle": 1.5,
@@ -184,6 +186,8 @@ class Site:
         self.config = cloud.config(folder)
         self._log = folder / "commands.log"
         options = {"broker_url": broker.url(database), "slice_seconds": 0.3, "lease_seconds": 2.0} | celery
+        if OTHER_BROKER:
+            options |= {"broker_url": OTHER_BROKER, "store_url": broker.url(database)}
         lines = "".join(f"{name} = {value}\n" for name, value in options.items())
         self.config.write_text(f"{self.config.read_text()}[celery]\n{lines}")
         client = Client.from_url(broker.url(database), decode_responses=True)
