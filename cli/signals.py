@@ -6,6 +6,7 @@ destructor, and one that sets an event can find it locked by the thread that it 
 """
 
 import os
+import select
 import signal
 import threading
 from collections.abc import Iterator
@@ -90,9 +91,10 @@ class SignalWatch:
         elif stop.is_set():
             _leave(number, stop.farewell)
         else:
-            stop.set()
-            if announcement and not os.isatty(2):  # there the live table says it
+            # Before the work ends of it, and with it the process; on a terminal the live table says it.
+            if announcement and not os.isatty(2) and _takes_a_line():
                 _write(announcement)
+            stop.set()
 
 
 class _Over(Stop):
@@ -119,6 +121,13 @@ def _leave(number: int, farewell: str) -> None:
     """End the process, be it in the middle of a transaction: the databases roll it back, and nothing is lost."""
     _write(f"{SHOW_CURSOR if os.isatty(2) else ''}{farewell}")
     os._exit(128 + number)
+
+
+def _takes_a_line() -> bool:
+    """Whether standard error takes a line at once: whoever does not read it keeps no signal from being obeyed."""
+    with suppress(OSError, ValueError):
+        return bool(select.select([], [2], [], 0)[1])
+    return False
 
 
 def _write(line: str) -> None:
