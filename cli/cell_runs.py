@@ -154,7 +154,7 @@ class Runner:
 
         with shown(len(chosen), self.stop) as progress:
             listeners = [Several([progress, *listeners]), progress]
-            finished = Follower(conductor, self.stop, listeners, on_stop=on_stop, on_wait=_say_waiting).follow(order.id)
+            finished = Follower(conductor, self.stop, listeners, on_stop=on_stop, on_wait=say_waiting).follow(order.id)
         return replace(finished, phases=[_in_order(results, chosen) for results in finished.phases])
 
 
@@ -174,7 +174,7 @@ def exclusively(
         [database.fingerprint for database in databases if own.exclusion and isinstance(database, Database)],
         wait=wait,
         stop=stop,
-        on_wait=_say_waiting,
+        on_wait=say_waiting,
     )
 
 
@@ -211,5 +211,6 @@ def _put_run(run: str) -> None:
         put(run)
 
 
-def _say_waiting(holder: str) -> None:
+def say_waiting(holder: str) -> None:
+    """Say for whom a run waits."""
     say(f"Waiting for another run: {holder}")

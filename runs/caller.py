@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import socket
 
 
 def caller() -> str:
@@ -10,3 +11,8 @@ def caller() -> str:
         return getpass.getuser()
     except (KeyError, OSError):  # the second one from Python 3.13 on
         return str(os.getuid())
+
+
+def caller_at_host() -> str:
+    """The user of this process, and the host that it runs on."""
+    return f"{caller()}@{socket.gethostname()}"

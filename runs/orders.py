@@ -1,6 +1,5 @@
 """Making an order of what a command wants."""
 
-import socket
 import uuid
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +8,7 @@ from jobs.action import Action
 from jobs.codec import encode
 from novadb.cells import Cell
 from novadb.errors import DatabaseProblem
-from runs.caller import caller
+from runs.caller import caller_at_host
 from runs.records import CellRef, Order, Phase
 
 PhaseOf = tuple[Action[Any, Any], Any]
@@ -25,9 +24,8 @@ def order_of(
     :param run: its id; None: a new one
     :param command: the command line that orders the same again
     """
-    by = f"{caller()}@{socket.gethostname()}"
     ordered = tuple(Phase(action.name, encode(params)) for action, params in phases)
-    return Order(run or uuid.uuid4().hex[:12], ordered, by, until, command)
+    return Order(run or uuid.uuid4().hex[:12], ordered, caller_at_host(), until, command)
 
 
 def ref_of(cell: Cell, key: str | None = None) -> CellRef:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from cli.output import failure_line, put, put_json, say, table
+from cli.cell_runs import say_waiting
+from cli.output import failure_line, put, put_json, table
 from cli.progress import shown
 from cli.run_summary import RunSummary, clock_time, duration, moment, summarize, summary_as_data
 from cli.runs.listing import hold_in_words
@@ -109,9 +110,5 @@ def wait_for_run(run: str) -> int:
     never = threading.Event()
     with shown(record.cells, never) as progress:
         listeners = [progress] * len(record.order.phases)
-        finished = Follower(conductor, never, listeners, on_wait=_say_waiting).follow(run)
+        finished = Follower(conductor, never, listeners, on_wait=say_waiting).follow(run)
     return finished.code
-
-
-def _say_waiting(holder: str) -> None:
-    say(f"Waiting for another run: {holder}")

@@ -1,6 +1,5 @@
 """``runs cancel``, ``pause``, ``resume``, ``set``, ``retry``, ``hold`` and ``release``."""
 
-import socket
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
@@ -10,7 +9,7 @@ import click
 from cli.output import put, put_json, say
 from cli.runs.store import connect
 from jobs import dates
-from runs.caller import caller
+from runs.caller import caller_at_host
 from runs.records import Hold
 from runs.rules import Adjustment, NotPossible
 
@@ -21,20 +20,20 @@ IMPOSSIBLE = 1
 def cancel(run: str) -> int:
     """Ask a run to end."""
     conductor, _ = connect()
-    conductor.cancel(run, _who())
+    conductor.cancel(run, caller_at_host())
     return 0
 
 
 def pause(run: str) -> int:
     """Ask a run to pause."""
     conductor, _ = connect()
-    return _done(conductor.pause(run, _who()), f"Run {run} has ended, or is about to: it cannot pause")
+    return _done(conductor.pause(run, caller_at_host()), f"Run {run} has ended, or is about to: it cannot pause")
 
 
 def resume(run: str) -> int:
     """Let a run go on."""
     conductor, _ = connect()
-    return _done(conductor.resume(run, _who()), f"Run {run} has ended, or is about to: it cannot go on")
+    return _done(conductor.resume(run, caller_at_host()), f"Run {run} has ended, or is about to: it cannot go on")
 
 
 def adjust(run: str, settings: Sequence[str]) -> int:
@@ -47,7 +46,7 @@ def adjust(run: str, settings: Sequence[str]) -> int:
     until = _closing_time(words.pop("until"), zone) if "until" in words else None
     change = Adjustment(words, until, ", ".join(f"set {setting}" for setting in settings))
     try:
-        conductor.adjust(run, change, _who())
+        conductor.adjust(run, change, caller_at_host())
     except NotPossible as problem:
         say(f"Run {run}: {problem}")
         return IMPOSSIBLE
@@ -58,7 +57,7 @@ def retry(run: str, form: str) -> int:
     """Work the failed cells of a run again."""
     conductor, _ = connect()
     try:
-        started = conductor.retry(run, _who())
+        started = conductor.retry(run, caller_at_host())
     except NotPossible as problem:
         say(f"Run {run}: {problem}")
         return IMPOSSIBLE
@@ -74,7 +73,7 @@ def hold(reason: str, span: timedelta | None) -> int:
     """Let all runs pause."""
     conductor, _ = connect()
     now = conductor.store.now()
-    conductor.hold(Hold(reason, _who(), now, now + span.total_seconds() if span else None))
+    conductor.hold(Hold(reason, caller_at_host(), now, now + span.total_seconds() if span else None))
     return 0
 
 
@@ -83,10 +82,6 @@ def release() -> int:
     conductor, _ = connect()
     conductor.release()
     return 0
-
-
-def _who() -> str:
-    return f"{caller()}@{socket.gethostname()}"
 
 
 def _done(is_done: bool, problem: str) -> int:
