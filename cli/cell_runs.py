@@ -14,6 +14,7 @@ from oslo_config import cfg
 from cli import configuration, window
 from cli.output import put, put_json, say
 from cli.progress import Several, shown
+from cli.run_options import RunOptions
 from cli.signals import Stop
 from jobs import dates
 from jobs.action import Action, CellResult, Scope, Target
@@ -33,21 +34,12 @@ Results = list[CellResult[Any]]
 class Runner:
     """Carries out actions for one command.
 
-    :ivar concurrency: what the option says, or None
-    :ivar wait: whether to wait for another run on the same databases
-    :ivar detach: whether to leave the run to the workers
     :ivar stop: set when the run is to end after the current batches
-    :ivar debugger: whether an unexpected error of a cell is raised, for ``--post-mortem``
-    :ivar until: what the option ``--until`` says, or None
     """
 
     conf: cfg.ConfigOpts
-    concurrency: int | None
-    wait: bool
-    detach: bool
+    options: RunOptions
     stop: Stop
-    debugger: bool
-    until: str | None = None
 
     def run(
         self,
@@ -71,7 +63,7 @@ class Runner:
         until = self._closing_time()
         if self._has_broker() and all(target.cell.uuid for target in chosen):
             finished = self._by_workers(phases, chosen, listeners, until)
-        elif self.detach or configuration.run_wanted():
+        elif self.options.detach or self.options.run_id:
             raise DatabaseProblem("--detach and --run-id need workers: broker_url in section [celery], and --all-cells")
         else:
             finished = self._locally(phases, chosen, listeners, until)
@@ -85,12 +77,12 @@ class Runner:
 
     def _closing_time(self) -> datetime | None:
         """When the maintenance window closes."""
-        if not self.until:
+        if not self.options.until:
             return None
         now = datetime.now(UTC)
-        closes = dates.closing_time(self.until, time_zone(self.conf), now)
+        closes = dates.closing_time(self.options.until, time_zone(self.conf), now)
         if closes <= now:
-            raise DatabaseProblem(f"--until {self.until} is in the past; nothing was started")
+            raise DatabaseProblem(f"--until {self.options.until} is in the past; nothing was started")
         return closes
 
     def _has_broker(self) -> bool:
@@ -107,7 +99,7 @@ class Runner:
         own = self.conf.cellkeeper
         with shown(len(chosen), self.stop) as progress, ExitStack() as locks:
             engine = LocalEngine(
-                self.concurrency or own.concurrency,
+                self.options.concurrency or own.concurrency,
                 own.concurrency_per_server,
                 [Several([progress, *listeners]), progress],
                 self.stop,
@@ -115,15 +107,18 @@ class Runner:
             with suppress(exclusion.Interrupted), window.closing(self.stop, until):
                 for action, _ in phases:
                     held = _held(action, chosen)
-                    locks.enter_context(exclusively(self.conf, action.name, held, self.wait, self.stop))
+                    locks.enter_context(exclusively(self.conf, action.name, held, not self.options.no_wait, self.stop))
             finished = engine.run(phases, chosen, until.timestamp() if until else None)
         self._raise_unexpected(finished)
         return finished
 
     def _raise_unexpected(self, finished: Finished) -> None:
+        """Raise what nobody thought of in a cell, where ``--post-mortem`` is to show it."""
+        if not configuration.debugger_wanted():
+            return
         for results in finished.phases:
             for result in results:
-                if self.debugger and result.failure and result.failure.error:
+                if result.failure and result.failure.error:
                     raise result.failure.error
 
     def _by_workers(
@@ -140,11 +135,11 @@ class Runner:
         redis_client.check_store(self.conf)
         broker.check_broker(app.app, self.conf)
         conductor = app.conductor()
-        order = order_of(phases, until=until.timestamp() if until else None, run=configuration.run_wanted())
-        run = conductor.start(order, [ref_of(target.cell) for target in chosen], wait=self.wait)
+        order = order_of(phases, until=until.timestamp() if until else None, run=self.options.run_id)
+        run = conductor.start(order, [ref_of(target.cell) for target in chosen], wait=not self.options.no_wait)
         _check_same(order, run.order)
-        if self.detach:
-            _put_run(order.id)
+        if self.options.detach:
+            _put_run(order.id, self.options)
             raise click.exceptions.Exit(0)
         # Whether the store has heard of the first Ctrl-C is not known before it has answered.
         self.stop.farewell = f"The run may go on: cellkeeper runs cancel {order.id}"
@@ -203,9 +198,9 @@ def _check_same(wanted: Order, there: Order) -> None:
         raise DatabaseProblem(f"There is a run {there.id} already, of {' and '.join(actions)}: choose another --run-id")
 
 
-def _put_run(run: str) -> None:
+def _put_run(run: str, options: RunOptions) -> None:
     """Print the id of a run, in the format that the command was asked for."""
-    if click.get_current_context().params.get("format") == "json":
+    if options.json:
         put_json({"run": run})
     else:
         put(run)

@@ -62,12 +62,6 @@ def debugger_wanted() -> bool:
     return "--post-mortem" in given()
 
 
-def run_wanted() -> str | None:
-    """What ``--run-id`` says."""
-    named: str | None = click.get_current_context().find_root().obj.get("run")
-    return named
-
-
 def given() -> list[str]:
     """The global options of the command line."""
     words: list[str] = click.get_current_context().find_root().obj.get("words", [])

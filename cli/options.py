@@ -2,14 +2,18 @@
 
 import re
 from collections.abc import Callable
+from dataclasses import fields
 from datetime import datetime
-from typing import Any, Protocol, TypeVar, cast
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
 import click
 
 from cli.grammar import Option
 
 F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+V = TypeVar("V")
 
 
 class Decorator(Protocol):
@@ -26,6 +30,26 @@ def option(*names: str, **kwargs: Any) -> Decorator:
 def new_option(*names: str, **kwargs: Any) -> Decorator:
     """An option beyond the stock tool."""
     return cast(Decorator, click.option(*names, cls=Option, new=True, **kwargs))
+
+
+def collect_into(
+    kind: Callable[..., V],
+) -> Callable[[Callable[Concatenate[V, P], int]], Callable[P, int]]:
+    """Hand a command some of its options as one value, before its other arguments.
+
+    :param kind: a dataclass; those options go into it that have the name of a field
+    """
+    names = {field.name for field in fields(cast(Any, kind))}
+
+    def decorate(command: Callable[Concatenate[V, P], int]) -> Callable[P, int]:
+        @wraps(command)
+        def collected(*args: P.args, **given: P.kwargs) -> int:
+            value = kind(**{name: given.pop(name) for name in names & given.keys()})
+            return command(value, *args, **given)
+
+        return collected
+
+    return decorate
 
 
 class _ClosingTime(click.ParamType):  # type: ignore[type-arg]
@@ -45,11 +69,10 @@ class _ClosingTime(click.ParamType):  # type: ignore[type-arg]
         return value
 
 
-def _remember_run(ctx: click.Context, _param: click.Parameter, value: str | None) -> None:
-    """Keep the name where ``Runner`` finds it: no command has anything to do with it."""
+def _check_run_id(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:
     if value is not None and not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}", value):
         raise click.BadParameter(f"{value!r} is not made of letters, digits, '_', '.' and '-'.")
-    ctx.find_root().ensure_object(dict)["run"] = value
+    return value
 
 
 def _detach(command: F) -> F:
@@ -57,8 +80,7 @@ def _detach(command: F) -> F:
     named = new_option(
         "--run-id",
         metavar="NAME",
-        expose_value=False,
-        callback=_remember_run,
+        callback=_check_run_id,
         help="Name the run of workers. A run of this name is started once; who comes later follows it.",
     )
     plain = new_option(

@@ -3,8 +3,6 @@
 What a command needs to work is imported when it runs: ``--help`` must be quick.
 """
 
-from typing import Any
-
 import click
 
 from cli.grammar import Category, Command
@@ -32,7 +30,7 @@ def version() -> int:
 @api_db.command("sync", cls=Command)
 @click.argument("revision", required=False, metavar="[VERSION]")
 @NO_WAIT
-def sync(**options: Any) -> int:
+def sync(revision: str | None, no_wait: bool) -> int:
     """Upgrade the schema of the API database.
 
     It goes up to VERSION, a revision, or to the newest one. The database itself must be there. Run it before db sync;
@@ -45,4 +43,4 @@ def sync(**options: Any) -> int:
     """
     from cli.api_db.sync import sync as run_sync
 
-    return run_sync(**options)
+    return run_sync(revision, wait=not no_wait)

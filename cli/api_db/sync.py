@@ -8,9 +8,9 @@ from novadb.migrations.upgrade import API
 from runs.targets import api_database
 
 
-def sync(revision: str | None, no_wait: bool) -> int:
+def sync(revision: str | None, *, wait: bool) -> int:
     """Upgrade the API database."""
     conf = configuration.load()
     with graceful_stop() as stop:
-        Upgrader(conf, revision, not no_wait, stop).upgrade(api_database(conf), API)
+        Upgrader(conf, revision, wait, stop).upgrade(api_database(conf), API)
     return Exit.SYNCED

@@ -3,12 +3,12 @@
 What a command needs to work is imported when it runs: ``--help`` must be quick.
 """
 
-from typing import Any
-
 import click
 
+from cli.cell_v2.options import DiscoverOptions, NewCellOptions, UpdateOptions
 from cli.grammar import Category, Command
-from cli.options import CONCURRENCY, DETACH, FORMAT, NO_WAIT, UNTIL, Decorator, new_option, option
+from cli.options import CONCURRENCY, DETACH, FORMAT, NO_WAIT, UNTIL, Decorator, collect_into, new_option, option
+from cli.run_options import Format, RunOptions
 
 cell_v2 = Category("cell_v2", help="Commands for managing cells v2.")
 
@@ -25,7 +25,7 @@ def transport_url(meaning: str) -> Decorator:
 
 @cell_v2.command("simple_cell_setup", cls=Command)
 @transport_url("The message queue of the cell.")
-def simple_cell_setup(**options: Any) -> int:
+def simple_cell_setup(transport_url: str | None) -> int:
     """Set up cells: cell0, and one cell with all hosts and all instances.
 
     Maps cell0 and makes its tables, maps the configured database as a cell with the hosts in it, and maps its
@@ -37,9 +37,9 @@ def simple_cell_setup(**options: Any) -> int:
       1    No hosts are reporting, or the transport URL is missing or invalid.
       255  A host or an instance could not be mapped, or another error occurred.
     """
-    from cli.cell_v2.simple_cell_setup import simple_cell_setup as run
+    from cli.cell_v2.simple_cell_setup import simple_cell_setup as command
 
-    return run(**options)
+    return command(transport_url)
 
 
 @cell_v2.command("map_cell0", cls=Command)
@@ -49,7 +49,7 @@ def simple_cell_setup(**options: Any) -> int:
     help="The database of cell0. By default the one of [database]/connection, with _cell0 behind its name unless it "
     "ends so.",
 )
-def map_cell0(**options: Any) -> int:
+def map_cell0(database_connection: str | None) -> int:
     """Map the database of cell0, for instances that no cell has taken.
 
     A mapping that is there is left as it is. The database itself is not created.
@@ -58,9 +58,9 @@ def map_cell0(**options: Any) -> int:
     Return codes:
       0    cell0 is mapped, now or before.
     """
-    from cli.cell_v2.map_cell0 import map_cell0 as run
+    from cli.cell_v2.map_cell0 import map_cell0 as command
 
-    return run(**options)
+    return command(database_connection)
 
 
 @cell_v2.command("map_instances", cls=Command)
@@ -71,7 +71,8 @@ def map_cell0(**options: Any) -> int:
 @DETACH
 @UNTIL
 @FORMAT
-def map_instances(**options: Any) -> int:
+@collect_into(RunOptions)
+def map_instances(run: RunOptions, cell_uuid: str, max_count: str | None, reset: bool) -> int:
     """Map the instances of a cell to it, deleted ones included.
 
     With --max-count, run it again until it returns 0: each run goes on where the last one ended.
@@ -83,16 +84,16 @@ def map_instances(**options: Any) -> int:
       127  Invalid value for --max-count.
       255  An unexpected error occurred.
     """
-    from cli.cell_v2.map_instances import map_instances as run
+    from cli.cell_v2.map_instances import map_instances as command
 
-    return run(**options)
+    return command(run, cell_uuid, max_count, reset=reset)
 
 
 @cell_v2.command("map_cell_and_hosts", cls=Command)
 @transport_url("The message queue of the cell.")
 @option("--name", metavar="NAME", help="The name of the cell, if it is not mapped yet.")
 @option("--verbose", is_flag=True, help="Print the hosts that are mapped already, and the UUID of the cell.")
-def map_cell_and_hosts(**options: Any) -> int:
+def map_cell_and_hosts(transport_url: str | None, name: str | None, verbose: bool) -> int:
     """Map the configured database as a cell, and the hosts in it.
 
     If some of its hosts are mapped already, the others go to the same cell. It can be run again.
@@ -103,15 +104,15 @@ def map_cell_and_hosts(**options: Any) -> int:
       1    The transport URL is missing or invalid.
       255  A host could not be mapped, or another error occurred.
     """
-    from cli.cell_v2.map_cell_and_hosts import map_cell_and_hosts as run
+    from cli.cell_v2.map_cell_and_hosts import map_cell_and_hosts as command
 
-    return run(**options)
+    return command(transport_url, name, verbose=verbose)
 
 
 @cell_v2.command("verify_instance", cls=Command)
 @option("--uuid", required=True, metavar="UUID", help="The instance.")
 @option("--quiet", is_flag=True, help="Print nothing.")
-def verify_instance(**options: Any) -> int:
+def verify_instance(uuid: str, quiet: bool) -> int:
     """Verify that an instance is mapped to a cell, and is there.
 
     \b
@@ -122,9 +123,9 @@ def verify_instance(**options: Any) -> int:
       3    It is deleted, and has a mapping.
       4    It is archived, and still has a mapping.
     """
-    from cli.cell_v2.verify_instance import verify_instance as run
+    from cli.cell_v2.verify_instance import verify_instance as command
 
-    return run(**options)
+    return command(uuid, quiet=quiet)
 
 
 @cell_v2.command("create_cell", cls=Command)
@@ -133,7 +134,8 @@ def verify_instance(**options: Any) -> int:
 @transport_url("The message queue of the cell.")
 @option("--verbose", is_flag=True, help="Print the UUID of the new cell.")
 @option("--disabled", is_flag=True, help="Create it disabled: nothing is scheduled there.")
-def create_cell(**options: Any) -> int:
+@collect_into(NewCellOptions)
+def create_cell(options: NewCellOptions) -> int:
     """Map a new cell: its database and its message queue.
 
     \b
@@ -142,9 +144,9 @@ def create_cell(**options: Any) -> int:
       1    The transport URL or the database connection is missing or invalid.
       2    Another cell has that transport URL or that database connection.
     """
-    from cli.cell_v2.create_cell import create_cell as run
+    from cli.cell_v2.create_cell import create_cell as command
 
-    return run(**options)
+    return command(options)
 
 
 @cell_v2.command("discover_hosts", cls=Command, unexpected=1)
@@ -173,7 +175,9 @@ def create_cell(**options: Any) -> int:
 @DETACH
 @UNTIL
 @FORMAT
-def discover_hosts(**options: Any) -> int:
+@collect_into(DiscoverOptions)
+@collect_into(RunOptions)
+def discover_hosts(run: RunOptions, options: DiscoverOptions) -> int:
     """Search the cells for hosts that are not mapped, and map them.
 
     Run it after compute hosts were added: until a host is mapped nothing is scheduled there. A host that is mapped
@@ -185,30 +189,30 @@ def discover_hosts(**options: Any) -> int:
       1    --strict and no host was mapped, or an error occurred.
       2    Somebody else mapped the same host at the same time: run it again.
     """
-    from cli.cell_v2.discover_hosts import discover_hosts as run
+    from cli.cell_v2.discover_hosts import discover_hosts as command
 
-    return run(**options)
+    return command(run, options)
 
 
 @cell_v2.command("list_cells", cls=Command)
 @option("--verbose", is_flag=True, help="Show passwords, too.")
 @FORMAT
-def list_cells(**options: Any) -> int:
+def list_cells(verbose: bool, format: Format) -> int:  # noqa: A002 - the option's name
     """List the cells: names, UUIDs, URLs, and whether they are disabled.
 
     \b
     Return codes:
       0    They are listed.
     """
-    from cli.cell_v2.list_cells import list_cells as run
+    from cli.cell_v2.list_cells import list_cells as command
 
-    return run(**options)
+    return command(format, verbose=verbose)
 
 
 @cell_v2.command("delete_cell", cls=Command)
 @option("--force", is_flag=True, help="Delete the mappings of its hosts and of its deleted instances as well.")
 @cell_uuid("The cell to delete.")
-def delete_cell(**options: Any) -> int:
+def delete_cell(cell_uuid: str, force: bool) -> int:
     """Delete a cell's mapping. Its databases are left alone.
 
     \b
@@ -219,15 +223,15 @@ def delete_cell(**options: Any) -> int:
       3    It has instances.
       4    Deleted instances are mapped to it, and --force is not given.
     """
-    from cli.cell_v2.delete_cell import delete_cell as run
+    from cli.cell_v2.delete_cell import delete_cell as command
 
-    return run(**options)
+    return command(cell_uuid, force=force)
 
 
 @cell_v2.command("list_hosts", cls=Command)
 @cell_uuid("List the hosts of this cell only.", required=False)
 @FORMAT
-def list_hosts(**options: Any) -> int:
+def list_hosts(cell_uuid: str | None, format: Format) -> int:  # noqa: A002 - the option's name
     """List the mapped hosts.
 
     \b
@@ -235,9 +239,9 @@ def list_hosts(**options: Any) -> int:
       0    They are listed.
       1    There is no such cell.
     """
-    from cli.cell_v2.list_hosts import list_hosts as run
+    from cli.cell_v2.list_hosts import list_hosts as command
 
-    return run(**options)
+    return command(format, cell_uuid)
 
 
 @cell_v2.command("update_cell", cls=Command)
@@ -252,7 +256,8 @@ def list_hosts(**options: Any) -> int:
 @option("--disable", is_flag=True, help="Schedule nothing there, once nova-scheduler was sent SIGHUP.")
 @option("--enable", is_flag=True, help="Schedule there again, once nova-scheduler was sent SIGHUP.")
 @new_option("--keep-urls", is_flag=True, help="Leave the URLs that are not given as they are, whatever is configured.")
-def update_cell(**options: Any) -> int:
+@collect_into(UpdateOptions)
+def update_cell(options: UpdateOptions) -> int:
     """Update the properties of a cell.
 
     Mind that URLs that are not given are taken from the configuration, unless --keep-urls is given.
@@ -266,15 +271,15 @@ def update_cell(**options: Any) -> int:
       4    It cannot be disabled and enabled at the same time.
       5    cell0 cannot be disabled or enabled.
     """
-    from cli.cell_v2.update_cell import update_cell as run
+    from cli.cell_v2.update_cell import update_cell as command
 
-    return run(**options)
+    return command(options)
 
 
 @cell_v2.command("delete_host", cls=Command)
 @cell_uuid("The cell of the host.")
 @option("--host", required=True, metavar="HOST", help="The host.")
-def delete_host(**options: Any) -> int:
+def delete_host(cell_uuid: str, host: str) -> int:
     """Delete a host's mapping, so that nothing is scheduled there. Its services and nodes stay.
 
     \b
@@ -285,6 +290,6 @@ def delete_host(**options: Any) -> int:
       3    The host is mapped to another cell.
       4    The host has instances.
     """
-    from cli.cell_v2.delete_host import delete_host as run
+    from cli.cell_v2.delete_host import delete_host as command
 
-    return run(**options)
+    return command(cell_uuid, host)

@@ -15,7 +15,7 @@ CELL0_IS_GONE: Final = (
 )
 
 
-def delete_cell(cell_uuid: str, force: bool) -> int:
+def delete_cell(cell_uuid: str, *, force: bool) -> int:
     """Delete the cell if nothing speaks against it; else say what does, in the words of the stock tool."""
     cloud = Cloud.configured()
     code = delete_mapping(cloud.api, cloud.defaults, Params(cell_uuid, force))

@@ -7,10 +7,11 @@ from typing import Any, Final
 
 import click
 
-from cli import configuration
 from cli.cell_runs import Runner
 from cli.cell_v2.cloud import Cloud, unknown_cell
+from cli.cell_v2.options import DiscoverOptions
 from cli.output import cell_as_data, labels, put, put_json, say, say_failures
+from cli.run_options import RunOptions
 from cli.signals import graceful_stop
 from jobs.action import CellResult, Target
 from jobs.cell_v2.discover_hosts import ACTION, Discovered, Exit, Params, collisions
@@ -26,58 +27,54 @@ TIMEOUT: Final = 600.0  # seconds that --wait-for goes on without --timeout
 PAUSE: Final = 5.0  # seconds between two of its looks
 
 
-def discover_hosts(
-    cell_uuid: str | None,
-    verbose: bool,
-    strict: bool,
-    by_service: bool,
-    wait_for: int | None,
-    timeout: float | None,
-    concurrency: int | None,
-    no_wait: bool,
-    detach: bool,
-    until: str | None,
-    format: str,  # noqa: A002 - the option's name
-) -> int:
+def discover_hosts(run: RunOptions, options: DiscoverOptions) -> int:
     """Choose the cells, run, print what was looked at in the words and the order of the stock tool."""
-    if timeout is not None and wait_for is None:
-        raise click.UsageError("--timeout goes with --wait-for.")
-    if detach and wait_for is not None:
-        raise click.UsageError("--wait-for waits here: it does not go with --detach.")
-    if until and wait_for is not None:
-        raise click.UsageError("--wait-for ends by --timeout: it does not go with --until.")
+    _check_options(run, options)
     cloud = Cloud.configured()
     mapped = one_transaction(cloud.api, lambda api: cell_mappings(api, cloud.defaults))
-    cells = [cell for cell in mapped if cell_uuid is None or same(cell.uuid, cell_uuid)]
-    if not cells and cell_uuid is not None:
-        say(unknown_cell(cell_uuid))
+    cells = [cell for cell in mapped if options.cell_uuid is None or same(cell.uuid, options.cell_uuid)]
+    if not cells and options.cell_uuid is not None:
+        say(unknown_cell(options.cell_uuid))
         return Exit.NOTHING_OR_ERROR
-    params = Params(strict, by_service, verbose and format == "table")
+    params = Params(options.strict, options.by_service, options.verbose and not run.json)
     with graceful_stop() as stop:
-        runner = Runner(cloud.conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted(), until)
-        results, missing = _look(runner, params, cloud, cells, wait_for or 0, TIMEOUT if timeout is None else timeout)
-    code = ACTION.collapse(results, replace(params, strict=strict and wait_for is None))
+        runner = Runner(cloud.conf, run, stop)
+        results, missing = _look(runner, params, cloud, cells, options)
+    code = ACTION.collapse(results, replace(params, strict=options.strict and options.wait_for is None))
     if missing and code is Exit.MAPPED:
         code = Exit.NOTHING_OR_ERROR
-    if format == "json":
+    if run.json:
         put_json({"exit_code": int(code), "cells": [_as_data(result) for result in results]})
-    elif verbose:
-        if cell_uuid is None:
+    elif options.verbose:
+        if options.cell_uuid is None:
             put(f"Found {len(mapped)} cell mappings.")
-        _put(cells, results, by_service)
-    _say(results, missing, verbose)
+        _put(cells, results, options.by_service)
+    _say(results, missing, options.verbose)
     return code
 
 
+def _check_options(run: RunOptions, options: DiscoverOptions) -> None:
+    """See that the options combine.
+
+    :raises click.UsageError: they do not
+    """
+    if options.timeout is not None and options.wait_for is None:
+        raise click.UsageError("--timeout goes with --wait-for.")
+    if run.detach and options.wait_for is not None:
+        raise click.UsageError("--wait-for waits here: it does not go with --detach.")
+    if run.until and options.wait_for is not None:
+        raise click.UsageError("--wait-for ends by --timeout: it does not go with --until.")
+
+
 def _look(
-    runner: Runner, params: Params, cloud: Cloud, cells: Sequence[CellMapping], wanted: int, timeout: float
+    runner: Runner, params: Params, cloud: Cloud, cells: Sequence[CellMapping], options: DiscoverOptions
 ) -> tuple[Results, int]:
     """Look for hosts, again and again until enough of them are mapped: by whomever, as the scheduler does it, too.
 
-    :param wanted: how many; 0: one look
-    :param timeout: seconds to go on looking
     :returns: the results of all looks together, and how many hosts are missing
     """
+    wanted = options.wait_for or 0
+    timeout = TIMEOUT if options.timeout is None else options.timeout
     targets, numbers = _targets(cloud, cells), [cell.id for cell in cells]
     before = count(cloud.api, numbers) if wanted else 0
     until = time.monotonic() + timeout

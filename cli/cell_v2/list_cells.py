@@ -2,6 +2,7 @@
 
 from cli.cell_v2.cloud import Cloud
 from cli.output import put, put_json, table
+from cli.run_options import Format
 from jobs.cell_v2.list_cells import Exit, cells
 from novadb.mappings import CellMapping
 from novadb.urls import mask
@@ -9,11 +10,11 @@ from novadb.urls import mask
 HEADER = ("Name", "UUID", "Transport URL", "Database Connection", "Disabled")
 
 
-def list_cells(verbose: bool, format: str) -> int:  # noqa: A002 - the option's name
+def list_cells(form: Format, *, verbose: bool) -> int:
     """Print the cells, what is secret in their URLs only with ``verbose``."""
     cloud = Cloud.configured()
     rows = [_row(cell, verbose) for cell in cells(cloud.api, cloud.defaults)]
-    if format == "json":
+    if form == "json":
         names = [name.lower().replace(" ", "_") for name in HEADER]
         put_json([dict(zip(names, row, strict=True)) for row in rows])
     else:

@@ -6,7 +6,7 @@ from jobs.cell_v2.map_cell_and_hosts import Exit, MappedHosts, Params, map_hosts
 from runs.targets import own_database
 
 
-def map_cell_and_hosts(transport_url: str | None, name: str | None, verbose: bool) -> int:
+def map_cell_and_hosts(transport_url: str | None, name: str | None, *, verbose: bool) -> int:
     """Check the transport URL, map what is not mapped, say what was."""
     cloud = Cloud.configured()
     try:

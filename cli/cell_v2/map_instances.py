@@ -1,23 +1,15 @@
 """``cell_v2 map_instances``: map the instances of a cell to it."""
 
-from cli import configuration
 from cli.cell_runs import Runner
 from cli.cell_v2.cloud import Cloud, unknown_cell
 from cli.output import cell_as_data, put_json, say, say_failures
+from cli.run_options import RunOptions
 from cli.signals import graceful_stop
 from jobs.action import Target
 from jobs.cell_v2.map_instances import ACTION, NAMED, Exit, Params
 
 
-def map_instances(
-    cell_uuid: str,
-    max_count: str | None,
-    reset: bool,
-    no_wait: bool,
-    detach: bool,
-    until: str | None,
-    format: str,  # noqa: A002 - the option's name
-) -> int:
+def map_instances(run: RunOptions, cell_uuid: str, max_count: str | None, *, reset: bool) -> int:
     """Check the limit, then the cell, as the stock tool does; run; print nothing unless JSON is wanted."""
     try:
         limit = int(max_count) if max_count is not None else None
@@ -33,10 +25,10 @@ def map_instances(
         return Exit.ERROR
     params = Params(limit, reset)
     with graceful_stop() as stop:
-        runner = Runner(cloud.conf, None, not no_wait, detach, stop, configuration.debugger_wanted(), until)
+        runner = Runner(cloud.conf, run, stop)
         results = runner.run([(ACTION, params)], [Target(cell.cell(cloud.api.timeouts), cloud.api)]).phases[0]
     code = ACTION.collapse(results, params)
-    if format == "json":
+    if run.json:
         cells = [cell_as_data(result) | vars(result.outcome) for result in results]
         put_json({"exit_code": int(code), "cells": cells})
     for result in results:

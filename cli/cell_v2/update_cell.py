@@ -4,51 +4,44 @@ from typing import Final
 
 from cli.cell_v2.cloud import Cloud, UnusableUrl, unknown_cell
 from cli.cell_v2.create_cell import taken
+from cli.cell_v2.options import UpdateOptions
 from cli.output import put, say
 from jobs.cell_v2.update_cell import Exit, Params, Updated, update
 
 UNCHANGED: Final = "Nothing was changed: the cell {} has all that was given already"
 
 
-def update_cell(
-    cell_uuid: str,
-    name: str | None,
-    transport_url: str | None,
-    database_connection: str | None,
-    disable: bool,
-    enable: bool,
-    keep_urls: bool,
-) -> int:
+def update_cell(options: UpdateOptions) -> int:
     """Check in the order of the stock tool, then change the cell, or nothing of it.
 
     URLs that are not given are the configured ones, as documented, for cell0 as well: that is how a deployment whose
     configuration names cell0's database corrects its mapping.
     """
     cloud = Cloud.configured()
-    cell = cloud.cell(cell_uuid)
-    if cell is None:
-        put(unknown_cell(cell_uuid))
+    uuid = options.cell_uuid
+    if cloud.cell(uuid) is None:
+        put(unknown_cell(uuid))
         return Exit.UNKNOWN_CELL
     try:
-        new_transport = transport_url or (not keep_urls and cloud.defaults.transport)
-        new_database = database_connection or (not keep_urls and cloud.defaults.database)
+        new_transport = options.transport_url or (not options.keep_urls and cloud.defaults.transport)
+        new_database = options.database_connection or (not options.keep_urls and cloud.defaults.database)
         params = Params(
-            name,
-            cloud.transport_url(transport_url) if new_transport else None,
-            cloud.database_connection(database_connection) if new_database else None,
-            disable,
-            enable,
+            options.name,
+            cloud.transport_url(options.transport_url) if new_transport else None,
+            cloud.database_connection(options.database_connection) if new_database else None,
+            options.disable,
+            options.enable,
         )
     except UnusableUrl as error:
         say(f"Unable to update CellMapping: {error}")
         return Exit.CANNOT_BE_SET
-    updated = update(cloud.api, cloud.defaults, cell_uuid, params)
+    updated = update(cloud.api, cloud.defaults, uuid, params)
     if updated.exit is Exit.CANNOT_BE_SET:
         say(f"Unable to update CellMapping: {updated.problem}")
-    elif line := _line(updated, cell_uuid):
+    elif line := _line(updated, uuid):
         put(line)
     elif not updated.changed:
-        say(UNCHANGED.format(cell_uuid))
+        say(UNCHANGED.format(uuid))
     return updated.exit
 
 

@@ -5,7 +5,7 @@ from cli.output import put, say
 from jobs.cell_v2.verify_instance import Exit, Verified, verify
 
 
-def verify_instance(uuid: str, quiet: bool) -> int:
+def verify_instance(uuid: str, *, quiet: bool) -> int:
     """Look for the instance, and say what was found in the words of the stock tool."""
     cloud = Cloud.configured()
     verified = verify(cloud.api, cloud.defaults, uuid)

@@ -8,9 +8,11 @@ from typing import Any
 from cli import configuration
 from cli.cell_runs import Runner
 from cli.db.backlog import put_backlog
+from cli.db.options import ArchiveOptions
 from cli.db.purge import purged_as_data, put_purged
 from cli.output import NAMED, cell_as_data, labels, put, put_json, say, say_failures, table
 from cli.progress import Dots
+from cli.run_options import RunOptions
 from cli.signals import graceful_stop
 from jobs import dates
 from jobs.action import ApiDatabaseProblem, CellResult, Target
@@ -24,27 +26,11 @@ from runs.orders import PhaseOf
 from runs.targets import api_database, mapped_cells, own_cell, targets
 
 
-def archive(
-    max_rows: int,
-    before: str | None,
-    verbose: bool,
-    until_complete: bool,
-    purge: bool,
-    all_cells: bool,
-    task_log: bool,
-    sleep: float,
-    repair: bool,
-    dry_run: bool,
-    concurrency: int | None,
-    no_wait: bool,
-    detach: bool,
-    until: str | None,
-    format: str,  # noqa: A002 - the option's name
-) -> int:
+def archive(run: RunOptions, options: ArchiveOptions) -> int:
     """Check the options in the order of the stock tool, run, print."""
     conf = configuration.load()
-    if not 0 <= max_rows <= MAX_ROWS_LIMIT:
-        say(f"Invalid value for --max_rows: {max_rows}; it must lie between 0 and {MAX_ROWS_LIMIT}")
+    if not 0 <= options.max_rows <= MAX_ROWS_LIMIT:
+        say(f"Invalid value for --max_rows: {options.max_rows}; it must lie between 0 and {MAX_ROWS_LIMIT}")
         return Exit.INVALID_MAX_ROWS
     try:
         api = api_database(conf)
@@ -53,30 +39,30 @@ def archive(
         say(str(problem))
         return Exit.NO_API_DATABASE
     try:
-        limit = dates.parse(before) if before is not None else None
+        limit = dates.parse(options.before) if options.before is not None else None
     except ValueError as error:
         say(f"Invalid value for --before: {error}")
         return Exit.INVALID_BEFORE
-    chosen = targets(conf, mapped if all_cells else [own_cell(conf, api, mapped)], api)
-    params = Params(max_rows, limit, until_complete, task_log, sleep, repair)
+    chosen = targets(conf, mapped if options.all_cells else [own_cell(conf, api, mapped)], api)
+    params = Params(options.max_rows, limit, options.until_complete, options.task_log, options.sleep, options.repair)
     with graceful_stop() as stop:
-        runner = Runner(conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted(), until)
-        if dry_run:
+        runner = Runner(conf, run, stop)
+        if options.dry_run:
             waiting = runner.run([(backlog.ARCHIVE, params)], chosen).phases[0]
-            put_backlog(waiting, all_cells, format)
+            put_backlog(waiting, options.all_cells, run)
             return backlog.ARCHIVE.collapse(waiting, params)
-        then = [(purge_job.ACTION, purge_job.Params(limit))] if purge else []
-        printing = verbose and format == "table" and not detach
-        finished = _run(runner, [(ACTION, params), *then], chosen, dots=printing and until_complete)
+        then = [(purge_job.ACTION, purge_job.Params(limit))] if options.purge else []
+        printing = options.verbose and not run.json and not run.detach
+        finished = _run(runner, [(ACTION, params), *then], chosen, dots=printing and options.until_complete)
     results, *later = finished.phases
     purged = later[0] if later else None
     code = finished.code
     if printing:
-        _put_archived(results, all_cells)
+        _put_archived(results, options.all_cells)
     if printing and purged is not None:
         put("Rows were archived, running purge...")
         put_purged(purged)
-    if format == "json":
+    if run.json:
         put_json(_as_data(results, purged, code))
     _say_blocked(results)
     say_failures(results, "archived")

@@ -5,15 +5,16 @@ from datetime import datetime
 from typing import Any
 
 from cli.output import cell_as_data, labels, put, put_json, say_failures, table
+from cli.run_options import RunOptions
 from jobs.action import CellResult
 from jobs.db.backlog import Backlog
 
 HEADER = ("Table", "Rows", "Oldest deletion", "Newest deletion")
 
 
-def put_backlog(results: Sequence[CellResult[Backlog]], all_cells: bool, form: str) -> None:
+def put_backlog(results: Sequence[CellResult[Backlog]], all_cells: bool, run: RunOptions) -> None:
     """Print what waits, by cell and table; the cells that could not be looked at on standard error."""
-    if form == "json":
+    if run.json:
         put_json({"dry_run": True, "cells": [_as_data(result) for result in results]})
     else:
         rows = [

@@ -3,12 +3,23 @@
 What a command needs to work is imported when it runs: ``--help`` must be quick.
 """
 
-from typing import Any
-
 import click
 
+from cli.db.options import ArchiveOptions, PurgeOptions
 from cli.grammar import Category, Command
-from cli.options import ALL_CELLS, CONCURRENCY, DETACH, DRY_RUN, FORMAT, NO_WAIT, UNTIL, new_option, option
+from cli.options import (
+    ALL_CELLS,
+    CONCURRENCY,
+    DETACH,
+    DRY_RUN,
+    FORMAT,
+    NO_WAIT,
+    UNTIL,
+    collect_into,
+    new_option,
+    option,
+)
+from cli.run_options import RunOptions
 
 db = Category(
     "db", help="Commands for managing the databases of the cells.", aliases={"archive": "archive_deleted_rows"}
@@ -39,7 +50,8 @@ def version() -> int:
 @CONCURRENCY
 @NO_WAIT
 @FORMAT
-def sync(**options: Any) -> int:
+@collect_into(RunOptions)
+def sync(run: RunOptions, revision: str | None, local_cell: bool, all_cells: bool, cell: str | None) -> int:
     """Upgrade the schema of the main database.
 
     It goes up to VERSION, a revision, or to the newest one; cell0 is upgraded first, if it is mapped.
@@ -53,7 +65,7 @@ def sync(**options: Any) -> int:
     """
     from cli.db.sync import sync as run_sync
 
-    return run_sync(**options)
+    return run_sync(run, revision, local_cell=local_cell, all_cells=all_cells, cell=cell)
 
 
 @db.command("archive_deleted_rows", cls=Command)
@@ -93,7 +105,9 @@ def sync(**options: Any) -> int:
 @DETACH
 @UNTIL
 @FORMAT
-def archive_deleted_rows(**options: Any) -> int:
+@collect_into(ArchiveOptions)
+@collect_into(RunOptions)
+def archive_deleted_rows(run: RunOptions, options: ArchiveOptions) -> int:
     """Move deleted rows from production tables to shadow tables.
 
     The rows of archived instances in instance_mappings, request_specs and instance_group_member of the API database
@@ -110,7 +124,7 @@ def archive_deleted_rows(**options: Any) -> int:
     """
     from cli.db.archive_deleted_rows import archive
 
-    return archive(**options)
+    return archive(run, options)
 
 
 @db.command("purge", cls=Command)
@@ -129,7 +143,9 @@ def archive_deleted_rows(**options: Any) -> int:
 @DETACH
 @UNTIL
 @FORMAT
-def purge(**options: Any) -> int:
+@collect_into(PurgeOptions)
+@collect_into(RunOptions)
+def purge(run: RunOptions, options: PurgeOptions) -> int:
     """Delete rows from shadow tables.
 
     \b
@@ -143,7 +159,7 @@ def purge(**options: Any) -> int:
     """
     from cli.db.purge import purge as run_purge
 
-    return run_purge(**options)
+    return run_purge(run, options)
 
 
 @db.command("online_data_migrations", cls=Command)
@@ -159,7 +175,8 @@ def purge(**options: Any) -> int:
 @DETACH
 @UNTIL
 @FORMAT
-def online_data_migrations(**options: Any) -> int:
+@collect_into(RunOptions)
+def online_data_migrations(run: RunOptions, max_count: str | None, all_cells: bool, verbose: bool) -> int:
     """Perform data migration to update all live data.
 
     To be called after upgrading the database schema and the nova services. While it returns 1, it should be called
@@ -175,13 +192,13 @@ def online_data_migrations(**options: Any) -> int:
     """
     from cli.db.online_data_migrations import online_data_migrations as run_migrations
 
-    return run_migrations(**options)
+    return run_migrations(run, max_count, all_cells=all_cells, verbose=verbose)
 
 
 @db.command("ironic_compute_node_move", cls=Command)
 @option("--ironic-node-uuid", metavar="UUID", required=True, help="The Ironic node, which is the compute node, too.")
 @option("--destination-host", metavar="HOST", required=True, help="[DEFAULT]/host of the nova-compute to move it to.")
-def ironic_compute_node_move(**options: Any) -> int:
+def ironic_compute_node_move(ironic_node_uuid: str, destination_host: str) -> int:
     """Move an Ironic node, and the instance on it, to another nova-compute service.
 
     The service that has the node must be forced down, the one that gets it must not. Both are in the database that
@@ -194,4 +211,4 @@ def ironic_compute_node_move(**options: Any) -> int:
     """
     from cli.db.ironic_compute_node_move import ironic_compute_node_move as move
 
-    return move(**options)
+    return move(ironic_node_uuid, destination_host)

@@ -9,6 +9,7 @@ from oslo_config import cfg
 from cli import configuration
 from cli.cell_runs import Runner
 from cli.output import cell_as_data, put, put_json, say, say_failures, table
+from cli.run_options import RunOptions
 from cli.signals import graceful_stop
 from jobs.action import ApiDatabaseProblem, CellResult, Target
 from jobs.codec import encode
@@ -24,16 +25,7 @@ BATCHES: Final = "Running batches of 50 until complete"
 HEADER: Final = ("Migration", "Total Needed", "Completed")
 
 
-def online_data_migrations(
-    max_count: str | None,
-    all_cells: bool,
-    verbose: bool,
-    concurrency: int | None,
-    no_wait: bool,
-    detach: bool,
-    until: str | None,
-    format: str,  # noqa: A002 - the option's name
-) -> int:
+def online_data_migrations(run: RunOptions, max_count: str | None, *, all_cells: bool, verbose: bool) -> int:
     """Check the options, run, print."""
     budget = _positive(max_count) if max_count is not None else None
     if budget == 0:
@@ -46,13 +38,13 @@ def online_data_migrations(
         say(str(problem))
         return Exit.FAILED
     params = Params(budget, _defaults(conf))
-    if budget is None and format == "table" and not detach:
+    if budget is None and not run.json and not run.detach:
         put(BATCHES)
     with graceful_stop() as stop:
-        runner = Runner(conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted(), until)
+        runner = Runner(conf, run, stop)
         results = runner.run([(ACTION, params)], chosen).phases[0]
     code = ACTION.collapse(results, params)
-    if format == "json":
+    if run.json:
         put_json({"exit_code": int(code), "cells": [_as_data(result) for result in results]})
     else:
         _put_results(results, all_cells, verbose)

@@ -3,10 +3,14 @@
 from collections.abc import Sequence
 from typing import Any
 
+from oslo_config import cfg
+
 from cli import configuration
 from cli.cell_runs import Runner
 from cli.db.backlog import put_backlog
+from cli.db.options import PurgeOptions
 from cli.output import cell_as_data, put, put_json, say, say_failures
+from cli.run_options import RunOptions
 from cli.signals import graceful_stop
 from jobs import dates
 from jobs.action import ApiDatabaseProblem, CellResult
@@ -16,49 +20,48 @@ from novadb.cells import Cell
 from runs.targets import api_database, mapped_cells, own_database, targets
 
 
-def purge(
-    everything: bool,
-    before: str | None,
-    verbose: bool,
-    all_cells: bool,
-    dry_run: bool,
-    concurrency: int | None,
-    no_wait: bool,
-    detach: bool,
-    until: str | None,
-    format: str,  # noqa: A002 - the option's name
-) -> int:
+def purge(run: RunOptions, options: PurgeOptions) -> int:
     """Check the options in the order of the stock tool, run, print."""
-    if before is None and not everything:
+    if options.before is None and not options.everything:
         say("Either --all or --before is needed: without a date, --all says that everything goes")
         return Exit.MISSING_ARGUMENTS
     try:
-        limit = dates.parse(before) if before is not None else None
+        limit = dates.parse(options.before) if options.before is not None else None
     except ValueError as error:
         say(f"Invalid value for --before: {error}")
         return Exit.INVALID_BEFORE
     conf = configuration.load()
     try:
-        cells = mapped_cells(conf, api_database(conf)) if all_cells else [Cell.unmapped(own_database(conf))]
+        cells = _cells(conf, options.all_cells)
     except ApiDatabaseProblem as problem:
         say(str(problem))
         return Exit.NO_API_DATABASE
     chosen = targets(conf, cells, None)
     params = Params(limit)
     with graceful_stop() as stop:
-        runner = Runner(conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted(), until)
-        if dry_run:
+        runner = Runner(conf, run, stop)
+        if options.dry_run:
             waiting = runner.run([(backlog.PURGE, params)], chosen).phases[0]
-            put_backlog(waiting, all_cells, format)
+            put_backlog(waiting, options.all_cells, run)
             return backlog.PURGE.collapse(waiting, params)
         results = runner.run([(ACTION, params)], chosen, counting=(backlog.PURGE, params)).phases[0]
     code = ACTION.collapse(results, params)
-    if format == "json":
+    if run.json:
         put_json({"exit_code": int(code), "cells": purged_as_data(results)})
-    elif verbose:
+    elif options.verbose:
         put_purged(results)
     say_failures(results, "purged")
     return code
+
+
+def _cells(conf: cfg.ConfigOpts, all_cells: bool) -> list[Cell]:
+    """The mapped cells, or the configured database.
+
+    :raises ApiDatabaseProblem: the API database does not tell
+    """
+    if all_cells:
+        return mapped_cells(conf, api_database(conf))
+    return [Cell.unmapped(own_database(conf))]
 
 
 def put_purged(results: Sequence[CellResult[Purged]]) -> None:

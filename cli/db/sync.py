@@ -9,6 +9,7 @@ from oslo_config import cfg
 from cli import configuration
 from cli.db.sync_processes import sync_in_processes
 from cli.output import cell_as_data, put_json, say
+from cli.run_options import RunOptions
 from cli.schema import Upgrader
 from cli.signals import graceful_stop
 from jobs.action import CellResult, Target, failure_of
@@ -25,25 +26,15 @@ NO_CELL0: Final = (
 )
 
 
-def sync(
-    revision: str | None,
-    local_cell: bool,
-    all_cells: bool,
-    cell: str | None,
-    concurrency: int | None,
-    no_wait: bool,
-    format: str,  # noqa: A002 - the option's name
-) -> int:
+def sync(run: RunOptions, revision: str | None, *, local_cell: bool, all_cells: bool, cell: str | None) -> int:
     """Choose the databases, upgrade them, print."""
     if sum(map(bool, (local_cell, all_cells, cell))) > 1:
         raise click.UsageError("--local_cell, --all-cells and --cell exclude each other.")
     conf = configuration.load()
     with graceful_stop() as stop:
-        upgrader = Upgrader(conf, revision, not no_wait, stop)
+        upgrader = Upgrader(conf, revision, not run.no_wait, stop)
         if all_cells:
-            results = sync_in_processes(
-                upgrader, mapped_cells(conf, api_database(conf)), concurrency, format == "table"
-            )
+            results = sync_in_processes(upgrader, mapped_cells(conf, api_database(conf)), run)
         elif cell:
             results = [_in(_chosen(conf, cell), upgrader)]
         else:
@@ -51,7 +42,7 @@ def sync(
             if not any(result.failure for result in results):
                 results.append(_in(Cell.unmapped(own_database(conf)), upgrader))
     code = collapse(results, Params(revision))
-    if format == "json":
+    if run.json:
         put_json({"exit_code": int(code), "cells": [_as_data(result) for result in results]})
     else:
         _say_failures(results, single=not (all_cells or cell))

@@ -15,6 +15,7 @@ from typing import Final
 
 from cli import configuration
 from cli.output import labels, put, say
+from cli.run_options import RunOptions
 from cli.schema import Upgrader
 from cli.signals import Stop
 from jobs.action import Action, CellResult, Cursor, Step, Target
@@ -30,21 +31,19 @@ CHUNK: Final = 65536  # bytes
 WAKE: Final = 0.5  # seconds between two looks whether to stop
 
 
-def sync_in_processes(
-    upgrader: Upgrader, cells: Sequence[Cell], concurrency: int | None, printing: bool
-) -> list[CellResult[Synced]]:
+def sync_in_processes(upgrader: Upgrader, cells: Sequence[Cell], run: RunOptions) -> list[CellResult[Synced]]:
     """Upgrade cells at the same time, each in a process of its own.
 
-    :param concurrency: what the option says, or None
-    :param printing: a line on standard output when a cell is done
+    Unless a document is wanted, there is a line on standard output when a cell is done.
+
     :returns: a result per cell; one that failed harms no other
     :raises KeyboardInterrupt: the operator has called it off
     """
     words = [*configuration.given(), "db", "sync", "--format", "json", *([] if upgrader.wait else ["--no-wait"])]
     processes = _Processes(words, upgrader.revision, upgrader.stop)
     own = upgrader.conf.cellkeeper
-    listener = _Lines(cells) if printing else Silent()
-    engine = LocalEngine(concurrency or own.concurrency, own.concurrency_per_server, [listener], upgrader.stop)
+    listener = Silent() if run.json else _Lines(cells)
+    engine = LocalEngine(run.concurrency or own.concurrency, own.concurrency_per_server, [listener], upgrader.stop)
     action = Action("db.sync", Params, processes.work, Synced(), collapse)
     results = engine.work(action, Params(upgrader.revision), [Target(cell, None) for cell in cells])
     if upgrader.stop.is_set():

@@ -3,12 +3,11 @@
 What a command needs to work is imported when it runs: ``--help`` must be quick.
 """
 
-from typing import Any
-
 import click
 
 from cli.grammar import Category, Command
-from cli.options import CONCURRENCY, DETACH, FORMAT, NO_WAIT, UNTIL, new_option, option
+from cli.options import CONCURRENCY, DETACH, FORMAT, NO_WAIT, UNTIL, collect_into, new_option, option
+from cli.run_options import RunOptions
 
 libvirt = Category("libvirt", help="Commands for the machine types of instances, where libvirt runs them.")
 
@@ -53,14 +52,15 @@ def update_machine_type(instance_uuid: str, machine_type: str, force: bool) -> i
     """
     from cli.libvirt.update_machine_type import update
 
-    return update(instance_uuid, machine_type, force)
+    return update(instance_uuid, machine_type, force=force)
 
 
 @libvirt.command("list_unset_machine_type", cls=Command, unexpected=1)
 @option("--cell-uuid", metavar="UUID", help="Look in this cell only.")
 @CONCURRENCY
 @FORMAT
-def list_unset_machine_type(**options: Any) -> int:
+@collect_into(RunOptions)
+def list_unset_machine_type(run: RunOptions, cell_uuid: str | None) -> int:
     """List the instances without a recorded machine type, by their UUIDs.
 
     All cells are looked at, except for cell0. While there are any, it is not safe to change hw_machine_type in section
@@ -75,7 +75,7 @@ def list_unset_machine_type(**options: Any) -> int:
     """
     from cli.libvirt.list_unset_machine_type import list_unset
 
-    return list_unset(**options)
+    return list_unset(run, cell_uuid)
 
 
 @libvirt.command("record_machine_types", cls=Command, unexpected=1)
@@ -87,7 +87,8 @@ def list_unset_machine_type(**options: Any) -> int:
 @DETACH
 @UNTIL
 @FORMAT
-def record_machine_types(**options: Any) -> int:
+@collect_into(RunOptions)
+def record_machine_types(run: RunOptions, cell_uuid: str | None, host: str | None, dry_run: bool) -> int:
     """Record the machine types that instances without a recorded one really have.
 
     Asks the libvirt of each host, at connection_uri in section [libvirt], where {host} stands for the name of the host:
@@ -103,4 +104,4 @@ def record_machine_types(**options: Any) -> int:
     """
     from cli.libvirt.record_machine_types import record
 
-    return record(**options)
+    return record(run, cell_uuid, host, dry_run=dry_run)

@@ -4,12 +4,13 @@ from cli import configuration
 from cli.cell_runs import Runner
 from cli.libvirt.cells import UnknownCell, chosen
 from cli.output import cell_as_data, put, put_json, say, say_failures
+from cli.run_options import RunOptions
 from cli.signals import graceful_stop
 from jobs.libvirt.list_unset_machine_type import ACTION, Exit, Params
 from runs.targets import api_database, mapped_cells, targets
 
 
-def list_unset(cell_uuid: str | None, concurrency: int | None, format: str) -> int:  # noqa: A002 - the option's name
+def list_unset(run: RunOptions, cell_uuid: str | None) -> int:
     """Choose the cells, run, print."""
     conf = configuration.load()
     api = api_database(conf)
@@ -20,10 +21,10 @@ def list_unset(cell_uuid: str | None, concurrency: int | None, format: str) -> i
         return Exit.UNKNOWN_CELL
     params = Params()
     with graceful_stop() as stop:
-        runner = Runner(conf, concurrency, True, False, stop, configuration.debugger_wanted())
+        runner = Runner(conf, run, stop)
         results = runner.run([(ACTION, params)], targets(conf, cells, None)).phases[0]
     code = ACTION.collapse(results, params)
-    if format == "json":
+    if run.json:
         found = [cell_as_data(result) | {"instances": result.outcome.uuids} for result in results]
         put_json({"exit_code": int(code), "cells": found})
     elif code == Exit.NONE_FOUND:

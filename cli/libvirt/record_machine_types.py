@@ -7,6 +7,7 @@ from cli import configuration
 from cli.cell_runs import Results, Runner
 from cli.libvirt.cells import UnknownCell, chosen
 from cli.output import cell_as_data, labels, put, put_json, say, say_failures, table
+from cli.run_options import RunOptions
 from cli.signals import graceful_stop
 from clients.hypervisor import HypervisorProblem
 from jobs.action import CellResult
@@ -16,16 +17,7 @@ from novadb.engine import Database
 from runs.targets import api_database, hypervisors, mapped_cells, targets
 
 
-def record(
-    cell_uuid: str | None,
-    host: str | None,
-    dry_run: bool,
-    concurrency: int | None,
-    no_wait: bool,
-    detach: bool,
-    until: str | None,
-    format: str,  # noqa: A002 - the option's name
-) -> int:
+def record(run: RunOptions, cell_uuid: str | None, host: str | None, *, dry_run: bool) -> int:
     """Choose the cells, see whether hosts can be asked, run, print."""
     conf = configuration.load()
     api = api_database(conf)
@@ -40,10 +32,10 @@ def record(
         return Exit.NO_HYPERVISORS
     params = Params(host, dry_run)
     with graceful_stop() as stop:
-        runner = Runner(conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted(), until)
+        runner = Runner(conf, run, stop)
         results = runner.run([(ACTION, params)], targets(conf, cells, None)).phases[0]
     code = ACTION.collapse(results, params)
-    if format == "json":
+    if run.json:
         put_json({"exit_code": int(code), "dry_run": dry_run, "cells": [_as_data(result) for result in results]})
     else:
         _put_recorded(results)

@@ -16,7 +16,7 @@ from runs.targets import api_database, hypervisors, mapped_cells
 LOG = logging.getLogger("cellkeeper.audit")
 
 
-def update(uuid: str, machine_type: str, force: bool) -> int:
+def update(uuid: str, machine_type: str, *, force: bool) -> int:
     """Check, record, print; then ask the host of the instance whether it knows the machine type."""
     conf = configuration.load()
     api = api_database(conf)

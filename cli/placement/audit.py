@@ -11,6 +11,7 @@ from oslo_config import cfg
 from cli import configuration
 from cli.cell_runs import Results, Runner
 from cli.output import NAMED, cell_as_data, put, put_json, say, say_failures, table
+from cli.run_options import RunOptions
 from cli.signals import graceful_stop
 from clients.errors import ServiceProblem
 from clients.placement import ALLOCATIONS, PROVIDERS, Placement, Provider
@@ -57,13 +58,7 @@ class Findings:
         return collapse(self.results, params, tally)
 
 
-def audit(
-    verbose: bool,
-    delete: bool,
-    resource_provider: str | None,
-    concurrency: int | None,
-    format: str,  # noqa: A002 - the option's name
-) -> int:
+def audit(run: RunOptions, resource_provider: str | None, *, delete: bool, verbose: bool) -> int:
     """Check the options, run, print."""
     try:
         params = Params(str(UUID(resource_provider)) if resource_provider is not None else None, delete)
@@ -79,8 +74,8 @@ def audit(
             say(f"Resource provider with UUID {params.provider} does not exist.")
             return Exit.INVALID_INPUT
         with graceful_stop() as stop:
-            runner = Runner(conf, concurrency, True, False, stop, configuration.debugger_wanted())
-            at_once = concurrency or conf.cellkeeper.requests
+            runner = Runner(conf, run, stop)
+            at_once = run.concurrency or conf.cellkeeper.requests
             found = _find(conf, placement, providers, params, runner, at_once)
             if delete:
                 left = holdings.remove(placement, found.orphans, found.living, at_once, stop.is_set)
@@ -90,7 +85,7 @@ def audit(
         return Exit.ERROR
     code = found.code(params)
     LOG.info("placement.audit: %d orphans, %d left, exit code %d", len(found.orphans), len(found.left), code)
-    if format == "json":
+    if run.json:
         put_json(_as_data(found, params, code))
     elif verbose:
         _put_lines(found, params)

@@ -3,10 +3,10 @@
 What a command needs to work is imported when it runs: ``--help`` must be quick.
 """
 
-from typing import Any
-
 from cli.grammar import Category, Command
-from cli.options import DETACH, FORMAT, NO_WAIT, UNTIL, concurrency, option
+from cli.options import DETACH, FORMAT, NO_WAIT, UNTIL, collect_into, concurrency, option
+from cli.placement.options import HealOptions
+from cli.run_options import RunOptions
 
 CONCURRENCY = concurrency("Work at most N cells at the same time, with at most N requests of each under way.")
 
@@ -26,7 +26,9 @@ placement = Category("placement", help="Commands for keeping Placement true to w
 @DETACH
 @UNTIL
 @FORMAT
-def heal_allocations(**options: Any) -> int:
+@collect_into(HealOptions)
+@collect_into(RunOptions)
+def heal_allocations(run: RunOptions, options: HealOptions) -> int:
     """Create missing allocations of instances in Placement.
 
     For each instance on a host, in all cells but cell0: allocations that are missing are made of its flavor, on the
@@ -50,7 +52,7 @@ def heal_allocations(**options: Any) -> int:
     """
     from cli.placement.heal_allocations import heal
 
-    return heal(**options)
+    return heal(run, options)
 
 
 @placement.command("sync_aggregates", cls=Command)
@@ -60,7 +62,8 @@ def heal_allocations(**options: Any) -> int:
 @DETACH
 @UNTIL
 @FORMAT
-def sync_aggregates(**options: Any) -> int:
+@collect_into(RunOptions)
+def sync_aggregates(run: RunOptions, verbose: bool) -> int:
     """Mirror host aggregates to the aggregates of resource providers.
 
     Nothing is removed. All hosts are gone through, whatever is wrong with one of them; of several codes the first
@@ -79,7 +82,7 @@ def sync_aggregates(**options: Any) -> int:
     """
     from cli.placement.sync_aggregates import sync
 
-    return sync(**options)
+    return sync(run, verbose=verbose)
 
 
 @placement.command("audit", cls=Command)
@@ -88,7 +91,8 @@ def sync_aggregates(**options: Any) -> int:
 @option("--delete", "-delete", is_flag=True, help="Delete the orphaned allocations that are found.")
 @concurrency("Read at most N cells at the same time, and send Placement at most N requests.")
 @FORMAT
-def audit(**options: Any) -> int:
+@collect_into(RunOptions)
+def audit(run: RunOptions, verbose: bool, resource_provider: str | None, delete: bool) -> int:
     """Find allocations that belong to no instance and to no migration.
 
     Without --delete nothing is changed. What a cell that does not answer would have to say of is not audited, and
@@ -104,4 +108,4 @@ def audit(**options: Any) -> int:
     """
     from cli.placement.audit import audit as run_audit
 
-    return run_audit(**options)
+    return run_audit(run, resource_provider, delete=delete, verbose=verbose)

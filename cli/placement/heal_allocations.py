@@ -7,6 +7,8 @@ from typing import Any, Final
 from cli import configuration
 from cli.cell_runs import Runner
 from cli.output import cell_as_data, failure_line, labels, put, put_json, say
+from cli.placement.options import HealOptions
+from cli.run_options import RunOptions
 from cli.signals import graceful_stop
 from clients.services import Services
 from jobs.action import CellResult, FailureKind
@@ -28,55 +30,43 @@ class InvalidInput(Exception):
     """The options make no sense; the text says why."""
 
 
-def heal(
-    max_count: str | None,
-    verbose: bool,
-    dry_run: bool,
-    instance: str | None,
-    skip_port_allocations: bool,
-    cell: str | None,
-    force: bool,
-    concurrency: int | None,
-    no_wait: bool,
-    detach: bool,
-    until: str | None,
-    format: str,  # noqa: A002 - the option's name
-) -> int:
+def heal(run: RunOptions, options: HealOptions) -> int:
     """Check the options in the order of the stock tool, run, print."""
     conf = configuration.load()
     try:
-        if instance and cell:
+        if options.instance and options.cell:
             raise InvalidInput("The --cell and --instance options are mutually exclusive.")
-        if force and not instance:
+        if options.force and not options.instance:
             raise InvalidInput("The --instance flag is required when using --force flag.")
-        limit = None if instance else _positive(max_count)
+        limit = None if options.instance else _positive(options.max_count)
         api = api_database(conf)
-        chosen = _chosen(api, mapped_cells(conf, api), instance, cell)
+        chosen = _chosen(api, mapped_cells(conf, api), options.instance, options.cell)
     except InvalidInput as problem:
         say(str(problem))
         return Exit.INVALID_INPUT
-    printing = verbose and format == "table" and not detach
+    printing = options.verbose and not run.json and not run.detach
     params = Params(
         max_count=limit,
-        instance=instance,
-        force=force,
-        dry_run=dry_run,
-        ports=not skip_port_allocations,
+        instance=options.instance,
+        force=options.force,
+        dry_run=options.dry_run,
+        ports=not options.skip_port_allocations,
         verbose=printing,
-        at_once=concurrency or conf.cellkeeper.requests,
+        at_once=run.concurrency or conf.cellkeeper.requests,
         run=uuid.uuid4().hex,
         cells=len(chosen),
     )
-    action = DRY_RUN if dry_run else ACTION
+    action = DRY_RUN if options.dry_run else ACTION
     with graceful_stop() as stop:
-        runner = Runner(conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted(), until)
+        runner = Runner(conf, run, stop)
         results = runner.run([(action, params)], targets(conf, chosen, api, Services(conf))).phases[0]
     code = action.collapse(results, params)
-    if format == "json":
-        put_json({"exit_code": int(code), "dry_run": dry_run, "cells": [_as_data(result) for result in results]})
+    if run.json:
+        cells_as_data = [_as_data(result) for result in results]
+        put_json({"exit_code": int(code), "dry_run": options.dry_run, "cells": cells_as_data})
     elif printing:
         _put_lines(results, params)
-    elif dry_run and chosen:
+    elif options.dry_run and chosen:
         created, updated = (sum(getattr(result.outcome, what) for result in results) for what in ("created", "updated"))
         put(f"Would create allocations of {created} instances and update those of {updated}.")
     _say_problems(results)

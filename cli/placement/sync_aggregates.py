@@ -6,6 +6,7 @@ from typing import Any, Final
 from cli import configuration
 from cli.cell_runs import Results, Runner
 from cli.output import NAMED, cell_as_data, labels, put, put_json, say, say_failures
+from cli.run_options import RunOptions
 from cli.signals import graceful_stop
 from clients.errors import ServiceProblem
 from clients.placement import AGGREGATES
@@ -30,14 +31,7 @@ UNMAPPED: Final = "Host {} is not mapped to a cell"
 STOPPED: Final = "{}: stopped before all its hosts were mirrored; the next run does the rest"
 
 
-def sync(
-    verbose: bool,
-    concurrency: int | None,
-    no_wait: bool,
-    detach: bool,
-    until: str | None,
-    format: str,  # noqa: A002 - the option's name
-) -> int:
+def sync(run: RunOptions, *, verbose: bool) -> int:
     """See that Placement answers, have each cell mirror its hosts, print."""
     conf = configuration.load()
     api = api_database(conf)
@@ -53,14 +47,14 @@ def sync(
     homes = {member.cell_id for member in found}
     chosen = [cell for cell in mapped if cell.mapping_ids & homes]
     known = {number for cell in mapped for number in cell.mapping_ids}
-    params = Params(unmapped(found, known), concurrency or conf.cellkeeper.requests)
+    params = Params(unmapped(found, known), run.concurrency or conf.cellkeeper.requests)
     with graceful_stop() as stop:
-        runner = Runner(conf, concurrency, not no_wait, detach, stop, configuration.debugger_wanted(), until)
+        runner = Runner(conf, run, stop)
         results = runner.run([(ACTION, params)], targets(conf, chosen, api, services)).phases[0]
     code = collapse(results, params)
     added = {fold(one.host): one for result in results for one in result.outcome.added}
     problems = _problems(found, results, params)
-    if format == "json":
+    if run.json:
         put_json(_as_data(found, added, problems, results, code))
     elif verbose:
         _put_lines(found, added)

@@ -11,6 +11,7 @@ import click
 
 from cli.grammar import Category, Command
 from cli.options import FORMAT, new_option
+from cli.run_options import Format
 
 runs = Category("runs", help="Commands for the runs of workers.")
 RUN = click.argument("run")
@@ -49,7 +50,7 @@ class _Span(click.ParamType):  # type: ignore[type-arg]
 @new_option("--failed", is_flag=True, help="Show only runs in which something failed.")
 @new_option("--since", type=_PastTime(), metavar="TIME", help="Show only runs that were ordered after a date, or 2d.")
 @FORMAT
-def list_runs(limit: int | None, failed: bool, since: datetime | None, format: str) -> int:  # noqa: A002 - the option's name
+def list_runs(limit: int | None, failed: bool, since: datetime | None, format: Format) -> int:  # noqa: A002 - the option's name
     """List runs, the newest first, as long as the store keeps them.
 
     A run is waiting for others, running, pausing, paused or cancelling. One that has ended is ok, nothing to do, partly
@@ -63,7 +64,7 @@ def list_runs(limit: int | None, failed: bool, since: datetime | None, format: s
 @runs.command("show", cls=Command)
 @RUN
 @FORMAT
-def show_run(run: str, format: str) -> int:  # noqa: A002 - the option's name
+def show_run(run: str, format: Format) -> int:  # noqa: A002 - the option's name
     """Show a run, cell by cell.
 
     For each cell: its state, rows, rows/s, what is blocked, its worker and times. And who steered it, and when.
@@ -77,7 +78,7 @@ def show_run(run: str, format: str) -> int:  # noqa: A002 - the option's name
 @new_option("--action", metavar="NAME", help="Show only runs of this action, such as db.purge.")
 @new_option("--since", type=_PastTime(), default="90d", show_default=True, metavar="TIME", help="A date, or an age.")
 @FORMAT
-def show_history(action: str | None, since: datetime, format: str) -> int:  # noqa: A002 - the option's name
+def show_history(action: str | None, since: datetime, format: Format) -> int:  # noqa: A002 - the option's name
     """List the runs that have ended, however long ago.
 
     The newest comes first.
@@ -142,7 +143,7 @@ def set_run(run: str, settings: tuple[str, ...]) -> int:
 @runs.command("retry", cls=Command)
 @RUN
 @FORMAT
-def retry_run(run: str, format: str) -> int:  # noqa: A002 - the option's name
+def retry_run(run: str, format: Format) -> int:  # noqa: A002 - the option's name
     """Work the failed cells of a run that has ended again, in a new run; print its id."""
     from cli.runs.steering import retry
 

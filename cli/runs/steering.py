@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 import click
 
 from cli.output import put, put_json, say
+from cli.run_options import Format
 from cli.runs.store import connect
 from jobs import dates
 from runs.caller import caller_at_host
@@ -53,7 +54,7 @@ def adjust(run: str, settings: Sequence[str]) -> int:
     return 0
 
 
-def retry(run: str, form: str) -> int:
+def retry(run: str, form: Format) -> int:
     """Work the failed cells of a run again."""
     conductor, _ = connect()
     try:

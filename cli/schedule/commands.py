@@ -7,13 +7,14 @@ import click
 
 from cli.grammar import Category, Command, Service
 from cli.options import FORMAT
+from cli.run_options import Format
 
 schedule = Category("schedule", help="Commands for the schedule that cellkeeper beat follows.")
 
 
 @schedule.command("list", cls=Command)
 @FORMAT
-def list_entries(format: str) -> int:  # noqa: A002 - the option's name
+def list_entries(format: Format) -> int:  # noqa: A002 - the option's name
     """List the entries: when each was due last, how that ended, when it is due next.
 
     The entries that are not enabled are listed, too. Ends with 255 if the schedule would be refused.

@@ -8,6 +8,7 @@ from typing import Any
 from oslo_config import cfg
 
 from cli.output import put, put_json, say, table
+from cli.run_options import Format
 from cli.run_summary import RunSummary, summarize
 from cli.schedule import reading
 from runs.store import RunGone
@@ -48,7 +49,7 @@ class Line:
         return self.firing.nominal if self.firing and self.firing.state is not FiringState.NEW else None
 
 
-def list_schedule(form: str) -> int:
+def list_schedule(form: Format) -> int:
     """Print all entries."""
     conf = reading.load()
     refused: tuple[str, ...] = ()

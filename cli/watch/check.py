@@ -10,6 +10,7 @@ from oslo_config import cfg
 from redis.exceptions import RedisError
 
 from cli.output import labels, put, put_json, table
+from cli.run_options import Format
 from cli.schedule import reading
 from jobs.action import CellResult
 from jobs.check import (
@@ -52,7 +53,7 @@ class Row:
     finding: Finding
 
 
-def run_check(form: str) -> int:
+def run_check(form: Format) -> int:
     """Look, print, and tell by the exit code whether all is well."""
     conf = reading.load()
     conf.set_override("read_timeout", min(conf.cellkeeper.read_timeout, STATEMENT), "cellkeeper")

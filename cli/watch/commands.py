@@ -7,11 +7,12 @@ import click
 
 from cli.grammar import Command, Service
 from cli.options import FORMAT, new_option
+from cli.run_options import Format
 
 
 @click.command("check", cls=Command)
 @FORMAT
-def check(format: str) -> int:  # noqa: A002 - the option's name
+def check(format: Format) -> int:  # noqa: A002 - the option's name
     """Look at all that the first night needs; change nothing.
 
     The configuration, the API database and those of the cells (grants, schema, clock, backlog), Redis, the workers of
