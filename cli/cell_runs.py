@@ -135,7 +135,12 @@ class Runner:
         redis_client.check_store(self.conf)
         broker.check_broker(app.app, self.conf)
         conductor = app.conductor()
-        order = order_of(phases, until=until.timestamp() if until else None, run=self.options.run_id)
+        order = order_of(
+            phases,
+            until=until.timestamp() if until else None,
+            run=self.options.run_id,
+            latest=configuration.latest_wanted(),
+        )
         run = conductor.start(order, [ref_of(target.cell) for target in chosen], wait=not self.options.no_wait)
         _check_same(order, run.order)
         if self.options.detach:

@@ -16,6 +16,8 @@ OWN_WORDS: Final = frozenset({"--post-mortem", "--nopost-mortem", "--watch-log-f
 
 READY: Final = "configuration"
 """Where a configuration that was read for the command stands, in the object of its root context."""
+LATEST: Final = "latest"
+"""Where the time stands until which the command may order its run, in seconds since the epoch."""
 
 
 def load(*, warn: bool = True, check: bool = False) -> cfg.ConfigOpts:
@@ -60,6 +62,12 @@ def words_for_oslo() -> list[str]:
 def debugger_wanted() -> bool:
     """Whether ``--post-mortem`` is given."""
     return "--post-mortem" in given()
+
+
+def latest_wanted() -> float | None:
+    """Until when a run may be ordered, in seconds since the epoch; None: at any time."""
+    latest: float | None = click.get_current_context().find_root().obj.get(LATEST)
+    return latest
 
 
 def given() -> list[str]:

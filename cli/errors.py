@@ -10,7 +10,7 @@ from novadb.engine import reason
 from novadb.errors import DatabaseProblem
 from runs.exclusion import Busy
 from runs.lock_folder import UnusableFolder
-from runs.store import BrokerAway, RunDamaged, RunGone, StoreAway
+from runs.store import BrokerAway, RunDamaged, RunGone, StoreAway, TooLate
 from settings.errors import InvalidSetting, SettingsProblem
 
 
@@ -31,7 +31,7 @@ def one_line(error: Exception) -> str:
         return f"What the store has of run {error} cannot be read; start the command again"
     if isinstance(error, RunGone):
         return f"The store knows no run {error}: it was emptied, or the run has expired"
-    if isinstance(error, StoreAway | BrokerAway):
+    if isinstance(error, StoreAway | BrokerAway | TooLate):
         return str(error)
     if isinstance(error, RedisError):
         return f"The store of runs cannot be used: {_folded(error)}"

@@ -82,6 +82,7 @@ class Conductor:
         :param wait: whether it may wait for others that work on its databases
         :returns: the run; one of this id that is there already, as it is
         :raises Busy: it would have to wait
+        :raises TooLate: the time until which it may be ordered has passed
         """
         run = rules.new_run(order, cells, self.actions, self.store.now())
         first = rules.new_cells(run, cells, self.actions)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from runs import rules
 from runs.records import CellRecord, Hold, Place, Progress, RunRecord, RunState, Stage, Summary, Wish
 from runs.rules import Refusal
-from runs.store import NO_BOOKS, NOTHING, Books, CellRule, QueueRule, RunGone, RunRule, View
+from runs.store import NO_BOOKS, NOTHING, Books, CellRule, QueueRule, RunGone, RunRule, TooLate, View
 
 
 @dataclass
@@ -65,6 +65,8 @@ class MemoryStore:
         with self._lock:
             if run.order.id in self._runs:
                 return False
+            if rules.is_too_late(run.order, self.now()):
+                raise TooLate
             known = self._names() | {run.order.id: names}
             self._queue = list(rule([*self._queue, Place(run.order.id)], known))
             kept = _Kept(run, names)

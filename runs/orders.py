@@ -16,16 +16,22 @@ PhaseOf = tuple[Action[Any, Any], Any]
 
 
 def order_of(
-    phases: Sequence[PhaseOf], *, until: float | None = None, run: str | None = None, command: str = ""
+    phases: Sequence[PhaseOf],
+    *,
+    until: float | None = None,
+    run: str | None = None,
+    command: str = "",
+    latest: float | None = None,
 ) -> Order:
     """An order of some actions with their parameters.
 
     :param until: when its maintenance window closes, in seconds since the epoch
     :param run: its id; None: a new one
     :param command: the command line that orders the same again
+    :param latest: until when it may be ordered, in seconds since the epoch; None: at any time
     """
     ordered = tuple(Phase(action.name, encode(params)) for action, params in phases)
-    return Order(run or uuid.uuid4().hex[:12], ordered, caller_at_host(), until, command)
+    return Order(run or uuid.uuid4().hex[:12], ordered, caller_at_host(), until, command, latest=latest)
 
 
 def ref_of(cell: Cell, key: str | None = None) -> CellRef:

@@ -45,6 +45,7 @@ class Order:
     :ivar until: when its maintenance window closes, in seconds since the epoch; None: never
     :ivar command: the command line that orders the same again, without secrets
     :ivar retry_of: the run whose failed cells it works again
+    :ivar latest: until when it may be ordered, in seconds since the epoch; None: at any time
     """
 
     id: str
@@ -54,6 +55,7 @@ class Order:
     command: str = ""
     retry_of: str | None = None
     format: int = FORMAT
+    latest: float | None = None
 
 
 class RunState(StrEnum):

@@ -27,7 +27,18 @@ from jobs.codec import encode
 from runs import rules
 from runs.records import FORMAT, CellRecord, CellRef, Hold, Place, Progress, RunRecord, RunState, Stage, Summary
 from runs.rules import Refusal
-from runs.store import NO_BOOKS, NOTHING, Books, CellRule, QueueRule, RunDamaged, RunGone, RunRule, View
+from runs.store import (
+    NO_BOOKS,
+    NOTHING,
+    Books,
+    CellRule,
+    QueueRule,
+    RunDamaged,
+    RunGone,
+    RunRule,
+    TooLate,
+    View,
+)
 
 LOG = logging.getLogger("cellkeeper.runs")
 T = TypeVar("T")
@@ -44,7 +55,7 @@ OTHER_TYPE: Final = "WRONGTYPE"
 # Each record lies in a field of a hash, as its version, a space, and JSON. Writes what is asked if the versions of
 # the records are those that are named; answers whether it did, the time, and the records that are asked for. A record
 # whose key is of another type is empty. A key of another type makes room for what is written, unless a run cannot do
-# without what it held.
+# without what it held. What may be written until a certain time only is not written later.
 DECIDE: Final = """
 local asked = cjson.decode(ARGV[1])
 local function read(key, field)
@@ -67,13 +78,14 @@ for _, c in ipairs(asked.checks) do
   local record = read(c[1], c[2])
   if (record and string.match(record, '^%d+') or '0') ~= c[3] then written = 0 end
 end
+local t = redis.call('TIME')
+if asked.latest and tonumber(t[1]) + tonumber(t[2]) / 1000000 > asked.latest then written = 0 end
 if written == 1 then
   for _, command in ipairs(asked.writes) do write(command) end
   for _, m in ipairs(asked.marks) do
     write({'ZADD', m[2], redis.call('HINCRBY', m[1], 'changes', 1), m[3]})
   end
 end
-local t = redis.call('TIME')
 local answer = {written, t[1], t[2]}
 for _, r in ipairs(asked.reads) do answer[#answer + 1] = read(r[1], r[2]) end
 return answer
@@ -91,6 +103,7 @@ class _Change:
         self.checks: list[tuple[str, str, str]] = []
         self.writes: list[list[str]] = []
         self.marks: list[tuple[str, str, str]] = []
+        self.latest: float | None = None
 
     def check(self, field: Field, version: int) -> None:
         self.checks.append((*field, str(version)))
@@ -99,9 +112,15 @@ class _Change:
         self.writes.append([str(word) for word in command])
 
     def encoded(self) -> bytes:
-        return msgspec.json.encode(
-            {"checks": self.checks, "writes": self.writes, "marks": self.marks, "reads": self.reads}
-        )
+        asked: dict[str, Any] = {
+            "checks": self.checks,
+            "writes": self.writes,
+            "marks": self.marks,
+            "reads": self.reads,
+        }
+        if self.latest is not None:
+            asked["latest"] = self.latest
+        return msgspec.json.encode(asked)
 
 
 class RedisStore:
@@ -135,11 +154,15 @@ class RedisStore:
             places, version, now, (there,) = self._read_queue((key, "record"))
             if there is not None:
                 return there == _encode(run, 1)
+            if rules.is_too_late(run.order, now):
+                raise TooLate
             queue = rule([*places, Place(run.order.id)], self._names_of(places) | {run.order.id: names})
             change = _Change()
+            change.latest = run.order.latest
             change.check((key, "record"), 0)
             change.check(QUEUE, version)
-            change.write("HSET", key, "record", _encode(run, 1), "names", json.dumps(sorted(names)))
+            refs = msgspec.json.encode([cell.ref for cell in cells]).decode()
+            change.write("HSET", key, "record", _encode(run, 1), "names", json.dumps(sorted(names)), "refs", refs)
             _write_cells(change, run.order.id, run.phase, cells)
             change.write("HSET", *QUEUE, _encode(queue, version + 1))
             change.write("ZADD", RUNS, now, run.order.id)
@@ -438,8 +461,15 @@ class RedisStore:
         except Unreadable as unreadable:
             self._report(f"run {run}, cell {number}", "it has failed")
             failure = Failure(FailureKind.UNEXPECTED, "what the store had of it cannot be read")
-            unknown = CellRef("", f"cell {number}", "")
-            return CellRecord(number, unknown, Stage.WORK, failure=failure), unreadable.version
+            return CellRecord(number, self._ref(run, number), Stage.WORK, failure=failure), unreadable.version
+
+    def _ref(self, run: str, number: int) -> CellRef:
+        """Which cell of a run has this number, as it was ordered; without uuid where that cannot be read, either."""
+        (refs,) = self._read((_run_key(run), "refs"))
+        try:
+            return msgspec.json.decode(refs or "[]", type=list[CellRef])[number]
+        except (msgspec.MsgspecError, IndexError):
+            return CellRef("", f"cell {number}", "")
 
     def _decode_hold(self, record: str | None) -> Hold | None:
         if record is None:

@@ -139,6 +139,11 @@ def new_run(order: Order, cells: Sequence[CellRef], actions: Actions, now: float
     return replace(run, budget=first_budget(run, actions))
 
 
+def is_too_late(order: Order, now: float) -> bool:
+    """Whether an order comes after the time until which it may be made."""
+    return order.latest is not None and now > order.latest
+
+
 def first_budget(run: RunRecord, actions: Actions) -> dict[str, Any] | None:
     """The budget that the cells share at the begin of a phase."""
     phase = run.order.phases[run.phase]
@@ -275,6 +280,8 @@ def retries(run: RunRecord, phases: Sequence[Sequence[CellRecord]]) -> list[tupl
     failed = [(later, refs) for later, refs in again if refs]
     if not failed:
         raise NotPossible("none of its cells failed")
+    if nameless := [ref.label for _, refs in failed for ref in refs if not ref.uuid]:
+        raise NotPossible(f"what the store has of {nameless[0]} does not say which cell it was: give its command again")
     return failed
 
 

@@ -18,6 +18,13 @@ class RunDamaged(RunGone):
     """What the store has of the run cannot be read. The text names the run."""
 
 
+class TooLate(Exception):
+    """The order came through after the time until which it may be made; nothing was started"""
+
+    def __str__(self) -> str:
+        return (self.__doc__ or "").strip()
+
+
 class StoreAway(Exception):
     """The store does not answer. The text is for the operator; the run goes on without the one who waits for it."""
 
@@ -84,6 +91,7 @@ class RunStore(Protocol):
         :param names: what it keeps others off
         :param rule: what becomes of the queue with it; what it raises keeps the run out
         :returns: False: there is a run of this id, which stays as it is
+        :raises TooLate: there is none, and the time until which it may be ordered has passed
         """
 
     def queue(self) -> list[Place]:

@@ -46,8 +46,11 @@ class Attempt:
     reason: str = ""
 
 
-OrderRun = Callable[[Entry, str, datetime], Attempt]
-"""Orders the run of an entry, of this id, for this nominal time. It may be called again, and in any thread."""
+OrderRun = Callable[[Entry, str, datetime, datetime], Attempt]
+"""Orders the run of an entry, of this id, for this nominal time, until a latest time by the clock of the store.
+
+It may be called again, and in any thread. What comes through later than that orders nothing.
+"""
 
 
 def host_time() -> datetime:
@@ -212,7 +215,7 @@ class Beat:
                 return Attempt(False, "too many others were started at that time")
             if self._firings.claim(entry, nominal, self._token, LEASE) not in MAY_START:
                 return None
-            return self._order_run(entry, run, nominal)
+            return self._order_run(entry, run, nominal, latest)
 
     @contextmanager
     def _slot(self) -> Iterator[None]:

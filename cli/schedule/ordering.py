@@ -1,13 +1,13 @@
 """Ordering the run of an entry: its command line, carried out in this process as if it were typed with ``--detach``."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from oslo_config import cfg
 
-from cli.configuration import READY
+from cli.configuration import LATEST, READY
 from cli.errors import one_line
 from cli.main import execute
 from cli.output import Lines, captured
@@ -34,11 +34,12 @@ class Orders:
         self._places = _places(conf)
         self._words = list(words)
 
-    def __call__(self, entry: Entry, run: str, nominal: datetime) -> Attempt:
+    def __call__(self, entry: Entry, run: str, nominal: datetime, latest: datetime) -> Attempt:
         """Order the run of a firing. Where another run holds its databases, it waits in the queue.
 
         :param run: its id
         :param nominal: when the firing was due: a maintenance window counts from it
+        :param latest: until when the run may be ordered: later, nothing is started
         """
         try:
             conf = self._read_configuration()
@@ -49,7 +50,7 @@ class Orders:
         except Exception as error:
             LOG.debug("%s: the run %s could not be ordered", entry.name, run, exc_info=True)
             return Attempt(False, one_line(error))
-        return _carry_out(command_line(entry, run, nominal), conf)
+        return _carry_out(command_line(entry, run, nominal), {READY: conf, LATEST: latest.timestamp()})
 
     def _read_configuration(self) -> cfg.ConfigOpts:
         """The configuration as it stands now: that of a command that is typed now."""
@@ -87,9 +88,9 @@ def _in_words(conductor: Conductor, run: str) -> str:
     return conductor.describe(run) + waiting
 
 
-def _carry_out(words: Sequence[str], conf: cfg.ConfigOpts) -> Attempt:
+def _carry_out(words: Sequence[str], ready: Mapping[str, Any]) -> Attempt:
     with captured() as said:
-        code = execute(words, {READY: conf})
+        code = execute(words, ready)
     for text in said:
         if isinstance(text, Lines):  # a traceback, which --debug asks for
             LOG.info("%s", text)

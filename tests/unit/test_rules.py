@@ -336,11 +336,20 @@ def test_failed_cells_are_worked_again_from_the_phase_in_which_they_failed(
 
 @pytest.mark.parametrize(
     ("record", "cells", "reason"),
-    [(run(), [BAD], "it has not ended"), (run(RunState.ENDED), [GOOD], "none of its cells failed")],
+    [
+        (run(), [BAD], "it has not ended"),
+        (run(RunState.ENDED), [GOOD], "none of its cells failed"),
+        (run(RunState.ENDED), [BAD, replace(BAD, ref=CellRef("", "cell 1", ""))], "what the store has of cell 1 does"),
+    ],
 )
 def test_what_cannot_be_tried_again_is_told(record: RunRecord, cells: list[CellRecord], reason: str) -> None:
     with pytest.raises(NotPossible, match=reason):
         rules.retries(record, [cells])
+
+
+@pytest.mark.parametrize(("latest", "is_late"), [(None, False), (NOW, False), (NOW - 0.1, True), (NOW + 1, False)])
+def test_an_order_may_come_too_late(latest: float | None, is_late: bool) -> None:
+    assert rules.is_too_late(replace(order(), latest=latest), NOW) is is_late
 
 
 # -- the turns of cells that share a budget ----------------------------------------------------------------------------

@@ -56,14 +56,17 @@ class Started:
     """Notes what is started, in place of the program.
 
     :ivar runs: the ids, in their order
+    :ivar latest: until when each may be ordered
     """
 
     def __init__(self, *refusals: str) -> None:
         self.runs: list[str] = []
+        self.latest: list[datetime] = []
         self._refusals = list(refusals)
         self.hindrance: Callable[[], Any] = lambda: None
 
-    def __call__(self, entry: Entry, run: str, nominal: datetime) -> Attempt:
+    def __call__(self, entry: Entry, run: str, nominal: datetime, latest: datetime) -> Attempt:
+        self.latest.append(latest)
         self.hindrance()
         if self._refusals:
             return Attempt(False, self._refusals.pop(0))
@@ -200,6 +203,21 @@ def test_a_firing_is_not_made_up_once_its_window_has_closed(firings: Memory) -> 
     fire(beat(firings, started), firings, late, NIGHT + timedelta(minutes=6))
     assert started.runs == []
     assert last(firings).state is FiringState.MISSED
+
+
+@pytest.mark.parametrize(
+    ("due", "minutes"),
+    [
+        pytest.param(entry(), 10, id="the deadline"),
+        pytest.param(entry(window="02:05"), 5, id="its window closes"),
+        pytest.param(entry("*/7 2 * * *"), 7, id="it is due again"),
+    ],
+)
+def test_whoever_orders_is_told_until_when(firings: Memory, due: Entry, minutes: int) -> None:
+    started = Started()
+    firings.claim(due, NIGHT - timedelta(hours=1), "evening", LEASE)
+    fire(beat(firings, started), firings, due, NIGHT)
+    assert started.latest == [NIGHT + timedelta(minutes=minutes)]
 
 
 def test_an_entry_that_is_new_is_not_started_for_the_past(client: Client) -> None:
@@ -418,12 +436,12 @@ class Crowd(Started):
         self.at_once = self.most_at_once = 0
         self._lock = threading.Lock()
 
-    def __call__(self, entry: Entry, run: str, nominal: datetime) -> Attempt:
+    def __call__(self, entry: Entry, run: str, nominal: datetime, latest: datetime) -> Attempt:
         with self._lock:
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)
         try:
-            return super().__call__(entry, run, nominal)
+            return super().__call__(entry, run, nominal, latest)
         finally:
             with self._lock:
                 self.at_once -= 1

@@ -24,8 +24,8 @@ from runs.exclusion import Busy
 from runs.memory_store import MemoryStore
 from runs.records import NEVER, CellRecord, CellRef, Hold, Place, Progress, RunRecord, RunState, Stage, Summary, Wish
 from runs.redis_store import RedisStore
-from runs.rules import Claimant, Patience, Refusal
-from runs.store import Books, RunDamaged, RunGone, RunStore, View
+from runs.rules import Claimant, NotPossible, Patience, Refusal
+from runs.store import Books, RunDamaged, RunGone, RunStore, TooLate, View
 from tests.acceptance.program import until
 from tests.run_records import CELLS, TOTAL, A, B, C, moved, order, results
 from tests.services import Redis
@@ -610,6 +610,27 @@ def test_a_change_whose_answer_was_lost_is_made_once_and_known(doubting_store: R
     assert len(store.history(0)) == 1
 
 
+def test_what_is_ordered_too_late_is_not_kept(store: RunStore) -> None:
+    """One that is there already is, whenever it is ordered again; time also passes while the queue is looked at."""
+    latest = store.now() + 0.2
+    late = RunRecord(replace(order("late"), latest=latest), 0, ordered=0.0)
+
+    def ponder(queue: Sequence[Place], _: Any) -> Sequence[Place]:
+        until(lambda: store.now() > latest)
+        return queue
+
+    if isinstance(store, RedisStore):  # the other one is asked by nobody else meanwhile
+        with pytest.raises(TooLate):
+            store.create(late, [], frozenset(), ponder)
+    until(lambda: store.now() > latest)
+    with pytest.raises(TooLate):
+        store.create(late, [], frozenset(), rules.admit)
+    assert (store.recent(), store.queue()) == ([], [])
+    in_time = replace(late, order=replace(late.order, latest=store.now() + FAR))
+    assert store.create(in_time, [], frozenset(), rules.admit)
+    assert not store.create(late, [], frozenset(), rules.admit)
+
+
 def test_a_worker_lives_until_it_rests_or_falls_silent(redis_store: RedisStore) -> None:
     redis_store.beat("a:1", None, LEASE)
     redis_store.beat("b:2", [A.uuid], LEASE)
@@ -725,6 +746,20 @@ def test_a_damaged_cell_has_failed_and_the_others_go_on(
     assert (ended.exit_code, ended.facts and ended.facts.failed_cells) == (255, 1)
     assert [cell.failure for cell in redis_store.cells("r", 0)] == [failure, None]
     assert warnings() == ["run r, cell 0: what the store has of it cannot be read, it has failed"]
+
+
+def test_a_damaged_cell_is_tried_again_by_its_uuid(redis_store: RedisStore, client: Client) -> None:
+    conductor = Conductor(redis_store, lambda _: None, workers=lambda: {"w": None})
+    for run in ("r", "worse"):
+        conductor.start(order(run), [A, B])
+        client.hset(f"cellkeeper:run:{run}:0", "0", "no JSON")
+    client.hdel("cellkeeper:run:worse", "refs")
+    for run in ("r", "worse"):
+        conductor.cancel(run)
+    (again,) = conductor.retry("r", "somebody")
+    assert [cell.ref for cell in redis_store.cells(again, 0)] == [A]
+    with pytest.raises(NotPossible, match="what the store has of cell 0 does not say which cell it was"):
+        conductor.retry("worse", "somebody")
 
 
 @pytest.mark.parametrize("garbage", ["no JSON", "", "7 {", "7 5", "7 [{}]", '7 [{"run": 5}]', None])
