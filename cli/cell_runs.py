@@ -129,12 +129,9 @@ class Runner:
         until: datetime | None,
     ) -> Finished:
         """Leave the cells to workers, and follow the run to its end."""
-        from workers import app, broker, redis_client
+        from cli.runs.store import conductor_of
 
-        app.configure(self.conf)
-        redis_client.check_store(self.conf)
-        broker.check_broker(app.app, self.conf)
-        conductor = app.conductor()
+        conductor = conductor_of(self.conf, ordering=True)
         order = order_of(
             phases,
             until=until.timestamp() if until else None,

@@ -107,7 +107,7 @@ def _wants_json(arguments: Sequence[str]) -> bool:
 def execute(arguments: Sequence[str], ready: Mapping[str, Any] = MappingProxyType({})) -> int:
     """Carry out a command line, in any thread. Its errors become lines for standard error.
 
-    :param ready: what was made for the command before, as ``cli.configuration`` looks for it
+    :param ready: what was made for the command before, as ``cli.configuration`` and ``cli.runs.store`` look for it
     :returns: the exit code
     """
     for argument in arguments:

@@ -12,6 +12,7 @@ from cli.run_summary import RunSummary, clock_time, duration, moment, summarize,
 from cli.runs.listing import hold_in_words
 from cli.runs.store import connect
 from jobs.actions import ACTIONS
+from jobs.codec import encode
 from runs.conductor import Conductor, result_of
 from runs.follow import Follower
 from runs.records import CellRecord, RunRecord, RunState
@@ -93,7 +94,7 @@ def _phase_as_data(action: str, records: Sequence[CellRecord]) -> dict[str, Any]
             "state": cell_in_words(cell),
             "complete": cell.complete,
             "failure": cell.failure.reason if cell.failure else None,
-            "outcome": cell.outcome,
+            "outcome": encode(cell.outcome),
             "worker": cell.worker or None,
             "started": moment(cell.started),
             "finished": moment(cell.finished),

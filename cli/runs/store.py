@@ -1,13 +1,20 @@
-"""The configured store of runs, for the commands that look at it and steer it."""
+"""The configured store of runs, for the commands that order runs, look at them and steer them."""
 
+from typing import Final
 from zoneinfo import ZoneInfo
+
+import click
+from oslo_config import cfg
 
 from cli import configuration
 from runs.conductor import Conductor
 from settings.cellkeeper import time_zone
 from settings.errors import NotConfigured
 from settings.read_files import where_read
-from workers import app, redis_client
+from workers import app, broker, redis_client
+
+READY: Final = "conductor"
+"""Where a conductor that was made for the command stands, in the object of its root context."""
 
 
 def connect() -> tuple[Conductor, ZoneInfo]:
@@ -21,6 +28,24 @@ def connect() -> tuple[Conductor, ZoneInfo]:
         raise NotConfigured(
             f"There are no runs without workers: set broker_url in section [celery] ({where_read(conf)})"
         )
-    redis_client.check_store(conf)
+    return conductor_of(conf), time_zone(conf)
+
+
+def conductor_of(conf: cfg.ConfigOpts, *, ordering: bool = False) -> Conductor:
+    """What moves the runs of a configured store on.
+
+    Whoever carries a command out in a process of many may have made one already; then nothing is connected.
+
+    :param ordering: whether a run is to be ordered, for which the broker must answer, too
+    :raises NotConfigured: there is no store, or it is a Redis Cluster
+    :raises RedisError: the store, or the broker, does not answer
+    :raises BrokerAway: a broker that is no Redis does not answer
+    """
+    ready: Conductor | None = click.get_current_context().find_root().obj.get(READY)
+    if ready is not None:
+        return ready
     app.configure(conf)
-    return app.conductor(), time_zone(conf)
+    redis_client.check_store(conf)
+    if ordering:
+        broker.check_broker(app.app, conf)
+    return app.conductor()

@@ -87,8 +87,9 @@ class Fruit:
 @FORMAT
 @collect_into(Fruit)
 @collect_into(RunOptions)
-def pick(run: RunOptions, fruit: Fruit) -> None:
+def pick(run: RunOptions, fruit: Fruit) -> int:
     click.echo(f"{fruit} {run}")
+    return 0
 
 
 def test_options_become_values() -> None:
@@ -102,7 +103,8 @@ def test_an_option_that_no_value_has_stays_an_argument_of_its_own() -> None:
     @ALL_CELLS
     @FORMAT
     @collect_into(RunOptions)
-    def count(run: RunOptions, all_cells: bool) -> None:
+    def count(run: RunOptions, all_cells: bool) -> int:
         click.echo(f"{run.json} {all_cells}")
+        return 0
 
     assert CliRunner().invoke(count, ["--all-cells"]).output == "False True\n"
