@@ -23,7 +23,7 @@ from novadb.errors import DatabaseProblem
 from runs import exclusion, rules
 from runs.follow import Finished, Follower, Listener
 from runs.local import LocalEngine
-from runs.orders import PhaseOf, order_of, ref_of
+from runs.orders import PhaseOf, order_of, refs_of
 from runs.records import Order
 from settings.cellkeeper import time_zone
 
@@ -138,7 +138,7 @@ class Runner:
             run=self.options.run_id,
             latest=configuration.latest_wanted(),
         )
-        run = conductor.start(order, [ref_of(target.cell) for target in chosen], wait=not self.options.no_wait)
+        run = conductor.start(order, refs_of(chosen, phases), wait=not self.options.no_wait)
         _check_same(order, run.order)
         if self.options.detach:
             _put_run(order.id, self.options)

@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum, StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Self, TypeVar
@@ -95,6 +96,15 @@ class Limits:
     purge_chunk: int = 5_000
 
 
+SecondConnection = Callable[[], AbstractContextManager[bool]]
+"""A context in which a work may have a second connection to its cell's database, or must do without: it never waits."""
+
+
+def always_free() -> AbstractContextManager[bool]:
+    """A second connection for a work that nothing limits."""
+    return nullcontext(True)
+
+
 NO_HYPERVISORS: Final = HypervisorProblem("The action asks no hypervisors")
 
 
@@ -106,6 +116,7 @@ class Target:
     :ivar hypervisors: those of the cloud, or why they cannot be asked
     :ivar services: Placement and Neutron, or None where the action does without
     :ivar walked: the cells that the stock tool walks from here, where it is the cell of the configuration alone
+    :ivar second: grants a second connection to the cell's database, where its server has one to spare
     """
 
     cell: Cell
@@ -114,6 +125,7 @@ class Target:
     hypervisors: Hypervisors | HypervisorProblem = NO_HYPERVISORS
     services: "Services | None" = None
     walked: tuple[Cell, ...] = ()
+    second: SecondConnection = always_free
 
     @property
     def database(self) -> Database:
@@ -248,6 +260,8 @@ class Action(Generic[P, O]):
         ValueError with what is wrong
     :ivar writes: whether it changes anything: then two runs of it keep each other off
     :ivar scope: of what
+    :ivar uses_api: whether the work in a cell has a connection to the API database, too
+    :ivar reads_ahead: whether it has use for a second connection to the cell's database
     """
 
     name: str
@@ -263,3 +277,5 @@ class Action(Generic[P, O]):
     adjustable: Mapping[str, Callable[[str], Any]] = field(default_factory=dict)
     writes: bool = True
     scope: Scope = Scope.DATABASES
+    uses_api: bool = False
+    reads_ahead: bool = False

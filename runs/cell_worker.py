@@ -5,8 +5,8 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import TracebackType
 from typing import Any, Final, Self
@@ -19,7 +19,7 @@ from runs import rules, tally
 from runs.conductor import Conductor
 from runs.orders import ref_of
 from runs.records import NEVER, Bell, CellRecord, RunRecord, Stage
-from runs.rules import Advice, Claimant, Refusal
+from runs.rules import Advice, Claimant, Provided, Refusal
 from runs.store import NO_BOOKS, Books, RunGone, RunStore, View
 
 LOG = logging.getLogger("cellkeeper.runs")
@@ -54,6 +54,7 @@ class SliceEnd(StrEnum):
     HELD = "somebody works on it"
     OVER = "nothing to do any more"
     LOST = "claim lost"
+    IN_LINE = "its server has no connection to spare"
 
 
 REFUSED: Final = {
@@ -171,21 +172,29 @@ class CellWorker:
         :returns: what became of it
         :raises RedisError: the store went away; the cell is rung again when its lease has lapsed
         """
-        who = Claimant(uuid.uuid4().hex, self._name, self._limits.lease)
+        who = Claimant(uuid.uuid4().hex, self._name, self._limits.lease, self._conductor.per_server)
         try:
             view = self._store.change_cell(
-                bell.run, bell.phase, bell.number,
-                lambda view: rules.claim(view.cell, view.run, bell.phase, view.hold, view.now, who),
-            )  # fmt: skip
+                bell.run, bell.phase, bell.number, lambda view: self._claim(view, bell.phase, who)
+            )
         except RunGone:
             return SliceEnd.OVER
         if not isinstance(view, View):
             return REFUSED[view or Refusal.OVER]
+        if view.cell.holder != who.token:
+            return SliceEnd.IN_LINE
         try:
             with HeldCell(self._store, view, who, self._action_of(view.run)[0]) as held:
                 return self._work(held, who)
         except (ClaimLost, RunGone):
             return SliceEnd.LOST
+
+    def _claim(self, view: View, phase: int, who: Claimant) -> CellRecord | Provided | Refusal:
+        action = self._conductor.actions.get(view.run.order.phases[view.run.phase].action)
+        return rules.claim(
+            view.cell, view.run, phase, view.hold, view.now, who,
+            busy=view.busy, reads_ahead=action is not None and action.reads_ahead,
+        )  # fmt: skip
 
     def _work(self, held: HeldCell, who: Claimant) -> SliceEnd:
         """Work a claimed cell until something ends the slice, and settle what follows."""
@@ -269,11 +278,11 @@ class CellWorker:
 
     def _settle(self, held: HeldCell, who: Claimant, end: SliceEnd, failure: Failure | None) -> SliceEnd:
         """Give the cell back, or end it, and see to what follows."""
-        patience = self._conductor.patience
+        patience, connections = self._conductor.patience, rules.connections(held.view.cell)
         if end in (SliceEnd.MORE, SliceEnd.PAUSED):
             view = held.end(lambda cell, now: rules.give_back(cell, who, now, patience))
             if rules.advice(view.run, view.hold, view.now) is not Advice.PAUSE:  # it may have been resumed just now
-                self._conductor.ring(view.run, view.cell)
+                self._conductor.ring_or_wait(view)
         elif end is SliceEnd.QUEUED:
             self._conductor.cell_ended(held.end(lambda cell, now: rules.queue_up(cell, who, now)))
         else:
@@ -281,6 +290,8 @@ class CellWorker:
             self._conductor.cell_ended(
                 held.end(lambda cell, now: rules.finish(cell, who.token, now, failure, complete=complete))
             )
+        if held.view.waiting:
+            self._conductor.call_waiting(connections)
         return end
 
     def _action_of(self, run: RunRecord) -> tuple[Action[Any, Any], Any]:
@@ -300,4 +311,7 @@ class CellWorker:
             raise DatabaseProblem(
                 f"{ref.label}: {self._name} has another database configured for it than the one that is meant"
             )
-        return target
+        if self._conductor.per_server is None:
+            return target
+        has_second = view.cell.second
+        return replace(target, second=lambda: nullcontext(has_second))

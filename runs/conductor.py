@@ -15,7 +15,7 @@ from runs import rules, tally
 from runs.exclusion import Busy
 from runs.records import FORMAT, Bell, CellRecord, CellRef, Hold, Order, Place, RunRecord, RunState, Stage, Wish
 from runs.rules import Actions, Adjustment, Advice, Patience
-from runs.store import RunGone, RunStore, View
+from runs.store import CellKey, RunGone, RunStore, View
 
 LOG = logging.getLogger("cellkeeper.audit")
 
@@ -60,13 +60,16 @@ class Conductor:
         patience: Patience = PATIENCE,
         workers: Serving | None = None,
         on_end: Callable[[RunRecord, Sequence[Results]], None] | None = None,
+        per_server: int | None = None,
     ) -> None:
         """:param ring: tells whoever works cells that one is due
         :param actions: those that it knows; None: all
         :param workers: tells who they are; None: those of this process, which live as long as the run
         :param on_end: told about each run that this one has ended; None: writes a line for whoever asks later
+        :param per_server: connections to one server that all cells together may have; None: others see to that
         """
         self.store = store
+        self.per_server = per_server
         self.actions = _all_actions() if actions is None else actions
         self.patience = patience
         self._ring = ring
@@ -263,6 +266,7 @@ class Conductor:
                 self._begin_if_admitted(run)
             case Advice.GO_ON:
                 self._look_after_cells(record)
+                self.call_waiting()
         self.go_on(run)
 
     def _begin_if_admitted(self, run: str) -> None:
@@ -363,6 +367,43 @@ class Conductor:
         )  # fmt: skip
         if isinstance(view, View) and moving_on:
             self.cell_ended(view)
+
+    # -- connections to the servers of the cells -------------------------------------------------------------------
+
+    def call_waiting(self, freed: Mapping[str, int] | None = None) -> None:
+        """Ring the cells that have waited longest for a connection, as many as there is room for.
+
+        :param freed: connections that were just given back, by server; None: look at all servers, for connections of
+            workers that were killed
+        """
+        if self.per_server is None:
+            return
+        for line in self.store.lines(self.per_server, list(freed or ())):
+            room = self.per_server - line.busy
+            if freed is not None:
+                room = min(room, freed[line.server])
+            for cell in line.first[: max(room, 0 if line.busy else 1)]:
+                self._call(line.server, cell)
+
+    def ring_or_wait(self, view: View) -> None:
+        """Ring a cell that was given back; where others wait for what it had, it goes to the end of the line."""
+        key = view.run.order.id, view.run.phase, view.cell.number
+        waits = None
+        if view.waiting and self.per_server is not None:
+            waits = self.store.change_cell(*key, lambda view: rules.stand_in_line(view.cell, view.now))
+        if waits is None:
+            self.ring(view.run, view.cell)
+
+    def _call(self, server: str, key: CellKey) -> None:
+        """Ring a cell that stands in the line of a server."""
+        try:
+            view = self.store.change_cell(*key, lambda view: rules.call(view.cell, view.now, self.patience))
+        except RunGone:
+            view = None
+        if isinstance(view, View):
+            self.ring(view.run, view.cell)
+        else:
+            self.store.leave_line(server, key)
 
     # -- bells -----------------------------------------------------------------------------------------------------
 

@@ -2,20 +2,21 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Final
 
 from jobs.action import Action, CellResult, O, P, Target
 from novadb.cells import Cell
-from novadb.errors import DatabaseProblem
+from runs import rules
 from runs.cell_worker import CellWorker, SliceLimits
 from runs.conductor import Conductor, write_audit
 from runs.follow import Finished, Follower, Listener, Silent
 from runs.memory_store import MemoryStore
-from runs.orders import PhaseOf, order_of, ref_of
+from runs.orders import PhaseOf, order_of, refs_of
 from runs.records import NEVER, Bell
 from runs.rules import Patience
 
@@ -27,14 +28,14 @@ NO_BELL_IS_LOST: Final = Patience(idle=NEVER, longest=NEVER, grace=NEVER)
 class BellQueue:
     """The bells of one process, taken by its threads as far as the servers of their databases have room."""
 
-    def __init__(self, servers: Sequence[str | None], per_server: int) -> None:
-        """:param servers: where each cell's database is
-        :param per_server: bells of one server that are answered at the same time
+    def __init__(self, servers: Sequence[Sequence[str]], per_server: int) -> None:
+        """:param servers: to which the work in each cell has a connection: first that of its own database
+        :param per_server: connections to one server
         """
         self._servers = servers
         self._per_server = per_server
         self._waiting: list[Bell] = []
-        self._busy: Counter[str | None] = Counter()
+        self._busy: Counter[str] = Counter()
         self._changed = threading.Condition()
         self._is_closed = False
 
@@ -49,17 +50,36 @@ class BellQueue:
         with self._changed:
             while not self._is_closed:
                 for bell in self._waiting:
-                    if self._busy[self._servers[bell.number]] < self._per_server:
+                    needed = Counter(self._servers[bell.number])
+                    if not rules.full_servers(needed, self._busy, self._per_server):
                         self._waiting.remove(bell)
-                        self._busy[self._servers[bell.number]] += 1
+                        self._busy += needed
                         return bell
                 self._changed.wait()
             return None
 
+    @contextmanager
+    def second(self, number: int) -> Iterator[bool]:
+        """The context in which a cell has a second connection to its server, if that has one to spare: no wait."""
+        own = Counter(self._servers[number][:1])
+        with self._changed:
+            there = sum(self._busy[server] for server in own)
+            is_granted = rules.may_have_second(there, self._per_server, others_wait=bool(self._waiting))
+            if is_granted:
+                self._busy += own
+        try:
+            yield is_granted
+        finally:
+            if is_granted:
+                self._free(own)
+
     def answered(self, bell: Bell) -> None:
         """Make room."""
+        self._free(Counter(self._servers[bell.number]))
+
+    def _free(self, connections: Counter[str]) -> None:
         with self._changed:
-            self._busy[self._servers[bell.number]] -= 1
+            self._busy -= connections
             self._changed.notify_all()
 
     def close(self) -> None:
@@ -74,7 +94,7 @@ class LocalEngine:
     """Works cells in parallel, within limits.
 
     :ivar concurrency: cells at the same time
-    :ivar per_server: cells at the same time whose databases share a server
+    :ivar per_server: connections to one server at the same time
     :ivar listeners: of each phase
     :ivar stop: once set, every cell ends after its current step
     """
@@ -103,14 +123,16 @@ class LocalEngine:
         self, phases: Sequence[PhaseOf], targets: Sequence[Target], until: float | None, on_end: Callable[..., None]
     ) -> Finished:
         order = order_of(phases, until=until)
-        bells = BellQueue([_server(target) for target in targets], self.per_server)
+        refs = [replace(ref, uuid=str(number)) for number, ref in enumerate(refs_of(targets, phases))]
+        bells = BellQueue([ref.servers for ref in refs], self.per_server)
+        targets = [replace(target, second=partial(bells.second, number)) for number, target in enumerate(targets)]
         actions = {action.name: action for action, _ in phases}
         conductor = Conductor(MemoryStore(self.stop), bells.ring, actions, NO_BELL_IS_LOST, on_end=on_end)
         worker = CellWorker(conductor, lambda _, number: targets[int(number)], NO_LIMITS, lambda: False, "this process")
         listeners = [_OfTargets(listener, targets) for listener in self.listeners]
         with ThreadPoolExecutor(self.concurrency, thread_name_prefix="cell") as pool:
             try:
-                conductor.start(order, [ref_of(target.cell, str(number)) for number, target in enumerate(targets)])
+                conductor.start(order, refs)
                 answering = [
                     pool.submit(_answer_bells, bells, worker) for _ in range(min(self.concurrency, len(targets)))
                 ]
@@ -135,11 +157,6 @@ def _answer_bells(bells: BellQueue, worker: CellWorker) -> None:
             worker.answer(bell)
         finally:
             bells.answered(bell)
-
-
-def _server(target: Target) -> str | None:
-    database = target.cell.database
-    return None if isinstance(database, DatabaseProblem) else database.server
 
 
 def _with_cells(results: Sequence[CellResult[O]], targets: Sequence[Target]) -> list[CellResult[O]]:

@@ -2,13 +2,14 @@
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from runs import rules
 from runs.records import CellRecord, Hold, Place, Progress, RunRecord, RunState, Stage, Summary, Wish
-from runs.rules import Refusal
-from runs.store import NO_BOOKS, NOTHING, Books, CellRule, QueueRule, RunGone, RunRule, TooLate, View
+from runs.rules import Provided, Refusal
+from runs.store import NO_BOOKS, NOTHING, Books, CellKey, CellRule, Line, QueueRule, RunGone, RunRule, TooLate, View
 
 
 @dataclass
@@ -128,15 +129,19 @@ class MemoryStore:
     ) -> View | Refusal | None:
         with self._lock:
             kept = self._find(run)
-            view = View(kept.run, self._cell(kept, phase, number), self._hold, self.now())
+            before = self._cell(kept, phase, number)
+            busy = self._busy(before) if before.ref.servers else None
+            view = View(kept.run, before, self._hold, self.now(), busy=busy)
             changed = rule(view)
+            if isinstance(changed, Provided):
+                changed = changed.cell  # nobody else has changed anything since
             if not isinstance(changed, CellRecord):
                 return changed
             kept.put(phase, changed)
             if books.rows and books.counter:
                 self._tally[books.counter] = self._tally.get(books.counter, 0) + books.rows
             self._lock.notify_all()
-            return replace(view, cell=changed)
+            return replace(view, cell=changed, waiting=self._count_waiting(before, changed))
 
     def cell(self, run: str, phase: int, number: int) -> CellRecord:
         with self._lock:
@@ -166,6 +171,48 @@ class MemoryStore:
             silent = [cell for cell in self._phase(self._find(run), phase) if cell.look_at <= now]
         silent.sort(key=lambda cell: cell.look_at)
         return [cell.number for cell in silent][:limit]
+
+    # -- connections to the servers of the cells
+
+    def _busy(self, cell: CellRecord) -> Counter[str]:
+        """The connections of all cells but one."""
+        now, busy = self.now(), Counter[str]()
+        for _, other in self._open_cells():
+            if other is not cell and other.lease_until > now:
+                busy += rules.connections(other)
+        return busy
+
+    def _open_cells(self) -> Iterator[tuple[CellKey, CellRecord]]:
+        for run, kept in self._runs.items():
+            for phase, numbers in enumerate(kept.open_cells):
+                for number in numbers:
+                    yield (run, phase, number), kept.phases[phase][number]
+
+    def _count_waiting(self, before: CellRecord, cell: CellRecord) -> int:
+        """How many cells wait for connections that one has just given back."""
+        if not before.ref.servers or not before.holder or cell.holder:
+            return 0
+        return sum(rules.is_in_line(other) and not {*other.ref.servers}.isdisjoint(before.ref.servers)
+                   for _, other in self._open_cells())  # fmt: skip
+
+    def lines(self, length: int, servers: Sequence[str] = ()) -> list[Line]:
+        with self._lock:
+            now, busy = self.now(), Counter[str]()
+            waiting: dict[str, list[tuple[float, CellKey]]] = defaultdict(list)
+            for key, cell in self._open_cells():
+                if cell.lease_until > now:
+                    busy += rules.connections(cell)
+                if rules.is_in_line(cell):
+                    for server in set(cell.ref.servers):
+                        waiting[server].append((cell.waits_since, key))
+        return [
+            Line(server, busy[server], [key for _, key in sorted(cells)[:length]])
+            for server, cells in waiting.items()
+            if not servers or server in servers
+        ]
+
+    def leave_line(self, server: str, cell: CellKey) -> None:
+        """A cell is in its lines as its record says."""
 
     # -- what outlives the runs
 

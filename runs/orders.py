@@ -1,12 +1,13 @@
 """Making an order of what a command wants."""
 
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from jobs.action import Action
+from jobs.action import Action, Target
 from jobs.codec import encode
 from novadb.cells import Cell
+from novadb.engine import Database
 from novadb.errors import DatabaseProblem
 from runs.caller import caller_at_host
 from runs.records import CellRef, Order, Phase
@@ -34,11 +35,23 @@ def order_of(
     return Order(run or uuid.uuid4().hex[:12], ordered, caller_at_host(), until, command, latest=latest)
 
 
-def ref_of(cell: Cell, key: str | None = None) -> CellRef:
+def ref_of(cell: Cell, api: Database | DatabaseProblem | None = None) -> CellRef:
     """A cell by what may travel.
 
-    :param key: instead of its uuid, which that of the configuration lacks
+    :param api: the API database, where the work in the cell has a connection to it, too
     """
     database = cell.database
     fingerprint = "" if isinstance(database, DatabaseProblem) else database.fingerprint
-    return CellRef(key or cell.uuid or "", cell.label, fingerprint)
+    return CellRef(cell.uuid or "", cell.label, fingerprint, tuple(_servers(database, api)))
+
+
+def refs_of(targets: Sequence[Target], phases: Sequence[PhaseOf]) -> list[CellRef]:
+    """The cells of a run by what may travel."""
+    uses_api = any(action.uses_api for action, _ in phases)
+    return [ref_of(target.cell, target.api if uses_api else None) for target in targets]
+
+
+def _servers(*databases: Database | DatabaseProblem | None) -> Iterator[str]:
+    for database in databases:
+        if isinstance(database, Database) and database.location.port is not None:  # an SQLite file has no server
+            yield database.server

@@ -17,11 +17,13 @@ class CellRef:
 
     :ivar label: its name for people
     :ivar fingerprint: of the database that is meant; a worker whose configuration names another one refuses
+    :ivar servers: to which the work in it has a connection: first that of its own database
     """
 
     uuid: str
     label: str
     fingerprint: str
+    servers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -144,6 +146,9 @@ class CellRecord:
     :ivar cursor: where the next slice goes on
     :ivar outcome: what was done so far; None: nothing. Encoded, where it comes from a store that is no memory
     :ivar complete: whether it was worked to its end
+    :ivar second: whether its claim includes a second connection to the server of its database
+    :ivar waits_since: since when it waits for a connection; 0: it does not
+    :ivar called: whether its bell was rung since, as there was room: it stands in line no more
     """
 
     number: int
@@ -163,6 +168,9 @@ class CellRecord:
     started: float | None = None
     touched: float = 0.0
     finished: float | None = None
+    second: bool = False
+    waits_since: float = 0.0
+    called: bool = False
 
 
 NEVER: Final = 1e18

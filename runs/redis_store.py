@@ -15,7 +15,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any, Final, TypeVar
 
@@ -26,12 +26,14 @@ from jobs.action import Failure, FailureKind
 from jobs.codec import encode
 from runs import rules
 from runs.records import FORMAT, CellRecord, CellRef, Hold, Place, Progress, RunRecord, RunState, Stage, Summary
-from runs.rules import Refusal
+from runs.rules import Provided, Refusal
 from runs.store import (
     NO_BOOKS,
     NOTHING,
     Books,
+    CellKey,
     CellRule,
+    Line,
     QueueRule,
     RunDamaged,
     RunGone,
@@ -53,9 +55,10 @@ OTHER_TYPE: Final = "WRONGTYPE"
 """How Redis says that a key is none of the type that a command is for."""
 
 # Each record lies in a field of a hash, as its version, a space, and JSON. Writes what is asked if the versions of
-# the records are those that are named; answers whether it did, the time, and the records that are asked for. A record
-# whose key is of another type is empty. A key of another type makes room for what is written, unless a run cannot do
-# without what it held. What may be written until a certain time only is not written later.
+# the records are those that are named, and as many connections to servers are held as are named; answers whether it
+# did, the time, the records that are asked for, how many connections there were, and how long the lines are that are
+# asked for. A record whose key is of another type is empty. A key of another type makes room for what is written,
+# unless a run cannot do without what it held. What may be written until a certain time only is not written later.
 DECIDE: Final = """
 local asked = cjson.decode(ARGV[1])
 local function read(key, field)
@@ -80,14 +83,52 @@ for _, c in ipairs(asked.checks) do
 end
 local t = redis.call('TIME')
 if asked.latest and tonumber(t[1]) + tonumber(t[2]) / 1000000 > asked.latest then written = 0 end
+local now = string.format('%d.%06d', t[1], t[2])
+local function count(...)
+  local number = redis.pcall(...)
+  if type(number) == 'table' then return 0 end
+  return number
+end
+local counts = {}
+for _, c in ipairs(asked.connections) do
+  local held = count('ZCOUNT', c[1], '(' .. now, '+inf')
+  counts[#counts + 1] = held
+  if held < c[2] or held > c[3] then written = 0 end
+end
 if written == 1 then
   for _, command in ipairs(asked.writes) do write(command) end
   for _, m in ipairs(asked.marks) do
     write({'ZADD', m[2], redis.call('HINCRBY', m[1], 'changes', 1), m[3]})
   end
 end
-local answer = {written, t[1], t[2]}
+local lengths = 0
+for _, line in ipairs(asked.lines) do lengths = lengths + count('ZCARD', line) end
+local answer = {written, t[1], t[2], counts, lengths}
 for _, r in ipairs(asked.reads) do answer[#answer + 1] = read(r[1], r[2]) end
+return answer
+"""
+
+# The lines in which cells wait: of the servers that are named, else of all. Answers for each whether somebody waits
+# there: the server, the connections to it, and the first cells. A line that is empty is forgotten.
+LINES: Final = """
+local t = redis.call('TIME')
+local now = string.format('%d.%06d', t[1], t[2])
+local servers = {unpack(ARGV, 5)}
+if #servers == 0 then
+  servers = redis.pcall('SMEMBERS', ARGV[1])
+  if servers.err then redis.call('DEL', ARGV[1]) return {} end
+end
+local answer = {}
+for _, server in ipairs(servers) do
+  local cells = redis.pcall('ZRANGE', ARGV[2] .. server, 0, ARGV[4] - 1)
+  if cells.err or #cells == 0 then
+    redis.call('SREM', ARGV[1], server)
+  else
+    local held = redis.pcall('ZCOUNT', ARGV[3] .. server, '(' .. now, '+inf')
+    if type(held) == 'table' then held = 0 end
+    answer[#answer + 1] = {server, held, cells}
+  end
+end
 return answer
 """
 
@@ -104,6 +145,8 @@ class _Change:
         self.writes: list[list[str]] = []
         self.marks: list[tuple[str, str, str]] = []
         self.latest: float | None = None
+        self.connections: list[tuple[str, int, int]] = []
+        self.lines: list[str] = []
 
     def check(self, field: Field, version: int) -> None:
         self.checks.append((*field, str(version)))
@@ -111,16 +154,32 @@ class _Change:
     def write(self, *command: object) -> None:
         self.writes.append([str(word) for word in command])
 
+    def provide(self, connections: Mapping[str, tuple[int, int]]) -> None:
+        self.connections += [(_server_key(server), *bounds) for server, bounds in connections.items()]
+
     def encoded(self) -> bytes:
-        asked: dict[str, Any] = {
-            "checks": self.checks,
-            "writes": self.writes,
-            "marks": self.marks,
-            "reads": self.reads,
-        }
-        if self.latest is not None:
-            asked["latest"] = self.latest
+        asked = vars(self)
+        if self.latest is None:
+            asked = {name: value for name, value in asked.items() if name != "latest"}
         return msgspec.json.encode(asked)
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What one script did, and found.
+
+    :ivar written: whether the change was made
+    :ivar now: the time
+    :ivar records: that were asked for
+    :ivar connections: that were counted, in the order in which they were asked for
+    :ivar waiting: cells in the lines that were asked for
+    """
+
+    written: bool
+    now: float
+    records: list[str | None]
+    connections: list[int]
+    waiting: int
 
 
 class RedisStore:
@@ -139,6 +198,7 @@ class RedisStore:
         self._expires = expires
         self._history_days = history_days
         self._decide = redis.register_script(DECIDE)
+        self._read_lines = redis.register_script(LINES)
         self._names: dict[str, frozenset[str]] = {}
         self._reported: set[str] = set()
 
@@ -168,7 +228,7 @@ class RedisStore:
             change.write("ZADD", RUNS, now, run.order.id)
             if expired := self._expired(now):
                 change.write("ZREM", RUNS, *expired)
-            if self._carry_out(change)[0]:
+            if self._carry_out(change).written:
                 return True
 
     def _expired(self, now: float) -> list[str]:
@@ -193,12 +253,13 @@ class RedisStore:
             change = _Change()
             change.check(QUEUE, version)
             change.write("HSET", *QUEUE, _encode(changed, version + 1))
-            if self._carry_out(change)[0]:
+            if self._carry_out(change).written:
                 return changed
 
     def _read_queue(self, *also: Field) -> tuple[list[Place], int, float, list[str | None]]:
         """The queue, its version, the time, and other records."""
-        _, now, (record, *others) = self._carry_out(_Change(QUEUE, *also))
+        answer = self._carry_out(_Change(QUEUE, *also))
+        now, (record, *others) = answer.now, answer.records
         if record is None:
             return [], 0, now, others
         try:
@@ -247,10 +308,11 @@ class RedisStore:
         self, run: str, rule: RunRule, opening: Sequence[CellRecord] = (), entries: Mapping[str, float] = NOTHING
     ) -> RunRecord | None:
         field = (_run_key(run), "record")
-        _, now, (record,) = self._carry_out(_Change(field))
+        answer = self._carry_out(_Change(field))
         while True:
+            (record,) = answer.records
             so_far, version = self._decode_run(record, run)
-            changed = rule(so_far, now)
+            changed = rule(so_far, answer.now)
             if changed is None:
                 return None
             change = _Change(field)
@@ -264,8 +326,8 @@ class RedisStore:
             for name, number in entries.items():
                 change.write("HSET", TALLY, name, number)
             with self._reading(run):
-                is_written, now, (record,) = self._carry_out(change)
-            if is_written or record == written:
+                answer = self._carry_out(change)
+            if answer.written or answer.records == [written]:
                 return changed
 
     def _leave_behind(self, change: _Change, run: RunRecord) -> None:
@@ -300,19 +362,25 @@ class RedisStore:
             elapsed = time.monotonic() - known.read_at
             view = replace(known, now=known.now + elapsed)
         else:
-            view = self._view(run, number, *self._carry_out(_Change(*reads))[1:])
+            view = self._view(run, number, self._carry_out(_Change(*reads)))
         while True:
             changed = rule(view)
+            change = _Change(*reads)
+            if isinstance(changed, Provided):
+                provided, changed = changed.connections, changed.cell
+                change.provide(provided)
+            else:
+                provided = {}
             if not isinstance(changed, CellRecord):
                 return changed
-            change = _Change(*reads)
             change.check(reads[2], view.version)
-            written = _write_cell(change, run, phase, changed, view.version + 1)
+            written = _write_cell(change, run, phase, view.cell, changed, view.version + 1)
             _count(change, view, changed, books)
             with self._reading(run):
-                is_written, now, records = self._carry_out(change)
-            view = self._view(run, number, now, records)
-            if is_written or records[2] == written:
+                answer = self._carry_out(change)
+            busy = {**(view.busy or {}), **dict(zip(provided, answer.connections, strict=True))}
+            view = replace(self._view(run, number, answer), busy=busy, waiting=answer.waiting)
+            if answer.written or answer.records[2] == written:
                 return replace(view, cell=changed)
 
     def cell(self, run: str, phase: int, number: int) -> CellRecord:
@@ -349,6 +417,17 @@ class RedisStore:
         key = _phase_key(run, phase, "look")
         with self._reading(run):
             return [int(number) for number in self.redis.zrangebyscore(key, 0, self.now(), start=0, num=limit)]
+
+    # -- connections to the servers of the cells -------------------------------------------------------------------
+
+    def lines(self, length: int, servers: Sequence[str] = ()) -> list[Line]:
+        told = self._read_lines(args=[LINES_OF, _line_key(""), _server_key(""), length, *servers])
+        return [Line(server, busy, [_decode_key(cell) for cell in cells]) for server, busy, cells in told]
+
+    def leave_line(self, server: str, cell: CellKey) -> None:
+        change = _Change()
+        change.write("ZREM", _line_key(server), _encode_key(*cell))
+        self._carry_out(change)
 
     # -- what outlives the runs ------------------------------------------------------------------------------------
 
@@ -435,12 +514,11 @@ class RedisStore:
     # -- the script ------------------------------------------------------------------------------------------------
 
     def _read(self, *fields: Field) -> list[str | None]:
-        return self._carry_out(_Change(*fields))[2]
+        return self._carry_out(_Change(*fields)).records
 
-    def _carry_out(self, change: _Change) -> tuple[bool, float, list[str | None]]:
-        """Whether the change was made, the time, and the records that are there now."""
-        written, seconds, micros, *records = self._decide(args=[change.encoded(), RUN_KEYS])
-        return bool(written), int(seconds) + int(micros) / 1e6, records
+    def _carry_out(self, change: _Change) -> _Answer:
+        written, seconds, micros, counts, waiting, *records = self._decide(args=[change.encoded(), RUN_KEYS])
+        return _Answer(bool(written), int(seconds) + int(micros) / 1e6, records, counts, waiting)
 
     # -- what cannot be read ---------------------------------------------------------------------------------------
 
@@ -480,10 +558,11 @@ class RedisStore:
             self._report("the hold of all runs", "nothing is held")
             return None
 
-    def _view(self, run: str, number: int, now: float, records: Sequence[str | None]) -> View:
-        record, hold, cell = records
+    def _view(self, run: str, number: int, answer: _Answer) -> View:
+        record, hold, cell = answer.records
         decoded, version = self._decode_cell(cell, run, number)
-        return View(self._decode_run(record, run)[0], decoded, self._decode_hold(hold), now, version, time.monotonic())
+        known = self._decode_run(record, run)[0]
+        return View(known, decoded, self._decode_hold(hold), answer.now, version, time.monotonic())
 
     @contextmanager
     def _reading(self, run: str) -> Iterator[None]:
@@ -550,6 +629,8 @@ RUNS: Final = _key("runs")
 TALLY: Final = _key("tally")
 HISTORY: Final = _key("history")
 WORKERS: Final = _key("workers")
+LINES_OF: Final = _key("lines")
+"""The servers for which cells wait."""
 RUN_KEYS: Final = _key("run:")
 """With what the keys of single runs begin."""
 
@@ -560,6 +641,25 @@ def _run_key(run: str) -> str:
 
 def _worker_key(worker: str) -> str:
     return _key("worker", worker)
+
+
+def _server_key(server: str) -> str:
+    """The connections that cells have to a server, by the end of the lease."""
+    return _key("server", server)
+
+
+def _line_key(server: str) -> str:
+    """The cells that wait for a connection to a server, by the time since when."""
+    return _key("line", server)
+
+
+def _encode_key(run: str, phase: int, number: int) -> str:
+    return f"{run} {phase} {number}"
+
+
+def _decode_key(text: str) -> CellKey:
+    run, phase, number = text.rsplit(" ", 2)
+    return run, int(phase), int(number)
 
 
 def _phase_key(run: str, phase: int, *index: str) -> str:
@@ -585,7 +685,9 @@ def _write_cells(change: _Change, run: str, phase: int, cells: Sequence[CellReco
         change.write("ZADD", _phase_key(run, phase, "look"), *chain(*times))
 
 
-def _write_cell(change: _Change, run: str, phase: int, cell: CellRecord, version: int) -> str:
+def _write_cell(
+    change: _Change, run: str, phase: int, before: CellRecord, cell: CellRecord, version: int
+) -> str:  # fmt: skip
     """Write a cell, and where it stands in the indexes; its record."""
     key = _phase_key(run, phase)
     record = _encode(replace(cell, outcome=None if cell.outcome is None else encode(cell.outcome)), version)
@@ -599,7 +701,27 @@ def _write_cell(change: _Change, run: str, phase: int, cell: CellRecord, version
     else:
         change.write("ZREM", _phase_key(run, phase, "leases"), cell.number)
     change.marks.append((_run_key(run), _phase_key(run, phase, "changed"), str(cell.number)))
+    _write_connections(change, _encode_key(run, phase, cell.number), before, cell)
     return record
+
+
+def _write_connections(change: _Change, key: str, before: CellRecord, cell: CellRecord) -> None:
+    """Write which connections a cell has, and in which lines it stands."""
+    for server, number in (rules.connections(cell) if cell.lease_until else {}).items():
+        held = chain(*((cell.lease_until, f"{key} {count}") for count in range(number)))
+        change.write("ZADD", _server_key(server), *held)
+    if before.lease_until and not cell.lease_until:
+        for server, number in rules.connections(before).items():
+            change.write("ZREM", _server_key(server), *(f"{key} {count}" for count in range(number)))
+            change.write("ZREMRANGEBYSCORE", _server_key(server), 0, cell.touched)  # of workers that were killed
+            change.lines.append(_line_key(server))
+    if rules.is_in_line(cell):
+        for server in set(cell.ref.servers):
+            change.write("ZADD", _line_key(server), cell.waits_since, key)
+            change.write("SADD", LINES_OF, server)
+    elif rules.is_in_line(before):
+        for server in set(before.ref.servers):
+            change.write("ZREM", _line_key(server), key)
 
 
 def _count(change: _Change, before: View, cell: CellRecord, books: Books) -> None:

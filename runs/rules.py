@@ -4,6 +4,7 @@ Whoever calls them, a store carries the change out only if what they were given 
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
@@ -32,6 +33,10 @@ Actions = Mapping[str, Action[Any, Any]]
 
 ATTEMPTS: Final = 3
 """How often a slice may be begun without getting a step done: a tree that kills its worker must not do so for ever."""
+LONGEST_IN_LINE: Final = 480.0
+"""Seconds after which a cell that waits for a connection is looked at, should whoever calls it have forgotten it."""
+MANY: Final = 1 << 30
+"""More connections than any server has."""
 FAILED: Final = 255
 """The exit code of a run whose later phases failed: the manual's for any error."""
 
@@ -315,6 +320,44 @@ def take_turn(cell: CellRecord, now: float, patience: Patience) -> CellRecord | 
     return replace(cell, stage=Stage.WORK, look_at=now + patience.idle, touched=now)
 
 
+# -- connections to a server -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Provided:
+    """A cell as it is to be, as long as its servers have so many connections.
+
+    :ivar connections: of all other cells, by server: from so many to so many
+    """
+
+    cell: CellRecord
+    connections: Mapping[str, tuple[int, int]]
+
+
+def connections(cell: CellRecord) -> Counter[str]:
+    """How many connections the work in a cell has, by server."""
+    servers = cell.ref.servers
+    return Counter(servers) + Counter(servers[:1] if cell.second else ())
+
+
+def full_servers(needed: Mapping[str, int], busy: Mapping[str, int], limit: int) -> list[str]:
+    """The servers that have no room for the connections of a cell. One without any has: some cell must be worked.
+
+    :param needed: connections of the cell, by server
+    :param busy: connections of all other cells, by server
+    :param limit: connections to one server
+    """
+    return [server for server, number in needed.items() if busy.get(server) and busy[server] + number > limit]
+
+
+def may_have_second(there: int, limit: int, *, others_wait: bool = True) -> bool:
+    """Whether a cell may have one connection more to its server: where others wait or may come, half is left to them.
+
+    :param there: connections that all cells have, this one's first included
+    """
+    return there + 1 <= (limit // 2 if others_wait else limit)
+
+
 # -- the cell ----------------------------------------------------------------------------------------------------------
 
 
@@ -325,11 +368,13 @@ class Claimant:
     :ivar token: proves the claim
     :ivar worker: for people
     :ivar lease: seconds without a sign of life after which somebody else may claim it
+    :ivar per_server: connections to one server that all cells together may have; None: others see to that
     """
 
     token: str
     worker: str
     lease: float
+    per_server: int | None = None
 
 
 def has_bell(cell: CellRecord) -> bool:
@@ -338,9 +383,22 @@ def has_bell(cell: CellRecord) -> bool:
 
 
 def claim(
-    cell: CellRecord, run: RunRecord, phase: int, hold: Hold | None, now: float, who: Claimant
-) -> CellRecord | Refusal:
-    """The cell as its bell is answered, or why it is not to be worked now."""
+    cell: CellRecord,
+    run: RunRecord,
+    phase: int,
+    hold: Hold | None,
+    now: float,
+    who: Claimant,
+    *,
+    busy: Mapping[str, int] | None = None,
+    reads_ahead: bool = False,
+) -> CellRecord | Provided | Refusal:
+    """The cell as its bell is answered, or why it is not to be worked now.
+
+    :param busy: connections of all other cells to the servers of this one; None: not known yet
+    :param reads_ahead: whether the work has use for a second connection
+    :returns: without a claim where a server has no room: the cell then waits in its line
+    """
     if run.state is not RunState.RUNNING or run.phase != phase or not has_bell(cell):
         return Refusal.OVER
     if cell.lease_until > now:
@@ -349,7 +407,7 @@ def claim(
     if wanted is Advice.PAUSE:
         return Refusal.PAUSED
     begins = cell.started is None and cell.stage is Stage.WORK and wanted is Advice.GO_ON
-    return replace(
+    claimed = replace(
         cell,
         holder=who.token,
         worker=who.worker,
@@ -359,7 +417,51 @@ def claim(
         attempts=cell.attempts + 1,
         started=now if begins else cell.started,
         touched=now,
+        waits_since=0.0,
+        called=False,
     )
+    if who.per_server is None or not cell.ref.servers:
+        return claimed
+    needs_second = reads_ahead and cell.stage is Stage.WORK
+    return _with_room(claimed, cell, busy or {}, who.per_server, needs_second=needs_second)
+
+
+def _with_room(
+    claimed: CellRecord, waiting: CellRecord, busy: Mapping[str, int], limit: int, *, needs_second: bool
+) -> Provided:
+    """A claimed cell where its servers have room for it; else the one that waits."""
+    needed = Counter(claimed.ref.servers)
+    if full := full_servers(needed, busy, limit):
+        server = full[0]
+        least = max(limit - needed[server], 0) + 1
+        line = replace(waiting, waits_since=waiting.waits_since or claimed.touched, called=False,
+                       look_at=claimed.touched + LONGEST_IN_LINE, touched=claimed.touched)  # fmt: skip
+        return Provided(line, {server: (least, MANY)})
+    most = {server: max(limit - number, 0) for server, number in needed.items()}
+    own = claimed.ref.servers[0]
+    has_second = needs_second and may_have_second(needed[own] + busy.get(own, 0), limit)
+    if has_second:
+        most[own] = limit // 2 - needed[own] - 1
+    return Provided(replace(claimed, second=has_second), {server: (0, number) for server, number in most.items()})
+
+
+def call(cell: CellRecord, now: float, patience: Patience) -> CellRecord | None:
+    """A cell that has waited longest is told that there is room; None: it waits no more."""
+    if not is_in_line(cell):
+        return None
+    return replace(cell, called=True, look_at=now + patience.idle, touched=now)
+
+
+def stand_in_line(cell: CellRecord, now: float) -> CellRecord | None:
+    """A cell that was given back lets those go first that wait for a connection."""
+    if cell.holder or cell.waits_since or not has_bell(cell):
+        return None
+    return replace(cell, waits_since=now, look_at=now + LONGEST_IN_LINE, touched=now)
+
+
+def is_in_line(cell: CellRecord) -> bool:
+    """Whether a cell stands in the line of a server."""
+    return bool(cell.waits_since) and not cell.called
 
 
 def keep(cell: CellRecord, who: Claimant, now: float) -> CellRecord | None:
@@ -380,7 +482,8 @@ def give_back(cell: CellRecord, who: Claimant, now: float, patience: Patience) -
     if cell.holder != who.token:
         return None
     return replace(
-        cell, holder="", lease_until=0.0, look_at=now + patience.idle, slices=cell.slices + 1, attempts=0, touched=now
+        cell, holder="", lease_until=0.0, look_at=now + patience.idle, slices=cell.slices + 1, attempts=0, touched=now,
+        second=False,
     )  # fmt: skip
 
 
@@ -388,7 +491,9 @@ def queue_up(cell: CellRecord, who: Claimant, now: float) -> CellRecord | None:
     """A cell that was looked at has something to do."""
     if cell.holder != who.token:
         return None
-    return replace(cell, stage=Stage.QUEUED, holder="", lease_until=0.0, look_at=NEVER, attempts=0, touched=now)
+    return replace(
+        cell, stage=Stage.QUEUED, holder="", lease_until=0.0, look_at=NEVER, attempts=0, touched=now, second=False
+    )
 
 
 def finish(
@@ -404,7 +509,8 @@ def finish(
         return None
     return replace(
         cell, stage=Stage.DONE, holder="", lease_until=0.0, look_at=NEVER,
-        failure=failure or cell.failure, complete=complete, finished=now, touched=now,
+        failure=failure or cell.failure, complete=complete, finished=now, touched=now, second=False, waits_since=0.0,
+        called=False,
     )  # fmt: skip
 
 
@@ -430,6 +536,8 @@ def cell_in_words(cell: CellRecord) -> str:
         return "done" if cell.complete else "stopped"
     if cell.stage is Stage.QUEUED:
         return "queued"
+    if cell.waits_since:
+        return "server busy"
     return "working" if cell.holder else "waiting"
 
 

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Final, Protocol
 
 from runs.records import CellRecord, Hold, Place, Progress, RunRecord, Summary
-from runs.rules import Refusal
+from runs.rules import Provided, Refusal
 
 
 class RunGone(Exception):
@@ -40,6 +40,8 @@ class View:
     :ivar now: the time of the store, in seconds since the epoch
     :ivar version: of the cell's record
     :ivar read_at: when this was so by the clock of this process, ``time.monotonic``
+    :ivar busy: connections that all other cells have to the servers of this one; None: they were not counted
+    :ivar waiting: cells that wait for connections which this one has just given back
     """
 
     run: RunRecord
@@ -48,6 +50,25 @@ class View:
     now: float
     version: int = 0
     read_at: float = 0.0
+    busy: Mapping[str, int] | None = None
+    waiting: int = 0
+
+
+CellKey = tuple[str, int, int]
+"""A cell of a run: the run, its phase, the number of the cell."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """The cells that wait for connections to a server.
+
+    :ivar busy: connections that cells have there
+    :ivar first: the cells that have waited longest, in order
+    """
+
+    server: str
+    busy: int
+    first: list[CellKey]
 
 
 @dataclass(frozen=True)
@@ -64,8 +85,8 @@ class Books:
 
 NO_BOOKS: Final = Books()
 NOTHING: Final[Mapping[str, float]] = MappingProxyType({})
-CellRule = Callable[[View], CellRecord | Refusal | None]
-"""What becomes of a cell; None or a refusal: nothing."""
+CellRule = Callable[[View], CellRecord | Provided | Refusal | None]
+"""What becomes of a cell; None or a refusal: nothing. Where it is provided for other connections, it is asked again."""
 RunRule = Callable[[RunRecord, float], RunRecord | None]
 """What becomes of a run at this time; None: nothing."""
 QueueRule = Callable[[Sequence[Place], Mapping[str, frozenset[str]]], Sequence[Place]]
@@ -154,6 +175,18 @@ class RunStore(Protocol):
 
     def silent(self, run: str, phase: int, limit: int) -> list[int]:
         """Cells at which somebody should look now, the longest silent first."""
+
+    # -- connections to the servers of the cells
+
+    def lines(self, length: int, servers: Sequence[str] = ()) -> list[Line]:
+        """The lines in which cells wait for connections.
+
+        :param length: cells of each that are told, at most
+        :param servers: whose lines; empty: of all servers for which cells wait
+        """
+
+    def leave_line(self, server: str, cell: CellKey) -> None:
+        """Take a cell out of a line to which it does not belong: its record does not say that it waits."""
 
     # -- what outlives the runs
 

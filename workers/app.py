@@ -111,8 +111,9 @@ def ring(bell: Bell) -> None:
 @cache
 def conductor() -> Conductor:
     """What moves runs on, from this process."""
-    store = run_store(configuration())
-    return Conductor(store, ring, workers=store.workers)
+    conf = configuration()
+    store = run_store(conf)
+    return Conductor(store, ring, workers=store.workers, per_server=conf.cellkeeper.concurrency_per_server)
 
 
 @cache

@@ -297,4 +297,5 @@ ACTION: Final = Action(
     collapse=collapse,
     good_codes=frozenset({Exit.MAPPED, Exit.NOTHING_OR_ERROR}),  # a cell that failed is counted as that
     scope=Scope.CLOUD,
+    uses_api=True,
 )

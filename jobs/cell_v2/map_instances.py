@@ -260,4 +260,5 @@ ACTION: Final = Action(
     collapse=collapse,
     good_codes=frozenset({Exit.ALL_MAPPED, Exit.INSTANCES_LEFT}),
     scope=Scope.CLOUD,
+    uses_api=True,
 )

@@ -227,7 +227,9 @@ def _move_table(
         """The rows that the next batch may have."""
         return params.max_rows if params.until_complete else params.max_rows - at["moved"]
 
-    with TreeQueue(cell, database, root, condition, after=at["after"], page=room(), ceiling=ceiling) as queue:
+    with TreeQueue(
+        cell, database, root, condition, second=target.second, after=at["after"], page=room(), ceiling=ceiling
+    ) as queue:
         while room() > 0:
             batch = queue.take(room(), at_least_one=params.until_complete or not (at["moved"] or params.begun))
             if batch.last is None:
@@ -396,4 +398,6 @@ ACTION: Final = Action(
     adjustable={"max_rows": _read_max_rows, "sleep": _read_sleep},
     has_work=has_work,
     pause=lambda params: params.sleep if params.until_complete else 0.0,
+    uses_api=True,
+    reads_ahead=True,
 )

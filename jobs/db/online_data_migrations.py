@@ -225,4 +225,5 @@ ACTION: Final = Action(
     good_codes=frozenset({Exit.COMPLETE, Exit.PARTIAL}),
     in_turn=lambda params: params.max_count is not None,
     next_params=next_params,
+    uses_api=True,
 )

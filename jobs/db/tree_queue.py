@@ -9,6 +9,7 @@ from typing import Final, Self
 
 from sqlalchemy import ColumnElement, Connection, select
 
+from jobs.action import SecondConnection
 from jobs.db.statements import KEYS_PER_STATEMENT
 from jobs.db.trees import Node, count_rows
 from jobs.retry import transactionally
@@ -45,8 +46,9 @@ Page = list[tuple[int, int]]
 class TreeQueue:
     """The trees of one table in order of id, read page by page.
 
-    Of a table with many trees, further pages are read and counted on a connection of their own while the trees of
-    earlier ones are being moved. As a context manager it closes that at the end.
+    Of a table with many trees, further pages are read and counted on a second connection while the trees of earlier
+    ones are being moved, if the server has one to spare; else on the first one, between two transactions. As a context
+    manager it closes the second one at the end.
     """
 
     def __init__(
@@ -56,12 +58,14 @@ class TreeQueue:
         root: Node,
         still: ColumnElement[bool],
         *,
+        second: SecondConnection,
         after: int,
         page: int,
         ceiling: int,
     ) -> None:
         """:param cell: a connection to ``database``
         :param still: the condition that makes a row a root
+        :param second: grants the second connection
         :param after: the id to go on behind
         :param page: roots that are read at once, at most
         :param ceiling: rows of the largest tree that may move
@@ -70,6 +74,7 @@ class TreeQueue:
         self._database = database
         self._root = root
         self._still = still
+        self._second = second
         self._ceiling = ceiling
         self._waiting: deque[tuple[int, int]] = deque()
         self._stack = ExitStack()
@@ -112,12 +117,17 @@ class TreeQueue:
         return bool(self._waiting)
 
     def _from_first_to_last(self, after: int, size: int) -> Iterator[Page]:
-        """All pages; behind a first full one they are read ahead. SQLite has room for one connection at a time."""
+        """All pages; behind a full one they are read ahead where that can be. SQLite has room for one connection."""
         for page in self._read(self._cell, after, size):
             yield page
-            if len(page) == size and self._cell.dialect.name != "sqlite":
-                yield from self._stack.enter_context(ahead(self._read_apart(page[-1][0], size), PAGES_AHEAD))
-                return
+            if len(page) < size or self._cell.dialect.name == "sqlite":
+                continue
+            with ExitStack() as second:
+                if second.enter_context(self._second()):
+                    pages = second.enter_context(ahead(self._read_apart(page[-1][0], size), PAGES_AHEAD))
+                    self._stack.push(second.pop_all())
+                    yield from pages
+                    return
 
     def _read_apart(self, after: int, size: int) -> Generator[Page]:
         with self._database.connect() as connection:

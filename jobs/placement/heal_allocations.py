@@ -506,5 +506,6 @@ ACTION: Final = Action(
     good_codes=frozenset({Exit.HEALED, Exit.MAX_COUNT, Exit.NOTHING_HEALED}),
     in_turn=lambda params: params.max_count is not None and not params.dry_run,
     next_params=next_params,
+    uses_api=True,
 )
 DRY_RUN: Final = replace(ACTION, name="placement.heal_allocations.dry_run", writes=False)

@@ -230,4 +230,11 @@ def collapse(results: Sequence[CellResult[Synced]], params: Params) -> Exit:
     return min(found or {Exit.SYNCED}, key=BADNESS.index)
 
 
-ACTION: Final = Action(name="placement.sync_aggregates", params=Params, work=work, nothing=Synced(), collapse=collapse)
+ACTION: Final = Action(
+    name="placement.sync_aggregates",
+    params=Params,
+    work=work,
+    nothing=Synced(),
+    collapse=collapse,
+    uses_api=True,
+)

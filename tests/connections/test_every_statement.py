@@ -8,6 +8,7 @@ from typing import Final
 import pytest
 
 from tests.connections.cut_cloud import CutCloud, State
+from tests.connections.sample import cut_points
 from tests.mysql_relay import Cut, MysqlRelay
 from tests.program import Ended
 from tests.realcloud import RealCloud
@@ -116,7 +117,7 @@ def test_a_command_that_loses_its_connection_ends_as_if_it_had_not(cut_cloud: Cu
     uncut = Uncut.observe(cut_cloud, case, line)
     assert uncut.said > 1
     problems = []
-    for number in range(uncut.said):
+    for number in cut_points(uncut.said, f"{case.line} {cut}"):
         cut_cloud.prepare(case.prepare)
         ended = cut_cloud.run(line, number, cut)
         if not cut_cloud.relay.has_cut:

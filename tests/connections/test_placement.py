@@ -8,6 +8,7 @@ from typing import Final
 import pytest
 
 from tests.acceptance.program import call_here
+from tests.connections.sample import cut_points
 from tests.mysql_relay import Cut, MysqlRelay
 from tests.placement import Placement, nova_conf
 from tests.services import HOST
@@ -85,7 +86,7 @@ def test_a_command_of_placement_ends_as_if_no_line_had_been_lost(bed: Bed, line:
     packets = len(bed.relay.said)
     assert packets > 10
     problems = []
-    for number in range(packets):
+    for number in cut_points(packets, f"{line} {cut}"):
         ended = bed.run(line, number, cut)
         if bed.relay.has_cut and ended != uncut:
             problems.append(f"cut at {number}, {bed.relay.said[number].text[:200]!r}: {ended}")

@@ -5,7 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -101,6 +101,20 @@ class Stage:
             run, phase, number, lambda view: rules.claim(view.cell, view.run, phase, view.hold, view.now, who)
         )
         return who if isinstance(answer, View) else answer
+
+    def claim_within(self, ref: CellRef, limit: int) -> None:
+        """Answer a cell's bell as a worker does that keeps to a limit of connections."""
+        who = Claimant(ref.uuid, "w:1", LEASE, limit)
+        self.store.change_cell(
+            "r", 0, self.cell(ref).number,
+            lambda view: rules.claim(view.cell, view.run, 0, view.hold, view.now, who, busy=view.busy),
+        )  # fmt: skip
+        self.pass_time(1)
+
+    @staticmethod
+    def holder(ref: CellRef) -> Claimant:
+        """Who has claimed a cell within a limit."""
+        return Claimant(ref.uuid, "w:1", LEASE)
 
     def hold_cell(self, ref: CellRef, run: str = "r") -> Claimant:
         """Claim a cell, which must succeed."""
@@ -983,6 +997,64 @@ def test_a_dead_workers_cell_is_rung_again(stage: Stage) -> None:
     stage.conductor.look_after("r")
     assert stage.rung() == [A.label]
     assert stage.claim(A)
+
+
+# -- connections to a server -------------------------------------------------------------------------------------------
+
+AT_ONE: Final = tuple(replace(ref, servers=("db:3306",)) for ref in (A, B, C))
+
+
+@pytest.fixture
+def crowded(stage: Stage) -> Stage:
+    """One cell has the only connection to a server, two wait for it."""
+    stage.conductor.per_server = 1
+    stage.start(cells=AT_ONE)
+    for ref in AT_ONE:
+        stage.claim_within(ref, 1)
+    stage.rung()
+    return stage
+
+
+def test_who_has_waited_longest_is_called_when_a_connection_is_free(crowded: Stage) -> None:
+    crowded.conductor.call_waiting()
+    assert crowded.rung() == []
+    crowded.pass_time(LEASE)  # its worker was killed
+    crowded.conductor.look_after("r")
+    assert crowded.rung().count(B.label) == 1
+    crowded.conductor.call_waiting({"db:3306": 1})
+    assert crowded.rung() == [C.label]
+
+
+def test_a_cell_that_was_given_back_goes_to_the_end_of_the_line(crowded: Stage) -> None:
+    view = crowded.store.change_cell(
+        "r", 0, 0, lambda view: rules.give_back(view.cell, crowded.holder(A), view.now, PATIENT)
+    )
+    assert isinstance(view, View)
+    crowded.pass_time(1)
+    crowded.conductor.ring_or_wait(view)
+    crowded.conductor.call_waiting({"db:3306": 1})
+    assert crowded.rung() == [B.label]
+    for ref in (C, A):
+        crowded.conductor.call_waiting({"db:3306": 1})
+        assert crowded.rung() == [ref.label]
+
+
+def test_a_cell_for_which_nobody_waits_is_rung_at_once(stage: Stage) -> None:
+    stage.conductor.per_server = 1
+    stage.start(cells=AT_ONE[:1])
+    stage.claim_within(AT_ONE[0], 1)
+    stage.rung()
+    view = stage.store.change_cell(
+        "r", 0, 0, lambda view: rules.give_back(view.cell, stage.holder(A), view.now, PATIENT)
+    )
+    assert isinstance(view, View)
+    stage.conductor.ring_or_wait(view)
+    assert stage.rung() == [A.label]
+
+
+def test_cells_of_a_run_that_is_cancelled_wait_no_more(crowded: Stage) -> None:
+    crowded.conductor.cancel("r", "ops")
+    assert crowded.store.lines(9) == []
 
 
 def test_the_first_bells_of_a_phase_may_all_be_lost(stage: Stage) -> None:

@@ -205,6 +205,48 @@ def test_a_cell_that_must_wait_for_its_server_lets_others_pass() -> None:
     assert [result.complete for result in results] == [True, True, True]
 
 
+@pytest.mark.parametrize(("per_server", "together"), [(1, 1), (2, 1), (3, 1), (4, 2)])
+def test_connections_to_the_api_database_count_at_its_server(per_server: int, together: int) -> None:
+    crowd = Crowd(together)
+    api = Database("mysql://nova:nova-secret@db1/api", "the API database", LIMITS)
+    cells = [replace(target, api=api) for target in targets("db1", "db1", "db1", "db1")]
+    results = run(LocalEngine(99, per_server), replace(action(crowd.work), uses_api=True), Budget(), cells)
+    assert all(result.complete for result in results)
+    assert crowd.most["db1:3306"] == together
+
+
+@pytest.mark.parametrize(("per_server", "cells", "granted"), [(8, 1, 1), (1, 1, 0), (2, 2, 0), (4, 3, 1), (4, 2, 2)])
+def test_a_second_connection_is_granted_while_the_server_has_one_to_spare(
+    per_server: int, cells: int, granted: int
+) -> None:
+    """The cells do not wait for it, nor for each other."""
+    met, asked = threading.Barrier(cells), threading.Barrier(cells)
+    answers = []
+
+    def work(target: Target, _: Budget) -> Generator[Step[Rows]]:
+        met.wait(PATIENCE)
+        with target.second() as is_granted:
+            answers.append(is_granted)
+            asked.wait(PATIENCE)
+        yield step(1)
+
+    results = run(LocalEngine(9, per_server), action(work), Budget(), targets(*["db1"] * cells))
+    assert all(result.complete for result in results)
+    assert answers.count(True) == granted
+
+
+def test_a_second_connection_leaves_half_to_the_cells_that_wait() -> None:
+    answers = []
+
+    def work(target: Target, _: Budget) -> Generator[Step[Rows]]:
+        with target.second() as is_granted:
+            answers.append((number(target), is_granted))
+            yield step(1)
+
+    run(LocalEngine(9, 1), action(work), Budget(), targets("db1", "db1"))
+    assert answers == [(0, False), (1, False)]
+
+
 def test_a_slow_cell_holds_nobody_up() -> None:
     others = threading.Semaphore(0)
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -459,6 +459,103 @@ def test_after_the_lease_another_goes_on_where_the_first_was() -> None:
 MINE = held_by("mine", NOW + 5, rings=0, slices=2, attempts=2)
 GIVEN_BACK = replace(MINE, holder="", lease_until=0.0, touched=NOW)
 FAILURE = Failure(FailureKind.CELL, "it went away")
+
+
+AT_ONE: Final = replace(A, servers=("db:3306",))
+WITH_API: Final = replace(A, servers=("db:3306", "db:3306"))
+FOUR: Final = replace(ME, per_server=4)
+
+
+def claim_of(due: CellRecord, busy: int | None, who: Claimant = FOUR, *, reads_ahead: bool = False) -> Any:
+    there = None if busy is None else {"db:3306": busy}
+    return rules.claim(due, run(), 0, None, NOW, who, busy=there, reads_ahead=reads_ahead)
+
+
+@pytest.mark.parametrize(
+    ("ref", "busy", "most"),
+    [
+        pytest.param(AT_ONE, None, 3, id="others are not counted yet"),
+        pytest.param(AT_ONE, 3, 3, id="there is room for one"),
+        pytest.param(WITH_API, 2, 2, id="there is room for two"),
+        pytest.param(replace(A, servers=("db:3306",) * 5), 0, 0, id="one that needs more than the limit, alone"),
+    ],
+)
+def test_a_cell_is_claimed_provided_that_others_leave_room(ref: CellRef, busy: int | None, most: int) -> None:
+    granted = claim_of(cell(ref=ref, waits_since=5.0, called=True), busy)
+    assert granted.connections == {"db:3306": (0, most)}
+    assert (granted.cell.holder, granted.cell.waits_since, granted.cell.called) == ("mine", 0.0, False)
+
+
+@pytest.mark.parametrize(
+    ("ref", "busy", "least"),
+    [
+        pytest.param(AT_ONE, 4, 4, id="all are taken"),
+        pytest.param(WITH_API, 3, 3, id="two are needed and one is left"),
+        pytest.param(replace(A, servers=("db:3306",) * 5), 1, 1, id="one that needs more than the limit, not alone"),
+    ],
+)
+def test_a_cell_whose_server_is_full_waits_in_its_line(ref: CellRef, busy: int, least: int) -> None:
+    answer = claim_of(cell(ref=ref), busy)
+    assert answer.connections == {"db:3306": (least, rules.MANY)}
+    assert (answer.cell.holder, answer.cell.waits_since, rules.is_in_line(answer.cell)) == ("", NOW, True)
+    again = claim_of(replace(answer.cell, waits_since=5.0, called=True), busy)
+    assert (again.cell.waits_since, rules.is_in_line(again.cell)) == (5.0, True)
+
+
+@pytest.mark.parametrize(
+    ("busy", "limit", "reads_ahead", "has_second"),
+    [
+        (0, 8, True, True),
+        (2, 8, True, True),
+        (3, 8, True, False),
+        (0, 8, False, False),
+        (0, 3, True, False),
+        (0, 4, True, True),
+    ],
+)
+def test_a_second_connection_leaves_half_of_the_limit_to_others(
+    busy: int, limit: int, reads_ahead: bool, has_second: bool
+) -> None:
+    granted = claim_of(cell(ref=AT_ONE, second=True), busy, replace(ME, per_server=limit), reads_ahead=reads_ahead)
+    assert granted.cell.second is has_second
+    assert rules.connections(granted.cell) == {"db:3306": 1 + has_second}
+    most = limit // 2 - 2 if has_second else limit - 1
+    assert granted.connections == {"db:3306": (0, most)}
+
+
+def test_nobody_counts_where_nobody_limits() -> None:
+    assert isinstance(claim_of(cell(ref=AT_ONE), 99, ME), CellRecord)
+    assert isinstance(claim_of(cell(), 99), CellRecord)
+
+
+@pytest.mark.parametrize(
+    ("waiting", "is_called"),
+    [
+        (cell(waits_since=5.0), True),
+        (cell(waits_since=5.0, called=True), False),
+        (cell(), False),
+        (held_by("other"), False),
+    ],
+)
+def test_a_cell_is_called_once(waiting: CellRecord, is_called: bool) -> None:
+    called = rules.call(waiting, NOW, PATIENCE)
+    assert (called is not None) is is_called
+    assert called is None or (called.called, called.look_at) == (True, NOW + 30)
+
+
+@pytest.mark.parametrize(
+    ("record", "stands"),
+    [
+        (cell(), True),
+        (held_by("other"), False),
+        (cell(Stage.DONE), False),
+        (cell(waits_since=5.0), False),
+    ],
+)
+def test_a_cell_that_was_given_back_lets_others_go_first(record: CellRecord, stands: bool) -> None:
+    waiting = rules.stand_in_line(record, NOW)
+    assert (waiting is not None) is stands
+    assert waiting is None or waiting.waits_since == NOW
 
 
 @pytest.mark.parametrize("lease_until", [NOW + 5, NOW - 5], ids=["in time", "late, and nobody else came"])

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, create_engine, select
 from sqlalchemy.pool import NullPool
 
 from demo.rows import empty_database, url_of
-from jobs.action import Limits, Target
+from jobs.action import Limits, Target, always_free
 from jobs.db import archive_deleted_rows
 from jobs.db.archive_deleted_rows import Archived, Params
 from jobs.db.tree_queue import TreeQueue
@@ -87,7 +87,9 @@ class Tiny:
         with self.forest() as (connection, forest):
             root = forest.tree("parents")
             due = root.live.c.deleted != 0
-            with TreeQueue(connection, self.database, root, due, after=after, page=page, ceiling=100) as queue:
+            with TreeQueue(
+                connection, self.database, root, due, second=always_free, after=after, page=page, ceiling=100
+            ) as queue:
                 yield queue
 
     def archive(self, *, ceiling: int = 1000, **params: Any) -> Archived:

@@ -61,6 +61,14 @@ def claim_as(store: RunStore, who: Claimant, known: View | None = None, number: 
     )
 
 
+def claim_within(store: RunStore, limit: int, number: int, token: str = "t", lease: float = LEASE) -> Any:
+    """Claim a cell, at most so many connections to its server being had; what becomes of it."""
+    who = Claimant(token, f"w-{token}", lease, limit)
+    return store.change_cell(
+        "r", 0, number, lambda view: rules.claim(view.cell, view.run, 0, view.hold, view.now, who, busy=view.busy)
+    )
+
+
 def claim(store: RunStore, token: str = "t", lease: float = LEASE, number: int = 0) -> tuple[View, Claimant]:
     """Claim a cell, which must succeed."""
     who = Claimant(token, f"w-{token}", lease)
@@ -103,6 +111,95 @@ def at_once(tries: int, deed: Callable[[int], Any]) -> list[Any]:
 def outcome(cell: CellRecord) -> Any:
     """What was done in a cell, however the store keeps it."""
     return cell.outcome if isinstance(cell.outcome, Archived | None) else decode(Archived, cell.outcome)
+
+
+# -- connections to a server -------------------------------------------------------------------------------------------
+
+
+def at_one_server(number: int) -> list[CellRef]:
+    """So many cells, each of which needs two connections to one server, and one to another."""
+    return [CellRef(f"u{cell}", f"c{cell}", "", ("db:3306", "db:3306", "api:3306")) for cell in range(number)]
+
+
+def lines_of(store: RunStore, length: int = 99) -> dict[str, tuple[int, list[int]]]:
+    """By server, the connections to it, and the cells that wait for some."""
+    return {line.server: (line.busy, [cell for *_, cell in line.first]) for line in store.lines(length)}
+
+
+def test_claims_at_the_same_time_share_the_connections_of_a_server(store: RunStore) -> None:
+    create(store, cells=at_one_server(12))
+    views = at_once(12, lambda number: claim_within(store, 5, number, f"t{number}"))
+    held = [view.cell.number for view in views if view.cell.holder]
+    assert len(held) == 2
+    waiting = sorted(set(range(12)) - set(held))
+    assert all(store.cell("r", 0, number).waits_since for number in waiting)
+    busy, first = lines_of(store)["db:3306"]
+    assert (busy, sorted(first)) == (4, waiting)
+    assert lines_of(store)["api:3306"][0] == 2
+
+
+def test_what_is_given_back_goes_to_who_has_waited_longest(store: RunStore) -> None:
+    create(store, cells=at_one_server(4))
+    for number in range(4):
+        claim_within(store, 2, number, f"t{number}")
+    assert lines_of(store) == {"db:3306": (2, [1, 2, 3]), "api:3306": (1, [1, 2, 3])}
+    assert lines_of(store, 1)["db:3306"] == (2, [1])
+    view = finish(store, 0, "t0")
+    assert view.waiting > 0
+    assert lines_of(store)["db:3306"] == (0, [1, 2, 3])
+    called = store.change_cell("r", 0, 1, lambda view: rules.call(view.cell, view.now, PATIENCE))
+    assert isinstance(called, View)
+    assert lines_of(store)["db:3306"] == (0, [2, 3])
+    claim_within(store, 2, 3, "t3")  # somebody is faster
+    claim_within(store, 2, 1, "t1")
+    assert lines_of(store)["db:3306"] == (2, [1, 2])  # its place is kept
+
+
+def test_a_line_ends_with_its_last_cell(store: RunStore) -> None:
+    create(store, cells=at_one_server(2))
+    for number in range(2):
+        claim_within(store, 2, number, f"t{number}")
+    finish(store, 1)
+    assert finish(store, 0, "t0").waiting == 0
+    assert lines_of(store) == {}
+
+
+def test_connections_of_a_worker_that_died_lapse_with_its_lease(store: RunStore) -> None:
+    create(store, cells=at_one_server(2))
+    claim_within(store, 2, 0, "dead", lease=SHORT)
+    until(lambda: bool(claim_within(store, 2, 1).cell.holder))
+    assert claim_within(store, 2, 0).cell.holder == "dead"
+    finish(store, 1, "t")
+    assert claim_within(store, 2, 0).cell.holder == "t"
+
+
+def test_a_renewed_claim_keeps_its_connections(store: RunStore) -> None:
+    create(store, cells=at_one_server(2))
+    view = claim_within(store, 2, 0, "t0", lease=SHORT)
+    keeper = Claimant("t0", "w", LEASE)
+    store.change_cell("r", 0, 0, lambda view: rules.keep(view.cell, keeper, view.now), view)
+    time.sleep(2 * SHORT)  # the first lease is over
+    assert not claim_within(store, 2, 1).cell.holder
+
+
+def test_a_cell_without_a_record_leaves_its_line(redis_store: RedisStore) -> None:
+    create(redis_store, cells=at_one_server(2))
+    for number in range(2):
+        claim_within(redis_store, 2, number, f"t{number}")
+    redis_store.redis.delete("cellkeeper:run:r", "cellkeeper:run:r:0")
+    redis_store.redis.delete("cellkeeper:server:db:3306", "cellkeeper:server:api:3306")
+    rung: list[Any] = []
+    Conductor(redis_store, rung.append, per_server=2).call_waiting()
+    assert (rung, lines_of(redis_store)) == ([], {})
+
+
+@pytest.mark.parametrize("key", ["server:db:3306", "line:db:3306", "lines"])
+def test_a_key_of_another_type_costs_nothing_but_itself(redis_store: RedisStore, key: str) -> None:
+    create(redis_store, cells=at_one_server(3))
+    redis_store.redis.set(f"cellkeeper:{key}", "nonsense")
+    assert claim_within(redis_store, 2, 0, "t0").cell.holder
+    assert not claim_within(redis_store, 2, 1, "t1").cell.holder
+    assert lines_of(redis_store)["db:3306"] == (2, [1])
 
 
 # -- runs --------------------------------------------------------------------------------------------------------------
