@@ -15,7 +15,9 @@ OPTIONS: Final = [
     ),
     cfg.IntOpt(
         "concurrency_per_server", default=8, min=1,
-        help="How many cells whose databases share one server are worked at the same time.",
+        help="How many connections to one database server there are at most: of all workers together, or of a command "
+             "in its own process. A cell that is worked needs one, and with most commands one to the server of the API "
+             "database; a second one to its own is taken only where the server has it to spare.",
     ),
     cfg.FloatOpt(
         "connect_timeout", default=5.0, min=0.1,

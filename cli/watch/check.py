@@ -94,7 +94,15 @@ def _configuration(conf: cfg.ConfigOpts) -> list[Finding]:
     if not conf.celery.broker_url:
         why = "no broker_url in section [celery]: every command works in its own process, nothing is scheduled"
         found.append(Finding("workers", Verdict.WARNING, why))
+    found.append(Finding("connections", Verdict.OK, _connections(conf)))
     return found
+
+
+def _connections(conf: cfg.ConfigOpts) -> str:
+    """What bounds the connections to a database server."""
+    whose = "of all workers together" if conf.celery.broker_url else "of each command"
+    most = conf.cellkeeper.concurrency_per_server
+    return f"at most {most} to one database server at once, {whose} (concurrency_per_server)"
 
 
 def _entries(conf: cfg.ConfigOpts) -> list[Entry] | Refused:
