@@ -14,14 +14,17 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.output import put
+from cli.run_summary import eta_in_words, rate_in_words
 from cli.signals import STOPPING
 from jobs.action import CellResult
 from novadb.cells import Cell
 from runs.follow import Listener, Silent
+from runs.pace import Speed
 from settings.printable import printable
 
 # Lines of the live table; cells beyond are summed up in the last one.
 SHOWN: Final = 20
+UNKNOWN: Final = Speed()
 
 
 @dataclass
@@ -31,10 +34,13 @@ class _Line:
     rows: int = 0
     state: str = "working"
     seconds: float = 0.0
+    speed: Speed = UNKNOWN
 
     def rate(self) -> str:
-        seconds = self.seconds or time.monotonic() - self.begin
-        return f"{self.rows / seconds:,.0f}" if self.rows and seconds > 0 else ""
+        """Of the last minute; of what has ended, of all its time."""
+        if self.seconds and self.rows:
+            return f"{self.rows / self.seconds:,.0f}/s"
+        return rate_in_words(self.speed)
 
 
 class Progress:
@@ -44,6 +50,7 @@ class Progress:
         self._cells = cells
         self._stop = stop
         self._lines: dict[str, _Line] = {}
+        self._speed = UNKNOWN
         self._lock = threading.Lock()
 
     def started(self, cell: Cell) -> None:
@@ -54,9 +61,17 @@ class Progress:
         with self._lock:
             self._lines[cell.identity].rows += rows
 
+    def paced(self, cell: Cell | None, speed: Speed) -> None:
+        with self._lock:
+            if cell is None:
+                self._speed = speed
+            elif line := self._lines.get(cell.identity):
+                line.speed = speed
+
     def finished(self, result: CellResult[Any]) -> None:
         with self._lock:
             line = self._lines.setdefault(result.cell.identity, _Line(result.cell, time.monotonic()))
+            line.speed = UNKNOWN
             line.state = "failed" if result.failure else "done" if result.complete else "stopped"
             line.seconds = result.seconds
 
@@ -64,13 +79,18 @@ class Progress:
         with self._lock:
             lines = sorted(self._lines.values(), key=lambda line: (line.state != "working", line.begin))
             table = Table(box=None, pad_edge=False)
-            for name, side in (("cell", "left"), ("state", "left"), ("rows", "right"), ("rows/s", "right")):
-                table.add_column(name, justify=side)  # type: ignore[arg-type]
+            for name in ("cell", "state"):
+                table.add_column(name)
+            for name in ("rows", "rate", "ETA"):
+                table.add_column(name, justify="right")
             for line in lines[:SHOWN]:
                 label = Text(printable(line.cell.label))  # a string could hold markup
-                table.add_row(label, line.state, f"{line.rows:,}", line.rate())
+                table.add_row(label, line.state, f"{line.rows:,}", line.rate(), eta_in_words(line.speed))
             finished = sum(line.state != "working" for line in lines)
-            table.add_row("", f"{finished} of {self._cells} cells", f"{sum(line.rows for line in lines):,}", "")
+            rows = sum(line.rows for line in lines)
+            speed = self._speed if finished < len(lines) else UNKNOWN
+            total = ("", f"{finished} of {self._cells} cells", f"{rows:,}", rate_in_words(speed), eta_in_words(speed))
+            table.add_row(*total)
             return Group(table, STOPPING) if self._stop.is_set() else Group(table)
 
 
@@ -96,6 +116,8 @@ class Dots:
             self._rows[cell.identity] += rows
             full, self._rows[cell.identity] = divmod(self._rows[cell.identity], self._batch)
             self._print("." * full)
+
+    def paced(self, cell: Cell | None, speed: Speed) -> None: ...
 
     def finished(self, result: CellResult[Any]) -> None:
         with self._lock:
@@ -126,6 +148,10 @@ class Several:
     def stepped(self, cell: Cell, rows: int) -> None:
         for listener in self._listeners:
             listener.stepped(cell, rows)
+
+    def paced(self, cell: Cell | None, speed: Speed) -> None:
+        for listener in self._listeners:
+            listener.paced(cell, speed)
 
     def finished(self, result: CellResult[Any]) -> None:
         for listener in self._listeners:

@@ -1,12 +1,13 @@
 """What the commands say of a run: how it ended, in words, how much it did, how long it took."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from runs import rules
 from runs.outcomes import Ending, ending_of
+from runs.pace import Speed
 from runs.records import Progress, RunRecord
 from runs.store import RunStore
 
@@ -16,12 +17,16 @@ class RunSummary:
     """A run, summed up over its cells.
 
     :ivar progress: of the first phase
+    :ivar current: the progress of the current phase
     :ivar words: how it ended, or how it stands
+    :ivar speed: of the current phase
     """
 
     record: RunRecord
     progress: Progress
+    current: Progress
     words: str
+    speed: Speed = field(default_factory=Speed)
 
     @property
     def ending(self) -> Ending | None:
@@ -53,10 +58,14 @@ class RunSummary:
 
 def summarize(store: RunStore, record: RunRecord) -> RunSummary:
     """Sum a run up. What is read does not grow with its cells."""
+    from jobs.actions import ACTIONS  # with all that they import, which the progress of a command does without
+
     current = store.progress(record.order.id, record.phase)
     first = store.progress(record.order.id, 0) if record.phase else current
-    words = rules.state_in_words(record, store.hold(), store.now(), current.at_work)
-    return RunSummary(record, first, words)
+    hold, now = store.hold(), store.now()
+    words = rules.state_in_words(record, hold, now, current.at_work)
+    speed = rules.speed_of_run(current, record, hold, now, ACTIONS)
+    return RunSummary(record, first, current, words, speed)
 
 
 def summary_as_data(summary: RunSummary) -> dict[str, Any]:
@@ -72,6 +81,7 @@ def summary_as_data(summary: RunSummary) -> dict[str, Any]:
         "rows": summary.rows,
         "blocked": summary.blocked,
         "failed_cells": summary.failed_cells,
+        **speed_as_data(summary.speed),
         "ordered": moment(record.ordered),
         "started": moment(record.started),
         "finished": moment(record.finished),
@@ -80,6 +90,28 @@ def summary_as_data(summary: RunSummary) -> dict[str, Any]:
         "cells": record.cells,
         "steering": [{"what": step.what, "by": step.by, "at": moment(step.at)} for step in record.steering],
     }
+
+
+def speed_as_data(speed: Speed) -> dict[str, Any]:
+    """What the JSON of every command says of how fast the work goes in a run, or in a cell."""
+    left = speed.seconds_left
+    return {
+        "rate": None if speed.rate is None else round(speed.rate, 1),
+        "remaining": speed.remaining,
+        "eta": None if left is None else moment(time.time() + left),
+    }
+
+
+def rate_in_words(speed: Speed) -> str:
+    """How much is handled in a second; empty where that is not known."""
+    if speed.rate is None:
+        return ""
+    return f"{speed.rate:,.0f}/s" if speed.rate >= 10 else f"{speed.rate:.1f}/s"
+
+
+def eta_in_words(speed: Speed) -> str:
+    """How long the rest takes, as 0:00:07; empty where that is not known."""
+    return "" if speed.seconds_left is None else duration(speed.seconds_left)
 
 
 def moment(seconds: float | None) -> datetime | None:

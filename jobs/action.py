@@ -30,8 +30,10 @@ class Unit(StrEnum):
     WAITING = "rows waiting"
     """Rows that there are to be written; nothing was."""
     INSTANCES = "instances"
+    LOOKED_AT = "instances looked at"
     AGGREGATES = "aggregates"
     """Pairs of provider and aggregate."""
+    HOSTS = "hosts"
     NOTHING = "nothing"
 
 
@@ -39,9 +41,16 @@ class Outcome(ABC):
     """What happened in a cell. Outcomes of the parts of a work add up.
 
     :cvar counts: what ``rows`` counts
+    :cvar handles: what ``handled`` counts; None: the same
     """
 
     counts: ClassVar[Unit] = Unit.ROWS
+    handles: ClassVar[Unit | None] = None
+
+    @property
+    def unit_of_pace(self) -> Unit:
+        """What ``handled`` counts."""
+        return self.handles or self.counts
 
     @abstractmethod
     def __add__(self, other: Self) -> Self: ...
@@ -55,6 +64,11 @@ class Outcome(ABC):
     @abstractmethod
     def rows(self) -> int:
         """So many so far."""
+
+    @property
+    def handled(self) -> int:
+        """How far the work has come: its rate and its rest are told in this."""
+        return self.rows
 
     @property
     def stayed(self) -> int:
@@ -78,10 +92,13 @@ class Step(Generic[O]):
     :ivar outcome: what it did
     :ivar cursor: where to go on after it; None: where it was, for nothing was done, and the work only asks whether it
         may still write
+    :ivar remaining: how much is still to be handled in the cell, as far as that is known without counting for long; it
+        may be an estimate, or a limit. None: not known
     """
 
     outcome: O
     cursor: Cursor | None
+    remaining: int | None = None
 
 
 @dataclass(frozen=True)

@@ -113,17 +113,23 @@ class HeldCell:
         """
         return self._change(lambda view: rules.keep(view.cell, self._who, view.now))
 
-    def record(self, cursor: Any, outcome: Any, rows: int) -> Advice:
+    def record(self, step: Step[Any], outcome: Any) -> Advice:
         """Record a step.
 
         :param outcome: of the work in the cell so far
-        :param rows: that the step wrote
         :returns: what the run is to do
         :raises ClaimLost: the claim is somebody else's
         """
         counter = tally.name(tally.ROWS, self._action.name, self.view.cell.ref.uuid) if self._action.writes else ""
-        books = Books(rows, counter)
-        return self._change(lambda view: rules.record_step(view.cell, self._who, view.now, cursor, outcome), books)
+        handled = step.outcome.handled
+        books = Books(step.outcome.rows, counter, handled)
+
+        def rule(view: View) -> CellRecord | None:
+            return rules.record_step(
+                view.cell, self._who, view.now, step.cursor, outcome, handled, remaining=step.remaining
+            )
+
+        return self._change(rule, books)
 
     def end(self, rule: Callable[[CellRecord, float], CellRecord | None]) -> View:
         """Do the last change under this claim.
@@ -265,7 +271,7 @@ class CellWorker:
         """Keep what a step did."""
         if step.cursor is None:
             return held.keep()
-        return held.record(step.cursor, outcome, step.outcome.rows)
+        return held.record(step, outcome)
 
     def _rest(self, seconds: float, held: HeldCell) -> Advice:
         """Wait between two steps, unless something is to be done sooner."""

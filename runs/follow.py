@@ -3,18 +3,20 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Protocol
 
 from jobs.action import CellResult
 from novadb.cells import Cell
 from runs import rules
 from runs.conductor import Conductor, result_of
+from runs.pace import Speed
 from runs.records import CellRecord, RunRecord, RunState, Stage
-from runs.store import StoreAway
+from runs.store import RunStore, StoreAway
 
 POLL: Final = 0.1  # seconds between two looks at a run, at most
 LOOK_AFTER: Final = 5.0  # seconds between two rounds of a conductor's duties
+TELL_SPEED: Final = 1.0  # seconds between two times at which listeners are told how fast it goes
 AWAY: Final = 30.0  # seconds without the store before the wait is given up
 
 
@@ -27,6 +29,9 @@ class Listener(Protocol):
     def stepped(self, cell: Cell, rows: int) -> None:
         """So many rows more were written."""
 
+    def paced(self, cell: Cell | None, speed: Speed) -> None:
+        """How fast the work goes in a cell that is worked on; or, without one, in all of them."""
+
     def finished(self, result: CellResult[Any]) -> None:
         """Nothing more happens in the cell."""
 
@@ -37,6 +42,8 @@ class Silent:
     def started(self, cell: Cell) -> None: ...
 
     def stepped(self, cell: Cell, rows: int) -> None: ...
+
+    def paced(self, cell: Cell | None, speed: Speed) -> None: ...
 
     def finished(self, result: CellResult[Any]) -> None: ...
 
@@ -89,6 +96,7 @@ class Follower:
         self._has_asked = False
         self._blocker = ""
         self._looked_after = time.monotonic()
+        self._told_speed = time.monotonic()
         self._watches: list[_Watch] = []
 
     def follow(self, run: str) -> Finished:
@@ -129,7 +137,15 @@ class Follower:
             self._tell_blocker(run)
         for phase in range(min(record.phase + 1, len(self._listeners))):
             self._watch(phase).look(self._store, record)
+        self._tell_speed(record)
         return record
+
+    def _tell_speed(self, record: RunRecord) -> None:
+        """Tell, every second, how fast the current phase goes. What is read does not grow with its cells."""
+        now = time.monotonic()
+        if record.phase < len(self._watches) and now - self._told_speed >= TELL_SPEED:
+            self._told_speed = now
+            self._watches[record.phase].tell_speed(self._store, record)
 
     def _is_round_due(self, record: RunRecord) -> bool:
         """Whether to look after the run now: every few seconds, and as soon as its window closes."""
@@ -162,9 +178,10 @@ class _Watch:
         self._listener = listener
         self._mark = 0
         self._rows: dict[int, int] = {}
+        self._under_way: dict[int, CellRecord] = {}
         self._is_over = False
 
-    def look(self, store: Any, run: RunRecord) -> None:
+    def look(self, store: RunStore, run: RunRecord) -> None:
         """Tell what has changed since the last look."""
         if self._is_over:
             return
@@ -172,6 +189,15 @@ class _Watch:
         for cell in cells:
             self._tell(cell, run)
         self._is_over = run.phase > self._phase  # what came in it before the next one began was told just now
+
+    def tell_speed(self, store: RunStore, run: RunRecord) -> None:
+        """Tell how fast it goes."""
+        hold, now = store.hold(), store.now()
+        for cell in self._under_way.values():
+            named = result_of(cell, self._actions, run.order.phases[self._phase].action).cell
+            self._listener.paced(named, rules.speed_of_cell(cell, run, hold, now))
+        progress = store.progress(run.order.id, self._phase)
+        self._listener.paced(None, rules.speed_of_run(progress, run, hold, now, self._actions))
 
     def _tell(self, cell: CellRecord, run: RunRecord) -> None:
         result = result_of(cell, self._actions, run.order.phases[self._phase].action)
@@ -184,4 +210,7 @@ class _Watch:
             self._rows[cell.number] = result.outcome.rows
             self._listener.stepped(result.cell, rows)
         if cell.stage is Stage.DONE:
+            self._under_way.pop(cell.number, None)
             self._listener.finished(result)
+        elif cell.started is not None:
+            self._under_way[cell.number] = replace(cell, outcome=None, cursor=None)  # what may be large

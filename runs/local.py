@@ -17,6 +17,7 @@ from runs.conductor import Conductor, write_audit
 from runs.follow import Finished, Follower, Listener, Silent
 from runs.memory_store import MemoryStore
 from runs.orders import PhaseOf, order_of, refs_of
+from runs.pace import Speed
 from runs.records import NEVER, Bell
 from runs.rules import Patience
 
@@ -179,6 +180,9 @@ class _OfTargets(Silent):
 
     def stepped(self, cell: Cell, rows: int) -> None:
         self._listener.stepped(self._cell(cell), rows)
+
+    def paced(self, cell: Cell | None, speed: Speed) -> None:
+        self._listener.paced(self._cell(cell) if cell else None, speed)
 
     def finished(self, result: CellResult[Any]) -> None:
         self._listener.finished(replace(result, cell=self._cell(result.cell)))

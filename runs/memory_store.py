@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from runs import rules
+from runs import pace, rules
 from runs.records import CellRecord, Hold, Place, Progress, RunRecord, RunState, Stage, Summary, Wish
 from runs.rules import Provided, Refusal
 from runs.store import NO_BOOKS, NOTHING, Books, CellKey, CellRule, Line, QueueRule, RunGone, RunRule, TooLate, View
@@ -19,6 +19,7 @@ class _Kept:
     :ivar phases: the cells of each phase, by number
     :ivar marks: when each cell of a phase was changed last, counted in changes
     :ivar open_cells: the numbers of the cells of each phase that are not done
+    :ivar paces: what was handled in each phase lately
     """
 
     run: RunRecord
@@ -26,12 +27,14 @@ class _Kept:
     phases: list[list[CellRecord]] = field(default_factory=list)
     marks: list[list[int]] = field(default_factory=list)
     open_cells: list[set[int]] = field(default_factory=list)
+    paces: list[dict[int, int]] = field(default_factory=list)
     changes: int = 0
 
     def open_phase(self, cells: Sequence[CellRecord]) -> None:
         """Add the cells of a phase that begins."""
         self.phases.append(list(cells))
         self.marks.append([0] * len(cells))
+        self.paces.append({})
         self.open_cells.append({cell.number for cell in cells if cell.stage is not Stage.DONE})
 
     def put(self, phase: int, cell: CellRecord) -> None:
@@ -110,12 +113,18 @@ class MemoryStore:
             return changed
 
     def progress(self, run: str, phase: int) -> Progress:
-        cells, now = self.cells(run, phase), self.now()
+        now = self.now()
+        with self._lock:
+            kept = self._find(run)
+            cells = list(self._phase(kept, phase))
         return Progress(
             rows=sum(cell.outcome.rows for cell in cells if cell.outcome is not None),
             open=self.count_open(run, phase),
             failed=sum(cell.failure is not None for cell in cells),
             at_work=sum(cell.lease_until > now for cell in cells),
+            remaining=sum(cell.remaining or 0 for cell in cells),
+            foreseen=sum(cell.remaining is not None for cell in cells),
+            pace=kept.paces[phase],
         )
 
     def recent(self, limit: int | None = None) -> list[str]:
@@ -138,6 +147,8 @@ class MemoryStore:
             if not isinstance(changed, CellRecord):
                 return changed
             kept.put(phase, changed)
+            if books.handled:
+                kept.paces[phase] = pace.add(kept.paces[phase], view.now, books.handled)
             if books.rows and books.counter:
                 self._tally[books.counter] = self._tally.get(books.counter, 0) + books.rows
             self._lock.notify_all()
@@ -220,13 +231,13 @@ class MemoryStore:
         with self._lock:
             return dict(self._tally)
 
-    def history(self, since: float) -> list[Summary]:
+    def history(self, since: float, limit: int | None = None) -> list[Summary]:
         with self._lock:
             ended = [kept.run for kept in self._runs.values() if kept.run.state is RunState.ENDED]
         summaries = [rules.summary(run) for run in ended]
-        return sorted(
-            (summary for summary in summaries if summary.finished >= since), key=lambda summary: summary.finished
-        )
+        chosen = [summary for summary in summaries if summary.finished >= since]
+        chosen.sort(key=lambda summary: summary.finished)
+        return chosen if limit is None else chosen[-limit:]
 
     # -- steering
 

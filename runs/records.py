@@ -1,6 +1,7 @@
 """What a store keeps of runs: values alone. What may happen to them is in ``runs.rules``."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Final
 
@@ -149,6 +150,8 @@ class CellRecord:
     :ivar second: whether its claim includes a second connection to the server of its database
     :ivar waits_since: since when it waits for a connection; 0: it does not
     :ivar called: whether its bell was rung since, as there was room: it stands in line no more
+    :ivar pace: what was handled lately, see ``runs.pace``
+    :ivar remaining: how much is still to be handled, as far as that is known
     """
 
     number: int
@@ -171,6 +174,8 @@ class CellRecord:
     second: bool = False
     waits_since: float = 0.0
     called: bool = False
+    pace: dict[int, int] = field(default_factory=dict)
+    remaining: int | None = None
 
 
 NEVER: Final = 1e18
@@ -231,12 +236,18 @@ class Progress:
     :ivar open: cells that are not done
     :ivar failed: cells that failed
     :ivar at_work: cells that somebody works on right now
+    :ivar remaining: how much is still to be handled in the cells of which that is known
+    :ivar foreseen: how many these are
+    :ivar pace: what was handled lately, see ``runs.pace``
     """
 
     rows: int
     open: int
     failed: int
     at_work: int
+    remaining: int = 0
+    foreseen: int = 0
+    pace: Mapping[int, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from jobs.action import Failure, FailureKind
 from jobs.codec import encode
-from runs import rules
+from runs import pace, rules
 from runs.records import FORMAT, CellRecord, CellRef, Hold, Place, Progress, RunRecord, RunState, Stage, Summary
 from runs.rules import Provided, Refusal
 from runs.store import (
@@ -48,6 +48,8 @@ T = TypeVar("T")
 PREFIX: Final = "cellkeeper"
 NOW: Final = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor(t[2] / 1000);"
 DAY: Final = 86_400  # seconds
+PACE_KEPT: Final = 180
+"""Seconds for which it is kept how much was handled in ten seconds of a run."""
 AT_ONCE: Final = 1000
 """Cells in one command of a script."""
 
@@ -341,12 +343,18 @@ class RedisStore:
                 change.write("EXPIRE", key, self._expires)
 
     def progress(self, run: str, phase: int) -> Progress:
+        now = self.now()
+        buckets = pace.recent(now)
         with self._reading(run), self.redis.pipeline(transaction=False) as pipe:
-            pipe.hmget(_run_key(run), f"rows {phase}", f"failed {phase}")
+            sums = ("rows", "failed", "remaining", "foreseen")
+            pipe.hmget(_run_key(run), [f"{name} {phase}" for name in sums])
             pipe.zcard(_phase_key(run, phase, "look"))
-            pipe.zcount(_phase_key(run, phase, "leases"), self.now(), "+inf")
-            (rows, failed), still_open, at_work = pipe.execute()
-        return Progress(int(rows or 0), still_open, int(failed or 0), at_work)
+            pipe.zcount(_phase_key(run, phase, "leases"), now, "+inf")
+            pipe.mget([_phase_key(run, phase, f"pace-{number}") for number in buckets])
+            numbers, still_open, at_work, handled = pipe.execute()
+        rows, failed, remaining, foreseen = [int(number or 0) for number in numbers]
+        lately = {number: int(text) for number, text in zip(buckets, handled, strict=True) if text}
+        return Progress(rows, still_open, failed, at_work, remaining, foreseen, lately)
 
     def recent(self, limit: int | None = None) -> list[str]:
         last = -1 if limit is None else limit - 1
@@ -441,10 +449,13 @@ class RedisStore:
                 self._report(f"the books, {name}", "it is left out")
         return books
 
-    def history(self, since: float) -> list[Summary]:
+    def history(self, since: float, limit: int | None = None) -> list[Summary]:
+        bounds: dict[str, int] = {} if limit is None else {"start": 0, "num": limit}
+        texts: list[str] = self._shared(
+            "the history", lambda: self.redis.zrevrangebyscore(HISTORY, "+inf", since, **bounds), []
+        )
         summaries = []
-        texts: list[str] = self._shared("the history", lambda: self.redis.zrangebyscore(HISTORY, since, "+inf"), [])
-        for text in texts:
+        for text in reversed(texts):
             try:
                 summaries.append(msgspec.json.decode(text, type=Summary))
             except msgspec.MsgspecError:
@@ -666,7 +677,8 @@ def _phase_key(run: str, phase: int, *index: str) -> str:
     """The cells of a phase by number; or an index of them.
 
     ``look`` has those that are not done by the time to look at them, ``leases`` those that are claimed by the end of
-    the lease, ``changed`` all by the change that they were last part of.
+    the lease, ``changed`` all by the change that they were last part of. What was handled lately stands beside them, in
+    keys that expire by themselves.
     """
     return _key("run", run, phase, *index)
 
@@ -731,6 +743,14 @@ def _count(change: _Change, before: View, cell: CellRecord, books: Books) -> Non
         change.write("HINCRBY", key, f"rows {phase}", books.rows)
     if books.rows and books.counter:
         change.write("HINCRBY", TALLY, books.counter, books.rows)
+    if books.handled:
+        bucket = _phase_key(before.run.order.id, phase, f"pace-{pace.recent(before.now)[-1]}")
+        change.write("INCRBY", bucket, books.handled)
+        change.write("EXPIRE", bucket, PACE_KEPT)
+    known, known_before = cell.remaining, before.cell.remaining
+    if known != known_before:
+        change.write("HINCRBY", key, f"remaining {phase}", (known or 0) - (known_before or 0))
+        change.write("HINCRBY", key, f"foreseen {phase}", (known is not None) - (known_before is not None))
     if cell.failure and not before.cell.failure:
         change.write("HINCRBY", key, f"failed {phase}", 1)
 

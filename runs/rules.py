@@ -12,7 +12,9 @@ from typing import Any, Final
 
 from jobs.action import Action, CellResult, Failure, Scope
 from jobs.codec import decode, encode
+from runs import pace
 from runs.outcomes import RunFacts, ending_of
+from runs.pace import Speed
 from runs.records import (
     NEVER,
     CellRecord,
@@ -21,6 +23,7 @@ from runs.records import (
     Order,
     Phase,
     Place,
+    Progress,
     RunRecord,
     RunState,
     Stage,
@@ -471,10 +474,31 @@ def keep(cell: CellRecord, who: Claimant, now: float) -> CellRecord | None:
     return replace(cell, lease_until=now + who.lease, look_at=now + who.lease, touched=now)
 
 
-def record_step(cell: CellRecord, who: Claimant, now: float, cursor: Any, outcome: Any) -> CellRecord | None:
-    """A step is done, and the claim renewed; None: the claim is lost, write no more."""
+def record_step(
+    cell: CellRecord,
+    who: Claimant,
+    now: float,
+    cursor: Any,
+    outcome: Any,
+    handled: int = 0,
+    remaining: int | None = None,
+) -> CellRecord | None:
+    """A step is done, and the claim renewed; None: the claim is lost, write no more.
+
+    :param handled: by the step
+    :param remaining: how much is still to be handled; None: the step does not know, and what was known before counts
+    """
     kept = keep(cell, who, now)
-    return kept and replace(kept, cursor=cursor, outcome=outcome, attempts=0)
+    if remaining is None and cell.remaining is not None:
+        remaining = max(cell.remaining - handled, 0)
+    return kept and replace(
+        kept,
+        cursor=cursor,
+        outcome=outcome,
+        attempts=0,
+        pace=pace.add(cell.pace, now, handled),
+        remaining=remaining,
+    )
 
 
 def give_back(cell: CellRecord, who: Claimant, now: float, patience: Patience) -> CellRecord | None:
@@ -510,7 +534,7 @@ def finish(
     return replace(
         cell, stage=Stage.DONE, holder="", lease_until=0.0, look_at=NEVER,
         failure=failure or cell.failure, complete=complete, finished=now, touched=now, second=False, waits_since=0.0,
-        called=False,
+        called=False, pace={}, remaining=0,
     )  # fmt: skip
 
 
@@ -539,6 +563,42 @@ def cell_in_words(cell: CellRecord) -> str:
     if cell.waits_since:
         return "server busy"
     return "working" if cell.holder else "waiting"
+
+
+# -- how fast it goes --------------------------------------------------------------------------------------------------
+
+
+def goes_on_since(run: RunRecord, hold: Hold | None, now: float) -> float | None:
+    """Since when a run has gone on without a pause; None: it does not."""
+    if run.state is not RunState.RUNNING or advice(run, hold, now) is not Advice.GO_ON:
+        return None
+    released = hold.until if hold and hold.until else 0.0
+    return max(run.started or 0.0, run.woken, released)
+
+
+def speed_of_cell(cell: CellRecord, run: RunRecord, hold: Hold | None, now: float) -> Speed:
+    """How fast the work in a cell of the current phase goes: by the clock, its pauses between two slices included."""
+    since = goes_on_since(run, hold, now)
+    if since is None or cell.stage is not Stage.WORK or cell.started is None:
+        return Speed(None, cell.remaining)
+    return Speed(pace.rate(cell.pace, max(since, cell.started), now), cell.remaining)
+
+
+def speed_of_run(progress: Progress, run: RunRecord, hold: Hold | None, now: float, actions: Actions) -> Speed:
+    """How fast the current phase goes, over all its cells."""
+    since = goes_on_since(run, hold, now)
+    rate = None if since is None else pace.rate(progress.pace, since, now)
+    return Speed(rate, _remaining(progress, run, actions))
+
+
+def _remaining(progress: Progress, run: RunRecord, actions: Actions) -> int | None:
+    """How much is still to be handled in a run, where it is known of every cell. A shared budget is that of all."""
+    is_last = run.phase + 1 == len(run.order.phases)
+    if run.state is RunState.ENDED or not is_last or run.order.phases[run.phase].action not in actions:
+        return None  # what a later phase will find is not known
+    if shares_budget(run, actions):
+        return progress.remaining or None
+    return progress.remaining if progress.foreseen == run.cells else None
 
 
 # -- the end -----------------------------------------------------------------------------------------------------------

@@ -76,11 +76,13 @@ class Books:
     """What a change of a cell leaves behind for whoever watches.
 
     :ivar rows: that were written
+    :ivar handled: how far the work has come, see ``jobs.action.Outcome``
     :ivar counter: of ``runs.tally`` to which they are added; empty: none
     """
 
     rows: int = 0
     counter: str = ""
+    handled: int = 0
 
 
 NO_BOOKS: Final = Books()
@@ -193,8 +195,8 @@ class RunStore(Protocol):
     def tally(self) -> dict[str, float]:
         """The books: numbers by name, see ``runs.tally``."""
 
-    def history(self, since: float) -> list[Summary]:
-        """The runs that have ended since a moment, the oldest first."""
+    def history(self, since: float, limit: int | None = None) -> list[Summary]:
+        """The runs that have ended since a moment, or the newest of them; the oldest first."""
 
     # -- steering
 

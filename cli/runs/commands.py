@@ -67,7 +67,10 @@ def list_runs(limit: int | None, failed: bool, since: datetime | None, format: F
 def show_run(run: str, format: Format) -> int:  # noqa: A002 - the option's name
     """Show a run, cell by cell.
 
-    For each cell: its state, rows, rows/s, what is blocked, its worker and times. And who steered it, and when.
+    For each cell: its state, rows, rate, ETA, what is blocked, its worker and times. And who steered it, and when.
+
+    The rate is that of the last minute, and of all its time for a cell that has ended. An ETA is shown where it is
+    known how much is left.
     """
     from cli.runs.showing import show_run
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from cli.output import put, put_json, say, table
-from cli.run_summary import RunSummary, clock_time, duration, moment, summarize, summary_as_data
+from cli.run_summary import RunSummary, clock_time, duration, eta_in_words, moment, summarize, summary_as_data
 from cli.runs.store import connect
 from runs.outcomes import FAILURES
 from runs.records import Hold, Summary
@@ -77,10 +77,11 @@ def _row(summary: RunSummary, zone: ZoneInfo) -> tuple[Any, ...]:
         cells += f" ({summary.failed_cells} failed)"
     if summary.blocked:
         rows += f" ({summary.blocked:,} left)"
+    eta = eta_in_words(summary.speed)
     return (
         record.order.id,
         record.order.phases[0].action,
-        summary.words,
+        f"{summary.words}, ETA {eta}" if eta else summary.words,
         "" if record.exit_code is None else record.exit_code,
         cells,
         rows,

@@ -8,13 +8,25 @@ from zoneinfo import ZoneInfo
 from cli.cell_runs import say_waiting
 from cli.output import failure_line, put, put_json, table
 from cli.progress import shown
-from cli.run_summary import RunSummary, clock_time, duration, moment, summarize, summary_as_data
+from cli.run_summary import (
+    RunSummary,
+    clock_time,
+    duration,
+    eta_in_words,
+    moment,
+    rate_in_words,
+    speed_as_data,
+    summarize,
+    summary_as_data,
+)
 from cli.runs.listing import hold_in_words
 from cli.runs.store import connect
 from jobs.actions import ACTIONS
 from jobs.codec import encode
+from runs import rules
 from runs.conductor import Conductor, result_of
 from runs.follow import Follower
+from runs.pace import Speed
 from runs.records import CellRecord, RunRecord, RunState
 from runs.rules import cell_in_words, is_held
 
@@ -24,15 +36,21 @@ def show_run(run: str, form: str) -> int:
     conductor, zone = connect()
     store = conductor.store
     record = store.run(run)
+    hold, now = store.hold(), store.now()
     begun_phases = record.order.phases[: record.phase + 1]
-    phases = [(phase.action, store.cells(run, number)) for number, phase in enumerate(begun_phases)]
+    phases: list[tuple[str, list[tuple[CellRecord, Speed]]]] = []
+    for number, phase in enumerate(begun_phases):
+        cells = store.cells(run, number)
+        is_current = number == record.phase
+        speeds = [rules.speed_of_cell(cell, record, hold, now) if is_current else Speed() for cell in cells]
+        phases.append((phase.action, list(zip(cells, speeds, strict=True))))
     summary = summarize(store, record)
     if form == "json":
         put_json(summary_as_data(summary) | {"phases": [_phase_as_data(*phase) for phase in phases]})
         return 0
     _put_head(conductor, summary, zone)
-    for action, cells in phases:
-        _put_phase(action, cells, zone)
+    for action, paced_cells in phases:
+        _put_phase(action, paced_cells, zone)
     return 0
 
 
@@ -47,8 +65,20 @@ def _put_head(conductor: Conductor, summary: RunSummary, zone: ZoneInfo) -> None
     if record.order.retry_of:
         put(f"It works the failed cells of run {record.order.retry_of} again")
     _put_reason_to_stand(conductor, record, zone)
+    _put_speed(summary)
     for step in record.steering:
         put(f"{clock_time(step.at, zone)}: {step.what}, by {step.by}")
+
+
+def _put_speed(summary: RunSummary) -> None:
+    """Print how fast the current phase goes, and how long it still takes, as far as that is known."""
+    speed, record = summary.speed, summary.record
+    if speed.rate is None:
+        return
+    unit = ACTIONS[record.order.phases[record.phase].action].nothing.unit_of_pace
+    left = f", about {speed.remaining:,} left" if speed.remaining else ""
+    eta = f", ETA {eta_in_words(speed)}" if speed.seconds_left else ""
+    put(f"In the last minute: {rate_in_words(speed)} ({unit}){left}{eta}")
 
 
 def _put_reason_to_stand(conductor: Conductor, record: RunRecord, zone: ZoneInfo) -> None:
@@ -62,22 +92,25 @@ def _put_reason_to_stand(conductor: Conductor, record: RunRecord, zone: ZoneInfo
         put(f"It waits for {conductor.describe(blocker)}")
 
 
-def _put_phase(action: str, cells: Sequence[CellRecord], zone: ZoneInfo) -> None:
+def _put_phase(action: str, cells: Sequence[tuple[CellRecord, Speed]], zone: ZoneInfo) -> None:
     """Print the cells of a phase, why cells failed, their rows by table, and what is blocked or wrong."""
-    counted = ACTIONS[action].nothing.counts.capitalize()
+    nothing = ACTIONS[action].nothing
+    counted, paced = nothing.counts.capitalize(), nothing.unit_of_pace.capitalize()
     rows, failures, tables, remarks = [], [], [], []
-    for cell in cells:
+    for cell, speed in cells:
         result = result_of(cell, ACTIONS, action)
         label, outcome = cell.ref.label, result.outcome
-        rate = f"{outcome.rows / result.seconds:.0f}" if result.seconds else ""
+        rate, eta = rate_in_words(speed), eta_in_words(speed)
+        if cell.finished and result.seconds:
+            rate = rate_in_words(Speed(outcome.handled / result.seconds))
         times = clock_time(cell.started, zone), clock_time(cell.finished, zone)
-        rows.append((label, cell_in_words(cell), outcome.rows, rate, outcome.stayed, cell.worker, *times))
+        rows.append((label, cell_in_words(cell), outcome.rows, rate, eta, outcome.stayed, cell.worker, *times))
         tables += [(f"{label}.{name}", number) for name, number in sorted(outcome.by_table.items())]
         failures += [failure_line(label, result.failure)] if result.failure else []
         remarks += [f"{label}: {remark}" for remark in outcome.remarks]
     put("")
     put(action)
-    put(table(("Cell", "State", counted, f"{counted}/s", "Blocked", "Worker", "Started", "Finished"), rows))
+    put(table(("Cell", "State", counted, f"{paced}/s", "ETA", "Blocked", "Worker", "Started", "Finished"), rows))
     for failure in failures:
         put(failure)
     if tables:
@@ -86,8 +119,8 @@ def _put_phase(action: str, cells: Sequence[CellRecord], zone: ZoneInfo) -> None
         put(remark)
 
 
-def _phase_as_data(action: str, records: Sequence[CellRecord]) -> dict[str, Any]:
-    cells = [
+def _phase_as_data(action: str, cells: Sequence[tuple[CellRecord, Speed]]) -> dict[str, Any]:
+    told = [
         {
             "cell": cell.ref.label,
             "uuid": cell.ref.uuid,
@@ -95,13 +128,15 @@ def _phase_as_data(action: str, records: Sequence[CellRecord]) -> dict[str, Any]
             "complete": cell.complete,
             "failure": cell.failure.reason if cell.failure else None,
             "outcome": encode(cell.outcome),
+            **speed_as_data(speed),
             "worker": cell.worker or None,
             "started": moment(cell.started),
             "finished": moment(cell.finished),
         }
-        for cell in records
+        for cell, speed in cells
     ]
-    return {"action": action, "counted": ACTIONS[action].nothing.counts, "cells": cells}
+    nothing = ACTIONS[action].nothing
+    return {"action": action, "counted": nothing.counts, "rate_counts": nothing.unit_of_pace, "cells": told}
 
 
 def wait_for_run(run: str) -> int:

@@ -29,6 +29,7 @@ from sqlalchemy import (
 
 from jobs.action import Action, CellResult, Cursor, Outcome, Scope, Step, Target, Unit
 from jobs.cell_v2.mapper import BATCH, Mapper
+from jobs.estimates import estimated_rows
 from jobs.retry import rollback, transactionally
 from novadb.mappings import INSTANCES as MAPPINGS
 from novadb.mappings import now
@@ -80,6 +81,7 @@ class Mapped(Outcome):
     """
 
     counts: ClassVar[Unit] = Unit.INSTANCES
+    handles: ClassVar[Unit | None] = Unit.LOOKED_AT
 
     mapped: int = 0
     looked_at: int = 0
@@ -100,6 +102,11 @@ class Mapped(Outcome):
     def by_table(self) -> Mapping[str, int]:
         """The mappings made."""
         return {MAPPINGS.name: self.mapped} if self.mapped else {}
+
+    @property
+    def handled(self) -> int:
+        """Instances that were looked at."""
+        return self.looked_at
 
     @property
     def rows(self) -> int:
@@ -169,7 +176,7 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
     """Map the instances of one cell, batch by batch.
 
     :param cursor: ``since``: the place to go on behind, or None; ``after``: the same by id, without a limit;
-        ``left``: of the limit, or None
+        ``left``: of the limit, or None; ``rest``: how many there are still, estimated, or None
     :raises DatabaseProblem: a database cannot be used
     """
     number = min(target.cell.mapping_ids)
@@ -187,12 +194,13 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
             yield Step(Mapped(), None)
             at = _behind(at, batch)
             mapped = _add(api, number, batch, partial(_move, marker, at, batch, more))
-            yield Step(replace(mapped, looked_at=len(batch), left=more and at["left"] == 0), at)
+            yield Step(replace(mapped, looked_at=len(batch), left=more and at["left"] == 0), at, _remaining(at))
 
 
 def _beginning(cell: Connection, marker: Marker, params: Params) -> Cursor:
     place = None if params.reset else marker.place(cell)
-    return {"since": vars(place) if place else None, "after": 0, "left": params.max_count}
+    rest = None if params.max_count is not None else estimated_rows(cell, [INSTANCES.name]).get(INSTANCES.name)
+    return {"since": vars(place) if place else None, "after": 0, "left": params.max_count, "rest": rest}
 
 
 def _page(cell: Connection, at: Cursor, size: int) -> Sequence[Any]:
@@ -211,8 +219,15 @@ def _behind(at: Cursor, batch: Sequence[Any]) -> Cursor:
     if not batch:
         return at
     if at["left"] is None:
-        return at | {"after": batch[-1].id}
+        rest = at.get("rest") and max(at["rest"] - len(batch), 0)
+        return at | {"after": batch[-1].id, "rest": rest}
     return at | {"since": vars(Place.of(batch[-1])), "left": at["left"] - len(batch)}
+
+
+def _remaining(at: Cursor) -> int | None:
+    """How many are still to be looked at: by the limit at most, else by an estimate; when that is used up, unknown."""
+    left: int | None = at["left"] if at["left"] is not None else at.get("rest") or None
+    return left
 
 
 def _add(api: Mapper, number: int, batch: Sequence[Any], also: Any) -> Mapped:

@@ -1,6 +1,6 @@
 """``db archive_deleted_rows``: move deleted rows to the shadow tables, and drop the API rows of archived instances."""
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import IntEnum
@@ -30,6 +30,7 @@ from jobs.db.api_rows import ApiRows
 from jobs.db.mover import TableMover
 from jobs.db.tree_queue import Batch, TreeQueue
 from jobs.db.trees import INSTANCES, Forest, Node
+from jobs.estimates import Forecast, count_within
 from jobs.retry import rollback, transactionally
 from jobs.sums import add
 from novadb import catalogue
@@ -150,7 +151,8 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
     """Move the deleted rows of one cell, table by table, each batch in one transaction.
 
     :param cursor: ``table`` and ``after``: go on in this table behind this id; ``moved``: rows so far;
-        ``mapping``: look for leftovers behind this instance mapping; ``refused``: by table, why it was left
+        ``mapping``: look for leftovers behind this instance mapping; ``refused``: by table, why it was left;
+        ``rest``: what is left by the forecast
     :raises DatabaseProblem: the cell's database cannot be used; or, once the others are archived, some of its tables
         cannot be
     :raises ApiDatabaseProblem: the API database cannot be used
@@ -159,14 +161,17 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
     with target.database.connect() as cell, ApiRows(target.need_api(), target.cell.mapping_ids) as api:
         forest = _forest(cell)
         busy = _busy_tables(cell, forest, params)
+        forecast = Forecast(lambda: _count_due(cell, forest, params, busy, at["table"]), cursor)
+        at.pop("rest", None)
         for name in forest.roots[forest.roots.index(at["table"]) if at["table"] else 0 :]:
             if name not in busy:
                 continue
             if name != at["table"]:
                 at |= {"table": name, "after": 0}
+            forecast.come_to(_from(forest, name))
             try:
                 forest.check(name)
-                for step in _move_table(cell, api, forest, target, params, at):
+                for step in _move_table(cell, api, forest, target, params, at, forecast):
                     yield step
                     if step.outcome.full:
                         return
@@ -177,6 +182,17 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
             yield from _remove_leftovers(cell, api, target.database, at)
     if refused := at.get("refused"):
         raise DatabaseProblem(f"{target.database}: {in_words(refused)}")
+
+
+def _from(forest: Forest, name: str) -> Sequence[str]:
+    """A table, and those that come behind it."""
+    return forest.roots[forest.roots.index(name) :]
+
+
+def _count_due(cell: Connection, forest: Forest, params: Params, busy: Set[str], table: str) -> dict[str, int]:
+    """The rows that say themselves that they are to be moved, in a table and those behind it."""
+    nodes = [forest.tree(name) for name in _from(forest, table) if name in busy]
+    return count_within(cell, {node.name: (node.live, _is_due(node, params)) for node in nodes})
 
 
 def _refusal(error: UnsuitableSchema | DBAPIError) -> str:
@@ -212,12 +228,18 @@ def in_words(refused: Mapping[str, str]) -> str:
 
 
 def _move_table(
-    cell: Connection, api: ApiRows, forest: Forest, target: Target, params: Params, at: Cursor
+    cell: Connection, api: ApiRows, forest: Forest, target: Target, params: Params, at: Cursor, forecast: Forecast
 ) -> Iterator[Step[Archived]]:
     """Move the deleted rows of one table, with their trees.
 
     :param at: the cursor; it is moved along
     """
+
+    def step(outcome: Archived) -> Step[Archived]:
+        if params.until_complete:
+            return forecast.step(outcome, dict(at))
+        return Step(outcome, dict(at), max(params.max_rows - at["moved"], 0))
+
     root = forest.tree(at["table"])
     condition = roots(forest, root.name, params)
     ceiling, database = target.limits.tree_ceiling, target.database
@@ -231,10 +253,12 @@ def _move_table(
         cell, database, root, condition, second=target.second, after=at["after"], page=room(), ceiling=ceiling
     ) as queue:
         while room() > 0:
+            if params.until_complete:
+                forecast.look()
             batch = queue.take(room(), at_least_one=params.until_complete or not (at["moved"] or params.begun))
             if batch.last is None:
                 if batch.full:
-                    yield Step(Archived(full=True), dict(at))
+                    yield step(Archived(full=True))
                 return
             # What was moved is gone from the table: only when the whole batch is through may the cursor pass it.
             # And only then is told what stayed, lest it be told twice.
@@ -243,11 +267,11 @@ def _move_table(
                 at["moved"] += done.rows.total()
                 stayed |= done.blocked
                 if done.rows or done.twins:
-                    yield Step(Archived(dict(done.rows), dict(done.api), repaired=dict(done.twins)), dict(at))
+                    yield step(Archived(dict(done.rows), dict(done.api), repaired=dict(done.twins)))
                     has_told = True
             at["after"] = batch.last
             if stayed or not has_told:
-                yield Step(_blocked(root.name, stayed), dict(at))
+                yield step(_blocked(root.name, stayed))
 
 
 def has_work(target: Target, params: Params) -> bool:

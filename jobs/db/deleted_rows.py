@@ -10,16 +10,14 @@ from datetime import datetime
 from enum import IntEnum
 from typing import ClassVar, Final, Self
 
-from sqlalchemy import Connection, DateTime, column, func, select, table, text, type_coerce
+from sqlalchemy import Connection, DateTime, column, func, select, table, type_coerce
 from sqlalchemy.exc import DBAPIError
 
 from jobs.action import Action, CellResult, Cursor, Outcome, Step, Target, Unit
 from jobs.db.trees import INSTANCES, Forest
+from jobs.estimates import is_over_limit, limit_statements
 from jobs.retry import rollback
 from novadb import catalogue
-
-# The server ended a statement at its limit: MariaDB, MySQL.
-TOO_LONG: Final = frozenset({1969, 3024})
 
 
 class Exit(IntEnum):
@@ -105,23 +103,15 @@ def _look(cell: Connection, name: str, bound: int, seconds: float) -> DeletedRow
     some = select(found.c.deleted_at).where(found.c.deleted != 0).limit(bound).subquery()
     oldest = type_coerce(func.min(some.c.deleted_at), DateTime)
     try:
-        _limit(cell, seconds)
+        limit_statements(cell, seconds)
         rows, age = cell.execute(select(func.count(), oldest).select_from(some)).one()
     except DBAPIError as error:
-        if getattr(error.orig, "args", ("",))[0] not in TOO_LONG:
+        if not is_over_limit(error):
             raise
         return DeletedRows(uncounted=(name,))
     finally:
         rollback(cell)
     return DeletedRows({name: rows} if rows else {}, age, (name,) if rows == bound else ())
-
-
-def _limit(cell: Connection, seconds: float) -> None:
-    """Let the server itself end what takes longer: a client that leaves would leave the work behind."""
-    if cell.dialect.name != "sqlite":
-        is_mariadb = getattr(cell.dialect, "is_mariadb", False)
-        limit = f"max_statement_time = {seconds:.3f}" if is_mariadb else f"max_execution_time = {seconds * 1000:.0f}"
-        cell.execute(text(f"SET SESSION {limit}"))
 
 
 def collapse(results: Sequence[CellResult[DeletedRows]], _params: Params) -> Exit:

@@ -106,7 +106,8 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
                 places.check_own()
             if not at["due"] and params.max_count is None and at["done"] > at["done_before"]:
                 at |= {"due": at["put_back"], "put_back": [], "done_before": at["done"]}
-            yield Step(outcome, deepcopy(at))
+            room = None if params.max_count is None else max(params.max_count - at["done"], 0)
+            yield Step(outcome, deepcopy(at), room)
 
 
 def _all(target: Target) -> list[list[Any]]:

@@ -11,9 +11,11 @@ from sqlalchemy import ColumnElement, Connection, TableClause, column, delete, s
 
 from jobs.action import Action, CellResult, Cursor, Outcome, Step, Target
 from jobs.conditions import older_than
+from jobs.estimates import Forecast, count_within, estimated_rows
 from jobs.retry import as_large_as_possible, rollback
 from jobs.sums import add
 from novadb import catalogue
+from novadb.catalogue import Catalogue
 
 # The column that tells how old a shadow row is; all others by the first of TIMESTAMPS that they have.
 AGED_BY: Final = {
@@ -80,20 +82,23 @@ class Purged(Outcome):
 def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Step[Purged]]:
     """Delete the rows of one cell's shadow tables, in chunks of their primary key.
 
-    :param cursor: ``table`` and ``after``: go on in this table behind this key
+    :param cursor: ``table`` and ``after``: go on in this table behind this key; ``rest``: what is left by the forecast
     :raises DatabaseProblem: the cell's database cannot be used
     """
     at = cursor or {"table": "", "after": None}
     with target.database.connect() as cell:
         tables = catalogue.read(cell)
         rollback(cell)
-        for name in tables.shadow_tables():
-            if name < at["table"]:
-                continue
+        names = [name for name in tables.shadow_tables() if name >= at["table"]]
+        behind = names
+        forecast = Forecast(lambda: _count_due(cell, tables, params, behind), cursor)
+        for number, name in enumerate(names):
+            behind = names[number:]
+            forecast.come_to(behind)
             after = at["after"] if name == at["table"] else None
             aged_by = timestamp_column(name, tables.columns[name]) if params.before else None
             if params.before and aged_by is None:
-                yield Step(Purged(ageless=(name,)), {"table": name + " ", "after": None})
+                yield forecast.step(Purged(ageless=(name,)), {"table": name + " ", "after": None})
                 continue
             shadow = table(name, *map(column, tables.columns[name]))
             condition = older_than(shadow.c[aged_by], params.before) if aged_by and params.before else true()
@@ -101,15 +106,28 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
             more = True
             size = target.limits.purge_chunk if len(key) == 1 else 1
             while more:
+                forecast.look()
                 chunk = partial(_delete_chunk, cell, shadow, key, condition, after)
                 rows, after = as_large_as_possible(chunk, size, cell, name=str(target.database))
                 more = after is not None
                 if rows:
                     outcome = Purged({name: rows}, {name: aged_by} if aged_by else {})
-                    yield Step(
+                    yield forecast.step(
                         outcome,
                         {"table": name, "after": after} if more else {"table": name + " ", "after": None},
                     )
+
+
+def _count_due(cell: Connection, tables: Catalogue, params: Params, names: Sequence[str]) -> dict[str, int]:
+    """About how many rows are to be deleted from some shadow tables: all of them by statistics, old ones counted."""
+    if params.before is None:
+        return estimated_rows(cell, names)
+    wanted = {}
+    for name in names:
+        if aged_by := timestamp_column(name, tables.columns[name]):
+            shadow = table(name, column(aged_by))
+            wanted[name] = (shadow, older_than(shadow.c[aged_by], params.before))
+    return count_within(cell, wanted)
 
 
 def _delete_chunk(

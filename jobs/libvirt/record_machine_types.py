@@ -59,6 +59,8 @@ class Recorded(Outcome):
     unknown: int = 0
     without_host: int = 0
 
+    handles: ClassVar[Unit | None] = Unit.LOOKED_AT
+
     def __add__(self, other: Self) -> Self:
         return type(self)(
             {**self.hosts, **other.hosts},
@@ -79,6 +81,11 @@ class Recorded(Outcome):
         return sum(sum(types.values()) for types in self.hosts.values())
 
     @property
+    def handled(self) -> int:
+        """Instances whose hosts were asked."""
+        return self.rows + sum(self.without_domain.values()) + self.unknown
+
+    @property
     def left(self) -> int:
         """Instances that still have no machine type."""
         return sum(self.without_domain.values()) + self.unknown + self.without_host
@@ -97,10 +104,12 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
             nowhere = cell.execute(select(func.count()).where(unset(), func.coalesce(INSTANCES.c.host, "") == ""))
             yield Step(Recorded(without_host=nowhere.scalar_one()), {"host": ""})
         wanted = _by_host(cell, params, cursor["host"] if cursor else "")
+        remaining = sum(len(uuids) for uuids in wanted.values())
         with closing(hypervisors.machine_types(wanted)) as answers:
             for host, answer in answers:
                 step = partial(_record, cell, host, wanted[host], answer, params.dry_run)
-                yield Step(transactionally(step, cell, name=str(target.database)), {"host": host})
+                remaining -= len(wanted[host])
+                yield Step(transactionally(step, cell, name=str(target.database)), {"host": host}, remaining)
 
 
 def _by_host(cell: Connection, params: Params, after: str) -> dict[str, list[str]]:

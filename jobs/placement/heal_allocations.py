@@ -109,6 +109,7 @@ class Healed(Outcome):
     """
 
     counts: ClassVar[Unit] = Unit.INSTANCES
+    handles: ClassVar[Unit | None] = Unit.LOOKED_AT
 
     looked_at: int = 0
     created: int = 0
@@ -149,6 +150,11 @@ class Healed(Outcome):
         return {"created": self.created, "updated": self.updated} if self.rows else {}
 
     @property
+    def handled(self) -> int:
+        """Instances that were found."""
+        return self.looked_at
+
+    @property
     def rows(self) -> int:
         """Instances that were healed: none in a dry run."""
         return 0 if self.dry_run else self.created + self.updated
@@ -158,6 +164,7 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
     """Heal the instances of one cell, page by page.
 
     :param cursor: ``after``: the id of the last instance that was dealt with; ``healed``: how many were so far;
+        ``behind``: how many come behind it, as they were counted at the begin;
         ``away``: the service without which nothing more can be done, why, and whether there is no way to it
     :raises ServiceProblem: Placement or Neutron cannot be used
     :raises DatabaseProblem: the cell's database cannot be used
@@ -173,14 +180,17 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
         except ServiceProblem as end:
             yield _last_step(Healed(), at, end, _count_behind(target, params, cell, at["after"]))
             raise
+        if cursor is None:
+            at["behind"] = _count_behind(target, params, cell, 0)
         while found := walk.page(at["after"]):
             outcome = walk.heal(found, at["healed"])
-            at = {"after": found[-1].id, "healed": at["healed"] + outcome.rows}
+            behind = max(at.get("behind", 0) - len(found), 0)
+            at = {"after": found[-1].id, "healed": at["healed"] + outcome.rows, "behind": behind}
             if stopped := walk.healer.stopped:
                 outcome = replace(outcome, ended_at=walk.healer.stopped_at)
                 yield _last_step(outcome, at, stopped, _count_behind(target, params, cell, at["after"]))
                 raise stopped
-            yield Step(outcome, at)
+            yield Step(outcome, at, behind or None)
             if outcome.left:
                 return
 

@@ -74,6 +74,7 @@ class Synced(Outcome):
     """
 
     counts: ClassVar[Unit] = Unit.AGGREGATES
+    handles: ClassVar[Unit | None] = Unit.HOSTS
 
     hosts: int = 0
     added: tuple[Added, ...] = ()
@@ -96,6 +97,11 @@ class Synced(Outcome):
     def by_table(self) -> Mapping[str, int]:
         """Pairs of host and aggregate that were added."""
         return {"added": self.rows} if self.added else {}
+
+    @property
+    def handled(self) -> int:
+        """Hosts that were looked at."""
+        return self.hosts
 
     @property
     def rows(self) -> int:
@@ -129,12 +135,12 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
     wishes, problems = plan(members(target.need_api(), target.cell.mapping_ids), _nodes(target.database))
     if not cursor:
         cursor = {"after": ""}
-        yield Step(Synced(len(problems), problems=tuple(problems)), cursor)
+        yield Step(Synced(len(problems), problems=tuple(problems)), cursor, len(wishes))
     waiting = [wish for wish in wishes if wish.host > cursor["after"]]
     for begin in range(0, len(waiting), BATCH):
         batch = waiting[begin : begin + BATCH]
         ends = together(partial(add, placement), batch, params.at_once)
-        yield Step(_told(batch, ends), {"after": batch[-1].host})
+        yield Step(_told(batch, ends), {"after": batch[-1].host}, len(waiting) - begin - len(batch))
         unread = all(isinstance(end, Problem) and end.code == Exit.PLACEMENT_ERROR for end in ends)
         if unread and begin + BATCH < len(waiting):
             placement.aggregates(batch[-1].provider)  # raised now: there is no use in asking for each of the others

@@ -15,6 +15,7 @@ from runs.conductor import Conductor
 from runs.follow import Follower
 from runs.memory_store import MemoryStore
 from runs.outcomes import ending_of
+from runs.pace import Speed
 from runs.records import Bell
 from runs.rules import Claimant
 from runs.store import RunGone, StoreAway, View
@@ -51,12 +52,16 @@ class Diary:
 
     def __init__(self) -> None:
         self.entries: list[tuple[Any, ...]] = []
+        self.speeds: list[tuple[str, Speed]] = []
 
     def started(self, cell: Cell) -> None:
         self.entries.append((cell.label, "started"))
 
     def stepped(self, cell: Cell, rows: int) -> None:
         self.entries.append((cell.label, rows))
+
+    def paced(self, cell: Cell | None, speed: Speed) -> None:
+        self.speeds.append((cell.label if cell else "", speed))
 
     def finished(self, result: CellResult[Any]) -> None:
         self.entries.append((result.cell.label, "complete" if result.complete else "incomplete"))
@@ -117,6 +122,27 @@ def test_a_listener_hears_begin_rows_and_end_of_each_cell_of_its_phase(worker: W
         map(str, [(label, what) for label in ("cell-a", "cell-b") for what in ("started", 5, "complete")])
     )
     assert {entry[0] for entry in diaries[1].entries} == {"cell-a", "cell-b"}
+
+
+def test_a_listener_is_told_how_fast_it_goes_in_each_cell_at_work_and_in_all(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "TELL_SPEED", 0.0)
+    worker.conductor.start(order(), (A, B))
+    diary, bell, who = Diary(), worker.bells.pop(0), Claimant("t", "w", LEASE)
+
+    def begin() -> None:
+        worker._change(bell, lambda view: rules.claim(view.cell, view.run, 0, None, view.now, who))
+        worker._change(bell, lambda view: rules.record_step(view.cell, who, view.now, {}, moved(5), 5, 40))
+
+    def end() -> None:
+        worker._change(bell, lambda view: rules.finish(view.cell, who.token, view.now, None, complete=True))
+        worker.work(1)
+
+    looks = iter([begin, lambda: None, end])
+    Follower(worker.conductor, threading.Event(), [diary], on_look=lambda: next(looks, lambda: None)()).follow("r")
+    assert ("cell-a", Speed(None, 40)) in diary.speeds, "a moment after its begin there is no rate"
+    assert {label for label, _ in diary.speeds} == {"cell-a", ""}
 
 
 def test_a_stop_cancels_the_run_once_in_the_name_of_whoever_ordered_it(store: ShakyStore, worker: Worker) -> None:

@@ -16,6 +16,7 @@ from novadb.cells import Cell
 from novadb.engine import Database
 from novadb.errors import DatabaseProblem, Unreachable
 from runs.local import LocalEngine
+from runs.pace import Speed
 from settings.databases import Timeouts
 from tests.run_records import Rows
 
@@ -101,6 +102,8 @@ class Diary:
     def stepped(self, cell: Cell, rows: int) -> None:
         self.entries.append((cell.label, "stepped", rows))
         self.stepped_once.set()
+
+    def paced(self, cell: Cell | None, speed: Speed) -> None: ...
 
     def finished(self, result: CellResult[Rows]) -> None:
         end = "failed" if result.failure else "complete" if result.complete else "incomplete"

@@ -11,6 +11,7 @@ from jobs.actions import ACTIONS
 from jobs.codec import encode
 from jobs.db.archive_deleted_rows import Archived
 from runs import rules
+from runs.pace import Speed
 from runs.records import (
     NEVER,
     CellRecord,
@@ -19,6 +20,7 @@ from runs.records import (
     Order,
     Phase,
     Place,
+    Progress,
     RunRecord,
     RunState,
     Stage,
@@ -570,6 +572,81 @@ def test_a_step_is_recorded_with_a_renewal_and_ends_the_count_of_attempts() -> N
     )
 
 
+@pytest.mark.parametrize(
+    ("before", "handled", "told", "after"),
+    [(None, 5, None, None), (None, 5, 70, 70), (90, 5, 70, 70), (90, 5, None, 85), (3, 5, None, 0), (90, 0, 0, 0)],
+)
+def test_a_step_tells_what_is_left_or_takes_off_what_it_did(
+    before: int | None, handled: int, told: int | None, after: int | None
+) -> None:
+    recorded = rules.record_step(replace(MINE, remaining=before), ME, NOW, {}, moved(1), handled, told)
+    assert recorded is not None
+    assert recorded.remaining == after
+    assert recorded.pace == ({100: handled} if handled else {})
+
+
+# -- how fast it goes --------------------------------------------------------------------------------------------------
+
+PACE = {100: 50, 99: 50}
+AT_WORK = held_by("mine", started=900.0, pace=PACE, remaining=400)
+RELEASED = replace(HELD, until=NOW - 2)
+
+
+@pytest.mark.parametrize(
+    ("record", "hold", "since"),
+    [
+        pytest.param(run(started=900.0), None, 900.0, id="it began"),
+        pytest.param(run(started=900.0, woken=950.0), None, 950.0, id="it was resumed"),
+        pytest.param(run(started=900.0, woken=950.0), RELEASED, NOW - 2, id="a hold has ended by itself"),
+        pytest.param(run(started=900.0), HELD, None, id="it is held"),
+        pytest.param(run(started=900.0, wish=Wish.PAUSE), None, None, id="it pauses"),
+        pytest.param(run(started=900.0, wish=Wish.CANCEL), None, None, id="it is cancelled"),
+        pytest.param(run(started=900.0, until=NOW - 1), None, None, id="its window has closed"),
+        pytest.param(run(RunState.WAITING), None, None, id="it waits"),
+        pytest.param(run(RunState.ENDED, started=900.0), None, None, id="it has ended"),
+    ],
+)
+def test_pauses_do_not_count(record: RunRecord, hold: Hold | None, since: float | None) -> None:
+    assert rules.goes_on_since(record, hold, NOW) == since
+
+
+@pytest.mark.parametrize(
+    ("of", "record", "speed"),
+    [
+        pytest.param(AT_WORK, run(), Speed(100 / 60, 400), id="at work"),
+        pytest.param(replace(AT_WORK, started=990.0), run(), Speed(10.0, 400), id="begun ten seconds ago"),
+        pytest.param(AT_WORK, run(woken=990.0), Speed(10.0, 400), id="resumed ten seconds ago"),
+        pytest.param(AT_WORK, run(wish=Wish.PAUSE), Speed(None, 400), id="it pauses"),
+        pytest.param(replace(AT_WORK, remaining=None), run(), Speed(100 / 60, None), id="what is left is not known"),
+        pytest.param(cell(Stage.QUEUED), run(), Speed(None, None), id="its turn has not come"),
+        pytest.param(cell(Stage.DONE, started=900.0, remaining=0), run(), Speed(None, 0), id="done"),
+    ],
+)
+def test_the_speed_of_a_cell(of: CellRecord, record: RunRecord, speed: Speed) -> None:
+    assert rules.speed_of_cell(of, record, None, NOW) == speed
+
+
+@pytest.mark.parametrize(
+    ("record", "foreseen", "remaining"),
+    [
+        pytest.param(run(), 2, 400, id="known of all cells"),
+        pytest.param(run(), 1, None, id="of one it is not known"),
+        pytest.param(run(order=WITH_PURGE), 2, None, id="a phase is to come"),
+        pytest.param(run(order=WITH_PURGE, phase=1), 2, 400, id="the last phase"),
+        pytest.param(run(order=order(params=TOTAL), budget=encode(TOTAL)), 1, 400, id="a total of all cells"),
+        pytest.param(run(RunState.ENDED), 2, None, id="it has ended"),
+        pytest.param(run(order=replace(order(), phases=(Phase("other", {}),))), 2, None, id="of another version"),
+    ],
+)
+def test_what_is_left_of_a_run_is_known_if_it_is_of_each_cell(
+    record: RunRecord, foreseen: int, remaining: int | None
+) -> None:
+    progress = Progress(0, 2, 0, 1, 400, foreseen, PACE)
+    speed = rules.speed_of_run(progress, record, None, NOW, ACTIONS)
+    assert speed.remaining == remaining
+    assert speed.rate == (None if record.state is RunState.ENDED else pytest.approx(100 / 60))
+
+
 def test_a_slice_that_ends_in_order_leaves_its_cell_due_and_no_attempt_counted() -> None:
     assert rules.give_back(MINE, ME, NOW, PATIENCE) == replace(GIVEN_BACK, look_at=NOW + 30, slices=3, attempts=0)
 
@@ -612,7 +689,7 @@ def test_a_cell_is_finished_once_by_whoever_holds_it_or_if_nobody_does(
         return
     assert done == replace(
         of, stage=Stage.DONE, holder="", lease_until=0.0, look_at=NEVER, failure=failure, complete=complete,
-        finished=NOW, touched=NOW,
+        finished=NOW, touched=NOW, remaining=0,
     )  # fmt: skip
 
 

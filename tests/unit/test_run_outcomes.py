@@ -174,7 +174,7 @@ def test_a_run_pauses_as_long_as_somebody_works_on_a_cell() -> None:
 def test_a_run_as_data() -> None:
     record = rules.end(run(), [results(MOVED, LEFT, NOTHING, failed=1)], BEGAN + 3723, ACTIONS)
     assert record is not None
-    data = summary_as_data(RunSummary(record, Progress(5, 0, 1, 0), in_words(record)))
+    data = summary_as_data(RunSummary(record, Progress(5, 0, 1, 0), Progress(5, 0, 1, 0), in_words(record)))
     assert (data["outcome"], data["exit_code"]) == (Ending.PARTLY_FAILED, 255)
     assert (data["rows"], data["blocked"], data["failed_cells"], data["seconds"]) == (5, 2, 1, 3723.0)
 

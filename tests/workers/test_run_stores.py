@@ -23,7 +23,7 @@ from runs.conductor import Conductor
 from runs.exclusion import Busy
 from runs.memory_store import MemoryStore
 from runs.records import NEVER, CellRecord, CellRef, Hold, Place, Progress, RunRecord, RunState, Stage, Summary, Wish
-from runs.redis_store import RedisStore
+from runs.redis_store import PACE_KEPT, RedisStore
 from runs.rules import Claimant, NotPossible, Patience, Refusal
 from runs.store import Books, RunDamaged, RunGone, RunStore, TooLate, View
 from tests.acceptance.program import until
@@ -513,12 +513,67 @@ def test_progress_is_summed_up(store: RunStore) -> None:
     create(store, cells=CELLS)
     assert store.progress("r", 0) == Progress(rows=0, open=3, failed=0, at_work=0)
     view, who = claim(store)
-    record(store, who, 5, view, Books(5))
+    record(store, who, 5, view, Books(5, handled=8))
     claim(store, "short", SHORT, number=1)
     assert store.progress("r", 0).at_work == 2
     until(lambda: store.progress("r", 0).at_work == 1)
     finish(store, 1, failure=Failure(FailureKind.CELL, "away"))
-    assert store.progress("r", 0) == Progress(rows=5, open=2, failed=1, at_work=1)
+    progress = store.progress("r", 0)
+    assert sum(progress.pace.values()) == 8
+    assert replace(progress, pace={}) == Progress(rows=5, open=2, failed=1, at_work=1, foreseen=1)
+
+
+def test_what_is_left_is_summed_up_over_the_cells_of_which_it_is_known(store: RunStore) -> None:
+    create(store, cells=CELLS)
+
+    def step(token: str, number: int, remaining: int | None) -> None:
+        who = Claimant(token, "w", LEASE)
+        store.change_cell(
+            "r", 0, number,
+            lambda view: rules.record_step(view.cell, who, view.now, {}, moved(1), 10, remaining),
+            books=Books(1, handled=10),
+        )  # fmt: skip
+
+    for number in range(3):
+        claim(store, f"t{number}", number=number)
+    seen = []
+    for number, remaining in ((0, None), (0, 100), (1, 50), (0, None), (0, 30), (2, 1)):
+        step(f"t{number}", number, remaining)
+        progress = store.progress("r", 0)
+        seen.append((progress.remaining, progress.foreseen))
+    assert seen == [(0, 0), (100, 1), (150, 2), (140, 2), (80, 2), (81, 3)]
+    step("somebody else's", 0, 7)
+    finish(store, 0, "t0")
+    progress = store.progress("r", 0)
+    assert (progress.remaining, progress.foreseen, sum(progress.pace.values())) == (51, 3, 60)
+
+
+def test_a_recorded_step_is_one_request(redis_store: RedisStore, client: Client) -> None:
+    create(redis_store)
+    view, who = claim(redis_store)
+    with client.monitor() as monitor:
+        client.echo("the begin")
+        assert record(redis_store, who, 5, view, Books(5, "rows", 5))
+        client.echo("the end")
+        sent = iter(monitor.listen())
+        for command in sent:
+            if "the begin" in command["command"]:
+                break
+        commands = []
+        for command in sent:
+            if "the end" in command["command"]:
+                break
+            if command["client_type"] != "lua":
+                commands.append(command["command"].split()[0])
+    assert commands == ["EVALSHA"]
+
+
+def test_what_was_handled_expires_by_itself(redis_store: RedisStore, client: Client) -> None:
+    create(redis_store)
+    _, who = claim(redis_store)
+    record(redis_store, who, 5, books=Books(5, handled=5))
+    (key,) = client.keys("cellkeeper:run:r:0:pace-*")
+    assert 60 < client.ttl(key) <= PACE_KEPT
 
 
 # -- what outlives the runs --------------------------------------------------------------------------------------------
