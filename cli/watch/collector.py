@@ -16,6 +16,7 @@ from prometheus_client.registry import Collector
 from redis.exceptions import RedisError
 
 from cli.schedule import reading
+from cli.watch.run_samples import put_runs
 from jobs.action import CellResult
 from jobs.db.deleted_rows import LOOK, DeletedRows, Params
 from novadb.cells import Cell
@@ -53,6 +54,22 @@ METRICS: Final = {
     "blocked_rows": ("Trees of rows that the last run left, as something is in their way.", ("action", "cell")),
     "cell_workers": ("Workers that serve the cell.", ("cell",)),
     "runs_active": ("Runs that have not ended.", ()),
+    "runs": ("Runs that have not ended, by how they stand.", ("state",)),
+    "oldest_waiting_run_timestamp_seconds": ("When the oldest of the runs that wait was ordered.", ()),
+    "run_state": ("Whether the run stands like this.", ("run", "action", "state")),
+    "run_queue_place": ("Of a run that waits: its place among those that do; 1 is the next.", ("run", "action")),
+    "run_ordered_timestamp_seconds": ("When the run was ordered.", ("run", "action")),
+    "run_started_timestamp_seconds": ("When the run began.", ("run", "action")),
+    "run_cells": ("Cells of the current phase of the run.", ("run", "action", "state")),
+    "run_rate": ("What the run handled in a second, in the last minute; missing while it pauses.", ("run", "action")),
+    "run_remaining": ("About how much the run has still to handle, where that is known.", ("run", "action")),
+    "run_eta_timestamp_seconds": ("When the run is through at this rate, where that is known.", ("run", "action")),
+    "hold": ("Whether all runs are held.", ()),
+    "hold_since_timestamp_seconds": ("When they were held.", ()),
+    "hold_end_timestamp_seconds": ("When the hold ends by itself; missing if it does not.", ()),
+    "last_run_outcome": ("How the last run that has ended did so.", ("action", "outcome")),
+    "last_run_exit_code": ("The exit code of the last run that has ended.", ("action",)),
+    "last_run_end_timestamp_seconds": ("When the last run that has ended did so.", ("action",)),
     "beats": ("Beats that are running, but for those whose clock is wrong.", ()),
     "schedule_up": ("Whether the schedule of this host's configuration can be used.", ()),
     "schedule_last_timestamp_seconds": ("When the entry was due last.", ("entry",)),
@@ -193,7 +210,7 @@ class Metrics(Collector):
         workers = store.workers()
         for uuid, name in names.items():
             sheet.put("cell_workers", serving(workers, uuid), name)
-        sheet.put("runs_active", len(store.queue()))
+        put_runs(sheet, store)
         self._schedule(sheet, store)
 
     def _schedule(self, sheet: Sheet, store: RedisStore) -> None:
