@@ -1,4 +1,4 @@
-"""Serves a WSGI application on loopback: ``python serve.py MODULE:APPLICATION PORT``.
+"""Serves a WSGI application on loopback: ``python serve.py MODULE:APPLICATION PORT [THREADS]``.
 
 Its own arguments are taken away before the import: OpenStack's applications parse them for themselves.
 """
@@ -8,7 +8,8 @@ import sys
 
 import waitress
 
-name, port = sys.argv[1:]
+name, port, *threads = sys.argv[1:]
 del sys.argv[1:]
 module, _, application = name.partition(":")
-waitress.serve(getattr(importlib.import_module(module), application), host="127.0.0.1", port=int(port), threads=8)
+served = getattr(importlib.import_module(module), application)
+waitress.serve(served, host="127.0.0.1", port=int(port), threads=int(threads[0]) if threads else 8)
