@@ -100,6 +100,10 @@ class Step(Generic[O]):
     cursor: Cursor | None
     remaining: int | None = None
 
+    def is_behind(self, cursor: Cursor | None) -> bool:
+        """Whether work that goes on after it does not do the same again as work that begins at this cursor."""
+        return self.outcome.rows > 0 or self.cursor not in (None, cursor)
+
 
 @dataclass(frozen=True)
 class Limits:

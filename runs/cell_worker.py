@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Callable
 from contextlib import nullcontext, suppress
+from copy import deepcopy
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from types import TracebackType
@@ -245,10 +246,12 @@ class CellWorker:
         outcome = rules.outcome_of(action, held.view.cell)
         phases = held.view.run.order.phases
         until = time.monotonic() + self._limits.work
+        begun_at, is_further = deepcopy(held.view.cell.cursor), False
         steps = action.work(target, params, held.view.cell.cursor)
         try:
             for step in steps:
                 outcome += step.outcome
+                is_further = is_further or step.is_behind(begun_at)
                 advice = self._record(held, step, outcome)
                 if advice is Advice.GO_ON and step.outcome.rows:
                     advice = self._rest(action.pause(params), held)
@@ -258,7 +261,8 @@ class CellWorker:
                     return SliceEnd.PAUSED
                 if held.view.run.order.phases != phases:
                     return SliceEnd.MORE  # with what was set meanwhile
-                if time.monotonic() > until or self._draining():
+                # A slice that got no further would be followed by one that does the same, and so on for ever.
+                if (is_further and time.monotonic() > until) or self._draining():
                     return SliceEnd.MORE
         finally:
             steps.close()

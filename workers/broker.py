@@ -19,6 +19,7 @@ REDIS_OPTIONS: Final = {
     "socket_connect_timeout": 5,
     "socket_keepalive": True,
     "health_check_interval": 15,
+    "priority_steps": [0],  # by default each queue is four, all of which are named whenever a message is waited for
 }
 AMQP_OPTIONS: Final = {"confirm_publish": True}
 CONNECT: Final = 5.0  # seconds

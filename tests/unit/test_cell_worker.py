@@ -118,6 +118,25 @@ def test_a_slice_that_ends_early_rings_for_the_next_which_goes_on_where_it_was(w
     assert bench.cell.outcome == Rows(3)
 
 
+def asks_before_each_step(_target: Target, _params: Params, cursor: Cursor | None) -> Generator[Step[Rows]]:
+    """Two steps; before each one it asks whether it may write, and says what it has begun."""
+    at = cursor or {"step": 0}
+    while at["step"] < 2:
+        yield Step(Rows(), None)
+        yield Step(Rows(), at | {"begun": True})
+        yield Step(Rows(), None)
+        at = {"step": at["step"] + 1}
+        yield Step(Rows(1), at)
+
+
+def test_a_slice_is_over_only_when_it_has_got_further() -> None:
+    """However short it is to be, or long the first step takes."""
+    bench = Bench(asks_before_each_step, SliceLimits(0.0, NEVER))
+    ends = [bench.answer() for _ in range(5)]
+    assert ends == [*[SliceEnd.MORE] * 4, SliceEnd.COMPLETE]
+    assert bench.cell.outcome == Rows(2)
+
+
 def test_a_paused_run_gets_its_cell_back_and_nobody_rings() -> None:
     bench = Bench()
     bench.meanwhile = lambda: bench.conductor.pause("r", "ops@c1")
@@ -244,11 +263,11 @@ def test_a_cell_whose_workers_die_behind_a_step_goes_on_for_ever() -> None:
     assert bench.cell.outcome == Rows(3 * ATTEMPTS + 1)
 
 
-def test_a_slice_that_only_asks_whether_it_may_write_counts_no_attempt() -> None:
+def test_a_slice_that_is_drained_before_it_gets_further_counts_no_attempt() -> None:
     def work(*_: Any) -> Generator[Step[Rows]]:
         yield Step(Rows(), None)
 
-    bench = Bench(work, SliceLimits(0.0, NEVER))
+    bench = Bench(work, is_draining=True)
     for _ in range(2 * ATTEMPTS):
         assert bench.answer() is SliceEnd.MORE
     assert (bench.cell.slices, bench.cell.attempts) == (2 * ATTEMPTS, 0)
