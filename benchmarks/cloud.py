@@ -15,8 +15,8 @@ from jobs.action import Target
 from novadb.cells import Cell
 from novadb.engine import Database
 from settings.databases import Timeouts
-from tests.realcloud import DUMPS
-from tests.services import MariaDB
+from tests.support.realcloud import DUMPS
+from tests.support.services import MariaDB
 
 # As durable as the server of a cloud, and with room for all the data, as there.
 SETTINGS: Final = (

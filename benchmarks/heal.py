@@ -11,9 +11,9 @@ from typing import Any, Final, NamedTuple
 from benchmarks.cloud import API, Cloud, WrongResult, cloud
 from benchmarks.programs import programs, timed
 from benchmarks.tables import markdown
-from tests.placement import Placement, nova_conf
-from tests.relay import Relay
-from tests.services import free_port
+from tests.support.placement import Placement, nova_conf
+from tests.support.relay import Relay
+from tests.support.services import free_port
 
 CELLS: Final = 4
 HOSTS: Final = 5  # of each cell

@@ -6,7 +6,7 @@ import re
 import subprocess
 from pathlib import Path
 
-from tests.services import program
+from tests.support.services import program
 
 
 def describe() -> str:

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from benchmarks.cloud import API, Cloud, WrongResult, cloud
 from benchmarks.programs import programs, timed
 from benchmarks.tables import markdown, middle
-from tests.placement import Placement, nova_conf
+from tests.support.placement import Placement, nova_conf
 
 CELLS: Final = 4
 HOSTS: Final = 500

@@ -23,7 +23,7 @@ from runs.follow import Follower
 from runs.local import LocalEngine
 from runs.orders import order_of, ref_of
 from settings.files import load_configuration
-from tests.services import Redis
+from tests.support.services import Redis
 from workers import app
 
 WORKERS: Final = 2

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import hypothesis
 import pytest
 
-from tests.placement import Placement
-from tests.realcloud import DATABASES, PLACEMENT, RealCloud
-from tests.relay import Relay
-from tests.services import MariaDB, MissingProgram, MySQL, Redis, Service, program
-from tests.two_cells import TwoCells
+from tests.support.placement import Placement
+from tests.support.realcloud import DATABASES, PLACEMENT, RealCloud
+from tests.support.relay import Relay
+from tests.support.services import MariaDB, MissingProgram, MySQL, Redis, Service, program
+from tests.support.two_cells import TwoCells
 
 # How long an example takes says something of the machine only.
 hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])

@@ -19,9 +19,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from novadb.engine import Database
 from settings.databases import Timeouts
-from tests.releases import API, CELL, CELLS, DUMPS, RECORDED, ReleasedCloud, schema_of
-from tests.schemas import Description, describe
-from tests.services import MariaDB
+from tests.support.releases import API, CELL, CELLS, DUMPS, RECORDED, ReleasedCloud, schema_of
+from tests.support.schemas import Description, describe
+from tests.support.services import MariaDB
 
 # What is recorded of the row of a version table: of sqlalchemy-migrate's not the folder of an installation.
 VERSION_ROWS: Final = {

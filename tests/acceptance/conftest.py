@@ -8,7 +8,7 @@ from socket import create_server
 import pytest
 
 from demo.cloud import build
-from tests.realcloud import RealCloud
+from tests.support.realcloud import RealCloud
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from typing import Final
 
 import pytest
 
-from tests.acceptance.program import Ended, call, call_all
-from tests.realcloud import RealCloud
-from tests.services import MariaDB, free_port
+from tests.support.command import Ended, call, call_all
+from tests.support.realcloud import RealCloud
+from tests.support.services import MariaDB, free_port
 
 COMMANDS: Final = {
     "db archive_deleted_rows": 3,

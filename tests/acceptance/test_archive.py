@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import pytest
 
-from tests.acceptance.program import call, call_all
-from tests.realcloud import DATABASES, RealCloud
+from tests.support.command import call, call_all
+from tests.support.realcloud import DATABASES, RealCloud
 
 ARCHIVE: Final = "db archive_deleted_rows"
 API, CELL0, CELL1, CELL2, CELL3 = DATABASES

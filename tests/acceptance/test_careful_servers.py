@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import pytest
 
-from tests.acceptance.program import call
-from tests.realcloud import DATABASES, RealCloud
+from tests.support.command import call
+from tests.support.realcloud import DATABASES, RealCloud
 
 ARCHIVE: Final = "db archive_deleted_rows --all-cells --until-complete"
 API, CELL0, CELL1, CELL2, CELL3 = DATABASES

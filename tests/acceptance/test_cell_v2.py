@@ -8,11 +8,11 @@ import pytest
 
 from jobs.cell_v2.map_cell0 import default_url
 from novadb.mappings import Defaults
-from tests.acceptance.program import call, call_all
 from tests.integration.cells import add_nodes, mapped_hosts
-from tests.program import Moment, Program
-from tests.realcloud import DATABASES, RealCloud
-from tests.services import MariaDB, free_port
+from tests.support.command import call, call_all
+from tests.support.program import Moment, Program
+from tests.support.realcloud import DATABASES, RealCloud
+from tests.support.services import MariaDB, free_port
 
 API, CELL0, CELL1, CELL2, CELL3 = DATABASES
 NOBODY: Final = "5b1c3d5e-0000-4000-8000-000000000001"

@@ -6,9 +6,9 @@ from typing import Final
 
 import pytest
 
-from tests.acceptance.program import call, call_all
-from tests.realcloud import DATABASES, RealCloud
-from tests.services import MariaDB, free_port
+from tests.support.command import call, call_all
+from tests.support.realcloud import DATABASES, RealCloud
+from tests.support.services import MariaDB, free_port
 
 ARCHIVE: Final = "db archive_deleted_rows --all-cells"
 PURGE: Final = "db purge --all-cells --all"

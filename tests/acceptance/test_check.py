@@ -12,9 +12,9 @@ from redis import Redis as Client
 from runs.redis_store import RedisStore
 from schedules.entries import Command, Entry
 from schedules.firings import Firings, firing_key
-from tests.acceptance.program import Ended, call
-from tests.realcloud import RealCloud
-from tests.services import MariaDB, Redis
+from tests.support.command import Ended, call
+from tests.support.realcloud import RealCloud
+from tests.support.services import MariaDB, Redis
 
 SCHEDULE: Final = "\n[schedule]\nenabled = nightly_archive, weekly_purge\n"
 READER: Final = "reader"

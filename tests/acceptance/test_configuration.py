@@ -9,9 +9,9 @@ from typing import Final
 
 import pytest
 
-from tests.acceptance.program import PROGRAM, Ended, call, environment
-from tests.realcloud import RealCloud
-from tests.services import MariaDB
+from tests.support.command import PROGRAM, Ended, call, environment
+from tests.support.realcloud import RealCloud
+from tests.support.services import MariaDB
 
 # Reads both databases of the configuration and writes nothing.
 LOOK: Final = "db archive_deleted_rows --dry-run -f json"

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from demo.__main__ import STEPS
-from tests.acceptance.program import environment
+from tests.support.command import environment
 
 ROOT: Final = Path(__file__).parents[2]
 SHOWN: Final = re.compile(r"^\$ \S+ --config-file \S+ (.+)$|^exit code (\d+): ", re.MULTILINE)

@@ -13,8 +13,8 @@ from typing import Any, Final
 
 import pytest
 
-from tests.acceptance.program import PATIENCE, PROGRAM, environment
-from tests.services import MariaDB
+from tests.support.command import PATIENCE, PROGRAM, environment
+from tests.support.services import MariaDB
 
 FACTS: Final = Path(__file__).parents[1] / "data" / "deployments.toml"
 SWITCHING: Final = Path(__file__).parents[2] / "docs" / "switching.md"

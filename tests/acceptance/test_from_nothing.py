@@ -8,9 +8,9 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
-from tests.acceptance.program import call
-from tests.realcloud import NOVA_CONF
-from tests.services import MariaDB
+from tests.support.command import call
+from tests.support.realcloud import NOVA_CONF
+from tests.support.services import MariaDB
 
 NAMES: Final = ("first_api", "first", "first_cell0")
 # What nova-compute would write at its start, and what users leave behind.

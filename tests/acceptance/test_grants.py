@@ -9,9 +9,9 @@ import pytest
 
 from jobs.actions import ACTIONS
 from jobs.grants import API, CELL, Needs
-from tests.acceptance.program import call
-from tests.realcloud import RealCloud
-from tests.services import MariaDB
+from tests.support.command import call
+from tests.support.realcloud import RealCloud
+from tests.support.services import MariaDB
 
 DOCUMENT: Final = Path(__file__).parents[2] / "docs" / "security.md"
 ROWS: Final = re.findall(r"^\| (`.*?) \| (.*?) \|(.*)\|$", DOCUMENT.read_text(), re.MULTILINE)

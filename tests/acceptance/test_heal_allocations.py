@@ -6,14 +6,14 @@ from typing import Any, Final
 import pytest
 
 from clients.placement import CONSUMERS
-from tests.acceptance.program import Ended, Running, call_here, until
-from tests.placement import Placement, nova_conf
-from tests.recorded.cloud import BY_PASSWORD
-from tests.recorded.stand_ins import PASSWORD as KEYSTONES_PASSWORD
-from tests.recorded.stand_ins import Keystone
-from tests.relay import Relay, placement_error
-from tests.services import free_port
-from tests.small_cloud import PROJECT, SMALL, USER, SmallCloud, flavor
+from tests.support.command import Ended, Running, call_here, until
+from tests.support.placement import Placement, nova_conf
+from tests.support.recorded.cloud import BY_PASSWORD
+from tests.support.recorded.stand_ins import PASSWORD as KEYSTONES_PASSWORD
+from tests.support.recorded.stand_ins import Keystone
+from tests.support.relay import Relay, placement_error
+from tests.support.services import free_port
+from tests.support.small_cloud import PROJECT, SMALL, USER, SmallCloud, flavor
 
 HEAL: Final = "placement heal_allocations --skip-port-allocations"
 HOST1, HOST2 = SmallCloud.node_uuid(1), SmallCloud.node_uuid(2)

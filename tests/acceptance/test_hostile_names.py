@@ -14,7 +14,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families as families
 
 from demo.cloud import build
-from tests.acceptance.program import PROGRAM, call, environment
+from tests.support.command import PROGRAM, call, environment
 
 # Sets the title of the terminal, clears it, begins a line, goes back to its beginning, colours by a single character,
 # and is markup of the library that draws the live table.

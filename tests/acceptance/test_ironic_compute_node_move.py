@@ -5,8 +5,8 @@ from typing import Final
 
 import pytest
 
-from tests.acceptance.program import call
-from tests.realcloud import RealCloud
+from tests.support.command import call
+from tests.support.realcloud import RealCloud
 
 NODE: Final = "SELECT uuid FROM compute_nodes WHERE host = 'cmp-c1-01' AND deleted = 0"
 DOWN: Final = "UPDATE services SET forced_down = 1 WHERE host = 'cmp-c1-01' AND `binary` = 'nova-compute'"

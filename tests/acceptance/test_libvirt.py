@@ -13,10 +13,10 @@ from typing import Any, Final
 import pymysql
 import pytest
 
-from tests.acceptance.program import Running, call, call_all, until
-from tests.hypervisors import Hosts, Place, forget, reachable, recorded, unset
-from tests.program import Moment, Program
-from tests.realcloud import DATABASES, RealCloud
+from tests.support.command import Running, call, call_all, until
+from tests.support.hypervisors import Hosts, Place, forget, reachable, recorded, unset
+from tests.support.program import Moment, Program
+from tests.support.realcloud import DATABASES, RealCloud
 
 GET, UPDATE, LIST, RECORD = (
     f"libvirt {action}"

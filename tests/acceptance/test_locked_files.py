@@ -9,9 +9,9 @@ from typing import Final
 import pytest
 
 from demo.cloud import databases
-from tests.acceptance.program import call
 from tests.acceptance.test_check import problems
 from tests.acceptance.test_metrics import samples
+from tests.support.command import call
 
 LOCKED: Final = "another process has locked the file"
 

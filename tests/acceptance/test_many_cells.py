@@ -11,8 +11,8 @@ from typing import Final
 import pytest
 
 from demo.cloud import build
-from tests.acceptance.program import call
-from tests.services import MariaDB, free_port
+from tests.support.command import call
+from tests.support.services import MariaDB, free_port
 
 CELLS, REFUSED, SILENT = 300, 10, 5
 LOGIN: Final = f"nova:{MariaDB.PASSWORD}"

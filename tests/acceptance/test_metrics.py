@@ -10,9 +10,9 @@ from urllib.error import URLError
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.acceptance.program import Running, call, until
-from tests.realcloud import RealCloud
-from tests.services import Redis, free_port
+from tests.support.command import Running, call, until
+from tests.support.realcloud import RealCloud
+from tests.support.services import Redis, free_port
 
 Samples = dict[tuple[str, ...], float]
 

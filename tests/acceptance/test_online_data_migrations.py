@@ -7,8 +7,8 @@ from typing import Final
 
 import pytest
 
-from tests.acceptance.program import call
-from tests.realcloud import RealCloud
+from tests.support.command import call
+from tests.support.realcloud import RealCloud
 
 MIGRATE: Final = "db online_data_migrations"
 RECORDED: Final = Path(__file__).parent / "recorded"

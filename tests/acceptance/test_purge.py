@@ -5,8 +5,8 @@ from typing import Any, Final
 
 import pytest
 
-from tests.acceptance.program import call, call_all
-from tests.realcloud import DATABASES, RealCloud
+from tests.support.command import call, call_all
+from tests.support.realcloud import DATABASES, RealCloud
 
 PURGE: Final = "db purge"
 API, CELL0, CELL1, CELL2, CELL3 = DATABASES

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from tests.acceptance.program import call
+from tests.support.command import call
 
 RECORDED: Final = Path(__file__).parent / "recorded"
 

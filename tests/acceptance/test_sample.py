@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
-from tests.acceptance.program import call
+from tests.support.command import call
 
 CELLS: Final = ("cell0", "cell1", "cell2", "cell3")
 ARCHIVE: Final = "db archive_deleted_rows --all-cells --until-complete"

@@ -12,9 +12,9 @@ from novadb.cells import CELL0
 from novadb.engine import Database
 from novadb.migrations.upgrade import API, MAIN, upgrade, version
 from settings.databases import Timeouts
-from tests.acceptance.program import Running, call, until
-from tests.schemas import describe, recorded
-from tests.services import MariaDB, free_port
+from tests.support.command import Running, call, until
+from tests.support.schemas import describe, recorded
+from tests.support.services import MariaDB, free_port
 
 NAMES: Final = ("bare_api", "bare_cell0", "bare_cell1", "bare_cell2")
 OLDER, HEAD = MAIN.revisions[-2:]

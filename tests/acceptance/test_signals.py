@@ -9,9 +9,9 @@ from typing import Final
 
 import pytest
 
-from tests.acceptance.program import PATIENCE, Running, call, until
-from tests.realcloud import DATABASES, RealCloud
-from tests.services import MariaDB
+from tests.support.command import PATIENCE, Running, call, until
+from tests.support.realcloud import DATABASES, RealCloud
+from tests.support.services import MariaDB
 
 API, CELL0, CELL1, CELL2, CELL3 = DATABASES
 ARCHIVE: Final = "db archive_deleted_rows --until-complete"

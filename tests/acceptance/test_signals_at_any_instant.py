@@ -12,8 +12,8 @@ from typing import Final
 import pytest
 
 from demo.cloud import build
-from tests.acceptance.program import PATIENCE
-from tests.instants import HERE, Instants, census, move
+from tests.support.command import PATIENCE
+from tests.support.instants import HERE, Instants, census, move
 
 ROOT: Final = Path(__file__).parents[2]
 ONCE: Final = "Stopping after the current batches; once more to leave at once."

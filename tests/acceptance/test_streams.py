@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from tests.acceptance.program import PROGRAM, Ended, call, environment
+from tests.support.command import PROGRAM, Ended, call, environment
 
 LOOK: Final = "db archive_deleted_rows --all-cells --dry-run"
 ALL: Final = "db archive_deleted_rows --all-cells --until-complete --verbose"

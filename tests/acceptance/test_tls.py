@@ -6,10 +6,10 @@ from typing import Final
 
 import pytest
 
-from tests.acceptance.program import Ended, call
-from tests.pki import Pki
-from tests.realcloud import NOVA_CONF, RealCloud
-from tests.services import HOST, MariaDB
+from tests.support.command import Ended, call
+from tests.support.pki import Pki
+from tests.support.realcloud import NOVA_CONF, RealCloud
+from tests.support.services import HOST, MariaDB
 
 QUERY: Final = "?read_default_file={file}&read_default_group=tripleo"
 DRY_RUN: Final = "db archive_deleted_rows --all-cells --dry-run"

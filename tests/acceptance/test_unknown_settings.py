@@ -5,7 +5,7 @@ from typing import Final
 
 import pytest
 
-from tests.acceptance.program import call
+from tests.support.command import call
 
 MISSPELT: Final = "[cellkeeper]\ntimezne = Europe/Berlin\n[schedule]\nenabled = nightly_archive\n"
 LINE: Final = "timezne in section [cellkeeper] is unknown and has no effect: did you mean timezone?"

@@ -9,7 +9,7 @@ import pytest
 
 from cli.version import STOCK_VERSION
 from novadb.migrations.upgrade import NEWEST_RELEASE
-from tests.acceptance.program import PROGRAM, call, environment
+from tests.support.command import PROGRAM, call, environment
 
 OWN: Final = version("cellkeeper")
 CONFIGURED: Final = "[cellkeeper]\nreported_version = 29.1.0\n"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from selenium.webdriver import Chrome, ChromeOptions, ChromeService
 
-from tests.services import program
+from tests.support.services import program
 
 FLAGS = (
     "--headless",

@@ -13,8 +13,8 @@ from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.wait import WebDriverWait
 
-from tests.realcloud import RealCloud
-from tests.services import Redis
+from tests.support.realcloud import RealCloud
+from tests.support.services import Redis
 from tests.workers.fleet import CELLS, Site
 from tests.workers.web import FlowerPage
 

@@ -5,10 +5,10 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from tests.acceptance.program import Ended, call_here
-from tests.mysql_relay import Cut, MysqlRelay
-from tests.realcloud import RealCloud
-from tests.services import HOST, MariaDB
+from tests.support.command import Ended, call_here
+from tests.support.mysql_relay import Cut, MysqlRelay
+from tests.support.realcloud import RealCloud
+from tests.support.services import HOST, MariaDB
 
 DATABASES: Final = (RealCloud.api, RealCloud.cell1)
 # What differs from one run to the next.

@@ -9,10 +9,10 @@ import pytest
 
 from tests.connections.cut_cloud import CutCloud, State
 from tests.connections.sample import cut_points
-from tests.mysql_relay import Cut, MysqlRelay
-from tests.program import Ended
-from tests.realcloud import RealCloud
-from tests.services import MariaDB
+from tests.support.mysql_relay import Cut, MysqlRelay
+from tests.support.program import Ended
+from tests.support.realcloud import RealCloud
+from tests.support.services import MariaDB
 
 API, CELL = RealCloud.api, RealCloud.cell1
 

@@ -7,13 +7,13 @@ from typing import Final
 
 import pytest
 
-from tests.acceptance.program import call_here
 from tests.connections.sample import cut_points
-from tests.mysql_relay import Cut, MysqlRelay
-from tests.placement import Placement, nova_conf
-from tests.services import HOST
-from tests.small_cloud import flavor
-from tests.two_cells import TwoCells
+from tests.support.command import call_here
+from tests.support.mysql_relay import Cut, MysqlRelay
+from tests.support.placement import Placement, nova_conf
+from tests.support.services import HOST
+from tests.support.small_cloud import flavor
+from tests.support.two_cells import TwoCells
 
 NODES: Final = {
     "cell1": "cccccccc-0000-4000-8000-000000000001",

@@ -15,8 +15,8 @@ from typing import Any, Final, Self
 
 import yaml
 
-from tests.acceptance.program import until
-from tests.services import PLACES
+from tests.support.command import until
+from tests.support.services import PLACES
 
 ROOT: Final = Path(__file__).parents[2]
 FILE: Final = ROOT / "docker-compose.yml"

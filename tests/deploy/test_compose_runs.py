@@ -9,10 +9,10 @@ from typing import Final
 
 import pytest
 
-from tests.acceptance.program import until
 from tests.deploy.compose import PATIENCE, ROOT, Host, Stack, variables_of
-from tests.realcloud import DUMPED_URL, DUMPS
-from tests.services import MariaDB
+from tests.support.command import until
+from tests.support.realcloud import DUMPED_URL, DUMPS
+from tests.support.services import MariaDB
 
 DATABASES: Final = ROOT / "deploy" / "compose" / "databases.sh"
 ARCHIVE: Final = "db archive_deleted_rows --all-cells --until-complete"

@@ -12,8 +12,8 @@ import pytest
 
 from cli.grammar import MISCONFIGURED
 from cli.main import cellkeeper
-from tests.acceptance.program import PROGRAM
 from tests.deploy.compose import ROOT
+from tests.support.command import PROGRAM
 
 UNITS: Final = ROOT / "deploy" / "systemd"
 INSTALLED: Final = "/usr/local/bin/cellkeeper"

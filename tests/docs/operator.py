@@ -15,12 +15,12 @@ from redis import Redis as Client
 
 from demo.cloud import build
 from runs.redis_store import RedisStore
-from tests.acceptance.program import environment, until
 from tests.docs.printed import OWN, Printed
-from tests.hypervisors import Hosts, reachable
-from tests.placement import Placement, nova_conf
-from tests.realcloud import NOVA_CONF, RealCloud
-from tests.services import HOST, PLACES, MariaDB, Redis
+from tests.support.command import environment, until
+from tests.support.hypervisors import Hosts, reachable
+from tests.support.placement import Placement, nova_conf
+from tests.support.realcloud import NOVA_CONF, RealCloud
+from tests.support.services import HOST, PLACES, MariaDB, Redis
 from tests.workers.fleet import guarded, hooked
 
 REDIS_PASSWORD: Final = "redis-secret"

@@ -11,13 +11,13 @@ from typing import Final
 
 import pytest
 
-from tests.acceptance.program import until
 from tests.deploy.compose import services
 from tests.docs.operator import PLACEHOLDER, REDIS_PASSWORD, OfNothing, OfRealCloud, Operator, serves_cells
 from tests.docs.printed import FILES, OWN, ROOT, Printed, all_commands, blocks, commands
-from tests.placement import Placement
-from tests.realcloud import RealCloud
-from tests.services import MariaDB, Redis
+from tests.support.command import until
+from tests.support.placement import Placement
+from tests.support.realcloud import RealCloud
+from tests.support.services import MariaDB, Redis
 from tests.workers.fleet import guarded
 
 

@@ -18,8 +18,8 @@ import pytest
 
 from cli.main import cellkeeper
 from settings.sections import SECTIONS
-from tests.acceptance.program import PROGRAM, environment
-from tests.realcloud import RealCloud
+from tests.support.command import PROGRAM, environment
+from tests.support.realcloud import RealCloud
 
 SEED: Final = int(os.environ.get("CELLKEEPER_FUZZ_SEED", "1"))
 CASES: Final = int(os.environ.get("CELLKEEPER_FUZZ_CASES", "150"))

@@ -11,7 +11,7 @@ from typing import Final, Self
 
 import pymysql
 
-from tests.services import HOST, MariaDB, MissingProgram, ServiceError, free_port
+from tests.support.services import HOST, MariaDB, MissingProgram, ServiceError, free_port
 
 # Where distributions put the library: Debian, Fedora, openSUSE.
 PROVIDERS: Final = tuple(

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from tests.galera.cluster import Cluster
-from tests.program import Program
-from tests.realcloud import RealCloud
+from tests.support.program import Program
+from tests.support.realcloud import RealCloud
 
 
 @pytest.fixture(scope="session")

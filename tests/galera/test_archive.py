@@ -7,9 +7,9 @@ from typing import Final
 import pytest
 
 from tests.galera.cluster import Cluster
-from tests.inventory import Inventory
-from tests.program import Moment, Program
-from tests.realcloud import RealCloud
+from tests.support.inventory import Inventory
+from tests.support.program import Moment, Program
+from tests.support.realcloud import RealCloud
 
 ARCHIVE: Final = ("db", "archive_deleted_rows", "--all-cells", "--until-complete", "--max_rows", "50")
 ARCHIVED: Final = 1

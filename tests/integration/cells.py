@@ -10,7 +10,7 @@ from jobs.action import Target
 from novadb.cells import Cell
 from novadb.engine import Database
 from settings.databases import Timeouts
-from tests.realcloud import RealCloud
+from tests.support.realcloud import RealCloud
 
 TIMEOUTS = Timeouts(connect=2, read=30, lock_wait=1)
 

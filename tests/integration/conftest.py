@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.placement import Placement
-from tests.recorded.cloud import RecordedCloud
-from tests.recorded.stand_ins import Keystone, Neutron
-from tests.relay import Relay
-from tests.two_cells import TwoCells
+from tests.support.placement import Placement
+from tests.support.recorded.cloud import RecordedCloud
+from tests.support.recorded.stand_ins import Keystone, Neutron
+from tests.support.relay import Relay
+from tests.support.two_cells import TwoCells
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,10 @@ from typing import Any, Final
 import pymysql
 import pytest
 
-from tests.forest import SHADOW, Contents, Forest, Key, assert_nothing_is_lost_or_doubled, read
-from tests.inventory import Inventory
-from tests.program import Moment, Program
-from tests.realcloud import RealCloud
+from tests.support.forest import SHADOW, Contents, Forest, Key, assert_nothing_is_lost_or_doubled, read
+from tests.support.inventory import Inventory
+from tests.support.program import Moment, Program
+from tests.support.realcloud import RealCloud
 
 ARCHIVE: Final = ("db", "archive_deleted_rows", "--all-cells", "--until-complete", "--max_rows")
 NOTHING_ARCHIVED, ARCHIVED, ERROR = 0, 1, 255

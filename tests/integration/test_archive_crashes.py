@@ -12,10 +12,10 @@ from typing import Final
 
 import pytest
 
-from tests.inventory import Inventory
-from tests.program import Ended, Moment, Program, Run
-from tests.realcloud import RealCloud
-from tests.services import MariaDB
+from tests.support.inventory import Inventory
+from tests.support.program import Ended, Moment, Program, Run
+from tests.support.realcloud import RealCloud
+from tests.support.services import MariaDB
 
 ARCHIVE: Final = ("db", "archive_deleted_rows", "--all-cells", "--until-complete", "--max_rows", "50")
 ARCHIVED, NOTHING_ARCHIVED, ERROR = 1, 0, 255

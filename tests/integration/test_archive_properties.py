@@ -27,8 +27,8 @@ from novadb.cells import Cell
 from novadb.engine import Database
 from novadb.migrations.upgrade import API, MAIN
 from settings.databases import Timeouts
-from tests import made_up
-from tests.forest import (
+from tests.support import made_up
+from tests.support.forest import (
     API_TABLES,
     SHADOW,
     STAYING,
@@ -43,7 +43,7 @@ from tests.forest import (
     read,
     rows_by_uuid,
 )
-from tests.realcloud import RealCloud
+from tests.support.realcloud import RealCloud
 
 DELETE: Final = re.compile(r"DELETE FROM [`\"]?(\w+)")
 CHANGE: Final = re.compile("INSERT|UPDATE|DELETE")

@@ -11,13 +11,13 @@ import pytest
 from cli.main import run
 from clients.placement import CONSUMERS
 from jobs.placement import audit, holdings
-from tests.placement import Placement, nova_conf
-from tests.program import Ended, Program
-from tests.realcloud import RealCloud
-from tests.relay import Fault, Relay, placement_error
-from tests.services import free_port
-from tests.small_cloud import SMALL, flavor
-from tests.two_cells import TwoCells
+from tests.support.placement import Placement, nova_conf
+from tests.support.program import Ended, Program
+from tests.support.realcloud import RealCloud
+from tests.support.relay import Fault, Relay, placement_error
+from tests.support.services import free_port
+from tests.support.small_cloud import SMALL, flavor
+from tests.support.two_cells import TwoCells
 
 NODE1, NODE2 = "cccccccc-0000-4000-8000-000000000001", "cccccccc-0000-4000-8000-000000000002"
 VM, OTHER_VM = "11111111-0000-4000-8000-000000000001", "11111111-0000-4000-8000-000000000002"

@@ -10,7 +10,7 @@ from jobs.cell_v2 import discover_hosts
 from jobs.cell_v2.discover_hosts import Discovered, Params, work
 from jobs.codec import decode, encode
 from tests.integration.cells import add_nodes, mapped_hosts, marked_nodes, statements, target
-from tests.realcloud import RealCloud
+from tests.support.realcloud import RealCloud
 
 HOSTS = 2_000
 A_HANDFUL = 20

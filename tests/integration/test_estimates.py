@@ -14,7 +14,7 @@ from jobs.cell_v2 import map_instances
 from jobs.db import archive_deleted_rows, purge
 from jobs.estimates import count_within, estimated_rows
 from tests.integration.cells import target
-from tests.realcloud import RealCloud
+from tests.support.realcloud import RealCloud
 
 
 @pytest.fixture(autouse=True)

@@ -6,11 +6,11 @@ from typing import Any, Final
 
 import pytest
 
-from tests.acceptance.program import call_here
-from tests.placement import Placement, nova_conf
-from tests.realcloud import RealCloud, load
-from tests.relay import Relay
-from tests.services import MariaDB, free_port
+from tests.support.command import call_here
+from tests.support.placement import Placement, nova_conf
+from tests.support.realcloud import RealCloud, load
+from tests.support.relay import Relay
+from tests.support.services import MariaDB, free_port
 
 DATABASE: Final = "placement_of_real_cloud"
 HELD: Final = (

@@ -10,8 +10,8 @@ from socket import create_server
 import pytest
 
 from clients.hypervisor import PROBE, Answer, HypervisorProblem, Hypervisors
-from tests.hypervisors import Hosts
-from tests.services import free_port
+from tests.support.hypervisors import Hosts
+from tests.support.services import free_port
 
 PATIENCE = 60.0
 A, B, C = (f"11111111-1111-4111-8111-11111111111{n}" for n in "abc")

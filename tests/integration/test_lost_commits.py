@@ -7,10 +7,10 @@ from typing import Final
 
 import pytest
 
-from tests.acceptance.program import call_here
-from tests.mysql_relay import Cut, MysqlRelay
-from tests.services import HOST
-from tests.two_cells import CELLS, TwoCells
+from tests.support.command import call_here
+from tests.support.mysql_relay import Cut, MysqlRelay
+from tests.support.services import HOST
+from tests.support.two_cells import CELLS, TwoCells
 
 NEW: Final = "--name new --transport-url rabbit://h/ --database_connection mysql+pymysql://n:n@127.0.0.1:1/new"
 UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")

@@ -15,8 +15,8 @@ from novadb import mysql
 from novadb.engine import Database, number_of
 from novadb.errors import Unreachable
 from settings.databases import Timeouts
-from tests.mysql_relay import Cut, MysqlRelay
-from tests.services import MariaDB
+from tests.support.mysql_relay import Cut, MysqlRelay
+from tests.support.services import MariaDB
 
 NAME: Final = "lost_lines"
 TIMEOUTS: Final = Timeouts(connect=2, read=2, lock_wait=1)

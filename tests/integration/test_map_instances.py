@@ -10,7 +10,7 @@ from jobs.cell_v2 import map_instances
 from jobs.cell_v2.map_instances import MARKER, Mapped, Params, work
 from jobs.codec import encode
 from tests.integration.cells import statements, target
-from tests.realcloud import RealCloud
+from tests.support.realcloud import RealCloud
 
 VISIBLE = "SELECT uuid FROM instances WHERE NOT COALESCE(hidden, 0) ORDER BY created_at, id"
 

@@ -20,9 +20,9 @@ from jobs.db.migrations.migration import CHUNK, FAKE, Defaults, Migration, Place
 from novadb.cells import Cell
 from novadb.engine import Database
 from settings.databases import Timeouts
-from tests.program import Moment, Program
-from tests.realcloud import RealCloud
-from tests.unmigrated import API, CELLS, look, put_back, recorded
+from tests.support.program import Moment, Program
+from tests.support.realcloud import RealCloud
+from tests.support.unmigrated import API, CELLS, look, put_back, recorded
 
 MIGRATE: Final = ("db", "online_data_migrations")
 ALL: Final = (*MIGRATE, "--all-cells")

@@ -9,10 +9,10 @@ from typing import Any, Final
 
 import pytest
 
-from tests.forest import FOLLOWED, SHADOW, TABLES, Contents, Row, assert_api_rows_are_right, read
-from tests.inventory import Inventory
-from tests.program import Ended, Program
-from tests.realcloud import RealCloud
+from tests.support.forest import FOLLOWED, SHADOW, TABLES, Contents, Row, assert_api_rows_are_right, read
+from tests.support.inventory import Inventory
+from tests.support.program import Ended, Program
+from tests.support.realcloud import RealCloud
 
 ARCHIVE: Final = ("db", "archive_deleted_rows", "--all-cells")
 PURGE: Final = ("db", "purge", "--all-cells")

@@ -5,9 +5,9 @@ from typing import Final
 
 import pytest
 
-from tests.recorded.cloud import RecordedCloud
-from tests.recorded.records import Record, read
-from tests.recorded.replay import Instead, replay
+from tests.support.recorded.cloud import RecordedCloud
+from tests.support.recorded.records import Record, read
+from tests.support.recorded.replay import Instead, replay
 
 RECORDS: Final = read("access.txt")
 FORBIDDEN: Final = "Policy does not allow placement:"

@@ -5,10 +5,10 @@ from typing import Final
 
 import pytest
 
-from tests.acceptance.program import call
-from tests.recorded.cloud import RecordedCloud
-from tests.recorded.records import Record, read, short
-from tests.recorded.replay import Instead, replay
+from tests.support.command import call
+from tests.support.recorded.cloud import RecordedCloud
+from tests.support.recorded.records import Record, read, short
+from tests.support.recorded.replay import Instead, replay
 
 RECORDS: Final = read("healing.txt")
 SMALL: Final = "consumer 1001 c001:DISK_GB=10,MEMORY_MB=512,VCPU=1"

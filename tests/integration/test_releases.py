@@ -14,10 +14,10 @@ from novadb.engine import Database
 from novadb.migrations.upgrade import API as API_SCHEMA
 from novadb.migrations.upgrade import MAIN, NEWEST_RELEASE, Schema
 from settings.databases import Timeouts
-from tests.program import Program
-from tests.releases import API, CELL, CELL0, CELLS, ReleasedCloud, recorded
-from tests.schemas import Description, describe
-from tests.services import MariaDB
+from tests.support.program import Program
+from tests.support.releases import API, CELL, CELL0, CELLS, ReleasedCloud, recorded
+from tests.support.schemas import Description, describe
+from tests.support.services import MariaDB
 
 RELEASES: Final = pytest.mark.parametrize("release", list(recorded()))
 NEWEST: Final = list(recorded())[-1]

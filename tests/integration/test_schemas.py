@@ -20,8 +20,8 @@ from novadb.migrations import changes
 from novadb.migrations.progress import Stopped
 from novadb.migrations.upgrade import API, MAIN, OtherSchema, Refused, Schema, Upgraded, upgrade, version
 from settings.databases import Timeouts
-from tests.schemas import Description, describe, engine_of, recorded
-from tests.services import MariaDB
+from tests.support.schemas import Description, describe, engine_of, recorded
+from tests.support.services import MariaDB
 
 NAME: Final = "migrated"
 SCHEMAS: Final = pytest.mark.parametrize("schema", [MAIN, API], ids=["main", "api"])

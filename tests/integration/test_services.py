@@ -9,12 +9,12 @@ from pathlib import Path
 import pymysql
 import pytest
 
-from tests.realcloud import RealCloud
-from tests.services import MariaDB, MissingProgram, Redis, ServiceError, program
+from tests.support.realcloud import RealCloud
+from tests.support.services import MariaDB, MissingProgram, Redis, ServiceError, program
 
 SERVED = """
 import time
-from tests.services import MariaDB
+from tests.support.services import MariaDB
 server = MariaDB()
 server.start()
 print(server.folder, flush=True)

@@ -13,12 +13,12 @@ from clients.services import Services
 from clients.together import together
 from settings.configuration import Configuration
 from settings.sections import register_sections
-from tests.placement import Placement, nova_conf
-from tests.recorded.cloud import BY_PASSWORD
-from tests.recorded.stand_ins import PASSWORD as KEYSTONES_PASSWORD
-from tests.recorded.stand_ins import Keystone
-from tests.relay import Relay, placement_error
-from tests.services import free_port
+from tests.support.placement import Placement, nova_conf
+from tests.support.recorded.cloud import BY_PASSWORD
+from tests.support.recorded.stand_ins import PASSWORD as KEYSTONES_PASSWORD
+from tests.support.recorded.stand_ins import Keystone
+from tests.support.relay import Relay, placement_error
+from tests.support.services import free_port
 
 NODE: Final = "cccccccc-0000-4000-8000-000000000001"
 CONSUMER: Final = "11111111-0000-4000-8000-000000000001"

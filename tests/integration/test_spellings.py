@@ -8,12 +8,12 @@ import pytest
 
 from jobs.db.api_rows import ApiRows
 from novadb.engine import Database
-from tests.acceptance.program import call_here
 from tests.integration.cells import TIMEOUTS
-from tests.placement import Placement, nova_conf
-from tests.realcloud import RealCloud
-from tests.small_cloud import SMALL, flavor
-from tests.two_cells import CELLS, TwoCells
+from tests.support.command import call_here
+from tests.support.placement import Placement, nova_conf
+from tests.support.realcloud import RealCloud
+from tests.support.small_cloud import SMALL, flavor
+from tests.support.two_cells import CELLS, TwoCells
 
 NODE: Final = "cccccccc-0000-4000-8000-00000000000a"
 VM: Final = "11111111-0000-4000-8000-00000000000a"

@@ -11,13 +11,13 @@ import pytest
 
 from cli.main import run
 from jobs.placement.sync_aggregates import BATCH
-from tests.acceptance.program import Running, until
-from tests.placement import Placement, nova_conf
-from tests.program import Ended
-from tests.realcloud import RealCloud
-from tests.relay import Relay, placement_error
-from tests.services import free_port
-from tests.two_cells import TwoCells
+from tests.support.command import Running, until
+from tests.support.placement import Placement, nova_conf
+from tests.support.program import Ended
+from tests.support.realcloud import RealCloud
+from tests.support.relay import Relay, placement_error
+from tests.support.services import free_port
+from tests.support.two_cells import TwoCells
 
 NODES: Final = {f"host{number}": f"cccccccc-0000-4000-8000-00000000000{number}" for number in range(1, 7)}
 AGGREGATES: Final = {name: f"aaaaaaaa-0000-4000-8000-00000000000{n}" for n, name in enumerate(("one", "two"), 1)}

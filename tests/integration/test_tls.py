@@ -12,8 +12,8 @@ from sqlalchemy import Connection, text
 from novadb.engine import Database
 from novadb.errors import DatabaseProblem
 from settings.databases import Timeouts
-from tests.pki import Pki
-from tests.services import HOST, MariaDB
+from tests.support.pki import Pki
+from tests.support.services import HOST, MariaDB
 
 TIMEOUTS: Final = Timeouts(connect=2, read=30, lock_wait=1)
 USERS: Final = {"anyone": "", "encrypted": "REQUIRE SSL", "certified": "REQUIRE X509"}

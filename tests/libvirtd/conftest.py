@@ -10,7 +10,7 @@ import libvirt
 import pytest
 import trustme
 
-from tests.services import HOST, Service
+from tests.support.services import HOST, Service
 
 NOBODY: Final = 65534  # libvirtd of root would be that of the whole system
 HOMES: Final = ("config", "cache", "data")

@@ -6,10 +6,10 @@ from typing import Final
 import libvirt
 import pytest
 
-from tests.acceptance.program import call, call_all
-from tests.hypervisors import forget, reachable, recorded
 from tests.libvirtd.conftest import Libvirtd, certificates
-from tests.realcloud import RealCloud
+from tests.support.command import call, call_all
+from tests.support.hypervisors import forget, reachable, recorded
+from tests.support.realcloud import RealCloud
 
 CELL1: Final = RealCloud.cell1
 RECORD: Final = "libvirt record_machine_types --host cmp-c1-01"

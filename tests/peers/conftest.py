@@ -7,10 +7,10 @@ from typing import Final
 import pytest
 
 from tests.peers.servers import PASSWORD, Keystone, Neutron, authtoken
-from tests.placement import Placement
-from tests.relay import Relay
-from tests.services import MariaDB
-from tests.small_cloud import SmallCloud
+from tests.support.placement import Placement
+from tests.support.relay import Relay
+from tests.support.services import MariaDB
+from tests.support.small_cloud import SmallCloud
 
 PLACEMENT: Final = """\
 [api]

@@ -7,8 +7,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
-from tests.placement import SERVE
-from tests.services import HOST, MariaDB, MissingProgram, Service
+from tests.support.placement import SERVE
+from tests.support.services import HOST, MariaDB, MissingProgram, Service
 
 ENVIRONMENT: Final = Path(__file__).parents[2] / ".tools" / "peers"
 PASSWORD: Final = "peer-secret"

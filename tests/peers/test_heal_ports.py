@@ -4,13 +4,13 @@ from typing import Any, Final
 
 import pytest
 
-from tests.acceptance.program import Ended, Running, call_here
 from tests.peers.conftest import sections
 from tests.peers.servers import PASSWORD, Keystone, Neutron
-from tests.placement import Placement
-from tests.relay import Relay, placement_error
-from tests.services import free_port
-from tests.small_cloud import PROJECT, SMALL, USER, SmallCloud, flavor
+from tests.support.command import Ended, Running, call_here
+from tests.support.placement import Placement
+from tests.support.relay import Relay, placement_error
+from tests.support.services import free_port
+from tests.support.small_cloud import PROJECT, SMALL, USER, SmallCloud, flavor
 
 HEAL: Final = "placement heal_allocations"
 HOST1, AGENT, BRIDGE, BRIDGE2 = (

@@ -1,1 +1,14 @@
-"""Helpers of the tests."""
+"""Helpers of the tests. What serves the tests of one folder only stands beside them.
+
+- The program: ``command`` (run to its end or watched, installed or in this process), ``program`` with ``hook`` (held
+  up or killed at a chosen moment), ``instants`` (Ctrl-C at any line).
+- Without a server: ``demo_cloud`` (Nova's schema on SQLite), ``small_cloud`` (what Placement's commands read of it),
+  ``memory_runs`` (workers whose runs are in memory), ``run_records`` (runs without cells), ``sqlite_placement``,
+  ``stand_ins`` (libvirt).
+- Servers: ``services`` (MariaDB, MySQL, Redis), ``placement`` with ``serve``, ``hypervisors``, ``pki`` (TLS).
+- In between: ``relay`` (HTTP, answers in a service's stead), ``mysql_relay`` (cuts lines), ``listener`` (HTTP server).
+- Clouds on MariaDB: ``realcloud`` (dumps of a real one), ``two_cells`` (empty), ``releases`` (as each makes them),
+  ``unmigrated`` (before the data migrations), ``made_up`` (cells for hypothesis).
+- What is right: ``forest`` (what archiving must do), ``inventory`` (is all still there), ``schemas``, ``recorded``
+  (runs of the stock tool).
+"""

@@ -1,61 +1,14 @@
-"""The demo's cloud on SQLite, and the program carried out on it in the process of the test."""
+"""The demo's cloud on SQLite, and the program run on it in the process of the test."""
 
-import contextlib
-import io
-import json
-import os
-import shlex
 import shutil
 import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, Final
-from unittest import mock
 
-from cli import main
-from cli.output import begin_printing
 from demo.cloud import CELL0_UUID, build, databases
-
-NOTHING_READY: Final[Mapping[str, Any]] = MappingProxyType({})
-# What a terminal is for tables, and no home with files of a configuration.
-ENVIRONMENT: Final = {"HOME": "/dev/null", "COLUMNS": "80"}
-
-
-@dataclass(frozen=True)
-class Ended:
-    """How a command ended: its exit code, and what it printed on standard output and standard error."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> Any:
-        """The JSON that is all of its standard output."""
-        return json.loads(self.out)
-
-
-def carry_out(line: str, config: Path | None = None, ready: Mapping[str, Any] = NOTHING_READY) -> Ended:
-    """Carry a command line out in this process, and in this thread.
-
-    :param config: goes before its words as ``--config-file``
-    :param ready: what was made for the command before, as ``cli.main.execute`` takes it
-    """
-    words = [f"--config-file={config}"] if config else []
-    out, err = io.StringIO(), io.StringIO()
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("OS_")}
-    with (
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        mock.patch.dict(os.environ, kept | ENVIRONMENT, clear=True),
-    ):
-        begin_printing()
-        words += shlex.split(line)
-        code = main.execute(words, ready) if ready else main.run(words)
-    return Ended(code, out.getvalue(), err.getvalue())
+from tests.support.command import NOTHING_READY, Ended, call_here
 
 
 class DemoCloud:
@@ -88,7 +41,7 @@ class DemoCloud:
 
     def call(self, line: str, ready: Mapping[str, Any] = NOTHING_READY) -> Ended:
         """Carry out a command line with its configuration."""
-        return carry_out(line, self.config, ready)
+        return call_here(line, config=self.config, ready=ready)
 
     def sql(self, database: str, statement: str, *values: Any) -> list[tuple[Any, ...]]:
         """Carry out a statement.

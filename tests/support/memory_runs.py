@@ -15,7 +15,8 @@ from runs.memory_store import MemoryStore
 from runs.records import NEVER, Bell
 from runs.targets import Registry
 from settings.files import read_configuration
-from tests.support.demo_cloud import DemoCloud, Ended
+from tests.support.command import Ended
+from tests.support.demo_cloud import DemoCloud
 
 BROKER: Final = "[celery]\nbroker_url = redis://127.0.0.1:1/0"
 """With a broker a command leaves its cells to workers; this one is never asked."""

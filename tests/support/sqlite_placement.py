@@ -5,9 +5,9 @@ import urllib.error
 from contextlib import closing
 from typing import ClassVar, Final
 
-from tests.placement import CONFIG, EMPTIED, Placement
-from tests.services import Service
 from tests.support.demo_cloud import DemoCloud
+from tests.support.placement import CONFIG, EMPTIED, Placement
+from tests.support.services import Service
 
 SIZES: Final = {"VCPU": 64, "MEMORY_MB": 262_144, "DISK_GB": 10_000}
 

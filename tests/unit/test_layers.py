@@ -93,7 +93,7 @@ def test_imports_go_one_way(file: Path) -> None:
         ("workers", "from schedules.entries import Entry", ["schedules"]),
         ("schedules", "from cli.main import main", ["cli"]),
         ("runs", "from demo.cloud import build", ["demo"]),
-        ("cli", "from tests.services import MariaDB", ["tests"]),
+        ("cli", "from tests.support.services import MariaDB", ["tests"]),
         ("cli", "import jobs.action, runs.local, novadb.cells, cli.output", []),
         ("demo", "from novadb import cells", []),
         ("demo", "from jobs.action import Cell", ["jobs"]),

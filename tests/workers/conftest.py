@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from redis import Redis as Client
 
-from tests.placement import Placement
-from tests.realcloud import RealCloud, load
-from tests.services import MariaDB, Redis
+from tests.support.placement import Placement
+from tests.support.realcloud import RealCloud, load
+from tests.support.services import MariaDB, Redis
 from tests.workers.fleet import Site, Worker
 
 PASSWORD = "redis-secret"

@@ -17,9 +17,9 @@ from runs.conductor import Conductor, queue_of
 from runs.records import CellRecord, RunRecord, Stage
 from runs.redis_store import RedisStore
 from runs.store import RunGone
-from tests.acceptance.program import PROGRAM, Ended, Running, call, environment, until
-from tests.realcloud import RealCloud
-from tests.services import Redis
+from tests.support.command import PROGRAM, Ended, Running, call, environment, until
+from tests.support.realcloud import RealCloud
+from tests.support.services import Redis
 
 HOOK: Final = Path(__file__).parent / "hook"
 CELLS: Final = ("cell0", "cell1", "cell2", "cell3")

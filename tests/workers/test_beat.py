@@ -12,8 +12,8 @@ from typing import Final, Self
 
 import pytest
 
-from tests.acceptance.program import PROGRAM, environment, until
-from tests.inventory import Inventory
+from tests.support.command import PROGRAM, environment, until
+from tests.support.inventory import Inventory
 from tests.workers.fleet import PATIENCE, Site, Worker, hooked
 
 ARCHIVE: Final = "db archive_deleted_rows --all-cells --until-complete"

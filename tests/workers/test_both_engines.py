@@ -8,13 +8,13 @@ from typing import Any, Final, NamedTuple
 
 import pytest
 
-from tests import unmigrated
-from tests.acceptance.program import call, until
-from tests.hypervisors import UNSET, Hosts, forget, reachable
 from tests.integration.cells import add_nodes
-from tests.placement import Placement, nova_conf
-from tests.realcloud import DATABASES, PLACEMENT, RealCloud
-from tests.services import Redis
+from tests.support import unmigrated
+from tests.support.command import call, until
+from tests.support.hypervisors import UNSET, Hosts, forget, reachable
+from tests.support.placement import Placement, nova_conf
+from tests.support.realcloud import DATABASES, PLACEMENT, RealCloud
+from tests.support.services import Redis
 from tests.workers.fleet import Site, Worker, hooked
 
 ARCHIVE: Final = "db archive_deleted_rows --all-cells"

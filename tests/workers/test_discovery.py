@@ -11,10 +11,10 @@ from typing import Final
 import pymysql
 import pytest
 
-from tests.acceptance.program import Running, call, until
 from tests.integration.cells import add_nodes, mapped_hosts, marked_nodes
-from tests.realcloud import DATABASES, RealCloud
-from tests.services import Redis
+from tests.support.command import Running, call, until
+from tests.support.realcloud import DATABASES, RealCloud
+from tests.support.services import Redis
 from tests.workers.fleet import Site, Worker, hooked
 
 API, CELL0, *CELLS = DATABASES

@@ -17,7 +17,7 @@ from schedules import beat as module
 from schedules.beat import Attempt, Beat
 from schedules.entries import Command, Entry
 from schedules.firings import BeatSign, Claim, Firing, Firings, FiringState, firing_key, run_id
-from tests.acceptance.program import until
+from tests.support.command import until
 
 DEADLINE = 600.0
 NIGHT = datetime(2026, 11, 24, 2, tzinfo=UTC)

@@ -9,9 +9,9 @@ from socket import create_server
 
 import pytest
 
-from tests.acceptance.program import call, until
-from tests.realcloud import RealCloud
-from tests.services import HOST, MariaDB, Redis
+from tests.support.command import call, until
+from tests.support.realcloud import RealCloud
+from tests.support.services import HOST, MariaDB, Redis
 from tests.workers import web
 from tests.workers.fleet import CELLS, Site, Worker
 from tests.workers.test_no_secret import titles

@@ -1,6 +1,6 @@
 """``placement heal_allocations`` by workers: one total over cells, and services by the configuration of each worker."""
 
-from tests.placement import Placement, nova_conf
+from tests.support.placement import Placement, nova_conf
 from tests.workers.fleet import Site
 
 HEAL = "placement heal_allocations --skip-port-allocations"

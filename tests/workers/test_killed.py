@@ -15,10 +15,10 @@ from typing import Final
 import pytest
 
 from jobs.action import FailureKind
-from tests.acceptance.program import Running, until
-from tests.inventory import Inventory
-from tests.realcloud import RealCloud
-from tests.services import Redis
+from tests.support.command import Running, until
+from tests.support.inventory import Inventory
+from tests.support.realcloud import RealCloud
+from tests.support.services import Redis
 from tests.workers.fleet import CELLS, Site, Tickets, Worker
 
 ARCHIVE: Final = "db archive_deleted_rows --all-cells --until-complete"

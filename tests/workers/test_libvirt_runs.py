@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.program import Ended, call
-from tests.hypervisors import Hosts, forget, reachable, recorded, unset
-from tests.realcloud import RealCloud
-from tests.services import Redis
+from tests.support.command import Ended, call
+from tests.support.hypervisors import Hosts, forget, reachable, recorded, unset
+from tests.support.realcloud import RealCloud
+from tests.support.services import Redis
 from tests.workers.fleet import Site, hooked
 
 LIST, RECORD = "libvirt list_unset_machine_type", "libvirt record_machine_types"

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.mysql_relay import Cut, MysqlRelay
-from tests.services import HOST
+from tests.support.mysql_relay import Cut, MysqlRelay
+from tests.support.services import HOST
 from tests.workers.fleet import Site
 
 EVERY = 31  # packets from one cut to the next: more than a line takes until it is made

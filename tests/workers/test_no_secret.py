@@ -12,11 +12,11 @@ from typing import Final
 import pytest
 from redis import Redis as Client
 
-from tests.acceptance.program import Ended
-from tests.placement import Placement
-from tests.realcloud import RealCloud, load
-from tests.relay import Relay
-from tests.services import HOST, MariaDB, Redis, free_port
+from tests.support.command import Ended
+from tests.support.placement import Placement
+from tests.support.realcloud import RealCloud, load
+from tests.support.relay import Relay
+from tests.support.services import HOST, MariaDB, Redis, free_port
 from tests.workers.conftest import PASSWORD
 from tests.workers.fleet import Site
 

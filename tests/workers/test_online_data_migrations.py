@@ -5,9 +5,9 @@ from typing import Final
 
 import pytest
 
-from tests.realcloud import RealCloud
-from tests.services import Redis
-from tests.unmigrated import look, put_back, recorded
+from tests.support.realcloud import RealCloud
+from tests.support.services import Redis
+from tests.support.unmigrated import look, put_back, recorded
 from tests.workers.fleet import Site, Tickets, Worker
 
 MIGRATE: Final = "db online_data_migrations --all-cells"

@@ -20,8 +20,8 @@ from runs.records import RunState
 from runs.store import TooLate
 from schedules.entries import Command, Entry
 from settings.files import read_configuration
-from tests.acceptance.program import until
-from tests.services import HOST
+from tests.support.command import until
+from tests.support.services import HOST
 from tests.workers.fleet import Site
 from workers import app
 from workers.redis_client import run_store

@@ -26,9 +26,9 @@ from runs.records import NEVER, CellRecord, CellRef, Hold, Place, Progress, RunR
 from runs.redis_store import PACE_KEPT, RedisStore
 from runs.rules import Claimant, NotPossible, Patience, Refusal
 from runs.store import Books, RunDamaged, RunGone, RunStore, TooLate, View
-from tests.acceptance.program import until
-from tests.run_records import CELLS, TOTAL, A, B, C, moved, order, results
-from tests.services import Redis
+from tests.support.command import until
+from tests.support.run_records import CELLS, TOTAL, A, B, C, moved, order, results
+from tests.support.services import Redis
 
 LEASE = 60.0
 SHORT = 0.05

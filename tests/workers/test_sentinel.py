@@ -7,8 +7,8 @@ import pytest
 from redis import Redis as Client
 from redis.exceptions import RedisError
 
-from tests.realcloud import RealCloud
-from tests.services import HOST, Redis
+from tests.support.realcloud import RealCloud
+from tests.support.services import HOST, Redis
 from tests.workers.conftest import PASSWORD
 from tests.workers.fleet import Site
 

@@ -13,9 +13,9 @@ from runs.conductor import Conductor
 from runs.records import CellRef, Hold, Order, Phase
 from runs.rules import Claimant
 from runs.store import Books, View
-from tests.acceptance.program import until
 from tests.acceptance.test_metrics import Samples, samples
-from tests.run_records import moved
+from tests.support.command import until
+from tests.support.run_records import moved
 from tests.workers.fleet import Site
 
 ARCHIVE = "db.archive_deleted_rows"

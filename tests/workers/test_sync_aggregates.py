@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.placement import Placement, nova_conf
-from tests.relay import Relay
+from tests.support.placement import Placement, nova_conf
+from tests.support.relay import Relay
 from tests.workers.fleet import Site
 
 SYNC = "placement sync_aggregates"

@@ -20,10 +20,10 @@ from jobs.db.archive_deleted_rows import Params
 from runs import rules
 from runs.conductor import Conductor, queue_of
 from runs.records import Bell, CellRef, Order, Phase, Wish
-from tests.acceptance.program import Running, until
-from tests.inventory import Inventory
-from tests.realcloud import RealCloud, load
-from tests.services import Redis, free_port
+from tests.support.command import Running, until
+from tests.support.inventory import Inventory
+from tests.support.realcloud import RealCloud, load
+from tests.support.services import Redis, free_port
 from tests.workers.fleet import Site, Worker, hooked
 
 ACTION = "db.archive_deleted_rows"

@@ -8,8 +8,8 @@ from typing import Final, Self
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from tests.acceptance.program import PROGRAM, environment, until
-from tests.services import HOST, free_port
+from tests.support.command import PROGRAM, environment, until
+from tests.support.services import HOST, free_port
 
 PATIENCE: Final = 30  # seconds to end
 

@@ -4,38 +4,39 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.demo_cloud import DemoCloud, carry_out
+from tests.support.command import call_here
+from tests.support.demo_cloud import DemoCloud
 
 
 @pytest.mark.parametrize("category", ["", "db", "runs"])
 def test_without_a_command_those_that_there_are_are_listed(category: str) -> None:
-    ended = carry_out(category)
+    ended = call_here(category)
     assert (ended.code, ended.err) == (2, "")
     assert ended.out.startswith(f"cellkeeper{' ' if category else ''}{category} <")
     assert len(ended.out.splitlines()) > 5
 
 
 def test_words_for_the_completion_of_a_shell() -> None:
-    assert carry_out("bash-completion").out == "api_db cell_v2 db libvirt placement runs schedule\n"
-    assert carry_out("bash-completion api_db").out == "sync version\n"
-    assert carry_out("bash-completion version").out == "\n"
+    assert call_here("bash-completion").out == "api_db cell_v2 db libvirt placement runs schedule\n"
+    assert call_here("bash-completion api_db").out == "sync version\n"
+    assert call_here("bash-completion version").out == "\n"
 
 
 def test_the_version_may_be_configured(tmp_path: Path) -> None:
     config = tmp_path / "cellkeeper.conf"
     config.write_text("[cellkeeper]\nreported_version = 34.0.0\n")
     for line in ("version", "--version"):
-        assert carry_out(line, config).out == "34.0.0\n"
+        assert call_here(line, config=config).out == "34.0.0\n"
 
 
 def test_an_argument_that_is_no_utf_8_is_refused() -> None:
-    ended = carry_out("db purge --before '\udcff'")
+    ended = call_here("db purge --before '\udcff'")
     assert ended.code == 2
     assert ended.err == "cellkeeper: The argument \\udcff is no UTF-8. Try: cellkeeper --help\n"
 
 
 def test_a_configuration_that_is_missing(tmp_path: Path) -> None:
-    ended = carry_out("db version", tmp_path / "nowhere.conf")
+    ended = call_here("db version", config=tmp_path / "nowhere.conf")
     assert (ended.code, ended.out) == (255, "")
     assert ended.err.startswith("The configuration cannot be used: ")
     assert str(tmp_path / "nowhere.conf") in ended.err
@@ -44,7 +45,7 @@ def test_a_configuration_that_is_missing(tmp_path: Path) -> None:
 def test_a_value_that_makes_no_sense_is_not_repeated(tmp_path: Path) -> None:
     config = tmp_path / "nova.conf"
     config.write_text("[cellkeeper]\nconcurrency = secret\n")
-    ended = carry_out("check", config)
+    ended = call_here("check", config=config)
     assert ended.code == 255
     assert len(ended.err.splitlines()) == 1
     assert "concurrency" in ended.err

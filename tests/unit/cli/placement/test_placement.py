@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.placement import nova_conf
-from tests.small_cloud import SMALL, flavor
 from tests.support.demo_cloud import CELL0, DemoCloud
+from tests.support.placement import nova_conf
+from tests.support.small_cloud import SMALL, flavor
 from tests.support.sqlite_placement import SqlitePlacement
 
 HEAL = "placement heal_allocations --skip-port-allocations --concurrency 1"

@@ -1,0 +1,273 @@
+"""A slice of work in one cell: how it begins and ends, with its store in memory and a list for the bells."""
+
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, field, replace
+from enum import IntEnum
+from typing import Any
+
+import pytest
+
+from jobs.action import Action, Cursor, Failure, FailureKind, Step, Target
+from novadb.cells import Cell
+from novadb.engine import Database
+from novadb.errors import Unreachable
+from runs.cell_worker import CellWorker, SliceEnd, SliceLimits
+from runs.conductor import Conductor
+from runs.memory_store import MemoryStore
+from runs.orders import ref_of
+from runs.records import NEVER, Bell, CellRecord, Hold, Order, Phase, RunState, Stage
+from runs.rules import ATTEMPTS, Patience
+from settings.databases import Timeouts
+from tests.support.run_records import Rows
+
+PATIENCE = Patience(idle=30.0, longest=480.0, grace=NEVER)
+
+
+@dataclass(frozen=True)
+class Params:
+    budget: int | None = None
+
+
+class Code(IntEnum):
+    DONE = 0
+    FAILED = 1
+
+
+Work = Callable[[Target, Params, Cursor | None], Generator[Step[Rows]]]
+
+
+def three_steps(_target: Target, _params: Params, cursor: Cursor | None) -> Generator[Step[Rows]]:
+    """Three steps of a row each, from where the last slice ended."""
+    for number in range((cursor or {"step": 0})["step"] + 1, 4):
+        yield Step(Rows(1), {"step": number})
+
+
+def cell(name: str) -> Cell:
+    url = f"mysql://nova:nova-secret@db/{name}"
+    return Cell(f"uuid-{name}", name, frozenset({1}), Database(url, name, Timeouts()))
+
+
+@dataclass
+class Bench:
+    """A run over one cell, and a worker of it.
+
+    :ivar meanwhile: what happens after the current step, once
+    """
+
+    work: Work = three_steps
+    limits: SliceLimits = field(default_factory=lambda: SliceLimits(work=NEVER, lease=NEVER))
+    is_draining: bool = False
+    meanwhile: Callable[[], Any] | None = None
+
+    def __post_init__(self) -> None:
+        self.store = MemoryStore()
+        self.bells: list[Bell] = []
+        self.known = cell("a")
+        action = Action(
+            name="test", params=Params, work=self._watched, nothing=Rows(),
+            collapse=lambda results, _: Code(any(result.failure for result in results)),
+        )  # fmt: skip
+        self.conductor = Conductor(self.store, self.bells.append, {"test": action}, PATIENCE, lambda: {"w": None})
+        self.worker = CellWorker(
+            self.conductor, lambda _run, _uuid: Target(self.known, None), self.limits, lambda: self.is_draining, "w:1"
+        )
+        order = Order("r", (Phase("test", {"budget": None}),), "somebody")
+        self.conductor.start(order, [ref_of(self.known)])
+
+    def _watched(self, target: Target, params: Params, cursor: Cursor | None) -> Iterator[Step[Rows]]:
+        steps = self.work(target, params, cursor)
+        try:
+            for step in steps:
+                if self.meanwhile:
+                    self.meanwhile()
+                    self.meanwhile = None
+                yield step
+        finally:
+            steps.close()
+
+    def answer(self) -> SliceEnd:
+        """Answer the first bell that nobody has heard."""
+        return self.worker.answer(self.bells.pop(0))
+
+    @property
+    def cell(self) -> CellRecord:
+        return self.store.cell("r", 0, 0)
+
+    @property
+    def failure(self) -> Failure:
+        assert self.cell.failure is not None
+        return self.cell.failure
+
+
+def test_a_cell_that_is_through_ends_its_run() -> None:
+    bench = Bench()
+    assert bench.answer() is SliceEnd.COMPLETE
+    assert (bench.cell.stage, bench.cell.complete, bench.cell.outcome) == (Stage.DONE, True, Rows(3))
+    assert bench.store.run("r").exit_code == 0
+    assert bench.bells == []
+
+
+@pytest.mark.parametrize("why", ["the slice is over", "the worker drains"])
+def test_a_slice_that_ends_early_rings_for_the_next_which_goes_on_where_it_was(why: str) -> None:
+    bench = Bench(limits=SliceLimits(0.0, NEVER)) if why == "the slice is over" else Bench(is_draining=True)
+    for number in (1, 2, 3):
+        assert bench.answer() is SliceEnd.MORE
+        assert [(bell.slices, bell.rows) for bell in bench.bells] == [(number, number)]
+        assert (bench.cell.holder, bench.cell.cursor) == ("", {"step": number})
+    assert bench.answer() is SliceEnd.COMPLETE
+    assert bench.cell.outcome == Rows(3)
+
+
+def asks_before_each_step(_target: Target, _params: Params, cursor: Cursor | None) -> Generator[Step[Rows]]:
+    """Two steps; before each one it asks whether it may write, and says what it has begun."""
+    at = cursor or {"step": 0}
+    while at["step"] < 2:
+        yield Step(Rows(), None)
+        yield Step(Rows(), at | {"begun": True})
+        yield Step(Rows(), None)
+        at = {"step": at["step"] + 1}
+        yield Step(Rows(1), at)
+
+
+def test_a_slice_is_over_only_when_it_has_got_further() -> None:
+    """However short it is to be, or long the first step takes."""
+    bench = Bench(asks_before_each_step, SliceLimits(0.0, NEVER))
+    ends = [bench.answer() for _ in range(5)]
+    assert ends == [*[SliceEnd.MORE] * 4, SliceEnd.COMPLETE]
+    assert bench.cell.outcome == Rows(2)
+
+
+def test_a_paused_run_gets_its_cell_back_and_nobody_rings() -> None:
+    bench = Bench()
+    bench.meanwhile = lambda: bench.conductor.pause("r", "ops@c1")
+    assert bench.answer() is SliceEnd.PAUSED
+    assert (bench.cell.holder, bench.cell.outcome, bench.bells) == ("", Rows(1), [])
+    bench.conductor.resume("r", "ops@c1")
+    assert bench.answer() is SliceEnd.COMPLETE
+    assert bench.cell.outcome == Rows(3)
+
+
+def test_a_bell_in_a_pause_is_not_worked_on() -> None:
+    bench = Bench()
+    bench.conductor.hold(Hold("because", "ops@c1", 0.0))
+    assert bench.answer() is SliceEnd.PAUSED
+    assert bench.cell.started is None
+
+
+def test_a_run_that_is_resumed_while_its_cell_is_given_back_loses_no_bell() -> None:
+    """Whoever resumes rings no cell that somebody holds: its worker does when it sees what is so."""
+
+    def work(*_: Any) -> Generator[Step[Rows]]:
+        try:
+            bench.conductor.pause("r", "ops@c1")
+            yield Step(Rows(1), {})
+        finally:
+            bench.conductor.resume("r", "ops@c1")
+            assert bench.bells == []
+
+    bench = Bench(work)
+    assert bench.answer() is SliceEnd.PAUSED
+    assert [bell.label for bell in bench.bells] == ["a"]
+
+
+def test_a_cancelled_run_ends_behind_the_current_step() -> None:
+    bench = Bench()
+    bench.meanwhile = lambda: bench.conductor.cancel("r", "ops@c1")
+    assert bench.answer() is SliceEnd.CANCELLED
+    assert (bench.cell.outcome, bench.cell.complete) == (Rows(1), False)
+    assert bench.store.run("r").state is RunState.ENDED
+
+
+def test_a_late_bell_is_harmless() -> None:
+    bench = Bench()
+    late = replace(bench.bells[0])
+    assert bench.answer() is SliceEnd.COMPLETE
+    assert bench.worker.answer(late) is SliceEnd.OVER
+    for unknown in (replace(late, run="gone"), replace(late, number=7), replace(late, phase=3)):
+        assert bench.worker.answer(unknown) is SliceEnd.OVER
+
+
+def test_what_a_bell_says_of_the_work_is_for_people_alone() -> None:
+    bench = Bench()
+    assert bench.worker.answer(replace(bench.bells[0], action="another", label="x", rows=99)) is SliceEnd.COMPLETE
+    assert bench.cell.outcome == Rows(3)
+
+
+def test_a_doubled_bell_finds_the_cell_held() -> None:
+    bench = Bench()
+    doubled = bench.bells[0]
+    ends = []
+    bench.meanwhile = lambda: ends.append(bench.worker.answer(doubled))
+    assert bench.answer() is SliceEnd.COMPLETE
+    assert ends == [SliceEnd.HELD]
+
+
+def test_a_run_that_is_gone_while_it_is_worked_on_is_no_failure() -> None:
+    """The store was emptied: nothing more is written anywhere."""
+    bench = Bench()
+    bench.meanwhile = lambda: bench.store._runs.clear()
+    assert bench.answer() is SliceEnd.LOST
+
+
+def test_a_cell_that_fails_says_why_and_keeps_what_it_did() -> None:
+    def work(*_: Any) -> Generator[Step[Rows]]:
+        yield Step(Rows(2), {})
+        raise Unreachable("cell is gone")
+
+    bench = Bench(work)
+    assert bench.answer() is SliceEnd.FAILED
+    assert (bench.failure.kind, bench.failure.reason) == (FailureKind.CELL, "cell is gone")
+    assert bench.cell.outcome == Rows(2)
+    assert bench.store.run("r").exit_code == 1
+
+
+def test_a_cell_whose_database_is_another_one_here_is_refused() -> None:
+    bench = Bench()
+    bench.known = replace(cell("b"), uuid="uuid-a")
+    assert bench.answer() is SliceEnd.FAILED
+    assert bench.failure.reason == "a: w:1 has another database configured for it than the one that is meant"
+    assert bench.cell.outcome is None
+
+
+class Killed(BaseException):
+    """Ends a worker as SIGKILL does: nothing is written any more."""
+
+
+def test_a_cell_that_kills_its_workers_fails_when_they_got_no_step_done() -> None:
+    def work(*_: Any) -> Generator[Step[Rows]]:
+        raise Killed
+        yield
+
+    bench = Bench(work, SliceLimits(NEVER, lease=-1.0))  # a lease that lapses at once
+    bell = bench.bells[0]
+    for _ in range(ATTEMPTS):
+        with pytest.raises(Killed):
+            bench.worker.answer(bell)
+    assert bench.worker.answer(bell) is SliceEnd.FAILED
+    assert bench.failure.reason == "3 workers in a row died of it without getting a step done"
+
+
+def test_a_cell_whose_workers_die_behind_a_step_goes_on_for_ever() -> None:
+    def work(_target: Target, _params: Params, cursor: Cursor | None) -> Generator[Step[Rows]]:
+        at = (cursor or {"step": 0})["step"]
+        yield Step(Rows(1), {"step": at + 1})
+        if at < 3 * ATTEMPTS:
+            raise Killed
+
+    bench = Bench(work, SliceLimits(NEVER, lease=-1.0))
+    bell = bench.bells[0]
+    for _ in range(3 * ATTEMPTS):
+        with pytest.raises(Killed):
+            bench.worker.answer(bell)
+    assert bench.worker.answer(bell) is SliceEnd.COMPLETE
+    assert bench.cell.outcome == Rows(3 * ATTEMPTS + 1)
+
+
+def test_a_slice_that_is_drained_before_it_gets_further_counts_no_attempt() -> None:
+    def work(*_: Any) -> Generator[Step[Rows]]:
+        yield Step(Rows(), None)
+
+    bench = Bench(work, is_draining=True)
+    for _ in range(2 * ATTEMPTS):
+        assert bench.answer() is SliceEnd.MORE
+    assert (bench.cell.slices, bench.cell.attempts) == (2 * ATTEMPTS, 0)
