@@ -9,7 +9,7 @@ from cli.run_options import RunOptions
 from jobs.action import CellResult
 from jobs.db.backlog import Backlog
 
-HEADER = ("Table", "Rows", "Oldest deletion", "Newest deletion")
+HEADER = ("Table", "Rows", "Oldest deletion (UTC)", "Newest deletion (UTC)")
 
 
 def put_backlog(results: Sequence[CellResult[Backlog]], all_cells: bool, run: RunOptions) -> None:

@@ -38,9 +38,9 @@ OWN_CELL: Final = """\
 # The rows that go to the shadow tables when all that is deleted is archived, by cell.
 ALL_ROWS: Final = {"cell0": 122, "cell1": 1280, "cell2": 1177, "cell3": 440}
 DRY_RUN: Final = """\
-+--------------------------------+------+---------------------+---------------------+
-| Table                          | Rows | Oldest deletion     | Newest deletion     |
-+--------------------------------+------+---------------------+---------------------+
++--------------------------------+------+-----------------------+-----------------------+
+| Table                          | Rows | Oldest deletion (UTC) | Newest deletion (UTC) |
++--------------------------------+------+-----------------------+-----------------------+
 """
 
 

@@ -1,6 +1,5 @@
 """Ctrl-C at any instant ends a command as documented: 130 before the work, else after the current batches."""
 
-import json
 import signal
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from typing import Final
 import pytest
 
 from demo.cloud import build
+from tests.support import moments
 from tests.support.command import PATIENCE
 from tests.support.instants import HERE, Instants, census, move
 
@@ -98,7 +98,7 @@ def test_ctrl_c_at_any_line_of_an_archive_loses_no_row_and_reports_what_was_done
             assert archived(end.rows) == archived_before, end
             continue
         assert end.code in (0, 1), end
-        cells = json.loads(end.out)["cells"]
+        cells = moments.parse(end.out)["cells"]
         reported = sum(sum(cell["archived"].values()) for cell in cells)
         assert reported == archived(end.rows) - archived_before, end
         assert all(line == ONCE or line.startswith("cell2: left in ") for line in end.err.splitlines()), end

@@ -1,6 +1,5 @@
 """``placement audit`` on real cells and a real Placement: who holds what, what is deleted, and what gets in its way."""
 
-import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 from cli.main import run
 from clients.placement import CONSUMERS
 from jobs.placement import audit, holdings
+from tests.support import moments
 from tests.support.placement import Placement, nova_conf
 from tests.support.program import Ended, Program
 from tests.support.realcloud import RealCloud
@@ -578,7 +578,7 @@ def test_the_orphans_of_the_real_cloud(
     held = "SELECT consumer_id, resource_provider_id, resource_class_id, used FROM allocations"
     before = {*placed_cloud.rows("placement", held)}
     assert run(command) == 4
-    found = json.loads(capsys.readouterr().out)
+    found = moments.parse(capsys.readouterr().out)
     assert {one["consumer"]: (one["host"], one["reason"]) for one in found["orphans"]} == REALCLOUD
     assert found["instances_to_heal"] == ["d7985790-1559-4165-866b-114c0e2663f8"]
     gone = before - {*placed_cloud.rows("placement", held)}

@@ -1,6 +1,5 @@
 """``placement sync_aggregates`` on real cells and a real Placement."""
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ import pytest
 
 from cli.main import run
 from jobs.placement.sync_aggregates import BATCH
+from tests.support import moments
 from tests.support.command import Running, until
 from tests.support.placement import Placement, nova_conf
 from tests.support.program import Ended
@@ -222,7 +222,7 @@ def test_the_real_cloud(
             "p.resource_provider_id JOIN placement_aggregates a ON a.id = p.aggregate_id"  # fmt: skip
     before = {*placed_cloud.rows("placement", pairs)}
     assert run(command) == 0
-    added = json.loads(capsys.readouterr().out)["added"]
+    added = moments.parse(capsys.readouterr().out)["added"]
     assert sorted((one["host"], one["aggregate_name"]) for one in added) == [
         ("cmp-c1-01", "ssd"), ("cmp-c2-01", "az2"), ("cmp-c2-01", "ssd"), ("cmp-c3-02", "az3"),
     ]  # fmt: skip
@@ -230,4 +230,4 @@ def test_the_real_cloud(
     assert after - before == {(one["host"], one["aggregate"]) for one in added}
     assert before <= after
     assert run(command) == 0
-    assert json.loads(capsys.readouterr().out)["added"] == []
+    assert moments.parse(capsys.readouterr().out)["added"] == []

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import json
 import os
 import shlex
 import signal
@@ -17,6 +16,7 @@ from types import MappingProxyType
 from typing import IO, Any, Final, Self
 from unittest import mock
 
+from tests.support import moments
 from tests.support.services import MariaDB
 
 PROGRAM: Final = Path(sys.executable).with_name("cellkeeper")
@@ -40,6 +40,7 @@ class Ended:
     def __post_init__(self) -> None:
         assert MariaDB.PASSWORD not in self.out
         assert MariaDB.PASSWORD not in self.err
+        moments.check(self.out)
 
     @property
     def line(self) -> str:
@@ -51,7 +52,7 @@ class Ended:
     @property
     def document(self) -> Any:
         """The JSON that is all of its standard output."""
-        return json.loads(self.out)
+        return moments.parse(self.out)
 
 
 class Running:

@@ -1,6 +1,5 @@
 """The program itself, as an operator starts it; and ways to end it or hold it up at a chosen moment."""
 
-import json
 import os
 import subprocess
 import sys
@@ -9,6 +8,8 @@ import time
 from enum import Enum
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
+
+from tests.support import moments
 
 PROGRAM: Final = Path(sys.executable).with_name("cellkeeper")
 HOOK: Final = Path(__file__).parent / "hook"
@@ -39,7 +40,7 @@ class Ended(NamedTuple):
     @property
     def data(self) -> Any:
         """The document that it wrote."""
-        return json.loads(self.out)
+        return moments.parse(self.out)
 
 
 class Run:

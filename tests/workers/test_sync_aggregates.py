@@ -1,6 +1,5 @@
 """``placement sync_aggregates`` as a run of workers: left to them, and gone on with when one dies."""
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,7 +23,7 @@ def relay(site: Site, placed: Placement) -> Iterator[Relay]:
 
 def added(site: Site, run: str) -> list[tuple[str, int]]:
     """Hosts, and how many aggregates their providers were put into, as the store has it."""
-    (phase,) = json.loads(site.call(f"runs show {run} -f json").out)["phases"]
+    (phase,) = site.call(f"runs show {run} -f json").document["phases"]
     found: list[dict[str, Any]] = [one for cell in phase["cells"] for one in cell["outcome"]["added"]]
     return sorted((one["host"], len(one["aggregates"])) for one in found)
 

@@ -1,6 +1,5 @@
 """What may be wrong with workers, brokers and other runs: each is said by name, nothing hangs, the others finish."""
 
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -154,7 +153,7 @@ def test_runs_at_once_are_serialised_and_each_says_what_it_did(
 def test_a_detached_run_is_named_listed_shown_cancelled_and_waited_for(site: Site) -> None:
     before = Inventory(site.cloud)
     run = detach(site)
-    shown = json.loads(site.call(f"runs show {run} -f json").out)
+    shown = site.call(f"runs show {run} -f json").document
     assert (shown["run"], shown["state"], shown["exit_code"]) == (run, "running", None)
     assert shown["cells"] == 4
     (phase,) = shown["phases"]
@@ -176,7 +175,7 @@ def test_a_detached_run_is_named_listed_shown_cancelled_and_waited_for(site: Sit
     assert site.call(f"runs wait {run}").code == 1
     before.check()
 
-    (listed,) = [one for one in json.loads(site.call("runs list -f json").out) if one["run"] == run]
+    (listed,) = [one for one in site.call("runs list -f json").document if one["run"] == run]
     assert (listed["state"], listed["outcome"], listed["exit_code"]) == ("cancelled", "cancelled", 1)
     assert (listed["rows"], listed["failed_cells"]) == (site.rows(run), 0)
     began, ended = (datetime.fromisoformat(listed[name]) for name in ("started", "finished"))
@@ -195,7 +194,7 @@ def test_a_detached_run_is_named_listed_shown_cancelled_and_waited_for(site: Sit
         row,
     )
 
-    shown = json.loads(site.call(f"runs show {run} -f json").out)
+    shown = site.call(f"runs show {run} -f json").document
     moved = {
         cell["cell"]: sum(cell["outcome"]["moved"].values()) if cell["outcome"] else 0
         for cell in shown["phases"][0]["cells"]
@@ -234,7 +233,7 @@ def test_runs_are_listed_by_number_failure_and_age(site: Site) -> None:
         conductor.go_on(run)
 
     def listed(options: str) -> list[tuple[str, str]]:
-        runs = json.loads(site.call(f"runs list -f json {options}").out)
+        runs = site.call(f"runs list -f json {options}").document
         return [(run["run"], run["outcome"]) for run in runs]
 
     dead, partly, quiet = ("dead", "failed"), ("partly", "partly failed"), ("quiet", "nothing to do")

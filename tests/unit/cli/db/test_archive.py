@@ -109,7 +109,7 @@ def test_a_dry_run_counts_and_writes_nothing(cloud: DemoCloud) -> None:
     ended = cloud.call(f"{ARCHIVE} --dry-run --all-cells")
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.splitlines()[1].split("|")[1:5] == [
-        " Table                          ", " Rows ", " Oldest deletion     ", " Newest deletion     ",
+        " Table                          ", " Rows ", " Oldest deletion (UTC) ", " Newest deletion (UTC) ",
     ]  # fmt: skip
     assert "| cell1.instances                | 6    |" in ended.out
     assert archived_instances(cloud, "cell1") == 0
