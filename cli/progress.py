@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from cli.output import put
-from cli.run_summary import eta_in_words, rate_in_words
+from cli.run_summary import eta_in_words, mean_speed, rate_in_words
 from cli.signals import STOPPING
 from jobs.action import CellResult
 from novadb.cells import Cell
@@ -33,14 +33,7 @@ class _Line:
     begin: float
     rows: int = 0
     state: str = "working"
-    seconds: float = 0.0
     speed: Speed = UNKNOWN
-
-    def rate(self) -> str:
-        """Of the last minute; of what has ended, of all its time."""
-        if self.seconds and self.rows:
-            return f"{self.rows / self.seconds:,.0f}/s"
-        return rate_in_words(self.speed)
 
 
 class Progress:
@@ -71,9 +64,8 @@ class Progress:
     def finished(self, result: CellResult[Any]) -> None:
         with self._lock:
             line = self._lines.setdefault(result.cell.identity, _Line(result.cell, time.monotonic()))
-            line.speed = UNKNOWN
+            line.speed = mean_speed(result)
             line.state = "failed" if result.failure else "done" if result.complete else "stopped"
-            line.seconds = result.seconds
 
     def __rich__(self) -> Group:
         with self._lock:
@@ -85,7 +77,7 @@ class Progress:
                 table.add_column(name, justify="right")
             for line in lines[:SHOWN]:
                 label = Text(printable(line.cell.label))  # a string could hold markup
-                table.add_row(label, line.state, f"{line.rows:,}", line.rate(), eta_in_words(line.speed))
+                table.add_row(label, line.state, f"{line.rows:,}", rate_in_words(line.speed), eta_in_words(line.speed))
             finished = sum(line.state != "working" for line in lines)
             rows = sum(line.rows for line in lines)
             speed = self._speed if finished < len(lines) else UNKNOWN

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
+from jobs.action import CellResult
 from runs import rules
 from runs.outcomes import Ending, ending_of
 from runs.pace import Speed
@@ -100,6 +101,11 @@ def speed_as_data(speed: Speed) -> dict[str, Any]:
         "remaining": speed.remaining,
         "eta": None if left is None else moment(time.time() + left),
     }
+
+
+def mean_speed(result: CellResult[Any]) -> Speed:
+    """How fast the work in a cell that has ended went, over all its time."""
+    return Speed(result.outcome.handled / result.seconds if result.seconds and result.outcome.handled else None)
 
 
 def rate_in_words(speed: Speed) -> str:

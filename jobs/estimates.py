@@ -1,5 +1,6 @@
 """How much work is left in a cell, as far as that can be told without counting for long."""
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -9,7 +10,10 @@ from sqlalchemy import ColumnElement, Connection, TableClause, bindparam, func, 
 from sqlalchemy.exc import DBAPIError
 
 from jobs.action import Cursor, O, Step
-from jobs.retry import rollback
+from jobs.retry import rollback, transactionally
+from novadb.engine import reason
+
+LOG = logging.getLogger("cellkeeper.estimates")
 
 AFTER: Final = 10.0
 """Seconds of work in a cell after which it is counted what is left: a shorter work is through by then."""
@@ -82,6 +86,19 @@ def count_within(connection: Connection, wanted: Counted, seconds: float = SECON
         limit_statements(connection, None)
         rollback(connection)
     return counted
+
+
+def estimate(ask: Callable[[], dict[str, int]], connection: Connection, name: str) -> dict[str, int]:
+    """What is estimated; nothing where a database refuses the question: no work ends because of that.
+
+    :param name: of the database
+    :raises DatabaseProblem: the database is away
+    """
+    try:
+        return transactionally(ask, connection, name=name)
+    except DBAPIError as error:
+        LOG.debug("%s: what is left cannot be estimated: %s", name, reason(error))
+        return {}
 
 
 @dataclass(frozen=True)

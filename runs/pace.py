@@ -11,6 +11,9 @@ BUCKETS: Final = 6
 LEAST: Final = 1.0
 """Seconds that must have passed before there is a rate."""
 
+FARTHEST: Final = 366 * 86_400.0
+"""Seconds; an end that is farther away is not told."""
+
 Pace = Mapping[int, int]
 """How much was handled lately, by the number of the bucket since the epoch."""
 
@@ -28,8 +31,11 @@ class Speed:
 
     @property
     def seconds_left(self) -> float | None:
-        """Until the rest is done at this rate; None where either is not known, or nothing moves."""
-        return self.remaining / self.rate if self.remaining and self.rate else None
+        """Until the rest is done at this rate; None where either is not known, or next to nothing moves."""
+        if not self.remaining or not self.rate:
+            return None
+        seconds = self.remaining / self.rate
+        return seconds if seconds < FARTHEST else None
 
 
 def recent(now: float) -> range:

@@ -13,6 +13,7 @@ from cli.run_summary import (
     clock_time,
     duration,
     eta_in_words,
+    mean_speed,
     moment,
     rate_in_words,
     speed_as_data,
@@ -100,9 +101,7 @@ def _put_phase(action: str, cells: Sequence[tuple[CellRecord, Speed]], zone: Zon
     for cell, speed in cells:
         result = result_of(cell, ACTIONS, action)
         label, outcome = cell.ref.label, result.outcome
-        rate, eta = rate_in_words(speed), eta_in_words(speed)
-        if cell.finished and result.seconds:
-            rate = rate_in_words(Speed(outcome.handled / result.seconds))
+        rate, eta = rate_in_words(mean_speed(result) if cell.finished else speed), eta_in_words(speed)
         times = clock_time(cell.started, zone), clock_time(cell.finished, zone)
         rows.append((label, cell_in_words(cell), outcome.rows, rate, eta, outcome.stayed, cell.worker, *times))
         tables += [(f"{label}.{name}", number) for name, number in sorted(outcome.by_table.items())]

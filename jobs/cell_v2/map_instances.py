@@ -29,7 +29,7 @@ from sqlalchemy import (
 
 from jobs.action import Action, CellResult, Cursor, Outcome, Scope, Step, Target, Unit
 from jobs.cell_v2.mapper import BATCH, Mapper
-from jobs.estimates import estimated_rows
+from jobs.estimates import estimate, estimated_rows
 from jobs.retry import rollback, transactionally
 from novadb.mappings import INSTANCES as MAPPINGS
 from novadb.mappings import now
@@ -185,7 +185,7 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
         marker = Marker(api, number)
         if cursor is None and params.reset:
             api.do(lambda connection: marker.move(connection, None))
-        at = cursor or _beginning(cell, marker, params)
+        at = cursor or _beginning(cell, marker, params, str(target.database))
         more = True
         while more and at["left"] != 0:
             size = min(BATCH, at["left"] or BATCH)
@@ -197,9 +197,12 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
             yield Step(replace(mapped, looked_at=len(batch), left=more and at["left"] == 0), at, _remaining(at))
 
 
-def _beginning(cell: Connection, marker: Marker, params: Params) -> Cursor:
+def _beginning(cell: Connection, marker: Marker, params: Params, name: str) -> Cursor:
     place = None if params.reset else marker.place(cell)
-    rest = None if params.max_count is not None else estimated_rows(cell, [INSTANCES.name]).get(INSTANCES.name)
+    rest = None
+    if params.max_count is None:
+        rows = estimate(partial(estimated_rows, cell, [INSTANCES.name]), cell, name)
+        rest = rows.get(INSTANCES.name)
     return {"since": vars(place) if place else None, "after": 0, "left": params.max_count, "rest": rest}
 
 

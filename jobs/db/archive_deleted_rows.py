@@ -30,7 +30,7 @@ from jobs.db.api_rows import ApiRows
 from jobs.db.mover import TableMover
 from jobs.db.tree_queue import Batch, TreeQueue
 from jobs.db.trees import INSTANCES, Forest, Node
-from jobs.estimates import Forecast, count_within
+from jobs.estimates import Forecast, count_within, estimate
 from jobs.retry import rollback, transactionally
 from jobs.sums import add
 from novadb import catalogue
@@ -161,7 +161,8 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
     with target.database.connect() as cell, ApiRows(target.need_api(), target.cell.mapping_ids) as api:
         forest = _forest(cell)
         busy = _busy_tables(cell, forest, params)
-        forecast = Forecast(lambda: _count_due(cell, forest, params, busy, at["table"]), cursor)
+        count = partial(_count_due, cell, forest, params, busy)
+        forecast = Forecast(lambda: estimate(partial(count, at["table"]), cell, str(target.database)), cursor)
         at.pop("rest", None)
         for name in forest.roots[forest.roots.index(at["table"]) if at["table"] else 0 :]:
             if name not in busy:

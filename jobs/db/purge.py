@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Connection, TableClause, column, delete, s
 
 from jobs.action import Action, CellResult, Cursor, Outcome, Step, Target
 from jobs.conditions import older_than
-from jobs.estimates import Forecast, count_within, estimated_rows
+from jobs.estimates import Forecast, count_within, estimate, estimated_rows
 from jobs.retry import as_large_as_possible, rollback
 from jobs.sums import add
 from novadb import catalogue
@@ -91,7 +91,8 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
         rollback(cell)
         names = [name for name in tables.shadow_tables() if name >= at["table"]]
         behind = names
-        forecast = Forecast(lambda: _count_due(cell, tables, params, behind), cursor)
+        count = partial(_count_due, cell, tables, params)
+        forecast = Forecast(lambda: estimate(partial(count, behind), cell, str(target.database)), cursor)
         for number, name in enumerate(names):
             behind = names[number:]
             forecast.come_to(behind)

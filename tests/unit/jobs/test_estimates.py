@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 import pytest
+from sqlalchemy import create_engine
 
 from jobs import estimates
 from jobs.estimates import Forecast, Rest
@@ -32,6 +33,15 @@ def test_what_stays_in_tables_that_are_through_is_not_left_to_do() -> None:
     rest = Rest({"a": 100, "b": 50}).after({"a": 10})
     assert rest.remaining == 140
     assert rest.from_table(["b", "c"]).remaining == 50
+
+
+def test_a_question_that_is_refused_ends_no_work() -> None:
+    def ask() -> dict[str, int]:
+        connection.exec_driver_sql("SELECT number FROM nowhere")
+        raise AssertionError("it is refused")
+
+    with create_engine("sqlite://").connect() as connection:
+        assert estimates.estimate(ask, connection, "cell1") == {}
 
 
 @pytest.fixture

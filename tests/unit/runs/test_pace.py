@@ -58,6 +58,7 @@ def test_the_cells_of_a_run_are_one_pace() -> None:
         (Speed(None, 250), None),
         (Speed(10.0, None), None),
         (Speed(10.0, 0), None),
+        (Speed(0.02, 10_000_000_000), None),
     ],
 )
 def test_nobody_tells_an_end_without_a_rate_and_a_rest(speed: Speed, seconds: float | None) -> None:

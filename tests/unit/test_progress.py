@@ -1,0 +1,49 @@
+"""The live table of a command: each cell with its rate and its end, and the sum below."""
+
+import io
+import threading
+
+from rich.console import Console
+
+from cli.progress import Progress
+from jobs.action import CellResult
+from novadb.cells import Cell
+from novadb.errors import DatabaseProblem
+from runs.pace import Speed
+from tests.run_records import moved
+
+CELL1, CELL2 = (Cell(f"uuid-{name}", name, frozenset(), DatabaseProblem("no database")) for name in ("cell1", "cell2"))
+
+
+def lines(progress: Progress) -> list[list[str]]:
+    """What is shown, in words."""
+    console = Console(file=io.StringIO(), width=80)
+    with console.capture() as captured:
+        console.print(progress)
+    return [line.split() for line in captured.get().splitlines()]
+
+
+def test_each_cell_has_a_rate_and_an_eta_as_far_as_they_are_known() -> None:
+    progress = Progress(3, threading.Event())
+    for cell in (CELL1, CELL2):
+        progress.started(cell)
+    progress.stepped(CELL1, 5000)
+    progress.paced(CELL1, Speed(1234.5, 120_000))
+    progress.paced(CELL2, Speed(2.5, None))
+    progress.paced(None, Speed(1237.0, None))
+    assert lines(progress) == [
+        ["cell", "state", "rows", "rate", "ETA"],
+        ["cell1", "working", "5,000", "1,234/s", "0:01:37"],
+        ["cell2", "working", "0", "2.5/s"],
+        ["0", "of", "3", "cells", "5,000", "1,237/s"],
+    ]
+
+
+def test_a_cell_that_has_ended_shows_the_rate_of_all_its_time() -> None:
+    progress = Progress(1, threading.Event())
+    progress.started(CELL1)
+    progress.stepped(CELL1, 5000)
+    progress.paced(CELL1, Speed(1.0, 10))
+    progress.paced(None, Speed(1.0, 10))
+    progress.finished(CellResult(CELL1, moved(5000), seconds=2.0))
+    assert lines(progress)[1:] == [["cell1", "done", "5,000", "2,500/s"], ["1", "of", "1", "cells", "5,000"]]
