@@ -1,7 +1,8 @@
 """Helpers of the tests. What serves the tests of one folder only stands beside them.
 
 - The program: ``command`` (run to its end or watched, installed or in this process), ``program`` with ``hook`` (held
-  up or killed at a chosen moment), ``instants`` (Ctrl-C at any line).
+  up or killed at a chosen moment), ``instants`` (Ctrl-C at any line), ``moments`` (in JSON
+  each has its zone).
 - Without a server: ``demo_cloud`` (Nova's schema on SQLite), ``small_cloud`` (what Placement's commands read of it),
   ``memory_runs`` (workers whose runs are in memory), ``run_records`` (runs without cells), ``sqlite_placement``,
   ``stand_ins`` (libvirt).

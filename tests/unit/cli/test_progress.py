@@ -10,7 +10,7 @@ from jobs.action import CellResult
 from novadb.cells import Cell
 from novadb.errors import DatabaseProblem
 from runs.pace import Speed
-from tests.run_records import moved
+from tests.support.run_records import moved
 
 CELL1, CELL2 = (Cell(f"uuid-{name}", name, frozenset(), DatabaseProblem("no database")) for name in ("cell1", "cell2"))
 
