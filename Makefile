@@ -11,7 +11,8 @@ BROWSER := tests/browser
 # Tests that run each command some hundred times, with the connection cut at another statement each time.
 CONNECTIONS := tests/connections
 # Tests of what the databases do, which pass on MySQL as on MariaDB.
-ON_MYSQL := $(addprefix tests/integration/test_,map_instances.py real_cloud.py schemas.py) \
+ON_MYSQL := $(addprefix tests/integration/test_,archive_concurrency.py archive_crashes.py archive_properties.py \
+	discover_hosts.py map_instances.py online_data_migrations.py real_cloud.py schemas.py unchecked_rows.py) \
 	$(addprefix tests/acceptance/test_,archive.py purge.py)
 # What has a target of its own.
 APART := $(FLEET) $(DEPLOYMENT) $(DOCUMENTS) $(BROWSER) $(CONNECTIONS) tests/fuzz tests/galera tests/libvirtd tests/peers

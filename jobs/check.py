@@ -115,6 +115,7 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
     with target.database.connect() as cell:
         yield Step(Findings((_reached(target.database),)), {})
         yield Step(_look_at_server(cell, grants.CELL, params.commands), {})
+        yield Step(Findings(_unchecked_rows(cell)), {})
         yield Step(_schema(cell, target.database, MAIN), {})
         if not set(USUAL).isdisjoint(params.commands):
             yield Step(Findings((_shadow_tables(cell),)), {})
@@ -183,6 +184,21 @@ def clock_finding(ahead: timedelta) -> Finding:
     way = "ahead of" if ahead > timedelta() else "behind"
     detail = f"{apart.total_seconds():.1f} s {way} this host"
     return Finding("clock", verdict, detail if verdict is Verdict.OK else f"{detail}: set both by NTP")
+
+
+def _unchecked_rows(connection: Connection) -> tuple[Finding, ...]:
+    """Whether the server takes some rows without a look for their parents, as MySQL 9.7 does unless told otherwise."""
+    if connection.dialect.name == "sqlite":
+        return ()
+    variable = connection.execute(text("SHOW GLOBAL VARIABLES LIKE 'innodb_native_foreign_keys'")).first()
+    rollback(connection)
+    if variable is None or variable[1] == "ON":
+        return ()
+    detail = (
+        "this MySQL takes rows of instance_actions, block_device_mapping and others without a look for their instance, "
+        "and they may be left behind when it is archived: start it with innodb_native_foreign_keys=ON"
+    )
+    return (Finding("foreign keys", Verdict.WARNING, detail),)
 
 
 def _value(connection: Connection, statement: str) -> object:

@@ -40,9 +40,15 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(scope="session")
-def mariadb(request: pytest.FixtureRequest) -> Iterator[MariaDB]:
+def database_server(request: pytest.FixtureRequest) -> type[MariaDB]:
+    """Which server the tests are run on."""
+    return DATABASE_SERVERS[request.config.getoption("--server")]
+
+
+@pytest.fixture(scope="session")
+def mariadb(database_server: type[MariaDB]) -> Iterator[MariaDB]:
     """A MariaDB server for all tests, or one of MySQL. Each test cleans up what it makes there."""
-    with DATABASE_SERVERS[request.config.getoption("--server")]() as server:
+    with database_server() as server:
         yield server
 
 

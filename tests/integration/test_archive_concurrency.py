@@ -15,14 +15,15 @@ import pytest
 
 from tests.support.forest import SHADOW, Contents, Forest, Key, assert_nothing_is_lost_or_doubled, read
 from tests.support.inventory import Inventory
+from tests.support.late_rows import FOREIGN_KEY, LOCK_WAIT, add_late, deleted_instances
 from tests.support.program import Moment, Program
 from tests.support.realcloud import RealCloud
 
 ARCHIVE: Final = ("db", "archive_deleted_rows", "--all-cells", "--until-complete", "--max_rows")
 NOTHING_ARCHIVED, ARCHIVED, ERROR = 0, 1, 255
 RUNS: Final = 3
-# The server gave up on a statement: the row it refers to is gone, or locked for too long.
-FOREIGN_KEY, LOCK_WAIT, DEADLOCK = 1452, 1205, 1213
+DEADLOCK: Final = 1213
+FAULT: Final = "INSERT INTO instance_faults (created_at, deleted, instance_uuid, code) VALUES ('2026-11-01', 0, %s, 1)"
 
 
 @pytest.fixture
@@ -110,35 +111,22 @@ def told_rows(documents: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Counter
     return moved, deleted
 
 
-def deleted_instances(rows: Contents) -> list[str]:
-    return [row["uuid"] for row in rows["instances"].values() if row["deleted"]]
-
-
 @pytest.mark.parametrize("moment", [Moment.BEFORE_THE_INSTANCES_GO, Moment.BETWEEN_THE_COMMITS])
 def test_a_row_that_comes_late_to_an_instance_is_refused_or_moves_with_it(
     realcloud: RealCloud, program: Program, moment: Moment
 ) -> None:
     inventory = Inventory(realcloud)
-    accepted, refused = Counter[str](), Counter[int]()
     with program.start_and_hold(moment, 5, *ARCHIVE, "30") as run:
         run.wait_until_held()
-        for name, rows in inventory.cells.items():
-            with closing(realcloud.server.connect(name)) as link, link.cursor() as cursor:
-                cursor.execute("SET innodb_lock_wait_timeout = 0")
-                for uuid in deleted_instances(rows):
-                    try:
-                        cursor.execute("INSERT INTO instance_faults (instance_uuid, code) VALUES (%s, 1)", (uuid,))
-                        accepted[name] += 1
-                    except pymysql.Error as error:
-                        refused[error.args[0]] += 1
+        accepted, refused = add_late(realcloud, inventory, FAULT)
         run.go_on()
         assert run.end() == (ARCHIVED, "", "")
     assert refused.keys() <= {LOCK_WAIT, FOREIGN_KEY}
     assert refused[FOREIGN_KEY], "no instance had been archived before"
-    for name in inventory.cells:
-        late = "SELECT count(*) FROM {}instance_faults WHERE code = 1"
-        assert realcloud.rows(name, late.format(SHADOW)) == [(accepted[name],)]
-        assert realcloud.rows(name, late.format("")) == [(0,)]
+    for name, ids in accepted.items():
+        late = "SELECT id FROM {}instance_faults WHERE code = 1 ORDER BY id"
+        assert realcloud.rows(name, late.format(SHADOW)) == [(number,) for number in ids]
+        assert realcloud.rows(name, late.format("")) == []
         assert realcloud.rows(name, "SELECT count(*) FROM instances WHERE deleted <> 0") == [(0,)]
 
 
