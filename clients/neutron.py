@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
+from clients.documents import amounts, items, mapping, text, texts
 from clients.service import Service
 
 FIELDS: Final = ("id", "device_id", "resource_request", "binding:profile")
@@ -39,23 +40,17 @@ class Neutron(Service):
         :param devices: uuids of instances
         """
         return [
-            Port(one["id"], one["device_id"], one.get("resource_request") or {}, one.get(PROFILE) or {})
-            for begin in range(0, len(devices), DEVICES)
-            for one in self._pages(devices[begin : begin + DEVICES])
+            port for begin in range(0, len(devices), DEVICES) for port in self._pages(devices[begin : begin + DEVICES])
         ]
 
-    def _pages(self, devices: Sequence[str]) -> Iterator[dict[str, Any]]:
+    def _pages(self, devices: Sequence[str]) -> Iterator[Port]:
         """Ports, page by page where the server cuts its answers."""
         asked: list[tuple[str, str]] = [("device_id", device) for device in devices]
         asked += [("fields", name) for name in FIELDS]
         marker: list[tuple[str, str]] | None = []
         while marker is not None:
-            found = self.ask("GET", self._path("/ports"), params=_several([*asked, *marker]))
-            yield from found["ports"]
-            onward = [link["href"] for link in found.get("ports_links", ()) if link["rel"] == "next"]
-            marker = [
-                pair for pair in parse_qsl(urlsplit(onward[0]).query) if pair[0] in ("marker", "limit")
-            ] if onward else None  # fmt: skip
+            ports, marker = self.read(self._path("/ports"), _page, params=_several([*asked, *marker]))
+            yield from ports
 
     def set_profile(self, port: str, profile: Mapping[str, Any]) -> None:
         """Replace the binding profile of a port."""
@@ -64,6 +59,25 @@ class Neutron(Service):
     def _path(self, path: str) -> str:
         """Some catalogs name the version, some leave it to the client."""
         return path if self.place.endswith("/v2.0") else f"/v2.0{path}"
+
+
+def _page(found: Any) -> tuple[list[Port], list[tuple[str, str]] | None]:
+    """The ports of a page, and by which parameters the next one is asked for; None: there is no other."""
+    ports = [_port(port) for port in items(found["ports"])]
+    onward = [text(link["href"]) for link in found.get("ports_links", ()) if link["rel"] == "next"]
+    if not onward:
+        return ports, None
+    return ports, [pair for pair in parse_qsl(urlsplit(onward[0]).query) if pair[0] in ("marker", "limit")]
+
+
+def _port(found: Any) -> Port:
+    request, profile = mapping(found.get("resource_request") or {}), mapping(found.get(PROFILE) or {})
+    for group in items(request.get("request_groups") or [{"id": "", **request}]):
+        text(group["id"])
+        amounts(group.get("resources") or {})
+        texts(group.get("required") or [])
+    texts(request.get("same_subtree") or [])
+    return Port(text(found["id"]), text(found["device_id"]), request, profile)
 
 
 def _several(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:

@@ -1,15 +1,19 @@
 """Placement: resource providers, allocations, aggregates."""
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, TypeVar
 from urllib.parse import urlencode
 
 from keystoneauth1.adapter import Adapter
 
+from clients.documents import amounts, items, mapping, number, text, texts
 from clients.errors import Refused
 from clients.service import Service
+
+T = TypeVar("T")
 
 Resources = dict[str, int]
 """Amounts by resource class."""
@@ -122,22 +126,17 @@ class Placement(Service):
     def providers(self, in_tree: str | None = None) -> list[Provider]:
         """All providers, or those of one tree."""
         params = {"in_tree": in_tree} if in_tree else {}
-        found = self.ask("GET", "/resource_providers", microversion=PROVIDERS, params=params)
-        return [_provider(one) for one in found["resource_providers"]]
+        return self.read("/resource_providers", _providers, microversion=PROVIDERS, params=params)
 
     def holdings(self, provider: str) -> dict[str, Holding]:
         """What each consumer holds of a provider, also of an old service; nothing where there is no such provider."""
         microversion = ALLOCATIONS if self.offers(ALLOCATIONS) else PROVIDERS
         try:
-            found = self.ask("GET", f"/resource_providers/{provider}/allocations", microversion=microversion)
+            return self.read(f"/resource_providers/{provider}/allocations", _holdings, microversion=microversion)
         except Refused as refusal:
             if refusal.status == 404:
                 return {}
             raise
-        return {
-            consumer: Holding(dict(held["resources"]), held.get("consumer_generation"))
-            for consumer, held in found["allocations"].items()
-        }
 
     def held_of(self, provider: str) -> dict[str, Resources]:
         """The same without generations."""
@@ -145,17 +144,7 @@ class Placement(Service):
 
     def consumer(self, uuid: str) -> Consumer:
         """What one consumer holds, and whose it is."""
-        found = self.ask("GET", f"/allocations/{uuid}", microversion=ALLOCATIONS)
-        allocations = {provider: dict(held["resources"]) for provider, held in found["allocations"].items()}
-        if not allocations:
-            return Consumer()
-        return Consumer(
-            allocations,
-            found.get("project_id", ""),
-            found.get("user_id", ""),
-            found.get("consumer_generation"),
-            {provider: held["generation"] for provider, held in found["allocations"].items() if "generation" in held},
-        )
+        return self.read(f"/allocations/{uuid}", _consumer, microversion=ALLOCATIONS)
 
     def write(self, uuid: str, consumer: Consumer) -> None:
         """Replace all that a consumer holds.
@@ -179,8 +168,7 @@ class Placement(Service):
     def usage(self, project_id: str, user_id: str) -> Resources:
         """What all consumers of one user in one project hold together."""
         params = {"project_id": project_id, "user_id": user_id}
-        found: Resources = self.ask("GET", "/usages", microversion=ALLOCATIONS, params=params)["usages"]
-        return found
+        return self.read("/usages", _usages, microversion=ALLOCATIONS, params=params)
 
     def candidates(
         self, groups: Iterable[RequestGroup], in_tree: str, same_subtree: Iterable[Iterable[str]], group_policy: str
@@ -192,23 +180,24 @@ class Placement(Service):
         :param group_policy: ``none`` or ``isolate``
         """
         params = [("group_policy", group_policy)]
+        wanted: set[str] = set()
         for group in groups:
-            amounts = ",".join(f"{name}:{amount}" for name, amount in sorted(group.resources.items()))
-            params += [(f"resources{group.suffix}", amounts), (f"in_tree{group.suffix}", in_tree)]
+            wanted.add(group.suffix)
+            resources = ",".join(f"{name}:{amount}" for name, amount in sorted(group.resources.items()))
+            params += [(f"resources{group.suffix}", resources), (f"in_tree{group.suffix}", in_tree)]
             if group.required:
                 params.append((f"required{group.suffix}", ",".join(group.required)))
         params += [("same_subtree", ",".join(suffixes)) for suffixes in same_subtree]
         query = urlencode(sorted(params), safe=":,")
-        found = self.ask("GET", f"/allocation_candidates?{query}", microversion=CANDIDATES)
-        return [_candidate(one) for one in found["allocation_requests"]]
+        understand = partial(_candidates, wanted=wanted)
+        return self.read(f"/allocation_candidates?{query}", understand, microversion=CANDIDATES)
 
     def aggregates(self, provider: str) -> tuple[frozenset[str], int]:
         """The aggregates of a provider, and its generation.
 
         :raises Refused: 404: there is no such provider
         """
-        found = self.ask("GET", f"/resource_providers/{provider}/aggregates", microversion=AGGREGATES)
-        return frozenset(found["aggregates"]), int(found["resource_provider_generation"])
+        return self.read(f"/resource_providers/{provider}/aggregates", _aggregates, microversion=AGGREGATES)
 
     def set_aggregates(self, provider: str, aggregates: Iterable[str], generation: int) -> None:
         """Replace the aggregates of a provider.
@@ -220,16 +209,56 @@ class Placement(Service):
         self.ask("PUT", f"/resource_providers/{provider}/aggregates", microversion=AGGREGATES, json=document)
 
 
-def _provider(found: Mapping[str, Any]) -> Provider:
-    return Provider(
-        found["uuid"],
-        found["name"],
-        found["generation"],
-        found["root_provider_uuid"],
-        found.get("parent_provider_uuid"),
+def _providers(found: Any) -> list[Provider]:
+    return [
+        Provider(
+            text(provider["uuid"]),
+            text(provider["name"]),
+            number(provider["generation"]),
+            text(provider["root_provider_uuid"]),
+            _or_none(text, provider.get("parent_provider_uuid")),
+        )
+        for provider in items(found["resource_providers"])
+    ]
+
+
+def _holdings(found: Any) -> dict[str, Holding]:
+    return {
+        consumer: Holding(amounts(held["resources"]), _or_none(number, held.get("consumer_generation")))
+        for consumer, held in mapping(found["allocations"]).items()
+    }
+
+
+def _consumer(found: Any) -> Consumer:
+    by_provider = mapping(found["allocations"])
+    allocations = {provider: amounts(held["resources"]) for provider, held in by_provider.items()}
+    if not allocations:
+        return Consumer()
+    return Consumer(
+        allocations,
+        text(found.get("project_id", "")),
+        text(found.get("user_id", "")),
+        _or_none(number, found.get("consumer_generation")),
+        {provider: number(held["generation"]) for provider, held in by_provider.items() if "generation" in held},
     )
 
 
-def _candidate(found: Mapping[str, Any]) -> Candidate:
-    allocations = {uuid: dict(held["resources"]) for uuid, held in found["allocations"].items()}
-    return Candidate(allocations, {suffix: uuids[0] for suffix, uuids in found["mappings"].items()})
+def _usages(found: Any) -> Resources:
+    return amounts(found["usages"])
+
+
+def _candidates(found: Any, wanted: Iterable[str]) -> list[Candidate]:
+    return [_candidate(request, wanted) for request in items(found["allocation_requests"])]
+
+
+def _candidate(found: Any, wanted: Iterable[str]) -> Candidate:
+    allocations = {uuid: amounts(held["resources"]) for uuid, held in mapping(found["allocations"]).items()}
+    return Candidate(allocations, {suffix: texts(found["mappings"][suffix])[0] for suffix in wanted})
+
+
+def _aggregates(found: Any) -> tuple[frozenset[str], int]:
+    return frozenset(texts(found["aggregates"])), number(found["resource_provider_generation"])
+
+
+def _or_none(kind: Callable[[Any], T], value: Any) -> T | None:
+    return None if value is None else kind(value)

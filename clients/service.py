@@ -1,10 +1,10 @@
 """One service of the cloud: requests with retries, and what becomes of answers that are none."""
 
-import json as jsons
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import cached_property
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 from keystoneauth1 import adapter, exceptions
@@ -24,6 +24,10 @@ _IDENTITY: Final = (
     exceptions.AuthorizationFailure, exceptions.AuthPluginException, exceptions.CatalogException,
     exceptions.DiscoveryFailure, exceptions.MissingAuthPlugin, exceptions.Unauthorized, exceptions.VersionNotAvailable,
 )  # fmt: skip
+# What becomes of a document that has another form than whoever reads it takes for granted.
+_MALFORMED: Final = (LookupError, TypeError, ValueError, AttributeError, AssertionError)
+
+T = TypeVar("T")
 
 
 class Service:
@@ -44,12 +48,10 @@ class Service:
 
         :raises ServiceProblem: Keystone or its catalog cannot tell
         """
-        try:
+        keystone = getattr(self._link.session.auth, "auth_url", None)
+        proxy = self._by_proxy(keystone).removeprefix(", ")
+        with self._reaching(f" ({proxy})" if proxy else ""):
             endpoint = self._link.get_endpoint()
-        except exceptions.ClientException as error:
-            keystone = getattr(self._link.session.auth, "auth_url", None)
-            proxy = self._by_proxy(keystone).removeprefix(", ")
-            raise self._unreached(error, f" ({proxy})" if proxy else "") from error
         if not endpoint:
             raise Misconfigured(
                 self.name,
@@ -92,14 +94,33 @@ class Service:
     @cached_property
     def _offered(self) -> tuple[float, ...] | None:
         """The newest microversion, or None where the service keeps it to itself: then a request will tell."""
-        where = self._where
-        try:
-            data = self._link.get_endpoint_data()
-        except exceptions.DiscoveryFailure:
-            return None
-        except exceptions.ClientException as error:
-            raise self._unreached(error, f" {where}") from error
+        with self._reaching(f" {self._where}"):
+            try:
+                data = self._link.get_endpoint_data()
+            except exceptions.DiscoveryFailure:
+                return None
         return tuple(data.max_microversion) if data and data.max_microversion else None
+
+    def read(
+        self,
+        path: str,
+        understand: Callable[[Any], T],
+        *,
+        microversion: str | None = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> T:
+        """Send a GET.
+
+        :param understand: makes of the document what is returned; see ``clients.documents``
+        :raises Refused: 4xx, with the service's own words
+        :raises ServiceProblem: no usable answer, after retries
+        """
+        document = self.ask("GET", path, microversion=microversion, params=params)
+        try:
+            return understand(document)
+        except _MALFORMED as error:
+            asked = f"{self.title} {self._where}: GET {path}"
+            raise Away(self.name, f"{asked}: answered with a document of another form", answered=True) from error
 
     def ask(
         self,
@@ -121,12 +142,10 @@ class Service:
         asked = f"{self.title} {self._where}: {method} {path}"
         options = {} if json is None else {"json": json}
         for _ in range(LOGINS):
-            try:
+            with self._reaching(f" {self._where}: {method} {path}"):
                 answer = self._link.request(
                     path, method, microversion=microversion, params=params, raise_exc=False, **options
                 )
-            except exceptions.ClientException as error:
-                raise self._unreached(error, f" {self._where}: {method} {path}") from error
             if answer.status_code != UNAUTHORIZED:
                 break
         if answer.status_code >= 400:
@@ -167,6 +186,23 @@ class Service:
             f"{self.title} ({self.place}) is too old: {purpose} needs microversion {microversion}, "
             f"it offers {offered}; upgrade it",
         )
+
+    @contextlib.contextmanager
+    def _reaching(self, where: str) -> Iterator[None]:
+        """Tell errors of keystoneauth1 in our words.
+
+        :param where: the place, and what was asked
+        """
+        try:
+            yield
+        except exceptions.ClientException as error:
+            raise self._unreached(error, where) from error
+        except _MALFORMED as error:
+            raise Misconfigured(
+                self.name,
+                f"{self.title}{where}: no way to it with the options of section [{self.name}] of nova.conf: Keystone "
+                "or its catalog answered with a document of another form",
+            ) from error
 
     def _unreached(self, error: exceptions.ClientException, where: str) -> Exception:
         """An error of keystoneauth1 in our words; its own may hold URLs."""
@@ -214,8 +250,8 @@ def _words(answer: Response) -> tuple[str, str]:
             return str(errors[0].get("code", "")), _short(str(errors[0].get("detail") or errors[0].get("title", "")))
         error = document.get("NeutronError") or document.get("error") or document
         return "", _short(str(error.get("message", "") if isinstance(error, dict) else error))
-    except (ValueError, AttributeError, IndexError, KeyError, jsons.JSONDecodeError):
-        return "", str(answer.reason or "")
+    except _MALFORMED:
+        return "", _short(str(answer.reason or ""))
 
 
 def _short(text: str) -> str:

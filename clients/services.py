@@ -8,6 +8,7 @@ from typing import Any, Final, TypeVar
 
 from keystoneauth1 import exceptions, loading
 from keystoneauth1.adapter import Adapter
+from keystoneauth1.identity.base import BaseIdentityPlugin
 from oslo_config import cfg
 
 from clients.errors import Misconfigured
@@ -83,6 +84,8 @@ def _link(conf: cfg.ConfigOpts, kind: type[Service]) -> Adapter:
                 group,
                 f"{kind.title} is not configured: set auth_type and its options in section [{group}] of nova.conf",
             )
+        if isinstance(auth, BaseIdentityPlugin):
+            auth._lock = _LoginLock()  # type: ignore[assignment]
         options = conf[group]
         if "debug" not in conf or not conf.debug:
             # They warn of each try; what is an error in the end is told as one.
@@ -104,6 +107,28 @@ def _link(conf: cfg.ConfigOpts, kind: type[Service]) -> Adapter:
     except (exceptions.ClientException, cfg.Error, TypeError, ValueError, OSError) as error:
         line = f"{kind.title}: section [{group}] of nova.conf cannot be used: {_words(error)}"
         raise Misconfigured(group, line) from None
+
+
+class _LoginLock:
+    """Lets one thread log in, and refuses one that would wait for itself.
+
+    A Keystone that answers 401 to the question for its versions makes keystoneauth1 log in while it logs in, and wait
+    for its own lock for ever. Refused, it takes the version from auth_url.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._holder: int | None = None
+
+    def __enter__(self) -> None:
+        if self._holder == threading.get_ident():
+            raise exceptions.DiscoveryFailure("Keystone wants a login before it tells its versions.")
+        self._lock.acquire()
+        self._holder = threading.get_ident()
+
+    def __exit__(self, *_: object) -> None:
+        self._holder = None
+        self._lock.release()
 
 
 def _words(error: Exception) -> str:

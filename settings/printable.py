@@ -3,9 +3,9 @@
 import re
 from typing import Final
 
-# Control characters; marks that end a line or turn the direction of what follows; halves of characters, which stand
-# for bytes that are no UTF-8.
-_STEERING: Final = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# Control characters; marks that end a line or steer its direction; halves of characters, which stand for bytes that
+# are no UTF-8.
+_STEERING: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def printable(text: str) -> str:

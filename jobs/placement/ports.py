@@ -20,7 +20,7 @@ def groups_of(port: Port) -> list[RequestGroup]:
     found = port.request.get("request_groups")
     groups = [{"id": port.id, **port.request}] if found is None else found
     return [
-        RequestGroup(group["id"], dict(group["resources"]), tuple(group.get("required", ())))
+        RequestGroup(group["id"], dict(group["resources"]), tuple(group.get("required") or ()))
         for group in groups
         if group.get("resources")
     ]

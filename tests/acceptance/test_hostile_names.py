@@ -2,7 +2,6 @@
 
 import os
 import pty
-import re
 import sqlite3
 import subprocess
 from collections.abc import Iterator
@@ -15,12 +14,8 @@ from prometheus_client.parser import text_string_to_metric_families as families
 
 from demo.cloud import build
 from tests.support.command import PROGRAM, call, environment
+from tests.support.hostile import CONTROL, NAME, SHOWN, assert_shown
 
-# Sets the title of the terminal, clears it, begins a line, goes back to its beginning, colours by a single character,
-# and is markup of the library that draws the live table.
-NAME: Final = "one\x1b]0;title\x07\x1b[2J\nsecond\r\tx\x9b31m\u2028[/bold] end"
-SHOWN: Final = r"one\x1b]0;title\x07\x1b[2J\nsecond\r\tx\x9b31m\u2028[/bold] end"
-CONTROL: Final = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\u2028]")
 ARCHIVE: Final = "db archive_deleted_rows --all-cells"
 
 
@@ -51,14 +46,6 @@ def looked_at(tmp_path_factory: pytest.TempPathFactory) -> Path:
     config = build(tmp_path_factory.mktemp("hostile") / "cloud")
     rename(config.parent)
     return config
-
-
-def assert_shown(text: str) -> None:
-    """The name is there, in the line in which it belongs."""
-    assert not CONTROL.search(text)
-    lines = [line for line in text.splitlines() if "second" in line]
-    assert lines
-    assert all(SHOWN in line for line in lines)
 
 
 @pytest.mark.parametrize(

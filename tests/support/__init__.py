@@ -10,6 +10,7 @@
 - In between: ``relay`` (HTTP, answers in a service's stead), ``mysql_relay`` (cuts lines), ``listener`` (HTTP server).
 - Clouds on MariaDB: ``realcloud`` (dumps of a real one), ``two_cells`` (empty), ``releases`` (as each makes them),
   ``unmigrated`` (before the data migrations), ``made_up`` (cells for hypothesis).
+- What may be wrong: ``hostile`` (a name that steers a terminal).
 - What is right: ``forest`` (what archiving must do), ``inventory`` (is all still there), ``late_rows`` (what
   others add meanwhile), ``schemas``, ``recorded`` (runs of the stock tool).
 """

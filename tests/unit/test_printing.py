@@ -42,6 +42,7 @@ DRAWING: Final = {"rich", "prettytable"}
         ("a\tb\vc\fd\be\0f\x7fg", r"a\tb\x0bc\x0cd\x08e\x00f\x7fg"),
         ("a\u2028b\u2029c\x85d", r"a\u2028b\u2029c\x85d"),
         ("cell\u202e1llec\u2066", r"cell\u202e1llec\u2066"),
+        ("a\u061cb\u200ec\u200fd", r"a\u061cb\u200ec\u200fd"),
         ("\udcff\ud83d", r"\udcff\ud83d"),
         ("a\u200db\u00adc", "a\u200db\u00adc"),
     ],
