@@ -110,9 +110,9 @@ def execute(arguments: Sequence[str], ready: Mapping[str, Any] = MappingProxyTyp
     :param ready: what was made for the command before, as ``cli.configuration`` and ``cli.runs.store`` look for it
     :returns: the exit code
     """
-    for argument in arguments:
-        if not _is_utf8(argument):
-            say(f"cellkeeper: The argument {argument} is no UTF-8. Try: cellkeeper --help")
+    for number, argument in enumerate(arguments, 1):
+        if not _is_utf8(argument):  # which may be a URL with a password: it is not repeated
+            say(f"cellkeeper: Argument {number} is no UTF-8. Try: cellkeeper --help")
             return USAGE
     given: dict[str, Any] = dict(ready)
     stderr = sys.stderr

@@ -157,7 +157,7 @@ def test_logs_go_to_standard_error_also_with_debug(config: Path, options: str) -
 
 
 def test_a_nova_conf_that_wants_the_journal_is_no_error_without_its_module(config: Path) -> None:
-    """CLI-9: openstack-ansible's has it, for an environment with the Python module systemd."""
+    """CLI-10: openstack-ansible's has it, for an environment with the Python module systemd."""
     config.write_text(f"[DEFAULT]\nuse_journal = True\n{config.read_text()}")
     ended = call(NOTHING, config=config)
     assert (ended.code, ended.out, ended.err) == (0, "Nothing was archived.\n", "")

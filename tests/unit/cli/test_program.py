@@ -32,7 +32,7 @@ def test_the_version_may_be_configured(tmp_path: Path) -> None:
 def test_an_argument_that_is_no_utf_8_is_refused() -> None:
     ended = call_here("db purge --before '\udcff'")
     assert ended.code == 2
-    assert ended.err == "cellkeeper: The argument \\udcff is no UTF-8. Try: cellkeeper --help\n"
+    assert ended.err == "cellkeeper: Argument 4 is no UTF-8. Try: cellkeeper --help\n"
 
 
 def test_a_configuration_that_is_missing(tmp_path: Path) -> None:
