@@ -3,12 +3,12 @@ PYTHON ?= python3
 PYTEST_OPTIONS ?=
 # Tests of fleets of workers: each waits for leases, graces and restarts.
 FLEET := $(addprefix tests/workers/test_,beat.py both_engines.py discovery.py heal_allocations.py killed.py lost_lines.py \
-	online_data_migrations.py ordering.py sentinel.py sync_aggregates.py trouble.py)
+	online_data_migrations.py ordering.py sentinel.py server_connections.py sync_aggregates.py trouble.py)
 # Tests of a whole deployment, of all that the documents print, and those that look at Flower in a browser.
 DEPLOYMENT := tests/deploy/test_compose_runs.py
 DOCUMENTS := tests/docs/test_commands.py
 BROWSER := tests/browser
-# Tests that run each command some hundred times, with the connection cut at another statement each time.
+# Tests that run each command many times, with the connection cut at another statement each time.
 CONNECTIONS := tests/connections
 # Tests of what the databases do, which pass on MySQL as on MariaDB.
 ON_MYSQL := $(addprefix tests/integration/test_,archive_concurrency.py archive_crashes.py archive_properties.py \
@@ -56,7 +56,7 @@ test-galera: $(TESTS_READY) services ## run the tests on a cluster of three node
 	@$(BIN)/python -m pytest tests/galera $(PYTEST_OPTIONS)
 
 .PHONY: test-connections
-test-connections: $(TESTS_READY) services ## run every command with its connection cut at each statement in turn (an hour)
+test-connections: $(LIBVIRT_READY) services ## run every command with its connection cut, at some statements each (CELLKEEPER_CUTS=all)
 	@$(BIN)/python -m pytest --numprocesses=2 $(CONNECTIONS) $(PYTEST_OPTIONS)
 
 .PHONY: test-fuzz

@@ -14,7 +14,7 @@ from jobs.action import Action, CellResult, Cursor, Outcome, Step, Target, Unit
 from jobs.db import deleted_rows
 from jobs.db.trees import Forest, no_transactions
 from jobs.grants import Need, Needs
-from jobs.retry import rollback
+from jobs.retry import rollback, transactionally
 from novadb import catalogue
 from novadb.engine import Database, is_transient, reason
 from novadb.errors import DatabaseProblem, Unreachable, UnsuitableSchema
@@ -113,14 +113,18 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
     :raises DatabaseProblem: the cell's database cannot be reached
     """
     with target.database.connect() as cell:
-        yield Step(Findings((_reached(target.database),)), {})
-        yield Step(_look_at_server(cell, grants.CELL, params.commands), {})
-        yield Step(Findings(_unchecked_rows(cell)), {})
-        yield Step(_schema(cell, target.database, MAIN), {})
+
+        def step(look: Callable[[], Findings]) -> Step[Findings]:
+            return Step(transactionally(look, cell, name=str(target.database)), {})
+
+        yield step(lambda: Findings((_reached(target.database),)))
+        yield step(lambda: _look_at_server(cell, grants.CELL, params.commands))
+        yield step(lambda: Findings(_unchecked_rows(cell)))
+        yield step(lambda: _schema(cell, target.database, MAIN))
         if not set(USUAL).isdisjoint(params.commands):
-            yield Step(Findings((_shadow_tables(cell),)), {})
-        for step in deleted_rows.count(cell, params.backlog):
-            yield Step(Findings(backlog=step.outcome), {})
+            yield step(lambda: Findings((_shadow_tables(cell),)))
+        for counted in deleted_rows.count(cell, target.database, params.backlog):
+            yield Step(Findings(backlog=counted.outcome), {})
 
 
 def look_at_api(database: Database, commands: Sequence[str]) -> Findings:
@@ -131,8 +135,12 @@ def look_at_api(database: Database, commands: Sequence[str]) -> Findings:
     """
     try:
         with database.connect() as api:
-            found = Findings((_reached(database),)) + _look_at_server(api, grants.API, commands)
-            return found + _schema(api, database, API) + Findings(_engines(api))
+
+            def look() -> Findings:
+                found = Findings((_reached(database),)) + _look_at_server(api, grants.API, commands)
+                return found + _schema(api, database, API) + Findings(_engines(api))
+
+            return transactionally(look, api, name=str(database))
     except DBAPIError as error:
         raise Unreachable(f"{database}: {reason(error)}") from error
 

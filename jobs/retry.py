@@ -2,19 +2,22 @@
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from novadb.attempts import QUORUM_PATIENCE, QUORUM_PAUSE, TRIES, attempts
-from novadb.engine import Database, is_too_large, is_transient, is_without_quorum, reason
+from novadb.engine import Database, is_contended, is_too_large, is_transient, is_without_quorum, reason
 from novadb.errors import DatabaseProblem, Unreachable
 
 LOG = logging.getLogger("cellkeeper.retry")
 T = TypeVar("T")
+I = TypeVar("I")  # noqa: E741
+# How often a transaction of several rows is tried that meets others at the same rows, before it is made smaller.
+CONTENDED_TRIES: Final = 2
 
 
 class TryAgain(Exception):
@@ -28,14 +31,22 @@ class TryAgain(Exception):
         self.problem = problem
 
 
-def transactionally(work: Callable[[], T], *connections: Connection, name: str, tries: int = TRIES) -> T:
+class Contended(Unreachable):
+    """Others are at the same rows as a transaction, again and again: a smaller one may come through."""
+
+
+def transactionally(
+    work: Callable[[], T], *connections: Connection, name: str, tries: int = TRIES, can_shrink: bool = False
+) -> T:
     """Run ``work`` until it succeeds, rolling all connections back after each failure.
 
     :param work: one or more transactions that may be done again from the start; it commits them itself
     :param connections: the connections it works on; they are outside any transaction afterwards
     :param name: the database that is named when nothing helps
     :param tries: how often it is tried at most
+    :param can_shrink: whether the caller has a smaller transaction for the same
     :returns: what ``work`` returns
+    :raises Contended: the caller should do the smaller one
     :raises DatabaseProblem: it failed ``tries`` times in a way that could have passed: deadlock, lock wait, lost
         certification, lost connection
     :raises DBAPIError: any other error of a database, at once
@@ -55,6 +66,8 @@ def transactionally(work: Callable[[], T], *connections: Connection, name: str, 
             for connection in connections:
                 rollback(connection)
         LOG.info("%s", problem)
+        if can_shrink and attempt >= CONTENDED_TRIES and isinstance(cause, DBAPIError) and is_contended(cause):
+            raise Contended(str(problem)) from cause
         if isinstance(cause, DBAPIError) and is_without_quorum(cause):
             if attempt == tries or time.monotonic() - begin > QUORUM_PATIENCE:
                 break
@@ -65,18 +78,39 @@ def transactionally(work: Callable[[], T], *connections: Connection, name: str, 
 
 
 def as_large_as_possible(work: Callable[[int], T], rows: int, *connections: Connection, name: str) -> T:
-    """Do a transaction as ``transactionally``; on half as many rows each time that the server takes none as large.
+    """Do a transaction as ``transactionally``; on half as many rows each time that the server takes none as large, or
+    that others are at the same rows again and again.
 
     :param work: is given how many rows it may have
     :raises DBAPIError: even one row is too large; or any error that ``transactionally`` raises
     """
     while True:
         try:
-            return transactionally(partial(work, rows), *connections, name=name)
+            return transactionally(partial(work, rows), *connections, name=name, can_shrink=rows > 1)
+        except Contended:
+            pass
         except DBAPIError as error:
-            if rows == 1 or not is_too_large(error):
+            if rows <= 1 or not is_too_large(error):
                 raise
         rows //= 2
+
+
+def in_pieces(work: Callable[[Sequence[I]], T], items: Sequence[I], *connections: Connection, name: str) -> Iterator[T]:
+    """Do a transaction on all items where that can be, else smaller ones on some each, in order.
+
+    :param work: is given the items of a transaction
+    :returns: what ``work`` returns, for each transaction
+    :raises DBAPIError: as ``as_large_as_possible``
+    """
+
+    def do(rows: int) -> tuple[int, T]:
+        return rows, work(items[done : done + rows])
+
+    done = 0
+    while done < len(items):
+        rows, result = as_large_as_possible(do, len(items) - done, *connections, name=name)
+        done += rows
+        yield result
 
 
 def one_transaction(

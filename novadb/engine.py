@@ -14,7 +14,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from novadb import urls
-from novadb.error_numbers import TOO_LARGE, TRANSIENT, UNKNOWN_DATABASE, WITHOUT_QUORUM, WRITE_SET_TOO_LARGE
+from novadb.error_numbers import CONTENDED, TOO_LARGE, TRANSIENT, UNKNOWN_DATABASE, WITHOUT_QUORUM, WRITE_SET_TOO_LARGE
 from novadb.errors import MissingDatabase, Unreachable
 from novadb.urls import Location
 from settings.databases import Timeouts
@@ -204,6 +204,11 @@ def is_too_large(error: DBAPIError) -> bool:
     """Whether the server takes no transaction as large as this one."""
     number = number_of(error)
     return number in TOO_LARGE or (number in WRITE_SET_TOO_LARGE and WRITE_SET_TOO_LARGE[number] in reason(error))
+
+
+def is_contended(error: DBAPIError) -> bool:
+    """Whether others are at the same rows: a smaller transaction meets fewer of them."""
+    return number_of(error) in CONTENDED
 
 
 def is_locked_file(error: DBAPIError) -> bool:

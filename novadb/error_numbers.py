@@ -14,6 +14,8 @@ WITHOUT_QUORUM: Final = frozenset({1047, 1180})
 TRANSIENT: Final = WITHOUT_QUORUM | {
     *(1020, 1040, 1053, 1203, 1205, 1213, 1226, 1684, 1927, CANNOT_CONNECT, 2006, LOST, 2014, 2055, 4031)
 }
+# Of these, what a transaction gets that meets others at the same rows: lock wait; deadlock, or lost certification.
+CONTENDED: Final = frozenset({1205, 1213})
 # A transaction has more than the server takes: bytes in the cache of the binary log, locks.
 TOO_LARGE: Final = frozenset({1197, 1206})
 # The same of Galera, in bytes and in rows: the number stands for other errors as well, which lack these words.

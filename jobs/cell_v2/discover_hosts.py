@@ -9,7 +9,7 @@ comes back. So the hosts of marked nodes are looked for by their names alone, a 
 two databases; their nodes are read only where the mapping is missing.
 """
 
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Generator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import partial
@@ -19,7 +19,7 @@ from sqlalchemy import Connection, DateTime, column, func, null, or_, select, ta
 
 from jobs.action import Action, CellResult, Cursor, Outcome, Scope, Step, Target
 from jobs.cell_v2.mapper import BATCH, Mapper, Unadded
-from jobs.retry import rollback, transactionally
+from jobs.retry import in_pieces, rollback, transactionally
 from novadb.mappings import HOSTS, now
 from novadb.names import fold
 
@@ -162,9 +162,8 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
             made = batch.hosts.keys() - unadded.names
             if made and not params.by_service:
                 yield Step(Discovered(), None)
-                transactionally(
-                    partial(_mark, cell, [batch.hosts[host] for host in made]), cell, name=str(target.database)
-                )
+                nodes = sorted(batch.hosts[host] for host in made)
+                list(in_pieces(partial(_mark, cell), nodes, cell, name=str(target.database)))
             at = batch.behind
             begun = None
             yield Step(_outcome(batch, made, unadded, params), at)
@@ -251,9 +250,9 @@ def _nodes(cell: Connection, numbers: Sequence[int]) -> list[NodeRow]:
     return nodes
 
 
-def _mark(cell: Connection, nodes: Iterable[int]) -> None:
+def _mark(cell: Connection, nodes: Sequence[int]) -> None:
     """Note in the cell that nodes are mapped."""
-    marked = update(NODES).where(NODES.c.id.in_(sorted(nodes)))
+    marked = update(NODES).where(NODES.c.id.in_(nodes))
     cell.execute(marked.values(mapped=1, updated_at=now()))
     cell.commit()
 

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self, TypeVar
 
 from sqlalchemy import Connection, TableClause, insert, select
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from jobs.action import ApiDatabaseProblem
-from jobs.retry import TryAgain, rollback, transactionally
+from jobs.retry import TryAgain, in_pieces, rollback, transactionally
 from novadb.engine import Database, number_of, reason
 from novadb.errors import Unreachable
 from novadb.mappings import now
@@ -43,6 +43,9 @@ class Unadded:
     def names(self) -> Set[str]:
         """Of all of them."""
         return self.taken | self.refused.keys()
+
+    def __add__(self, other: Self) -> Self:
+        return replace(self, taken=self.taken | other.taken, refused={**self.refused, **other.refused})
 
 
 class Mapper:
@@ -95,18 +98,27 @@ class Mapper:
         """Add mappings that were not there a moment ago. What is refused for one of them costs that one.
 
         :param rows: at most ``BATCH``
-        :param also: is done in the same transaction
+        :param also: is done in the same transaction; in the last one, where it takes several
         :returns: those that were not added
-        :raises ApiDatabaseProblem: nothing was added, as far as can be told
+        :raises ApiDatabaseProblem: some were not added, as far as can be told
         """
-        tries = iter(range(RACES))
+        if not rows:
+            self.do(also)
+            return Unadded()
+        tried: set[str] = set()
+        last = rows[-1][self._key.name]
 
-        def attempt(api: Connection) -> Unadded:
-            unadded = self._insert(api, rows, is_retry=next(tries) > 0)
-            also(api)
+        def attempt(some: Sequence[Row]) -> Unadded:
+            names = {row[self._key.name] for row in some}
+            unadded = self._insert(self._api, some, is_retry=not names.isdisjoint(tried))
+            tried.update(names)
+            if last in names:
+                also(self._api)
+            self._api.commit()
             return unadded
 
-        return self.do(attempt)
+        with self._problems():
+            return sum(in_pieces(attempt, rows, self._api, name=str(self._database)), Unadded())
 
     def _insert(self, api: Connection, rows: Sequence[Row], *, is_retry: bool) -> Unadded:
         """Insert what is not there. After a broken connection it may be there, by the attempt before."""

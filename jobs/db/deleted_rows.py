@@ -8,6 +8,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import IntEnum
+from functools import partial
 from typing import ClassVar, Final, Self
 
 from sqlalchemy import Connection, DateTime, column, func, select, table, type_coerce
@@ -16,8 +17,9 @@ from sqlalchemy.exc import DBAPIError
 from jobs.action import Action, CellResult, Cursor, Outcome, Step, Target, Unit
 from jobs.db.trees import INSTANCES, Forest
 from jobs.estimates import is_over_limit, limit_statements
-from jobs.retry import rollback
+from jobs.retry import rollback, transactionally
 from novadb import catalogue
+from novadb.engine import Database
 
 
 class Exit(IntEnum):
@@ -80,23 +82,25 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
     :raises DatabaseProblem: the cell's database cannot be used
     """
     with target.database.connect() as cell:
-        yield from count(cell, params)
+        yield from count(cell, target.database, params)
 
 
-def count(cell: Connection, params: Params) -> Generator[Step[DeletedRows]]:
+def count(cell: Connection, database: Database, params: Params) -> Generator[Step[DeletedRows]]:
     """Count the deleted rows of the cell that is connected."""
     until = time.monotonic() + params.seconds
     forest = Forest(catalogue.read(cell))
     rollback(cell)
     for name in sorted(forest.roots, key=lambda name: (name != INSTANCES, name)):
-        yield Step(_look(cell, name, params.bound, until - time.monotonic()), {"table": name})
+        look = partial(_look, cell, name, params.bound, until)
+        yield Step(transactionally(look, cell, name=str(database)), {"table": name})
 
 
-def _look(cell: Connection, name: str, bound: int, seconds: float) -> DeletedRows:
+def _look(cell: Connection, name: str, bound: int, until: float) -> DeletedRows:
     """Look into one table.
 
-    :param seconds: that are left for it
+    :param until: when all is over, by ``time.monotonic``
     """
+    seconds = until - time.monotonic()
     if seconds <= 0:
         return DeletedRows(uncounted=(name,))
     found = table(name, column("deleted"), column("deleted_at"))
@@ -109,8 +113,6 @@ def _look(cell: Connection, name: str, bound: int, seconds: float) -> DeletedRow
         if not is_over_limit(error):
             raise
         return DeletedRows(uncounted=(name,))
-    finally:
-        rollback(cell)
     return DeletedRows({name: rows} if rows else {}, age, (name,) if rows == bound else ())
 
 

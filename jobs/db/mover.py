@@ -13,7 +13,7 @@ from jobs.db.api_rows import ApiRows
 from jobs.db.statements import Among, Prepared, chunks
 from jobs.db.trees import INSTANCES, Move, Node, Owned, rows_below
 from jobs.db.write_sets import Gauge, TooLarge
-from jobs.retry import TryAgain, rollback, transactionally
+from jobs.retry import Contended, TryAgain, rollback, transactionally
 from novadb.engine import is_too_large, is_transient, reason
 from novadb.errors import DatabaseProblem
 
@@ -93,7 +93,7 @@ class TableMover:
             try:
                 yield self._transaction(ids, {})
                 return
-            except TooLarge as problem:
+            except (Contended, TooLarge) as problem:
                 yield from self._in_halves(ids, {}, problem)
                 return
             except (IntegrityError, DataError):
@@ -110,7 +110,7 @@ class TableMover:
             return
         try:
             yield self._transaction(ids, twins)
-        except TooLarge as problem:
+        except (Contended, TooLarge) as problem:
             yield from self._in_halves(ids, twins, problem)
         except (IntegrityError, DataError) as error:
             if len(ids) == 1:
@@ -118,7 +118,9 @@ class TableMover:
             else:
                 yield from self._in_halves(ids, twins)
 
-    def _in_halves(self, ids: Sequence[int], twins: Twins, problem: TooLarge | None = None) -> Iterator[Moved]:
+    def _in_halves(
+        self, ids: Sequence[int], twins: Twins, problem: Contended | TooLarge | None = None
+    ) -> Iterator[Moved]:
         """Move the halves of a batch.
 
         :param problem: with the whole; a single tree stays
@@ -148,7 +150,8 @@ class TableMover:
             return Moved(blocked={ids[0]: str(problem)})
 
     def _transaction(self, ids: Sequence[int], twins: Twins) -> Moved:
-        return transactionally(lambda: self._move_once(ids, twins), self._cell, name=self._name)
+        can_shrink = len(ids) > 1
+        return transactionally(lambda: self._move_once(ids, twins), self._cell, name=self._name, can_shrink=can_shrink)
 
     def _move_once(self, ids: Sequence[int], twins: Twins) -> Moved:
         """Move trees in one transaction.

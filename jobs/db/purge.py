@@ -4,7 +4,6 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import IntEnum
-from functools import partial
 from typing import Any, Final, Self
 
 from sqlalchemy import ColumnElement, Connection, TableClause, column, delete, select, table, true
@@ -108,8 +107,8 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
             size = target.limits.purge_chunk if len(key) == 1 else 1
             while more:
                 forecast.look()
-                chunk = partial(_delete_chunk, cell, shadow, key, condition, after)
-                rows, after = as_large_as_possible(chunk, size, cell, name=str(target.database))
+                chunk = _Chunk(cell, shadow, key, condition, after)
+                rows, after = as_large_as_possible(chunk.delete, size, cell, name=str(target.database))
                 more = after is not None
                 if rows:
                     outcome = Purged({name: rows}, {name: aged_by} if aged_by else {})
@@ -131,30 +130,53 @@ def _count_due(cell: Connection, tables: Catalogue, params: Params, names: Seque
     return count_within(cell, wanted)
 
 
-def _delete_chunk(
-    cell: Connection,
-    shadow: TableClause,
-    key: Sequence[str],
-    condition: ColumnElement[bool],
-    after: Any,
-    size: int,
-) -> tuple[int, Any]:
-    """Delete the rows of the next chunk, which has at most ``size``.
+@dataclass
+class _Chunk:
+    """The next rows of a shadow table that are old enough.
 
-    :returns: how many, and the last key of the chunk; None when the table is through
+    :ivar after: the key behind which they begin
     """
-    last = None
-    bounds = [condition]
-    if len(key) == 1:  # every table of Nova's; another one is deleted from in one statement
-        by = shadow.c[key[0]]
-        if after is not None:
-            bounds.append(by > after)
-        last = cell.execute(select(by).where(*bounds).order_by(by).offset(size - 1).limit(1)).scalar()
+
+    cell: Connection
+    shadow: TableClause
+    key: Sequence[str]
+    condition: ColumnElement[bool]
+    after: Any
+    _uncommitted: tuple[int, Any] | None = None
+
+    def delete(self, size: int) -> tuple[int, Any]:
+        """Delete them, at most so many; may be tried again.
+
+        :returns: how many, and the last key of the chunk; None when the table is through
+        """
+        earlier = self._uncommitted
+        if earlier and not self._are_there(last=earlier[1]):
+            return earlier  # the answer to its commit was lost
+        last = self._last(size)
+        rows = self.cell.execute(delete(self.shadow).where(*self._bounds(last))).rowcount
+        self._uncommitted = rows, last
+        self.cell.commit()
+        return rows, last
+
+    def _last(self, size: int) -> Any:
+        if len(self.key) != 1:  # of no table of Nova's; another one is deleted from in one statement
+            return None
+        by = self.shadow.c[self.key[0]]
+        return self.cell.execute(
+            select(by).where(*self._bounds(None)).order_by(by).offset(size - 1).limit(1)
+        ).scalar()  # fmt: skip
+
+    def _are_there(self, last: Any) -> bool:
+        rows = select(self.shadow.c[self.key[0]]).where(*self._bounds(last))
+        return self.cell.execute(rows.limit(1)).first() is not None
+
+    def _bounds(self, last: Any) -> list[ColumnElement[bool]]:
+        bounds = [self.condition]
+        if self.after is not None:
+            bounds.append(self.shadow.c[self.key[0]] > self.after)
         if last is not None:
-            bounds.append(by <= last)
-    rows = cell.execute(delete(shadow).where(*bounds)).rowcount
-    cell.commit()
-    return rows, last
+            bounds.append(self.shadow.c[self.key[0]] <= last)
+        return bounds
 
 
 def timestamp_column(name: str, columns: Sequence[str]) -> str | None:

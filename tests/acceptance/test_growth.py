@@ -5,19 +5,16 @@ from typing import Final
 
 import pytest
 
-from tests.acceptance.program import Running
-from tests.many_cells import ManyCells, Peak
-from tests.services import MariaDB
+from tests.support.command import Running
+from tests.support.many_cells import LEAVING, LIMIT, ManyCells, Peak
+from tests.support.services import MariaDB
 
-LIMIT: Final = 5
 FEW, MANY = 20, 160
 # More than are counted at once, so that an archive has use for a second connection.
 INSTANCES: Final = 600
 # Beyond what a few cells take: the results of all cells are kept for the end.
 MEMORY: Final = 24_000  # KiB
 SPARE: Final = 4
-# Connections that were closed, which the server has not noticed yet.
-LEAVING: Final = 2
 LINES: Final = {
     "check": (0, 1),
     "metrics": (0,),
@@ -37,7 +34,7 @@ def many_cells(mariadb: MariaDB) -> Iterator[ManyCells]:
 @pytest.fixture(scope="module")
 def peaks(many_cells: ManyCells, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Peak]:
     """What each command had at most, with a few cells and with many."""
-    config = many_cells.config(tmp_path_factory.mktemp("many"), LIMIT)
+    config = many_cells.config(tmp_path_factory.mktemp("many"))
     found = {}
     for cells in (FEW, MANY):
         many_cells.have(cells, INSTANCES)

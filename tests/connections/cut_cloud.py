@@ -5,7 +5,9 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+from tests.acceptance.test_ironic_compute_node_move import NODE
 from tests.support.command import Ended, call_here
+from tests.support.hypervisors import Hosts, reachable
 from tests.support.mysql_relay import Cut, MysqlRelay
 from tests.support.realcloud import RealCloud
 from tests.support.services import HOST, MariaDB
@@ -39,6 +41,9 @@ class CutCloud:
         self.words = self._words()
         self.config = self.cloud.config(folder)
         self.config.write_text(self.config.read_text().replace(*self._detour))
+        hosts = Hosts(folder)
+        hosts.have_all(self.cloud, self.cloud.cell1)
+        reachable(self.config, hosts.template)
 
     @property
     def _detour(self) -> tuple[str, str]:
@@ -60,19 +65,23 @@ class CutCloud:
     def _words(self) -> dict[str, str]:
         """What command lines may name."""
         [[host]] = self.cloud.rows(self.cloud.api, "SELECT host FROM host_mappings WHERE host LIKE '%-c1-%' LIMIT 1")
+        [[node]] = self.cloud.rows(self.cloud.cell1, NODE)
         [[instance]] = self.cloud.rows(self.cloud.cell1, "SELECT uuid FROM instances WHERE deleted = 0 LIMIT 1")
-        return {"host": host, "instance": instance, **self.cloud.uuids}
+        return {"host": host, "instance": instance, "node": node, **self.cloud.uuids}
 
     def run(self, line: str, cut_at: int | None = None, cut: Cut = Cut.BEFORE) -> Ended:
         """Run a command in this process, and cut a line on the way."""
         self.relay.reset(cut_at, cut)
         return call_here(line, config=self.config)
 
-    def state(self) -> State:
-        """What the databases hold, but for moments of time."""
+    def state(self, *, numbered: bool) -> State:
+        """What the databases hold, but for moments of time.
+
+        :param numbered: with the numbers of the cell's rows
+        """
         found: State = {}
         for database in DATABASES:
-            passed_over = MOMENTS + NUMBERS if database == self.cloud.api else MOMENTS
+            passed_over = MOMENTS if numbered and database != self.cloud.api else MOMENTS + NUMBERS
             with closing(self._server.connect(database)) as link, link.cursor() as cursor:
                 cursor.execute(
                     "SELECT table_name, GROUP_CONCAT(CONCAT('IFNULL(HEX(`', column_name, '`), \\'-\\')')) "

@@ -25,7 +25,11 @@ NOBODY: Final = "ffffffff-0000-4000-8000-000000000001"
 INVENTORY: Final = {"VCPU": 640, "MEMORY_MB": 65536, "DISK_GB": 1000}
 LINES: Final = {
     "placement heal_allocations --skip-port-allocations --verbose": 0,
+    "placement heal_allocations --skip-port-allocations --dry-run": 4,
+    "placement heal_allocations --skip-port-allocations --max-count 1": 1,
+    f"placement heal_allocations --skip-port-allocations --instance {BARE.format(2)}": 0,
     "placement audit --verbose": 3,
+    f"placement audit --resource_provider {NODES['cell1']}": 3,
     "placement audit --delete --verbose": 4,
     "placement sync_aggregates --verbose": 0,
 }

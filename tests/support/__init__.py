@@ -9,7 +9,8 @@
 - Servers: ``services`` (MariaDB, MySQL, Redis), ``placement`` with ``serve``, ``hypervisors``, ``pki`` (TLS).
 - In between: ``relay`` (HTTP, answers in a service's stead), ``mysql_relay`` (cuts lines), ``listener`` (HTTP server).
 - Clouds on MariaDB: ``realcloud`` (dumps of a real one), ``two_cells`` (empty), ``releases`` (as each makes them),
-  ``unmigrated`` (before the data migrations), ``made_up`` (cells for hypothesis).
+  ``unmigrated`` (before the data migrations), ``made_up`` (cells for hypothesis), ``many_cells`` (small ones on one
+  server, and what a command needs for them).
 - What may be wrong: ``hostile`` (a name that steers a terminal).
 - What is right: ``forest`` (what archiving must do), ``inventory`` (is all still there), ``late_rows`` (what
   others add meanwhile), ``schemas``, ``recorded`` (runs of the stock tool).

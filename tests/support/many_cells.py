@@ -10,10 +10,16 @@ from typing import Final, Self
 
 from pymysql.constants import CLIENT
 
-from tests.realcloud import DUMPS, NOVA_CONF, load, read_dump
-from tests.services import MariaDB
+from tests.support.realcloud import DUMPS, NOVA_CONF, load, read_dump
+from tests.support.services import MariaDB
 
+LIMIT: Final = 5
+"""Connections to the server, by the configuration."""
+# Connections that were closed, which the server has not noticed yet.
+LEAVING: Final = 2
 API: Final = "many_api"
+CELLS: Final = "many\\_c%"
+"""The databases of the cells, as a pattern."""
 TABLES: Final = ("instances", "shadow_instances", "instance_extra", "shadow_instance_extra")
 SESSION: Final = "SET foreign_key_checks = 0, sql_mode = ''"
 OTHERS: Final = (
@@ -79,16 +85,12 @@ class ManyCells:
             "SELECT uuid, id, deleted_at FROM instances",
         ]
 
-    def config(self, folder: Path, limit: int, more: str = "") -> Path:
-        """Write a nova.conf; returns its path.
-
-        :param limit: of connections to a server
-        :param more: sections
-        """
+    def config(self, folder: Path) -> Path:
+        """Write a nova.conf; returns its path."""
         urls = {"api": self.server.url(API), "cell1": self.server.url(name_of(0))}
         path = folder / "nova.conf"
         text = NOVA_CONF.format(locks=folder / "locks", **urls)
-        path.write_text(f"{text}concurrency_per_server = {limit}\n{more}")
+        path.write_text(f"{text}concurrency_per_server = {LIMIT}\n")
         return path
 
     def live(self) -> int:
@@ -99,7 +101,7 @@ class ManyCells:
 
 def name_of(number: int) -> str:
     """The database of a cell."""
-    return f"many_{number}"
+    return f"many_c{number}"
 
 
 def uuid_of(number: int) -> str:
