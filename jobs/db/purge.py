@@ -4,6 +4,7 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import IntEnum
+from functools import partial
 from typing import Any, Final, Self
 
 from sqlalchemy import ColumnElement, Connection, TableClause, column, delete, select, table, true

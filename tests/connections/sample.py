@@ -9,7 +9,7 @@ import random
 from typing import Final
 
 SEED: Final = os.environ.get("CELLKEEPER_CUT_SEED", "1")
-CUTS: Final = os.environ.get("CELLKEEPER_CUTS", "8")
+CUTS: Final = os.environ.get("CELLKEEPER_CUTS", "12")
 
 
 def cut_points(statements: int, case: str) -> range:
