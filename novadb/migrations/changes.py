@@ -184,10 +184,31 @@ def _found() -> None:
 
 def _create(table: Table) -> None:
     with _change():
-        _connection().execute(CreateWhole(table))
+        _connection().execute(CreateWhole(_collated_like_its_parent(table)))
         if not _is_mysql():
             for index in indexes_of(table, _connection().dialect.name):
                 _connection().execute(CreateIndex(index))
+
+
+def _collated_like_its_parent(table: Table) -> Table:
+    """A table whose foreign key names a text is of the character set and collation of that text: MySQL takes no other.
+
+    What a server gives by default may have changed since the parent was made, as with MariaDB 11.5.
+    """
+    texts = [key.column for key in table.foreign_keys if isinstance(key.column.type, String)]
+    if not texts or not _is_mysql():
+        return table
+    character_set = _character_set(texts[0])
+    if character_set is None:
+        return table
+    charset, collation = character_set
+    metadata = MetaData(naming_convention=table.metadata.naming_convention)
+    for parent in {key.column.table for key in table.foreign_keys}:
+        parent.to_metadata(metadata)
+    collated = table.to_metadata(metadata)
+    dialect = _connection().dialect.name
+    collated.kwargs.update({f"{dialect}_charset": charset, f"{dialect}_collate": collation})
+    return collated
 
 
 def _complete(table: Table) -> None:
@@ -234,6 +255,16 @@ def _table_fact(column: str, table: str) -> Any:
     """What MySQL's catalogue of tables has in a column; None while another process has the table rewritten."""
     facts = f"SELECT {column} FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = :table"
     return _connection().execute(text(facts), {"table": table}).scalar()
+
+
+def _character_set(column: Column[Any]) -> tuple[str, str] | None:
+    """The character set and the collation of a column of text; None while another process has the table rewritten."""
+    facts = text(
+        "SELECT character_set_name, collation_name FROM information_schema.columns "
+        "WHERE table_schema = DATABASE() AND table_name = :table AND column_name = :column"
+    )
+    row = _connection().execute(facts, {"table": column.table.name, "column": column.name}).first()
+    return (row[0], row[1]) if row else None
 
 
 def _alter(table: str, clauses: list[str]) -> None:

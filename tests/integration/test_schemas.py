@@ -20,13 +20,14 @@ from novadb.migrations import changes
 from novadb.migrations.progress import Stopped
 from novadb.migrations.upgrade import API, MAIN, OtherSchema, Refused, Schema, Upgraded, upgrade, version
 from settings.databases import Timeouts
-from tests.support.schemas import Description, describe, engine_of, recorded
+from tests.support.schemas import Description, describe, recorded_on
 from tests.support.services import MariaDB
 
 NAME: Final = "migrated"
 SCHEMAS: Final = pytest.mark.parametrize("schema", [MAIN, API], ids=["main", "api"])
 ENGINES: Final = pytest.mark.parametrize("engine", ["server", "sqlite"])
 BEFORE_THE_NEWEST: Final = "2903cd72dc14"
+BEFORE_SHARES: Final = "1acf2c98e646"
 # Upgrades a database given by its URL in another process, as another host would: it knows nothing of this one's locks.
 ELSEWHERE: Final = """
 import sys
@@ -65,7 +66,7 @@ def described(database: Database) -> Description:
 def at_head(database: Database, schema: Schema) -> Description:
     """What the stock tool makes of an empty database on this server."""
     with database.connect() as connection:
-        return comparable(recorded(engine_of(connection), schema.name)[schema.revisions[-1]])
+        return comparable(recorded_on(connection, schema.name)[schema.revisions[-1]])
 
 
 def comparable(description: Description) -> Description:
@@ -102,15 +103,14 @@ def after(changes: int) -> Callable[[], bool]:
 
 @SCHEMAS
 @ENGINES
-def test_each_revision_is_what_the_stock_tool_makes_of_it(
-    fresh: Database, engine: str, schema: Schema, request: pytest.FixtureRequest
-) -> None:
-    made = recorded(request.config.getoption("--server") if engine == "server" else engine, schema.name)
-    assert list(made) == schema.revisions
+def test_each_revision_is_what_the_stock_tool_makes_of_it(fresh: Database, schema: Schema) -> None:
     before = None
-    for revision, wanted in ((revision, comparable(made[revision])) for revision in made):
+    for revision in schema.revisions:
         assert upgrade(fresh, schema, revision) == Upgraded(before, revision)
-        found = described(fresh)
+        with fresh.connect() as connection:
+            made = recorded_on(connection, schema.name)
+        assert list(made) == schema.revisions
+        found, wanted = described(fresh), comparable(made[revision])
         assert found.keys() == wanted.keys()
         for table in wanted:
             assert found[table] == wanted[table], (revision, table)
@@ -365,6 +365,27 @@ def test_shares_outlive_the_revision_that_allows_each_but_once(empty: Database) 
     upgrade(empty, MAIN, "head")
     assert rows(empty, "SELECT share_id, tag FROM share_mapping ORDER BY id") == [("s1", "a"), ("s2", "b")]
     assert described(empty) == at_head(empty, MAIN)
+
+
+@pytest.mark.parametrize("collation", ["utf8mb3_unicode_ci", "utf8mb4_unicode_ci"])
+def test_a_table_that_comes_later_is_collated_like_the_one_that_it_refers_to(empty: Database, collation: str) -> None:
+    """The cloud was made on a server with other defaults, as those of MariaDB were before 11.5."""
+    upgrade(empty, MAIN, BEFORE_SHARES)
+    for table, key in rows(
+        empty,
+        "SELECT table_name, constraint_name FROM information_schema.referential_constraints "
+        "WHERE constraint_schema = DATABASE() AND referenced_table_name = 'instances'",
+    ):
+        execute(empty, f"ALTER TABLE {table} DROP FOREIGN KEY {key}")
+    charset, _, _ = collation.partition("_")
+    execute(empty, f"ALTER TABLE instances CONVERT TO CHARACTER SET {charset} COLLATE {collation}")
+    upgrade(empty, MAIN, "head")
+    found = described(empty)["share_mapping"]
+    assert [facts[1] for facts in found["options"]] == [collation]
+    assert {facts[5] for facts in found["columns"]} == {None, collation}
+    # It is as on any other server otherwise.
+    assert found["indexes"] == at_head(empty, MAIN)["share_mapping"]["indexes"]
+    assert found["foreign keys"] == at_head(empty, MAIN)["share_mapping"]["foreign keys"]
 
 
 def test_rows_of_a_table_that_sqlite_must_copy_stay(tmp_path: Path) -> None:

@@ -52,7 +52,8 @@ class ReleasedCloud:
         """
         for database in DUMPS:
             self.server.drop(database)
-            self.server.create(database)
+            # The default of the servers of those releases, and of the tables that were recorded.
+            self.server.execute(f"CREATE DATABASE {database} CHARACTER SET utf8mb3 COLLATE utf8mb3_general_ci")
             with closing(self.server.connect(database, init_command=SESSION)) as link, link.cursor() as cursor:
                 for statement in tables[schema_of(database)].values():
                     cursor.execute(statement)

@@ -3,12 +3,14 @@
 import json
 import lzma
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from sqlalchemy import Connection, Inspector, inspect, text
 
 RECORDED: Final = Path(__file__).parents[1] / "data" / "schemas.json.xz"
+DEFAULT: Final = "utf8mb3_general_ci"  # of the servers that were recorded
 
 Description: TypeAlias = dict[str, Any]
 """By table: all there is to say of it. A thing of JSON."""
@@ -95,6 +97,7 @@ def _sorted(things: Any) -> list[Any]:
     return sorted((dict(thing) for thing in things), key=repr)
 
 
+@cache
 def recorded(engine: str, schema: str) -> dict[str, Description]:
     """What the stock tool made, by revision, from the first one on.
 
@@ -104,3 +107,17 @@ def recorded(engine: str, schema: str) -> dict[str, Description]:
     with lzma.open(RECORDED, "rt") as file:
         by_revision: dict[str, Description] = json.load(file)[engine][schema]
     return by_revision
+
+
+def recorded_on(connection: Connection, schema: str) -> dict[str, Description]:
+    """The same as on the connected server, which has a default of its own where the stock tool names no collation.
+
+    :param schema: ``main`` or ``api``
+    """
+    engine = engine_of(connection)
+    made = recorded(engine, schema)
+    if engine == "sqlite":
+        return made
+    default = connection.execute(text("SELECT COLLATION(_utf8mb3'')")).scalar_one()
+    translated: dict[str, Description] = json.loads(json.dumps(made).replace(f'"{DEFAULT}"', f'"{default}"'))
+    return translated
