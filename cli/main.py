@@ -16,7 +16,17 @@ from cli.db.commands import db
 from cli.flower import flower
 from cli.grammar import Category
 from cli.libvirt.commands import libvirt
-from cli.output import Lines, begin_printing, lost_output, printed, put, put_error, say
+from cli.output import (
+    Lines,
+    begin_printing,
+    flush_messages,
+    flush_output,
+    lost_output,
+    printed,
+    put,
+    put_error,
+    say,
+)
 from cli.placement.commands import placement
 from cli.runs.commands import runs
 from cli.schedule.commands import beat, schedule
@@ -76,10 +86,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # What a terminal's encoding does not have is shown by its number.
         getattr(sys, name).reconfigure(errors="backslashreplace")
     code = run(list(sys.argv[1:] if arguments is None else arguments))
-    put("", newline=False)  # what is still buffered
+    flush_output()
     if error := lost_output():
         say(f"The output could not be written: {error.strerror}")
         code = UNEXPECTED
+    flush_messages()
     watch.end()
     gc.freeze()  # nobody needs what the interpreter would look for at its end, for a tenth of a second
     sys.exit(code)
@@ -134,7 +145,10 @@ def execute(arguments: Sequence[str], ready: Mapping[str, Any] = MappingProxyTyp
         say(INTERRUPTED)
         return EXIT_INTERRUPTED
     except Exception as error:
-        report(error, given.get("words", []))
+        # Where Click could not print a help, the line about the output says so at the end.
+        is_lost_output = isinstance(error, OSError) and not flush_output()
+        if not is_lost_output:
+            report(error, given.get("words", []))
         return int(given.get(code_name(error), UNEXPECTED))
 
 

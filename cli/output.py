@@ -94,8 +94,33 @@ def put(text: str, newline: bool = True) -> None:
     try:
         click.echo(_shown(text), nl=newline)
     except OSError as error:
-        _lost.append(error)
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the end of the process
+        _lose_output(error)
+
+
+def flush_output() -> bool:
+    """Write what is still buffered of standard output.
+
+    :returns: whether it could be written; if not, nothing of it is tried again, see ``lost_output``
+    """
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        _lose_output(error)
+        return False
+    return True
+
+
+def flush_messages() -> None:
+    """Write what is still buffered of standard error, or drop it: Python 3.13 would end with a code of its own."""
+    try:
+        sys.stderr.flush()
+    except OSError:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - until the end of the process
+
+
+def _lose_output(error: OSError) -> None:
+    _lost.append(error)
+    sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the end of the process
 
 
 def _shown(text: str) -> str:
