@@ -282,7 +282,8 @@ def test_what_cannot_be_recorded_is_named_and_left(forgetful: RealCloud, config:
     assert "| cell1 | there | pc-q35-7.2   | 1         |" in ended.out
     assert recorded(forgetful, CELL1)[CELL1, kept] == "pc-q35-7.2"
     problem, no_domain, no_host = ended.err.splitlines()
-    assert problem.startswith("cell1: silent was passed over: XML error: failed to parse")
+    assert problem.startswith("cell1: silent was passed over: ")
+    assert "silent.xml" in problem
     assert no_domain == "cell1: gone has no domain with a machine type for 1 instances"
     assert no_host == "cell1: 1 instances are on no host: use update_machine_type for them"
     assert unset(forgetful, CELL1) == [(CELL1, lost), (CELL1, nowhere), *others]
@@ -368,9 +369,9 @@ def test_update_says_when_the_host_could_not_be_asked(
     hosts.have(host, {stopped: "pc-i440fx-6.0"})
     there = call(f"{UPDATE} {stopped} pc-i440fx-7.0", config=config)
     assert (away.code, there.code, there.err) == (0, 0, "")
-    assert away.line.startswith(
-        f"Warning: {host} could not be asked whether it knows the machine type pc-i440fx-6.0: XML"
-    )
+    warning, _, libvirts_words = away.line.partition(" pc-i440fx-6.0: ")
+    assert warning == f"Warning: {host} could not be asked whether it knows the machine type"
+    assert f"{host}.xml" in libvirts_words
     assert recorded(realcloud, CELL1)[CELL1, stopped] == "pc-i440fx-7.0"
 
 

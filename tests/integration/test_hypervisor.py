@@ -40,7 +40,7 @@ def test_hosts_answer_in_order_and_one_that_cannot_costs_only_itself(hosts: Host
     assert third == Answer({C: "pc"})
     assert first == Answer({A: "pc-q35-7.2"})
     assert second.machine_types == {}
-    assert "failed to parse xml document" in (second.problem or "")
+    assert "h2.xml" in (second.problem or "")
 
 
 def test_whoever_has_heard_enough_waits_for_nobody_else(hosts: Hosts, silent_port: int) -> None:
@@ -53,7 +53,7 @@ def test_whoever_has_heard_enough_waits_for_nobody_else(hosts: Hosts, silent_por
 def test_a_host_that_names_no_machine_types(hosts: Hosts) -> None:
     hosts.have("h1", {A: "pc"})
     assert Hypervisors(hosts.template, PATIENCE).known_machine_types("h1") == frozenset()
-    with pytest.raises(HypervisorProblem, match="failed to parse"):
+    with pytest.raises(HypervisorProblem, match=r"h2\.xml"):
         Hypervisors(hosts.template, PATIENCE).known_machine_types("h2")
 
 

@@ -12,6 +12,9 @@ from tests.support.services import HOST
 
 QUIT: Final = 1  # the command with which a client leaves
 RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: what closes sends a reset
+PROTOCOL: Final = bytes([10])  # what a greeting begins with; an error instead of one begins otherwise
+OFFERS_TLS: Final = 0x0800  # in the greeting's first two bytes of capabilities
+BEHIND_VERSION: Final = 4 + 8 + 1  # bytes of the greeting between the server's version and its capabilities
 
 
 class Cut(Enum):
@@ -133,6 +136,7 @@ class _Line:
 
     def _pass_back(self) -> None:
         with suppress(OSError):
+            self._client.sendall(self._greeting())
             while data := self._server.recv(65_536):
                 if self._answer_is_lost:
                     self._client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
@@ -140,3 +144,13 @@ class _Line:
                 self._client.sendall(data)
         with suppress(OSError):
             self._client.shutdown(socket.SHUT_RDWR)
+
+    def _greeting(self) -> bytes:
+        """The server's first packet, without its offer of TLS: what is said could not be read here."""
+        packet = bytearray(self._server.recv(4, socket.MSG_WAITALL))
+        packet += self._server.recv(int.from_bytes(packet[:3], "little"), socket.MSG_WAITALL)
+        if packet[4:5] == PROTOCOL:
+            capabilities = packet.index(0, 5) + 1 + BEHIND_VERSION
+            flags = int.from_bytes(packet[capabilities : capabilities + 2], "little") & ~OFFERS_TLS
+            packet[capabilities : capabilities + 2] = flags.to_bytes(2, "little")
+        return bytes(packet)
