@@ -15,7 +15,7 @@ ON_MYSQL := $(addprefix tests/integration/test_,archive_concurrency.py archive_c
 	discover_hosts.py map_instances.py online_data_migrations.py real_cloud.py schemas.py unchecked_rows.py) \
 	$(addprefix tests/acceptance/test_,archive.py purge.py)
 # What has a target of its own.
-APART := $(FLEET) $(DEPLOYMENT) $(DOCUMENTS) $(BROWSER) $(CONNECTIONS) tests/fuzz tests/galera tests/libvirtd tests/peers
+APART := $(FLEET) $(DEPLOYMENT) $(DOCUMENTS) $(BROWSER) $(CONNECTIONS) tests/chaos tests/fuzz tests/galera tests/libvirtd tests/peers
 
 # How much of cli/ the tests must reach that need no server: all of them, not those that PYTEST_OPTIONS choose.
 COVERAGE := --cov=cli --cov-report= --cov-fail-under=80
@@ -63,8 +63,14 @@ test-connections: $(LIBVIRT_READY) services ## run every command with its connec
 test-fuzz: $(TESTS_READY) services ## run random command lines on random configurations (CELLKEEPER_FUZZ_SEED, CELLKEEPER_FUZZ_CASES)
 	@$(BIN)/python -m pytest --numprocesses=2 tests/fuzz $(PYTEST_OPTIONS)
 
+.PHONY: test-chaos
+test-chaos: $(TESTS_READY) services ## kill processes and servers, 300 times, and count the rows (CELLKEEPER_CHAOS_SEED, CELLKEEPER_CHAOS_KILLS)
+	@tools/install-services.sh rabbitmq
+	@$(BIN)/python -m pytest --numprocesses=2 tests/chaos $(PYTEST_OPTIONS)
+
 .PHONY: test-rabbitmq
 test-rabbitmq: $(LIBVIRT_READY) services ## run a selection of the tests of workers with a RabbitMQ that carries the messages (minutes)
+	@tools/install-services.sh rabbitmq
 	@tools/with-rabbitmq.sh $(BIN)/python -m pytest tests/workers/test_both_engines.py tests/workers/test_killed.py \
 		-k "both_engines or children or workers_that_end" $(PYTEST_OPTIONS)
 

@@ -1,8 +1,8 @@
 #!/bin/bash
 # Installs what the tests need of the system and do not find: the programs of MariaDB and Redis, and what the extra
-# `libvirt` is compiled with; with the word `browser`, `hypervisor` or `galera` behind it, a browser, a libvirtd and a
-# QEMU, or what makes a cluster of MariaDB and a proxy before it, as well. The tests start servers of their own; no
-# service is started or changed here.
+# `libvirt` is compiled with; with the word `browser`, `hypervisor`, `galera` or `rabbitmq` behind it, a browser, a
+# libvirtd and a QEMU, what makes a cluster of MariaDB and a proxy before it, or a RabbitMQ, as well. The tests start
+# servers of their own; no service is started or changed here.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -56,6 +56,9 @@ find_missing() {
     if [ "$with" = galera ]; then
         has_galera || need "libgalera_smm.so" galera-4
         has haproxy || need "haproxy" haproxy
+    fi
+    if [ "$with" = rabbitmq ]; then
+        { has epmd && [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ]; } || need "rabbitmq-server" rabbitmq-server
     fi
 }
 

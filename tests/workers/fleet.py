@@ -177,7 +177,7 @@ class Site:
     :ivar store: what the runs' store says
     """
 
-    def __init__(self, cloud: RealCloud, broker: Redis, folder: Path, database: int = 0, **celery: float) -> None:
+    def __init__(self, cloud: RealCloud, broker: Redis, folder: Path, database: int = 0, **celery: float | str) -> None:
         """:param database: of the broker's; sites in different ones know nothing of each other
         :param celery: options of that section
         """
@@ -185,9 +185,14 @@ class Site:
         self.broker = broker
         self.config = cloud.config(folder)
         self._log = folder / "commands.log"
-        options = {"broker_url": broker.url(database), "slice_seconds": 0.3, "lease_seconds": 2.0} | celery
+        options: dict[str, float | str] = {
+            "broker_url": broker.url(database),
+            "slice_seconds": 0.3,
+            "lease_seconds": 2.0,
+        }
         if OTHER_BROKER:
             options |= {"broker_url": OTHER_BROKER, "store_url": broker.url(database)}
+        options |= celery
         lines = "".join(f"{name} = {value}\n" for name, value in options.items())
         self.config.write_text(f"{self.config.read_text()}[celery]\n{lines}")
         client = Client.from_url(broker.url(database), decode_responses=True)
