@@ -3,8 +3,8 @@
 import gzip
 import os
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -54,28 +54,14 @@ class Cloud:
         self.server = server
         self.cells = [f"cell{number}" for number in range(1, cells + 1)]
         schemas = {name: schema(DUMPS / f"{name}.sql.gz") for name in ("nova_api", "nova_cell1")}
-        self._make(API, schemas["nova_api"])
+        make_database(server, API, schemas["nova_api"])
         for cell in self.cells:
-            self._make(cell, schemas["nova_cell1"])
+            make_database(server, cell, schemas["nova_cell1"])
         self.map_cells(server.port)
-
-    def _make(self, database: str, statements: Sequence[str]) -> None:
-        self.server.drop(database)
-        self.server.create(database)
-        with self.link(database) as link, link.cursor() as cursor:
-            cursor.execute("SET SESSION foreign_key_checks = 0")
-            for statement in statements:
-                cursor.execute(statement)
 
     def map_cells(self, port: int) -> None:
         """Name the cells in the API database, as reached by this port."""
-        with self.link(API) as link, link.cursor() as cursor:
-            cursor.execute("SET SESSION foreign_key_checks = 0")
-            cursor.execute("DELETE FROM cell_mappings")
-            for number, cell in enumerate(self.cells, start=1):
-                values = (number, self.uuid(number), cell, "none:///", self.url(cell, port))
-                columns = "(id, uuid, name, transport_url, database_connection, disabled)"
-                cursor.execute(f"INSERT INTO cell_mappings {columns} VALUES %s", [(*values, 0)])
+        map_cells(self.server, {cell: self.url(cell, port) for cell in self.cells})
 
     def fill(self, deleted: int, live: int = 0) -> None:
         """Give every cell the same number of instances anew, and the API database their rows."""
@@ -129,13 +115,9 @@ class Cloud:
         fields = Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    @contextmanager
-    def link(self, database: str) -> Iterator[Link]:
+    def link(self, database: str) -> AbstractContextManager[Link]:
         """A connection without autocommit."""
-        options = {"autocommit": False, "client_flag": CLIENT.MULTI_STATEMENTS}
-        with closing(self.server.connect(database, **options)) as link:
-            yield link
-            link.commit()
+        return transaction(self.server, database)
 
     def url(self, database: str, port: int | None = None) -> str:
         """The URL of a database, perhaps by way of another port."""
@@ -146,7 +128,7 @@ class Cloud:
         name, limits = self.cells[number - 1], Timeouts()
         database = Database(self.url(name, port), name, limits)
         api = Database(self.url(API, port), "the API database", limits)
-        return Target(Cell(self.uuid(number), name, frozenset({number}), database), api)
+        return Target(Cell(uuid_of(number), name, frozenset({number}), database), api)
 
     def config(self, folder: Path, cell: str = "cell1") -> Path:
         """Write a nova.conf as on a controller of this cell; returns its path."""
@@ -154,10 +136,43 @@ class Cloud:
         path.write_text(NOVA_CONF.format(cell=self.url(cell), api=self.url(API), locks=folder / "locks"))
         return path
 
-    @staticmethod
-    def uuid(number: int) -> str:
-        """The UUID of a cell mapping."""
-        return f"00000000-0000-4000-8000-{number:012}"
+
+def uuid_of(number: int) -> str:
+    """The UUID of a cell's mapping, by the number of the cell from 1 on."""
+    return f"00000000-0000-4000-8000-{number:012}"
+
+
+@contextmanager
+def transaction(server: MariaDB, database: str) -> Iterator[Link]:
+    """A connection whose transaction is committed at the end."""
+    options = {"autocommit": False, "client_flag": CLIENT.MULTI_STATEMENTS}
+    with closing(server.connect(database, **options)) as link:
+        yield link
+        link.commit()
+
+
+def make_database(server: MariaDB, database: str, statements: Sequence[str]) -> None:
+    """Make a database by the statements of a schema; one of its name is replaced."""
+    server.drop(database)
+    server.create(database)
+    with transaction(server, database) as link, link.cursor() as cursor:
+        cursor.execute("SET SESSION foreign_key_checks = 0")
+        for statement in statements:
+            cursor.execute(statement)
+
+
+def map_cells(server: MariaDB, urls: Mapping[str, str]) -> None:
+    """Let the API database of a server know these cells and none other.
+
+    :param urls: of their databases, by their names
+    """
+    with transaction(server, API) as link, link.cursor() as cursor:
+        cursor.execute("SET SESSION foreign_key_checks = 0")
+        cursor.execute("DELETE FROM cell_mappings")
+        for number, (cell, url) in enumerate(urls.items(), start=1):
+            columns = "(id, uuid, name, transport_url, database_connection, disabled)"
+            values = (number, uuid_of(number), cell, "none:///", url, 0)
+            cursor.execute(f"INSERT INTO cell_mappings {columns} VALUES %s", [values])
 
 
 @contextmanager

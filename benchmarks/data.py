@@ -249,12 +249,13 @@ _EVENT: Final = {
 }
 
 
-def fill_cell(link: Link, deleted: int, live: int = 0, salt: str = "") -> None:
+def fill_cell(link: Link, deleted: int, live: int = 0, salt: str = "", *, analyzed: bool = True) -> None:
     """Make instances in an empty cell database.
 
     :param deleted: how many are deleted
     :param live: how many are not; they lie among the others
     :param salt: other instances than with another salt
+    :param analyzed: whether the server's statistics are made anew, which of few rows takes most of the time
     """
     total = deleted + live
     mark = f"IF(seq * {live} DIV {total} = (seq - 1) * {live} DIV {total}, seq, 0)"
@@ -267,14 +268,16 @@ def fill_cell(link: Link, deleted: int, live: int = 0, salt: str = "") -> None:
             cursor.execute(_insert(table, _TIMES | _GONE | _OF_INSTANCE | values, rows, "ORDER BY i.id, n.seq"))
         events = "instance_actions a JOIN instances i ON i.uuid = a.instance_uuid"
         cursor.execute(_insert("instance_actions_events", _TIMES | _GONE | _EVENT, events, "ORDER BY a.id"))
-        cursor.execute(f"ANALYZE TABLE {', '.join(ROWS)}")
+        if analyzed:
+            cursor.execute(f"ANALYZE TABLE {', '.join(ROWS)}")
     link.commit()
 
 
-def fill_api(link: Link, instances: int, cell_id: int, salt: str = "") -> None:
+def fill_api(link: Link, instances: int, cell_id: int, salt: str = "", *, analyzed: bool = True) -> None:
     """Make the API rows of the instances that ``fill_cell`` makes with the same salt, all deleted.
 
     :param cell_id: ``cell_mappings.id`` of their cell
+    :param analyzed: as there
     """
     instance = f"(SELECT seq AS id, {_numbered_uuid('seq', salt)} AS uuid FROM seq_1_to_{instances}) i"
     mapping = {"cell_id": str(cell_id), "project_id": _PROJECT, "user_id": _USER, "queued_for_delete": "1"}
@@ -284,7 +287,8 @@ def fill_api(link: Link, instances: int, cell_id: int, salt: str = "") -> None:
         cursor.execute("INSERT IGNORE INTO instance_groups (id, user_id, project_id, uuid) VALUES (1, 'u', 'p', 'g')")
         member = _TIMES | _OF_INSTANCE | {"group_id": "1"}
         cursor.execute(_insert("instance_group_member", member, instance, f"WHERE i.id % {GROUPED} = 0"))
-        cursor.execute(f"ANALYZE TABLE {', '.join(API_TABLES)}")
+        if analyzed:
+            cursor.execute(f"ANALYZE TABLE {', '.join(API_TABLES)}")
     link.commit()
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from benchmarks.cloud import API, Cloud, WrongResult, cloud
+from benchmarks.cloud import API, Cloud, WrongResult, cloud, uuid_of
 from benchmarks.programs import programs, timed
 from benchmarks.tables import markdown, middle
 
@@ -85,7 +85,7 @@ def _unmapped_hosts(measured: Cloud) -> None:
 
 TASKS: Final = (
     Task(
-        ("cell_v2", "map_instances", f"--cell_uuid={Cloud.uuid(1)}"),
+        ("cell_v2", "map_instances", f"--cell_uuid={uuid_of(1)}"),
         _unmapped_instances,
         "instance_mappings",
         INSTANCES,

@@ -58,13 +58,14 @@ def _archive(measured: Cloud) -> Use:
         config = measured.config(Path(folder))
         command = [OWN_PROGRAM, "--config-file", str(config), *COMMAND, "--max_rows", str(MAX_ROWS)]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-            use = _watch(process)
+            use = watch(process)
     if process.returncode != 1:
         raise WrongResult(f"exit code {process.returncode}")
     return use
 
 
-def _watch(process: "subprocess.Popen[bytes]") -> Use:
+def watch(process: "subprocess.Popen[bytes]") -> Use:
+    """Look at the memory of a process until it has ended."""
     status = Path(f"/proc/{process.pid}/status")
     use = Use(0, 0)
     while process.poll() is None:

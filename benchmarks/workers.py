@@ -161,7 +161,7 @@ def _fleet(measured: Cloud, broker: Redis, port: int) -> Iterator[Fleet]:
         config = measured.config(folder)
         config.write_text(f"{config.read_text()}[celery]\nbroker_url = {broker.url()}\n")
         logs = [folder / f"w{number}.log" for number in range(WORKERS)]
-        pids = [stack.enter_context(_worker(config, log)).pid for log in logs]
+        pids = [stack.enter_context(worker_process(config, log)).pid for log in logs]
         deadline = time.monotonic() + PATIENCE
         while any(not log.exists() or log.read_text().count("serving ") < len(measured.cells) for log in logs):
             if time.monotonic() > deadline:
@@ -171,7 +171,8 @@ def _fleet(measured: Cloud, broker: Redis, port: int) -> Iterator[Fleet]:
 
 
 @contextmanager
-def _worker(config: Path, log: Path) -> "Iterator[subprocess.Popen[bytes]]":
+def worker_process(config: Path, log: Path) -> "Iterator[subprocess.Popen[bytes]]":
+    """A worker with its children, while it runs."""
     command = [OWN_PROGRAM, "--config-file", str(config), "--log-file", str(log), "worker"]
     command += ["--name", f"{log.stem}@bench", "--concurrency", str(CHILDREN)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
