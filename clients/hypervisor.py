@@ -18,6 +18,8 @@ from importlib.util import find_spec
 from typing import Any, Final
 from urllib.parse import quote
 
+from clients import signs
+
 PLACE: Final = "{host}"
 GRACE: Final = 5  # seconds after which a probe ends by itself, counted from the end of its time
 PROBE: Final = (sys.executable, "-P", "-m", "clients.probe")
@@ -97,6 +99,7 @@ class Hypervisors:
                 with suppress(ProcessLookupError):
                     os.killpg(probe.pid, signal.SIGKILL)  # with an ssh that it may have started
                 out, _ = probe.communicate()
+        signs.tell()
         told = [json.loads(line) for line in out.splitlines(keepends=True) if line.endswith(b"\n")]
         if told and "problem" in told[-1]:
             problem = told.pop()["problem"]

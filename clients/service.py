@@ -11,6 +11,7 @@ from keystoneauth1 import adapter, exceptions
 from requests import Response
 from requests.utils import get_environ_proxies, select_proxy
 
+from clients import signs
 from clients.errors import Away, Misconfigured, NotAllowed, Refused, TooOld
 
 # What may be another answer a moment later: every request here may come twice. keystoneauth1 asks again.
@@ -142,10 +143,13 @@ class Service:
         asked = f"{self.title} {self._where}: {method} {path}"
         options = {} if json is None else {"json": json}
         for _ in range(LOGINS):
-            with self._reaching(f" {self._where}: {method} {path}"):
-                answer = self._link.request(
-                    path, method, microversion=microversion, params=params, raise_exc=False, **options
-                )
+            try:
+                with self._reaching(f" {self._where}: {method} {path}"):
+                    answer = self._link.request(
+                        path, method, microversion=microversion, params=params, raise_exc=False, **options
+                    )
+            finally:
+                signs.tell()
             if answer.status_code != UNAUTHORIZED:
                 break
         if answer.status_code >= 400:

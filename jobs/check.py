@@ -323,7 +323,9 @@ def is_failed(findings: Sequence[Finding]) -> bool:
 
 
 def try_out(
-    subject: str, look: Callable[[], Sequence[Finding]], expected: type[Exception] = DatabaseProblem
+    subject: str,
+    look: Callable[[], Sequence[Finding]],
+    expected: type[Exception] | tuple[type[Exception], ...] = DatabaseProblem,
 ) -> list[Finding]:
     """The findings of a look, or that it failed.
 

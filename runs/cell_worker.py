@@ -161,10 +161,12 @@ class CellWorker:
         limits: SliceLimits,
         draining: Callable[[], bool],
         name: str,
+        show_life: Callable[[], None] = lambda: None,
     ) -> None:
         """:param target_of: resolves a cell of a run, by their ids, by this process's own configuration
         :param draining: whether the process is to end: then a cell is given back after its current step
         :param name: of the worker, for people
+        :param show_life: called whenever the work has come further, or pauses as it should
         """
         self._conductor = conductor
         self._store = conductor.store
@@ -172,6 +174,7 @@ class CellWorker:
         self._limits = limits
         self._draining = draining
         self._name = name
+        self._show_life = show_life
 
     def answer(self, bell: Bell) -> SliceEnd:
         """Claim the cell whose bell was heard, and work it for a slice.
@@ -250,6 +253,7 @@ class CellWorker:
         steps = action.work(target, params, held.view.cell.cursor)
         try:
             for step in steps:
+                self._show_life()
                 outcome += step.outcome
                 is_further = is_further or step.is_behind(begun_at)
                 advice = self._record(held, step, outcome)
@@ -283,6 +287,7 @@ class CellWorker:
         advice = Advice.GO_ON
         while advice is Advice.GO_ON and not self._draining() and (rest := until - time.monotonic()) > 0:
             time.sleep(min(rest, GLANCE))
+            self._show_life()
             advice = held.keep()
         return advice
 

@@ -13,7 +13,7 @@ anew from what there is.
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -27,6 +27,7 @@ from jobs.codec import encode
 from runs import pace, rules
 from runs.records import FORMAT, CellRecord, CellRef, Hold, Place, Progress, RunRecord, RunState, Stage, Summary
 from runs.rules import Provided, Refusal
+from runs.soundness import is_sound_cell, is_sound_hold, is_sound_run, is_sound_summary
 from runs.store import (
     NO_BOOKS,
     NOTHING,
@@ -352,8 +353,8 @@ class RedisStore:
             pipe.zcount(_phase_key(run, phase, "leases"), now, "+inf")
             pipe.mget([_phase_key(run, phase, f"pace-{number}") for number in buckets])
             numbers, still_open, at_work, handled = pipe.execute()
-        rows, failed, remaining, foreseen = [int(number or 0) for number in numbers]
-        lately = {number: int(text) for number, text in zip(buckets, handled, strict=True) if text}
+        rows, failed, remaining, foreseen = [self._number(run, number) for number in numbers]
+        lately = {number: self._number(run, text) for number, text in zip(buckets, handled, strict=True) if text}
         return Progress(rows, still_open, failed, at_work, remaining, foreseen, lately)
 
     def recent(self, limit: int | None = None) -> list[str]:
@@ -400,7 +401,8 @@ class RedisStore:
             records = self.redis.hgetall(_phase_key(run, phase))
         if not records and (phase > (known := self.run(run)).phase or known.cells):
             raise RunGone(run)
-        cells = [self._decode_cell(record, run, int(number))[0] for number, record in records.items()]
+        numbers = self._numbers(run, records)
+        cells = [self._decode_cell(records[str(number)], run, number)[0] for number in numbers]
         return sorted(cells, key=lambda cell: cell.number)
 
     def changes(self, run: str, phase: int, since: int) -> tuple[int, list[CellRecord]]:
@@ -408,14 +410,14 @@ class RedisStore:
             newer = self.redis.zrangebyscore(_phase_key(run, phase, "changed"), f"({since}", "+inf", withscores=True)
             if not newer:
                 return since, []
-            numbers = [int(number) for number, _ in newer]
-            records = self.redis.hmget(_phase_key(run, phase), numbers)
-        changed = zip(records, numbers, strict=True)
+            numbers = self._numbers(run, [number for number, _ in newer])
+            records = self.redis.hmget(_phase_key(run, phase), numbers) if numbers else []
+        changed = [(record, number) for record, number in zip(records, numbers, strict=True) if record is not None]
         return int(newer[-1][1]), [self._decode_cell(record, run, number)[0] for record, number in changed]
 
     def open_cells(self, run: str, phase: int) -> list[int]:
         with self._reading(run):
-            return sorted(int(number) for number in self.redis.zrange(_phase_key(run, phase, "look"), 0, -1))
+            return sorted(self._numbers(run, self.redis.zrange(_phase_key(run, phase, "look"), 0, -1)))
 
     def count_open(self, run: str, phase: int) -> int:
         with self._reading(run):
@@ -424,7 +426,7 @@ class RedisStore:
     def silent(self, run: str, phase: int, limit: int) -> list[int]:
         key = _phase_key(run, phase, "look")
         with self._reading(run):
-            return [int(number) for number in self.redis.zrangebyscore(key, 0, self.now(), start=0, num=limit)]
+            return self._numbers(run, self.redis.zrangebyscore(key, 0, self.now(), start=0, num=limit))
 
     # -- connections to the servers of the cells -------------------------------------------------------------------
 
@@ -457,8 +459,8 @@ class RedisStore:
         summaries = []
         for text in reversed(texts):
             try:
-                summaries.append(msgspec.json.decode(text, type=Summary))
-            except msgspec.MsgspecError:
+                summaries.append(_decode(f"0 {text}", Summary, is_sound_summary)[0])
+            except Unreadable:
                 self._report("a run of the history", "it is left out")
         return summaries
 
@@ -537,7 +539,7 @@ class RedisStore:
         if record is None:
             raise RunGone(run)
         try:
-            return _decode(record, RunRecord)
+            return _decode(record, RunRecord, is_sound_run)
         except Unreadable:
             raise self._damaged(run) from None
 
@@ -546,7 +548,7 @@ class RedisStore:
         if record is None:
             raise RunGone(f"{run}, cell {number}")
         try:
-            return _decode(record, CellRecord)
+            return _decode(record, CellRecord, lambda cell: cell.number == number and is_sound_cell(cell))
         except Unreadable as unreadable:
             self._report(f"run {run}, cell {number}", "it has failed")
             failure = Failure(FailureKind.UNEXPECTED, "what the store had of it cannot be read")
@@ -564,7 +566,7 @@ class RedisStore:
         if record is None:
             return None
         try:
-            return _decode(record, Hold)[0]
+            return _decode(record, Hold, is_sound_hold)[0]
         except Unreadable:
             self._report("the hold of all runs", "nothing is held")
             return None
@@ -587,6 +589,21 @@ class RedisStore:
             if OTHER_TYPE not in str(error):
                 raise
             raise self._damaged(run) from None
+
+    def _numbers(self, run: str, members: Collection[str]) -> list[int]:
+        """The numbers of cells in an index, or in the hash of the cells."""
+        known = [member for member in members if member.isdecimal() and member.isascii()]
+        if len(known) < len(members):
+            self._report(f"run {run}, a cell without a number", "it is left out")
+        return [int(member) for member in known]
+
+    def _number(self, run: str, text: str | None) -> int:
+        """A sum over the cells of a run."""
+        try:
+            return int(text or 0)
+        except ValueError:
+            self._report(f"run {run}, a sum over its cells", "it is taken as 0")
+            return 0
 
     def _damaged(self, run: str) -> RunDamaged:
         self._report(f"run {run}", "it is given up")
@@ -759,14 +776,18 @@ def _encode(record: Any, version: int) -> str:
     return f"{version} {msgspec.json.encode(record, enc_hook=lambda _: None).decode()}"
 
 
-def _decode(record: str, kind: type[T]) -> tuple[T, int]:
+def _decode(record: str, kind: type[T], is_sound: Callable[[T], bool] = lambda _: True) -> tuple[T, int]:
     """A record, and its version.
 
+    :param is_sound: whether what it says makes sense
     :raises Unreadable: it is none of this kind
     """
     version, _, text = record.partition(" ")
     number = int(version) if version.isdecimal() else 0
     try:
-        return msgspec.json.decode(text, type=kind, dec_hook=lambda _, value: value), number
-    except msgspec.MsgspecError:
+        decoded = msgspec.json.decode(text, type=kind, dec_hook=lambda _, value: value)
+    except (msgspec.MsgspecError, RecursionError):
         raise Unreadable(number) from None
+    if not is_sound(decoded):
+        raise Unreadable(number)
+    return decoded, number

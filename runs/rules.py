@@ -605,10 +605,16 @@ def _remaining(progress: Progress, run: RunRecord, actions: Actions) -> int | No
 
 
 def outcome_of(action: Action[Any, Any], cell: CellRecord) -> Any:
-    """What was done in a cell so far."""
+    """What was done in a cell so far. Of what cannot be read as an outcome of the action it is not known: nothing."""
     if cell.outcome is None:
         return action.nothing
-    return decode(type(action.nothing), cell.outcome) if isinstance(cell.outcome, dict) else cell.outcome
+    if not isinstance(cell.outcome, dict):
+        return cell.outcome
+    try:
+        outcome = decode(type(action.nothing), cell.outcome)
+        return outcome if outcome.rows >= 0 else action.nothing
+    except (AttributeError, LookupError, TypeError, ValueError):
+        return action.nothing
 
 
 def next_phase(run: RunRecord, first: Sequence[CellResult[Any]], now: float, actions: Actions) -> RunRecord | None:

@@ -6,15 +6,16 @@ it again without harm, as a run of one name is started once.
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
 from redis import Redis
+from redis.exceptions import ResponseError
 
-from runs.redis_store import NOW, PREFIX
+from runs.redis_store import NOW, OTHER_TYPE, PREFIX
 from schedules.clocks import LIMIT
 from schedules.entries import Entry
 
@@ -29,6 +30,7 @@ CLAIM: Final = (
     NOW
     + """
 local asked = tonumber(ARGV[1])
+if redis.call('TYPE', KEYS[1]).ok ~= 'hash' then redis.call('DEL', KEYS[1]) end
 if asked * 1000 > now then return 'early' end
 local f = redis.call('HMGET', KEYS[1], 'nominal', 'state', 'beat', 'lease_until')
 local known = tonumber(f[1] or '')
@@ -153,16 +155,18 @@ class Firings:
 
     def last(self, entry: Entry) -> Firing | None:
         """The last firing of an entry; None: no beat has seen it."""
-        fields: dict[str, str] = {
-            str(name): str(value) for name, value in self._redis.hgetall(firing_key(entry)).items()
-        }
+        names = "nominal", "state", "run", "reason"
         try:
-            seconds, state = int(fields["nominal"]), FiringState(fields["state"])
-        except (KeyError, ValueError):  # nothing is known, or nothing that this program wrote
+            known: Sequence[Any] = self._redis.hmget(firing_key(entry), *names)
+            nominal, state, run, reason = known
+            moment = datetime.fromtimestamp(int(nominal), UTC)
+            return Firing(moment, FiringState(state), run or "", reason or "") if int(nominal) >= 0 else None
+        except ResponseError as error:
+            if OTHER_TYPE not in str(error):
+                raise
             return None
-        if seconds < 0:
+        except (OverflowError, TypeError, ValueError):  # nothing is known, or nothing that this program wrote
             return None
-        return Firing(datetime.fromtimestamp(seconds, UTC), state, fields.get("run", ""), fields.get("reason", ""))
 
     def live(self, beat: str, lease: float, problem: str = "") -> None:
         """A beat's sign of life.
@@ -178,12 +182,13 @@ class Firings:
 
     def beats(self) -> list[BeatSign]:
         """The beats that are alive."""
-        signs = []
-        for key in sorted(map(str, self._redis.scan_iter(f"{BEAT}*", count=1000))):
-            value = self._redis.get(key)
-            if value is not None:  # it has ended meanwhile
-                signs.append(BeatSign(key.removeprefix(BEAT), "" if value == STARTING else str(value)))
-        return signs
+        keys = sorted(map(str, self._redis.scan_iter(f"{BEAT}*", count=1000)))
+        values = self._redis.mget(keys) if keys else []
+        return [
+            BeatSign(key.removeprefix(BEAT), "" if value == STARTING else str(value))
+            for key, value in zip(keys, values, strict=True)
+            if value is not None  # it has ended meanwhile, or is none
+        ]
 
 
 def firing_key(entry: Entry) -> str:

@@ -30,6 +30,17 @@ OPTIONS: Final = [
         "lease_seconds", default=30.0, min=1.0,
         help="Seconds without a sign of life after which another worker takes a cell over.",
     ),
+    cfg.FloatOpt(
+        "hang_seconds", default=600.0, min=1.0,
+        help="Seconds for which a worker's child process may be at work without a sign of life, which is the end of a "
+             "statement, a request or a batch. After that it counts as hanging: it is killed, and its cell is taken "
+             "over. Twice read_timeout is the least.",
+    ),
+    cfg.IntOpt(
+        "max_memory_per_child", default=512, min=0,
+        help="MiB that a worker's child process may have used: then it is replaced by a new one after its slice; 0: "
+             "never.",
+    ),
 ]  # fmt: skip
 
 SECTION: Final = Section("celery", OPTIONS, title="Where runs go that are worked by workers.")

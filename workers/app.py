@@ -31,8 +31,10 @@ from settings.errors import NotConfigured
 from settings.files import load_configuration
 from settings.unknown import unknown_settings
 from workers.broker import configure_broker
+from workers.calm import be_calm
 from workers.heartbeat import Heartbeat
 from workers.redis_client import run_store
+from workers.vitals import Vitals, Watch
 
 LOG = logging.getLogger("cellkeeper.worker")
 
@@ -54,8 +56,9 @@ SETTINGS: Final[dict[str, Any]] = {
     "task_default_queue": "cellkeeper",
 }
 
-# Set in the worker's main process, seen by its children.
-DRAINING: Final = multiprocessing.get_context("fork").Event()
+# Set in the worker's main process, seen by its children. Without a lock, which one that is killed would leave locked.
+DRAINING: Final = multiprocessing.get_context("fork").RawValue("b", 0)
+MIB: Final = 1024  # of Celery's units
 
 app = Celery("cellkeeper")
 app.conf.update(SETTINGS)
@@ -69,6 +72,7 @@ def configure(conf: cfg.ConfigOpts, cells: Sequence[str] = ()) -> None:
     """
     store_address(conf)  # one that is not configured is told now
     configure_broker(app, conf)
+    app.conf.worker_max_memory_per_child = conf.celery.max_memory_per_child * MIB or None
     app.cellkeeper_conf = conf
     app.cellkeeper_cells = cells
 
@@ -91,6 +95,7 @@ def configuration() -> cfg.ConfigOpts:
 def configure_worker(**_: Any) -> None:
     """The broker must be known before a worker starts, also where Celery's own command starts it."""
     configuration()
+    be_calm()
 
 
 def ring(bell: Bell) -> None:
@@ -117,42 +122,57 @@ def conductor() -> Conductor:
 
 
 @cache
+def vitals() -> Vitals:
+    """What the worker's main process knows of its children. Made before the fork: it is shared."""
+    return Vitals()
+
+
+@cache
 def cell_worker() -> CellWorker:
     """What answers bells in this process. Made after the fork: no connection is shared.
 
     A child to which SIGTERM comes, too, drains like its worker. The pool sets handlers of its own when a child starts,
     so this one is set with the first slice.
     """
-    signal.signal(signal.SIGTERM, lambda *_: DRAINING.set())
+    signal.signal(signal.SIGTERM, drain)
     conf = configuration()
     limits = SliceLimits(conf.celery.slice_seconds, conf.celery.lease_seconds)
     name = f"{socket.gethostname()}:{os.getpid()}"
     registry = Registry(conf, Services(conf))
-    return CellWorker(conductor(), registry.target, limits, DRAINING.is_set, name)
+    return CellWorker(conductor(), registry.target, limits, is_draining, name, vitals().show)
 
 
 @celeryd_after_setup.connect  # type: ignore[untyped-decorator]
 def begin_heartbeat(sender: str, **_: Any) -> None:
     """Give the worker its other duties, however it was started."""
-    heartbeat = Heartbeat(app, conductor(), configuration(), app.cellkeeper_cells, sender)
+    conf = configuration()
+    heartbeat = Heartbeat(app, conductor(), conf, app.cellkeeper_cells, sender)
     worker_ready.connect(heartbeat.start, weak=False)
     worker_shutting_down.connect(heartbeat.stop, weak=False)
+    watch = Watch(vitals(), max(conf.celery.hang_seconds, 2 * conf.cellkeeper.read_timeout))
+    worker_ready.connect(lambda sender, **_: watch.start(sender.pool._pool), weak=False)
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]
-def drain(**_: Any) -> None:
+def drain(*_: Any, **__: Any) -> None:
     """Let the children end after their current steps."""
-    DRAINING.set()
+    DRAINING.value = 1
+
+
+def is_draining() -> bool:
+    """Whether they are to."""
+    return bool(DRAINING.value)
 
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]
 def forget_parent(**_: Any) -> None:
-    """A child opens connections of its own."""
+    """A child opens connections of its own, and shows signs of life of its own."""
     conductor.cache_clear()
     cell_worker.cache_clear()
+    vitals().settle()
 
 
-def _answer(_task: Task, **fields: Any) -> str:
+def _answer(_task: Task, *_: Any, **fields: Any) -> str:
     """Answer a bell; the task of every action."""
     if fields.get("format") != FORMAT:
         LOG.warning("a message of another version is left to workers of that version: %s", fields.get("run"))
@@ -162,7 +182,8 @@ def _answer(_task: Task, **fields: Any) -> str:
     except msgspec.ValidationError as error:
         LOG.warning("a message that is no bell is thrown away: %s", error)
         return "no bell"
-    return cell_worker().answer(bell)
+    with vitals().at_work():
+        return cell_worker().answer(bell)
 
 
 for _name in ACTIONS:

@@ -10,7 +10,8 @@ from oslo_config import cfg
 
 from runs.store import BrokerAway
 from settings.brokers import broker_address
-from workers.redis_client import redis_client, refuse_cluster
+from workers.redis_client import SENTINEL_OPTIONS, check_redis, redis_client
+from workers.redis_needs import OF_BROKER
 from workers.redis_transport import use_patient_transports
 
 REDIS_OPTIONS: Final = {
@@ -34,7 +35,7 @@ def configure_broker(app: Celery, conf: cfg.ConfigOpts) -> None:
         return
     options: dict[str, Any] = dict(REDIS_OPTIONS)
     if address.sentinels:
-        options["master_name"] = address.master
+        options |= {"master_name": address.master, "sentinel_kwargs": SENTINEL_OPTIONS}
     use_patient_transports()
     app.conf.update(broker_url=address.celery_url, broker_transport_options=options)
 
@@ -57,11 +58,11 @@ def check_broker(app: Celery, conf: cfg.ConfigOpts) -> None:
 
     :raises RedisError: it is a Redis, and cannot
     :raises BrokerAway: it is a RabbitMQ, and cannot
-    :raises NotConfigured: it is a Redis Cluster
+    :raises NotConfigured: it is a Redis Cluster, or allows its user too little
     """
     address = broker_address(conf)
     if address:
-        refuse_cluster(redis_client(address, 0))
+        check_redis(redis_client(address, 0), OF_BROKER)
         return
     place = ", ".join(urlsplit(part).netloc.rpartition("@")[2] for part in conf.celery.broker_url.split(";"))
     try:

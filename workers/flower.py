@@ -5,6 +5,7 @@ import logging
 import signal
 import ssl
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, Final
 
 from flower import command
@@ -13,9 +14,12 @@ from flower.options import options as flower_options
 from flower.urls import settings
 from flower.views.monitor import Metrics
 from oslo_config import cfg
+from redis.exceptions import RedisError
 from tornado.web import RedirectHandler, authenticated
 
+from runs.store import BrokerAway
 from workers import app as application
+from workers.broker import check_broker
 
 COLUMNS: Final = "name,args,kwargs,state,result,received,runtime,worker"
 
@@ -37,8 +41,11 @@ def run_flower(conf: cfg.ConfigOpts, ready: Callable[[str], None]) -> None:
     :param conf: an empty password: everybody may look
     :param ready: is given the URL as soon as it answers
     :raises OSError: the address is taken, or the certificate cannot be used
+    :raises SettingsProblem: the broker can never be used like this
     """
     application.configure(conf)
+    with suppress(RedisError, BrokerAway):  # Flower waits for it
+        check_broker(application.app, conf)
     own = conf.flower
     prefix = own.url_prefix.strip("/")
     chosen: dict[str, Any] = {

@@ -16,7 +16,8 @@ from novadb.errors import DatabaseProblem
 from novadb.names import fold
 from runs.conductor import Conductor, queue_of
 from runs.targets import api_database, mapped_cells
-from workers.redis_client import run_store
+from runs.troubles import Troubles
+from workers.redis_client import ANSWER, run_store
 
 LOG = logging.getLogger("cellkeeper.worker")
 
@@ -35,12 +36,14 @@ class Heartbeat:
         """
         self._app = app
         self._conductor = conductor
-        self._store = run_store(conf)
+        self._store = run_store(conf, 0)  # it asks again soon, and whoever ends does not wait for it
         self._conf = conf
         self._names = names
         self._node = node
         self._served: set[str] = set()
         self._over = threading.Event()
+        self._showing_life = threading.Lock()
+        self._troubles = Troubles(LOG)
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self.id = f"{socket.gethostname()}:{os.getpid()}"
 
@@ -49,39 +52,50 @@ class Heartbeat:
         self._thread.start()
 
     def stop(self, **_: Any) -> None:
-        """End it, and tell that the worker has ended."""
+        """End it, and tell that the worker has ended. No sign of life follows."""
         self._over.set()
+        if not self._showing_life.acquire(timeout=2 * ANSWER):
+            LOG.info("the store could not be told that this worker ends: it does not answer")
+            return
         try:
-            run_store(self._conf, 0).rest(self.id)  # whoever ends does not wait for a Redis that is away
-        except RedisError:
-            LOG.info("the store could not be told that this worker ends")
+            self._store.rest(self.id)
+        except RedisError as error:
+            LOG.info("the store could not be told that this worker ends: %s", error)
+        finally:
+            self._showing_life.release()
 
     def _run(self) -> None:
         beats = 0
         while not self._over.is_set():
             if beats % REGISTRY == 0 or not self._served:
-                self._try(self._serve_new_cells)
-            self._try(self._beat)
-            self._try(self._look_after_runs)
+                self._try("cells", self._serve_new_cells)
+            self._try("signs of life", self._beat)
+            self._try("runs", self._look_after_runs)
             beats += 1
             self._over.wait(INTERVAL)
 
-    def _try(self, duty: Callable[[], None]) -> None:
-        """Do one duty; that it fails now keeps nobody from the others."""
+    def _try(self, name: str, duty: Callable[[], None]) -> None:
+        """Do one duty; that it fails now keeps nobody from the others. What keeps failing is logged once."""
         try:
             duty()
         except (DatabaseProblem, RedisError, OSError) as error:
-            LOG.warning("%s", error)
+            self._troubles.begin(name, f"{name}: {error}")
         except Exception:
             LOG.exception("a duty of the heartbeat failed; it goes on")
+        else:
+            self._troubles.end(name, f"{name}: it works again")
 
     def _look_after_runs(self) -> None:
         for place in self._conductor.store.queue():
-            self._try(partial(self._conductor.look_after, place.run))
+            self._try(f"run {place.run}", partial(self._conductor.look_after, place.run))
 
     def _beat(self) -> None:
         serves = None if not self._names else sorted(self._served)
-        self._store.beat(self.id, serves, LIFE)
+        with self._showing_life:
+            if not self._over.is_set():
+                self._store.beat(self.id, serves, LIFE)
+        if self._over.is_set():  # and whoever stopped it may not have waited
+            self._store.rest(self.id)
 
     def _serve_new_cells(self) -> None:
         cells = mapped_cells(self._conf, api_database(self._conf))

@@ -1,13 +1,16 @@
 """The Redis that knows the runs, as a client."""
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, Final, TypeVar, cast
 
 from oslo_config import cfg
 from redis import Redis, Sentinel
-from redis.backoff import ExponentialBackoff
+from redis.backoff import ExponentialBackoff, NoBackoff
 from redis.exceptions import (
+    AuthenticationError,
     BusyLoadingError,
     ClusterDownError,
     MasterDownError,
@@ -24,6 +27,7 @@ from redis.sentinel import MasterNotFoundError
 from runs.redis_store import RedisStore
 from settings.brokers import RedisAddress, store_address
 from settings.errors import NotConfigured
+from workers.redis_needs import OF_STORE, RULE, Needs, lacking_rights, refusal
 
 T = TypeVar("T")
 
@@ -31,6 +35,8 @@ PATIENCE: Final = 20.0
 """Seconds for which a Redis may be away, or refuse, before that is an error."""
 ANSWER: Final = 5.0
 """Seconds for one answer."""
+SENTINEL_ANSWER: Final = 2.0
+"""Seconds for the answer of a Sentinel: the next one is asked then."""
 PASSING: Final = (
     RedisConnectionError,
     RedisTimeoutError,
@@ -43,6 +49,28 @@ PASSING: Final = (
 )
 # What a Redis answers that cannot save, or lacks replicas; redis-py has no class of its own for these.
 REFUSING: Final = ("MISCONF", "NOREPLICAS")
+
+
+class _Patience(threading.local):
+    """Until when the call that is under way in a thread is tried again, by ``time.monotonic``; None: there is none."""
+
+    until: float | None = None
+
+
+_PATIENCE: Final = _Patience()
+
+
+@contextmanager
+def _patience(seconds: float) -> Iterator[float]:
+    """Until when to try. redis-py tries a command, and in each try the connection: both share one limit."""
+    if _PATIENCE.until is not None:
+        yield _PATIENCE.until
+        return
+    _PATIENCE.until = time.monotonic() + seconds
+    try:
+        yield _PATIENCE.until
+    finally:
+        _PATIENCE.until = None
 
 
 class PatientRetry(Retry):
@@ -64,23 +92,26 @@ class PatientRetry(Retry):
 
         :raises RedisError: it failed
         """
-        begun, failures = time.monotonic(), 0
-        while True:
-            try:
-                return do()
-            except (*PASSING, ResponseError) as error:
-                if not _passes(error) or (is_retryable and not is_retryable(error)):
-                    raise
-                failures += 1
-                fail(error, failures) if with_failure_count else fail(error)
-                pause = self._backoff.compute(failures)
-                if time.monotonic() - begun + pause > self._seconds:
-                    raise
-                time.sleep(pause)
+        with _patience(self._seconds) as until:
+            failures = 0
+            while True:
+                try:
+                    return do()
+                except (*PASSING, ResponseError) as error:
+                    if not passes(error) or (is_retryable and not is_retryable(error)):
+                        raise
+                    failures += 1
+                    fail(error, failures) if with_failure_count else fail(error)
+                    pause = self._backoff.compute(failures)
+                    if time.monotonic() + pause > until:
+                        raise
+                    time.sleep(pause)
 
 
-def _passes(error: Exception) -> bool:
-    """Whether it may go by itself."""
+def passes(error: Exception) -> bool:
+    """Whether it may go by itself: a login that is refused does not."""
+    if isinstance(error, AuthenticationError):
+        return False
     return isinstance(error, PASSING) or str(error).startswith(REFUSING)
 
 
@@ -92,22 +123,34 @@ def run_store(conf: cfg.ConfigOpts, patience: float = PATIENCE) -> RedisStore:
     return RedisStore(store_client(conf, patience), conf.celery.expires, conf.celery.history_days)
 
 
-def check_store(conf: cfg.ConfigOpts) -> None:
+def check_store(conf: cfg.ConfigOpts, *, writing: bool = False) -> None:
     """See at once whether the store can be used: what has not begun need not wait for it.
 
+    :param writing: whether it must take writes
     :raises RedisError: it cannot
-    :raises NotConfigured: it is a Redis Cluster
+    :raises NotConfigured: it never can: it is a Redis Cluster, or allows its user too little
     """
-    refuse_cluster(store_client(conf, 0))
+    client = store_client(conf, 0)
+    check_redis(client, OF_STORE)
+    if writing and (error := refusal(client)):
+        raise error
 
 
-def refuse_cluster(client: Redis) -> None:
-    """
-    :raises NotConfigured: it is a Redis Cluster: neither Celery nor what decides about a run works across its nodes
+def check_redis(client: Redis, needs: Needs) -> None:
+    """See whether a Redis serves, and allows its user what is needed.
+
+    :raises NotConfigured: it is a Redis Cluster: neither Celery nor what decides about a run works across its nodes; or
+        it allows too little
     :raises RedisError: it does not answer
     """
-    told = client.info("cluster")
-    if int(told.get("cluster_enabled", 0)):
+    lacking = lacking_rights(client, needs)
+    if lacking:
+        user = client.get_connection_kwargs().get("username") or "default"
+        raise NotConfigured(
+            f"The Redis of section [celery] allows the user {user} too little: ACL SETUSER {user} {' '.join(lacking)}; "
+            f"all that is needed: {RULE}"
+        )
+    if int(client.info("cluster").get("cluster_enabled", 0)):
         raise NotConfigured(
             "The Redis of section [celery] is a Redis Cluster, which Celery cannot use: name a Redis, or Sentinels"
         )
@@ -129,6 +172,7 @@ def redis_client(address: RedisAddress, patience: float) -> Redis:
     """
     options: dict[str, Any] = {
         "decode_responses": True,
+        "encoding_errors": "backslashreplace",  # what is no UTF-8 is garbage, and found to be so by its reader
         "socket_timeout": ANSWER,
         "socket_connect_timeout": ANSWER,
         "socket_keepalive": True,
@@ -138,6 +182,15 @@ def redis_client(address: RedisAddress, patience: float) -> Redis:
     if address.sentinels:
         return _behind_sentinels(address, options)
     return Redis.from_url(address.url, **options)
+
+
+# Left to itself, redis-py asks each Sentinel that hangs four times before it asks the next one.
+SENTINEL_OPTIONS: Final[dict[str, Any]] = {
+    "socket_timeout": SENTINEL_ANSWER,
+    "socket_connect_timeout": SENTINEL_ANSWER,
+    "socket_keepalive": True,
+    "retry": Retry(NoBackoff(), 0),
+}
 
 
 class _Sentinels(Sentinel):
@@ -156,6 +209,5 @@ class _Sentinels(Sentinel):
 def _behind_sentinels(address: RedisAddress, options: dict[str, Any]) -> Redis:
     """The Redis that Sentinels know by a name. Login and database are its own, as for messages."""
     login = {"username": address.username or None, "password": address.password or None, "db": address.database}
-    timeouts = {name: value for name, value in options.items() if name.startswith("socket_")}
-    sentinel = _Sentinels(address.sentinels, **timeouts)  # type: ignore[no-untyped-call]
+    sentinel = _Sentinels(address.sentinels, sentinel_kwargs=SENTINEL_OPTIONS)  # type: ignore[no-untyped-call]
     return cast(Redis, sentinel.master_for(address.master, **options, **login))  # type: ignore[no-untyped-call]

@@ -2,20 +2,26 @@
 
 import logging
 import os
+import time
 import warnings
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 from celery.exceptions import SecurityWarning
 from oslo_config import cfg
+from redis.exceptions import RedisError
 
+from runs.store import BrokerAway
+from runs.troubles import Troubles
 from settings.brokers import store_address
 from workers import app as application
-from workers.redis_client import check_store
+from workers.broker import check_broker
+from workers.redis_client import check_store, passes
 
 LOG = logging.getLogger("cellkeeper.worker")
 
 PATIENCE: Final = 5.0  # seconds for a worker to answer
+PAUSE: Final = 2.0  # seconds between two looks whether store and broker can be used
 
 
 def run_worker(conf: cfg.ConfigOpts, cells: Sequence[str], concurrency: int | None, node: str) -> int:
@@ -25,8 +31,11 @@ def run_worker(conf: cfg.ConfigOpts, cells: Sequence[str], concurrency: int | No
     :param concurrency: child processes; None: one for each processor
     :param node: the worker's name in Celery
     :returns: the exit code
+    :raises SettingsProblem: store or broker can never be used like this
+    :raises RedisError: it refuses the login
     """
     application.configure(conf, cells)
+    wait_until_usable(conf)
     warn_of_open_redis(conf)
     warn_of_root()
     worker = application.app.Worker(
@@ -41,14 +50,39 @@ def run_worker(conf: cfg.ConfigOpts, cells: Sequence[str], concurrency: int | No
     return worker.exitcode or 0
 
 
+def wait_until_usable(conf: cfg.ConfigOpts, pause: Callable[[float], Any] = time.sleep) -> None:
+    """Wait for store and broker, which may be away, or load their data, or refuse writes.
+
+    :param pause: waits so many seconds; what it returns ends the wait if it is true
+    :raises SettingsProblem: they can never be used like this
+    :raises RedisError: it refuses the login
+    """
+    troubles = Troubles(LOG)
+    while True:
+        try:
+            check_store(conf, writing=True)
+            check_broker(application.app, conf)
+        except (RedisError, BrokerAway) as error:
+            if isinstance(error, RedisError) and not passes(error):
+                raise
+            troubles.begin("broker", f"Store or broker cannot be used, they are waited for: {error}")
+        else:
+            troubles.end("broker", "store and broker can be used")
+            return
+        if pause(PAUSE):
+            return
+
+
 def ping(conf: cfg.ConfigOpts, node: str) -> bool:
     """Whether a worker answers.
 
     :param node: its name in Celery
-    :raises RedisError: the broker cannot be used
+    :raises RedisError: the store cannot be used
+    :raises BrokerAway: the broker cannot
     """
-    check_store(conf)
     application.configure(conf)
+    check_store(conf)
+    check_broker(application.app, conf)
     return bool(application.app.control.ping([node], timeout=PATIENCE))
 
 

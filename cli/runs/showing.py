@@ -41,6 +41,8 @@ def show_run(run: str, form: str) -> int:
     begun_phases = record.order.phases[: record.phase + 1]
     phases: list[tuple[str, list[tuple[CellRecord, Speed]]]] = []
     for number, phase in enumerate(begun_phases):
+        if phase.action not in ACTIONS:
+            continue  # of a newer program
         cells = store.cells(run, number)
         is_current = number == record.phase
         speeds = [rules.speed_of_cell(cell, record, hold, now) if is_current else Speed() for cell in cells]

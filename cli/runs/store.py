@@ -37,7 +37,7 @@ def conductor_of(conf: cfg.ConfigOpts, *, ordering: bool = False) -> Conductor:
     Whoever carries a command out in a process of many may have made one already; then nothing is connected.
 
     :param ordering: whether a run is to be ordered, for which the broker must answer, too
-    :raises NotConfigured: there is no store, or it is a Redis Cluster
+    :raises NotConfigured: there is no store, or it is a Redis Cluster, or allows its user too little
     :raises RedisError: the store, or the broker, does not answer
     :raises BrokerAway: a broker that is no Redis does not answer
     """
@@ -45,7 +45,7 @@ def conductor_of(conf: cfg.ConfigOpts, *, ordering: bool = False) -> Conductor:
     if ready is not None:
         return ready
     app.configure(conf)
-    redis_client.check_store(conf)
+    redis_client.check_store(conf, writing=ordering)
     if ordering:
         broker.check_broker(app.app, conf)
     return app.conductor()

@@ -12,6 +12,7 @@ from cli.schedule.ordering import Orders
 from cli.signals import graceful_stop
 from schedules.beat import Beat
 from schedules.entries import Refused
+from workers.run import wait_until_usable
 
 LOG = logging.getLogger("cellkeeper.beat")
 AUDIT = logging.getLogger("cellkeeper.audit")
@@ -37,5 +38,6 @@ def run_beat() -> int:
         for entry in entries:
             LOG.info("%s: %s, next at %s", entry.name, entry.line, entry.shown(entry.next(datetime.now(UTC))))
         orders = Orders(conf, configuration.words_for_oslo())
+        wait_until_usable(conf, stop.wait)
         Beat(entries, firings, orders, conf.schedule.deadline, stop).run()
     return 0

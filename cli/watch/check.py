@@ -33,12 +33,17 @@ from jobs.db.deleted_rows import Params as Limits
 from novadb.cells import Cell
 from runs.conductor import serving
 from runs.local import LocalEngine
+from runs.store import BrokerAway
 from runs.targets import api_database, mapped_cells, targets
 from schedules.entries import Entry, Refused
 from schedules.firings import BeatSign, Firings
-from settings.brokers import broker_address
+from settings.brokers import broker_address, store_address
+from settings.errors import SettingsProblem
 from settings.unknown import unknown_settings
-from workers.redis_client import redis_client, refuse_cluster, run_store, store_client
+from workers import app
+from workers.broker import check_broker
+from workers.redis_client import check_redis, run_store, store_client
+from workers.redis_needs import OF_BROKER, OF_STORE, refusal
 
 STATEMENT: Final = 10.0
 """Seconds that a statement may take here, where nothing large is read."""
@@ -68,10 +73,11 @@ def run_check(form: Format) -> int:
     rows += [Row("cells", apart)] if apart else []
     workers: dict[str, set[str] | None] | None = None
     if conf.celery.broker_url:
-        found = try_out("Redis", lambda: _redis(conf), RedisError)
+        found = try_out("Redis", lambda: _redis(conf), (RedisError, SettingsProblem))
         rows += [Row("Redis", finding) for finding in found]
-        if not is_failed(found):
+        if found[0].verdict is Verdict.OK:
             workers = run_store(conf).workers()
+        rows += [Row("broker", finding) for finding in _broker(conf)]
         rows += [Row("schedule", finding) for finding in _schedule(conf, entries, reachable=workers is not None)]
     cell_rows = [_findings(result, workers) for result in results]
     code = Exit.FAILED if is_failed([row.finding for row in rows] + list(chain(*cell_rows))) else Exit.WELL
@@ -149,20 +155,39 @@ def _look_at_cells(
 
 
 def _redis(conf: cfg.ConfigOpts) -> list[Finding]:
-    """Look at the store of runs, and at the broker if that is another Redis."""
+    """Look at the store of runs, which may be the broker, too."""
     client = store_client(conf, 0)
-    refuse_cluster(client)
+    is_broker = broker_address(conf) == store_address(conf)
+    check_redis(client, [*OF_STORE, *OF_BROKER] if is_broker else OF_STORE)
     told = client.info()
     seconds, micros = client.time()
     clock = datetime.fromtimestamp(int(seconds) + int(micros) / 1e6, UTC) - datetime.now(UTC)
-    if broker := broker_address(conf):
-        redis_client(broker, 0).ping()
     return [
         Finding("answers", Verdict.OK, f"Redis {told.get('redis_version')}, {_memory(told)}"),
+        _writes(refusal(client)),
         _eviction(told),
         _persistence(told),
         clock_finding(clock),
     ]
+
+
+def _broker(conf: cfg.ConfigOpts) -> list[Finding]:
+    """Look at what carries messages, unless it is the store of runs."""
+    if broker_address(conf) == store_address(conf):
+        return []
+
+    def look() -> list[Finding]:
+        app.configure(conf)
+        check_broker(app.app, conf)
+        return [Finding("answers", Verdict.OK, "it can be used")]
+
+    return try_out("answers", look, (RedisError, SettingsProblem, BrokerAway))
+
+
+def _writes(refused: Exception | None) -> Finding:
+    if refused:
+        return Finding("writes", Verdict.FAILED, f"it refuses them, runs wait: {refused}")
+    return Finding("writes", Verdict.OK, "it takes them")
 
 
 def _memory(told: dict[str, Any]) -> str:

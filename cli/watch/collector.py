@@ -29,6 +29,7 @@ from runs.records import RunRecord
 from runs.redis_store import RedisStore
 from runs.store import RunGone
 from runs.targets import api_database, mapped_cells, targets
+from runs.troubles import Troubles
 from schedules.entries import Entry, Refused
 from schedules.firings import Firing, FiringState
 from settings.printable import printable
@@ -105,23 +106,6 @@ class Sheet:
         return (self._families[name] for name in METRICS if name in self._families)
 
 
-class Troubles:
-    """What is wrong right now: each is logged when it begins, and not again while it lasts."""
-
-    def __init__(self) -> None:
-        self._lasting: dict[str, str] = {}
-
-    def begin(self, source: str, text: str) -> None:
-        """Something of ``source`` does not work, which ``text`` explains."""
-        if self._lasting.get(source) != text:
-            self._lasting[source] = text
-            LOG.warning("%s", text)
-
-    def end(self, source: str) -> None:
-        """It works."""
-        self._lasting.pop(source, None)
-
-
 API_DATABASE: Final = "API database"
 STORE: Final = "store of runs"
 
@@ -135,7 +119,7 @@ class Backlogs:
 
     conf: cfg.ConfigOpts
     seen: dict[str, tuple[CellResult[DeletedRows], float]] = field(default_factory=dict)
-    troubles: Troubles = field(default_factory=Troubles)
+    troubles: Troubles = field(default_factory=lambda: Troubles(LOG))
 
     def look(self) -> None:
         """Look at all cells at once; within limits, so that it may be done every few minutes."""

@@ -1,7 +1,8 @@
 """Python imports this at its start, in a program whose PYTHONPATH names this folder.
 
 It makes the program's patience short, and may end a worker's child, or a command, at one of its worst moments: before
-or after what a rule wants is written, or after a message. What is decided and sent stays what it is.
+or after what a rule wants is written, or after a message. What is decided and sent stays what it is. In the middle of a
+step a child does not die, but calls what never returns.
 """
 
 import functools
@@ -9,6 +10,7 @@ import importlib
 import json
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from runs import rules
+from runs.cell_worker import CellWorker
 from runs.redis_store import RedisStore
 from runs.rules import Refusal
 
@@ -42,13 +45,25 @@ class Wanted(threading.local):
 WANTED = Wanted()
 
 
-def reach(moment: str, written: str = "") -> None:
+def die() -> None:
+    """End as by a power cut."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def hang() -> None:
+    """Wait for what never comes."""
+    here, there = socket.socketpair()
+    here.recv(1)
+    there.close()
+
+
+def reach(moment: str, written: str = "", end: Callable[[], None] = die) -> None:
     """Die, if there is a ticket for it; whoever takes it away does."""
     for ticket in Path(TICKETS).glob(f"{moment} *"):
         with suppress(FileNotFoundError):  # somebody else took it
             if ticket.read_text() in written:
                 ticket.unlink()
-                os.kill(os.getpid(), signal.SIGKILL)
+                end()
 
 
 def noted(name: str, rule: Callable[..., Any]) -> Callable[..., Any]:
@@ -81,6 +96,17 @@ def watched(carry_out: Callable[..., Any]) -> Callable[..., Any]:
     return carried_out
 
 
+def reached(work_steps: Callable[..., Any]) -> Callable[..., Any]:
+    """The work of a slice, which may come to a call that never returns."""
+
+    @functools.wraps(work_steps)
+    def worked(worker: CellWorker, held: Any, target: Any) -> Any:
+        reach("in step", held.view.cell.ref.uuid, hang)
+        return work_steps(worker, held, target)
+
+    return worked
+
+
 def watch(**_: Any) -> None:
     """Let this process die of tickets."""
     from celery.signals import after_task_publish
@@ -90,6 +116,7 @@ def watch(**_: Any) -> None:
         setattr(rules, name, noted(name, getattr(rules, name)))
     rules.keep = noted("", rules.keep)
     RedisStore._carry_out = watched(RedisStore._carry_out)
+    CellWorker._steps = reached(CellWorker._steps)
 
 
 if TICKETS and MORTAL == "command":
