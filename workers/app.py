@@ -19,6 +19,7 @@ from celery import Celery, Task
 from celery.signals import celeryd_after_setup, celeryd_init, worker_process_init, worker_ready, worker_shutting_down
 from kombu.exceptions import OperationalError
 from oslo_config import cfg
+from redis.exceptions import RedisError
 
 from clients.services import Services
 from jobs.actions import ACTIONS
@@ -183,7 +184,11 @@ def _answer(_task: Task, *_: Any, **fields: Any) -> str:
         LOG.warning("a message that is no bell is thrown away: %s", error)
         return "no bell"
     with vitals().at_work():
-        return cell_worker().answer(bell)
+        try:
+            return cell_worker().answer(bell)
+        except RedisError as error:
+            LOG.warning("run %s, %s: the store cannot be used, the cell is rung again: %s", bell.run, bell.label, error)
+            return "store away"
 
 
 for _name in ACTIONS:

@@ -19,6 +19,7 @@ LOGGERS: Final = (
     "celery.worker.consumer.consumer",
     "celery.worker.consumer.connection",
     "celery.worker.pidbox",
+    "celery.worker.request",
     "kombu.asynchronous.hub",
     "kombu.asynchronous.timer",
     "kombu.transport.redis",

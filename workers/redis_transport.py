@@ -9,9 +9,9 @@ import logging
 from queue import Empty
 from typing import Any, Final
 
-from kombu.transport import TRANSPORT_ALIASES, redis
+from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 from kombu.utils.encoding import bytes_to_str
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from runs.redis_store import PREFIX
 
@@ -25,6 +25,17 @@ GARBAGE: Final = (AttributeError, LookupError, TypeError, ValueError)
 
 class PatientQoS(redis.QoS):
     """Messages that were taken and not acknowledged."""
+
+    def ack(self, delivery_tag: Any) -> None:
+        """Acknowledge a message. One that cannot be counts as one here, or no other would be taken any more.
+
+        It comes again after the visibility timeout, which does no harm.
+        """
+        try:
+            super().ack(delivery_tag)  # type: ignore[no-untyped-call]
+        except RedisError:
+            virtual.QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
+            raise
 
     def restore_by_tag(self, tag: Any, client: Any = None, leftmost: bool = False) -> None:
         """Put a message back; one that cannot be read is forgotten."""

@@ -46,7 +46,7 @@ def begin(site: Site, line: str) -> str:
 
 def cell_uuid(site: Site) -> str:
     """The uuid of cell1."""
-    listed = site.call("cell_v2 list_cells -f json").document["cells"]
+    listed = site.call("cell_v2 list_cells -f json").document
     (uuid,) = [cell["uuid"] for cell in listed if cell["name"] == "cell1"]
     return str(uuid)
 
