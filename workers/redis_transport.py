@@ -65,17 +65,22 @@ class _PatientChannel:
         super()._queue_bind(exchange, *arguments)  # type: ignore[misc]
 
     def make_room(self) -> None:
-        """Remove what stands where messages that were taken are kept."""
+        """See that Redis takes writes, and remove what stands where messages that were taken are kept.
+
+        :raises ResponseError: it takes none
+        """
+        with self.conn_or_acquire() as client:  # type: ignore[attr-defined]
+            client.set(PROBE, "", xx=True)  # it is not there, so nothing is written
         self._make_room(self.unacked_key, "hash")  # type: ignore[attr-defined]
         for key in (self.unacked_index_key, self.keyprefix_binding_deadlines):  # type: ignore[attr-defined]
             self._make_room(key, "zset")
 
     def _make_room(self, key: str, kind: str) -> None:
-        client = self.client  # type: ignore[attr-defined]
-        there = bytes_to_str(client.type(key))  # type: ignore[no-untyped-call]
-        if there not in (kind, "none"):
-            LOG.warning("%s is a %s in Redis, where Celery has a %s: it is removed", key, there, kind)
-            client.delete(key)
+        with self.conn_or_acquire() as client:  # type: ignore[attr-defined]
+            there = bytes_to_str(client.type(key))  # type: ignore[no-untyped-call]
+            if there not in (kind, "none"):
+                LOG.warning("%s is a %s in Redis, where Celery has a %s: it is removed", key, there, kind)
+                client.delete(key)
 
     def _brpop_read(self, **options: Any) -> Any:
         """Read what came from a queue."""
@@ -111,7 +116,6 @@ class _PatientTransport:
         connection = super().establish_connection()  # type: ignore[misc]
         try:
             (channel,) = connection._avail_channels
-            channel.client.set(PROBE, "", xx=True)  # it is not there, so nothing is written
             channel.make_room()
         except Exception:
             self.close_connection(connection)  # type: ignore[attr-defined]
