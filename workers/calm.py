@@ -4,13 +4,17 @@ They write a line for each attempt to connect, some with tracebacks, and what th
 """
 
 import logging
+import warnings
 from typing import Final
 
+from celery.exceptions import CPendingDeprecationWarning
 from celery.worker.consumer import consumer
 from redis.exceptions import RedisError
 
 UNREAD: Final = "a message that cannot be read is thrown away"
-_AWAY: Final = (consumer.CONNECTION_ERROR, consumer.CONNECTION_RETRY, "%s (%r)")
+AWAY: Final = "the broker cannot be used, it is waited for: %s"
+# Both are followed by the reason as their second argument.
+_AWAY: Final = (consumer.CONNECTION_ERROR, "%s (%r)")
 _UNREADABLE: Final = (
     consumer.UNKNOWN_FORMAT, consumer.UNKNOWN_TASK_ERROR, consumer.INVALID_TASK_ERROR, consumer.MESSAGE_DECODE_ERROR,
 )  # fmt: skip
@@ -38,20 +42,25 @@ class Calm(logging.Filter):
             record.msg, record.args, record.exc_info = UNREAD, (), None
         if record.msg == _CONNECTED:
             self._is_away = False
-        if record.msg in _AWAY or _is_of_broker(record):
-            record.exc_info = None
-            was_away, self._is_away = self._is_away, True
-            return not was_away
-        return True
+        reason = _reason(record)
+        if reason is None:
+            return True
+        record.msg, record.args, record.exc_info, record.exc_text = AWAY, (" ".join(str(reason).split()),), None, None
+        was_away, self._is_away = self._is_away, True
+        return not was_away
 
 
-def _is_of_broker(record: logging.LogRecord) -> bool:
-    """Whether an error of the broker is told with its traceback."""
-    return bool(record.exc_info) and isinstance(record.exc_info[1], RedisError)  # type: ignore[index]
+def _reason(record: logging.LogRecord) -> object | None:
+    """Why the broker cannot be used, if a record says that."""
+    if record.msg in _AWAY and isinstance(record.args, tuple):
+        return record.args[1]
+    error = record.exc_info[1] if record.exc_info else None
+    return error if isinstance(error, RedisError) else None
 
 
 def be_calm() -> None:
     """Log so, in this process."""
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)  # of a setting that is set
     calm = Calm()
     for name in LOGGERS:
         logging.getLogger(name).addFilter(calm)
