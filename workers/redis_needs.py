@@ -18,10 +18,10 @@ RULE: Final = "~cellkeeper* ~cell.* ~_kombu.* ~unacked* ~*celery* &* +@all -@adm
 _RUNS: Final = f"{PREFIX}:probe"
 _WRITE: Final = "SET {} value"
 _SCRIPT: Final = ["SCRIPT LOAD return", "EVALSHA 0 1 {}"]
-_STRING: Final = ["DEL {}", "EXISTS {}", "EXPIRE {} 1", "GET {}", "MGET {}", _WRITE, "TYPE {}"]
+_STRING: Final = ["DEL {}", "EXISTS {}", "EXPIRE {} 1", "GET {}", "INCRBY {} 1", "MGET {}", _WRITE, "TYPE {}"]
 _HASH: Final = ["HGET {} field", "HGETALL {}", "HINCRBY {} field 1", "HMGET {} field", "HSET {} field value"]
 _INDEX: Final = ["ZADD {} 1 member", "ZRANGE {} 0 -1", "ZRANGEBYSCORE {} 0 1", "ZREM {} member"]
-_ORDER: Final = ["ZCARD {}", "ZCOUNT {} 0 1", "ZREMRANGEBYSCORE {} 0 1", "ZREVRANGE {} 0 -1"]
+_ORDER: Final = ["ZCARD {}", "ZCOUNT {} 0 1", "ZREMRANGEBYSCORE {} 0 1", "ZREVRANGE {} 0 -1", "ZREVRANGEBYSCORE {} 1 0"]
 _QUEUE: Final = ["BRPOP {} 1", "DEL {}", "EXISTS {}", "LLEN {}", "LPUSH {} message", "PEXPIRE {} 1", "TYPE {}"]
 _TABLE: Final = ["SADD {} member", "SMEMBERS {}", "SREM {} member"]
 _LOCK: Final = ["GET {}", "SET {} token NX PX 1"]
@@ -30,7 +30,7 @@ _CHANNEL: Final = ["PUBLISH {} event", "PSUBSCRIBE {}"]
 Needs = Sequence[tuple[str, str, Sequence[str]]]
 """By a pattern of keys or channels, and one of the kind: what is done to it."""
 OF_STORE: Final[Needs] = [
-    (f"~{PREFIX}*", _RUNS, ["PING", "TIME", "INFO", "SCAN 0", *_SCRIPT, *_STRING, *_HASH, *_INDEX, *_ORDER]),
+    (f"~{PREFIX}*", _RUNS, ["PING", "TIME", "INFO", "SCAN 0", *_SCRIPT, *_STRING, *_HASH, *_TABLE, *_INDEX, *_ORDER]),
 ]
 OF_BROKER: Final[Needs] = [
     ("~cell.*", "cell.probe", ["PING", "INFO", *_QUEUE]),
