@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.program import until
-from tests.services import Redis
-from tests.workers.demo_cloud import DemoCloud
+from tests.support.command import until
+from tests.support.services import Redis
 from tests.workers.fleet import CELLS, Site, Tickets
+from tests.workers.sqlite_cloud import SqliteCloud
 
 ARCHIVE = "db archive_deleted_rows --all-cells --until-complete"
 SLOWLY = f"{ARCHIVE} --max_rows 10 --sleep 0.3"
@@ -20,7 +20,7 @@ def make_site(broker: Redis, folder: Path, **celery: float) -> Site:
     """The cloud with short limits for statements and children."""
     broker.revive()
     broker.execute("FLUSHALL")
-    site = Site(DemoCloud(), broker, folder, **celery)
+    site = Site(SqliteCloud(), broker, folder, **celery)
     site.config.write_text(f"{site.config.read_text()}[cellkeeper]\nread_timeout = 3\n")
     return site
 

@@ -11,8 +11,8 @@ from redis import Redis as Client
 from runs.conductor import Conductor
 from runs.redis_store import RedisStore
 from settings.files import load_configuration
-from tests.acceptance.program import until
-from tests.services import Redis
+from tests.support.command import until
+from tests.support.services import Redis
 from workers import heartbeat
 from workers.heartbeat import Heartbeat
 from workers.redis_client import run_store

@@ -19,9 +19,9 @@ from runs import rules
 from runs.conductor import Conductor
 from runs.records import CellRef
 from runs.redis_store import RedisStore
-from tests.acceptance.program import Ended, call_here
-from tests.run_records import A, moved, order, results
-from tests.services import Redis
+from tests.support.command import Ended, call_here
+from tests.support.run_records import A, moved, order, results
+from tests.support.services import Redis
 from workers import app
 
 EXPIRES = 3600

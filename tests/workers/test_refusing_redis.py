@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.program import until
-from tests.services import HOST, Redis, free_port
+from tests.support.command import until
+from tests.support.services import HOST, Redis, free_port
 from tests.workers.conftest import PASSWORD
-from tests.workers.demo_cloud import DemoCloud
 from tests.workers.fleet import PATIENCE, Site, Worker
+from tests.workers.sqlite_cloud import SqliteCloud
 
 ARCHIVE = "db archive_deleted_rows --all-cells --until-complete"
 SLOWLY = f"{ARCHIVE} --max_rows 10 --sleep 0.3"
@@ -53,7 +53,7 @@ def redis() -> Iterator[Redis]:
 @pytest.fixture
 def refusing(redis: Redis, tmp_path: Path) -> Site:
     """The cloud with it."""
-    return Site(DemoCloud(), redis, tmp_path)
+    return Site(SqliteCloud(), redis, tmp_path)
 
 
 def check_is_calm(worker: Worker) -> None:

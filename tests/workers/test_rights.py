@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.program import call_here
-from tests.services import HOST, Redis
-from tests.workers.demo_cloud import DemoCloud
+from tests.support.command import call_here
+from tests.support.services import HOST, Redis
 from tests.workers.fleet import Site
+from tests.workers.sqlite_cloud import SqliteCloud
 from tests.workers.web import FlowerPage
 from workers.redis_needs import OF_BROKER, OF_STORE, RULE
 
@@ -32,7 +32,7 @@ LEAST = " ".join(["-@all", UNTRIED, *sorted(PATTERNS), *(f"+{name}" for name in 
 def restricted(broker: Redis, tmp_path: Path) -> Iterator[Site]:
     """The cloud with a Redis in which it is a user of its own, who may do nothing yet."""
     broker.execute("FLUSHALL", f"ACL SETUSER {USER} reset", "ACL LOG RESET")
-    site = Site(DemoCloud(), broker, tmp_path)
+    site = Site(SqliteCloud(), broker, tmp_path)
     url = f"redis://{USER}:{PASSWORD}@{HOST}:{broker.port}/0"
     site.config.write_text(site.config.read_text().replace(broker.url(), url))
     yield site

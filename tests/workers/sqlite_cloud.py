@@ -5,7 +5,7 @@ from pathlib import Path
 from demo.cloud import build
 
 
-class DemoCloud:
+class SqliteCloud:
     """The cloud of the demo, with cell0 and three cells."""
 
     def config(self, folder: Path) -> Path:
