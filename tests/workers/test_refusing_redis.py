@@ -37,9 +37,9 @@ def be_full(redis: Redis) -> None:
 
 
 REFUSALS: dict[str, tuple[Callable[[Redis], None], list[str], str]] = {
-    "replica": (become_replica, ["REPLICAOF NO ONE"], "READONLY"),
+    "replica": (become_replica, ["REPLICAOF NO ONE"], "read only replica"),
     "unsaved": (fail_to_save, ["CONFIG SET stop-writes-on-bgsave-error no"], "MISCONF"),
-    "full": (be_full, ["CONFIG SET maxmemory 0"], "OOM"),
+    "full": (be_full, ["CONFIG SET maxmemory 0"], "maxmemory"),
 }
 
 
