@@ -89,7 +89,7 @@ def watched(carry_out: Callable[..., Any]) -> Callable[..., Any]:
         reach(f"before {rule}", words)
         answer = carry_out(store, change)
         WANTED.rule = ""
-        if answer[0]:
+        if answer.written:
             reach(f"after {rule}", words)
         return answer
 
