@@ -251,6 +251,13 @@ class Conductor:
             self._look_after(self.store.run(run))
         except RunGone:
             self._leave_queue(run)
+        except self.store.away:
+            self.lose_sight()
+            raise
+
+    def lose_sight(self) -> None:
+        """The store was away or took no writes, so no worker could show life: the grace of cells begins anew."""
+        self._unserved.clear()
 
     def _look_after(self, record: RunRecord) -> None:
         run = record.order.id
@@ -297,10 +304,11 @@ class Conductor:
                 self._ring_silent(record, number)
             else:
                 is_unserved = True
-        now = time.monotonic()
         if not is_unserved:
             self._unserved.pop(run, None)
-        elif self._seconds_unserved(run, now) >= self.patience.grace:
+            return
+        self.store.try_write()  # where nothing can be written, workers live without a sign
+        if self._seconds_unserved(run, time.monotonic()) >= self.patience.grace:
             self._give_up_unserved(record, workers)
 
     def _seconds_unserved(self, run: str, now: float) -> float:

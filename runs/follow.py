@@ -113,6 +113,7 @@ class Follower:
                     return Finished(record, self._conductor.results(record))
                 answered = time.monotonic()
             except self._store.away as error:
+                self._conductor.lose_sight()
                 if time.monotonic() - answered > AWAY:
                     raise StoreAway(
                         f"the store of runs does not answer; the run goes on, see: runs wait {run}"

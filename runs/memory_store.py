@@ -63,6 +63,8 @@ class MemoryStore:
     def now(self) -> float:
         return time.time()
 
+    def try_write(self) -> None: ...
+
     # -- the queue
 
     def create(self, run: RunRecord, cells: Sequence[CellRecord], names: frozenset[str], rule: QueueRule) -> bool:

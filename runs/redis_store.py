@@ -209,6 +209,9 @@ class RedisStore:
         seconds, micros = self.redis.time()
         return float(seconds) + int(micros) / 1e6
 
+    def try_write(self) -> None:
+        self.redis.set(PROBE, "", px=1)
+
     # -- the queue -------------------------------------------------------------------------------------------------
 
     def create(self, run: RunRecord, cells: Sequence[CellRecord], names: frozenset[str], rule: QueueRule) -> bool:
@@ -657,6 +660,7 @@ RUNS: Final = _key("runs")
 TALLY: Final = _key("tally")
 HISTORY: Final = _key("history")
 WORKERS: Final = _key("workers")
+PROBE: Final = _key("probe")
 LINES_OF: Final = _key("lines")
 """The servers for which cells wait."""
 RUN_KEYS: Final = _key("run:")

@@ -98,13 +98,16 @@ QueueRule = Callable[[Sequence[Place], Mapping[str, frozenset[str]]], Sequence[P
 class RunStore(Protocol):
     """Runs, their cells, and the queue of runs.
 
-    :ivar away: what is raised where the store does not answer
+    :ivar away: what is raised where the store does not answer, or takes no writes
     """
 
     away: tuple[type[Exception], ...]
 
     def now(self) -> float:
         """The time, in seconds since the epoch."""
+
+    def try_write(self) -> None:
+        """Write something that says nothing, which raises one of ``away`` where nothing can be written."""
 
     # -- the queue
 

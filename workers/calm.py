@@ -20,6 +20,7 @@ _UNREADABLE: Final = (
 )  # fmt: skip
 _CONNECTED: Final = "Connected to %s"
 LOGGERS: Final = (
+    "celery.bootsteps",
     "celery.worker.consumer.consumer",
     "celery.worker.consumer.connection",
     "celery.worker.pidbox",
@@ -55,7 +56,9 @@ def _reason(record: logging.LogRecord) -> object | None:
     if record.msg in _AWAY and isinstance(record.args, tuple):
         return record.args[1]
     error = record.exc_info[1] if record.exc_info else None
-    return error if isinstance(error, RedisError) else None
+    while error and not isinstance(error, RedisError):  # what fails while a refusal is handled is one of its traces
+        error = error.__cause__ or error.__context__
+    return error
 
 
 def be_calm() -> None:

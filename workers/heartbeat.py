@@ -80,6 +80,8 @@ class Heartbeat:
             duty()
         except (DatabaseProblem, RedisError, OSError) as error:
             self._troubles.begin(name, f"{name}: {error}")
+            if isinstance(error, RedisError):
+                self._conductor.lose_sight()
         except Exception:
             LOG.exception("a duty of the heartbeat failed; it goes on")
         else:

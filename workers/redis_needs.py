@@ -10,12 +10,11 @@ from typing import Any, Final
 from redis import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
-from runs.redis_store import PREFIX
+from runs.redis_store import PREFIX, PROBE
 
 RULE: Final = "~cellkeeper* ~cell.* ~_kombu.* ~unacked* ~*celery* &* +@all -@admin -@dangerous +info"
 """What suffices for workers, commands, beat and Flower, as ``ACL SETUSER`` takes it."""
 
-_RUNS: Final = f"{PREFIX}:probe"
 _WRITE: Final = "SET {} value"
 _SCRIPT: Final = ["SCRIPT LOAD return", "EVALSHA 0 1 {}"]
 _STRING: Final = ["DEL {}", "EXISTS {}", "EXPIRE {} 1", "GET {}", "INCRBY {} 1", "MGET {}", _WRITE, "TYPE {}"]
@@ -30,7 +29,7 @@ _CHANNEL: Final = ["PUBLISH {} event", "PSUBSCRIBE {}"]
 Needs = Sequence[tuple[str, str, Sequence[str]]]
 """By a pattern of keys or channels, and one of the kind: what is done to it."""
 OF_STORE: Final[Needs] = [
-    (f"~{PREFIX}*", _RUNS, ["PING", "TIME", "INFO", "SCAN 0", *_SCRIPT, *_STRING, *_HASH, *_TABLE, *_INDEX, *_ORDER]),
+    (f"~{PREFIX}*", PROBE, ["PING", "TIME", "INFO", "SCAN 0", *_SCRIPT, *_STRING, *_HASH, *_TABLE, *_INDEX, *_ORDER]),
 ]
 OF_BROKER: Final[Needs] = [
     ("~cell.*", "cell.probe", ["PING", "INFO", *_QUEUE]),
@@ -65,7 +64,7 @@ def refusal(client: Redis) -> ResponseError | None:
 
     :raises RedisError: it does not answer
     """
-    return _queue(client, [_WRITE.format(_RUNS)])[0]
+    return _queue(client, [_WRITE.format(PROBE)])[0]
 
 
 def _queue(client: Redis, commands: Sequence[str]) -> list[ResponseError | None]:

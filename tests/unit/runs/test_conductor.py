@@ -6,8 +6,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any, Final
+from unittest.mock import Mock
 
 import pytest
+from redis.exceptions import ReadOnlyError
 
 from jobs.action import Failure
 from jobs.codec import encode
@@ -915,6 +917,22 @@ def test_what_nobody_looked_at_counts_for_no_grace(monkeypatch: pytest.MonkeyPat
     for _ in range(2):
         stage.conductor.look_after("r")
         time.sleep(0.3)
+    assert stage.failures() == [None, None]
+
+
+def test_while_the_store_takes_no_writes_no_grace_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = Stage(replace(PATIENT, grace=0.2))
+    stage.start()
+    stage.pass_time(3600)
+    stage.workers = {}
+    stage.conductor.look_after("r")
+    time.sleep(0.3)
+    with monkeypatch.context() as patch:
+        patch.setattr(stage.store, "away", (ReadOnlyError,))
+        patch.setattr(stage.store, "try_write", Mock(side_effect=ReadOnlyError))
+        with pytest.raises(ReadOnlyError):
+            stage.conductor.look_after("r")
+    stage.conductor.look_after("r")
     assert stage.failures() == [None, None]
 
 

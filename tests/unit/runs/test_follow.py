@@ -1,6 +1,7 @@
 """Following a run: what its command is told, and what becomes of a stop, with the store in memory."""
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ from runs.memory_store import MemoryStore
 from runs.outcomes import ending_of
 from runs.pace import Speed
 from runs.records import Bell
-from runs.rules import Claimant
+from runs.rules import Claimant, Patience
 from runs.store import RunGone, StoreAway, View
 from tests.support.run_records import A, B, moved, order
 
@@ -179,6 +180,27 @@ def test_a_store_that_comes_back_costs_nothing(
     worker.work(0)
     store.failures = 5
     assert Follower(worker.conductor, threading.Event()).follow("r").code == 0
+
+
+def test_the_time_without_the_store_counts_for_no_cell_without_a_worker(
+    store: ShakyStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "POLL", 0.001)
+    monkeypatch.setattr(module, "LOOK_AFTER", 0.0)
+    conductor = Conductor(store, lambda _: None, patience=Patience(grace=0.2), workers=dict)
+    conductor.start(order(), (A,))
+
+    def go_away() -> None:
+        time.sleep(0.3)
+        store.failures = 1
+
+    def see() -> None:
+        assert store.cell("r", 0, 0).failure is None
+
+    looks = iter([lambda: None, go_away, lambda: None, see])
+    follower = Follower(conductor, threading.Event(), on_look=lambda: next(looks, lambda: None)())
+    assert follower.follow("r").code == 255
+    assert next(looks, None) is None
 
 
 def test_a_store_that_stays_away_is_told_with_what_to_do(

@@ -6,7 +6,7 @@ import pytest
 from celery.worker.consumer import consumer
 from redis.exceptions import ReadOnlyError
 
-from workers.calm import AWAY, UNREAD, Calm
+from workers.calm import AWAY, UNREAD, Calm, be_calm
 
 
 def record(message: str, *args: object, error: Exception | None = None) -> logging.LogRecord:
@@ -35,6 +35,23 @@ def test_an_error_of_redis_is_told_in_one_line_without_its_traceback() -> None:
     assert Calm().filter(refused)
     assert refused.exc_info is None
     assert refused.getMessage() == AWAY % "a replica now"
+
+
+def test_what_fails_while_a_refusal_of_redis_is_handled_belongs_to_it() -> None:
+    failed = AttributeError("'NoneType' object has no attribute 'close'")
+    failed.__context__ = ReadOnlyError("a replica")
+    logger = logging.getLogger("celery.bootsteps")
+    before = list(logger.filters)
+    be_calm()
+    added = [one for one in logger.filters if one not in before]
+    try:
+        stopping = record("Error on %s %s: %r", "close", "Consumer", failed, error=failed)
+        assert logger.filter(stopping)
+        assert stopping.exc_info is None
+        assert stopping.getMessage() == AWAY % "a replica"
+    finally:
+        logger.filters = before
+    assert added
 
 
 def test_what_cannot_be_read_is_told_without_what_it_holds() -> None:
