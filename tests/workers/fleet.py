@@ -7,6 +7,7 @@ import signal
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -263,13 +264,18 @@ class Site:
         return True
 
     def end_all(self) -> None:
-        """End the runs that a test has left."""
+        """End the runs that a test has left, as soon as nobody holds a cell of them any more."""
         self.broker.revive()
         conductor = Conductor(self.store, lambda _: None)
+
+        def is_over(run: str) -> bool:
+            conductor.look_after(run)
+            return self.ended(run)
+
         for place in self.store.queue():
             with suppress(RunGone):
                 conductor.cancel(place.run, "the test")
-            until(lambda run=place.run: self.ended(run))  # type: ignore[misc]
+            until(partial(is_over, place.run))
 
     def queued(self, cell: str) -> int:
         """How many messages wait for a cell."""
