@@ -173,10 +173,12 @@ class Conductor:
         """Work the failed cells of a run that has ended again.
 
         :returns: the ids of the new runs: one for each phase in which cells failed
-        :raises NotPossible: it goes on, or nothing failed
+        :raises NotPossible: it goes on, nothing failed, or it is one of another version
         :raises RunGone: there is no such run
         """
         record = self.store.run(run)
+        if self._is_foreign(record):
+            raise rules.NotPossible("another version of cellkeeper ordered it, which alone can")
         phases = [self.store.cells(run, number) for number in range(record.phase + 1)]
         started = []
         for again, cells in rules.retries(record, phases):
@@ -223,6 +225,8 @@ class Conductor:
     def go_on(self, run: str) -> None:
         """Do what is due in a run: the next cell's turn, the next phase, its end."""
         record = self.store.run(run)
+        if self._is_foreign(record):
+            return
         if record.state is RunState.ENDED:
             self._leave_queue(run)
             return
@@ -261,8 +265,8 @@ class Conductor:
 
     def _look_after(self, record: RunRecord) -> None:
         run = record.order.id
-        if record.order.format != FORMAT or not all(phase.action in self.actions for phase in record.order.phases):
-            return  # a run of another version; its own workers look after it
+        if self._is_foreign(record):
+            return  # its own workers look after it
         if record.state is RunState.ENDED:
             self._leave_queue(run)
             return
@@ -275,6 +279,10 @@ class Conductor:
                 self._look_after_cells(record)
                 self.call_waiting()
         self.go_on(run)
+
+    def _is_foreign(self, record: RunRecord) -> bool:
+        """Whether a run is one of another version."""
+        return record.order.format != FORMAT or any(phase.action not in self.actions for phase in record.order.phases)
 
     def _begin_if_admitted(self, run: str) -> None:
         """Begin a run whose admission came no further than the queue."""
@@ -416,7 +424,9 @@ class Conductor:
     # -- bells -----------------------------------------------------------------------------------------------------
 
     def ring(self, run: RunRecord, cell: CellRecord) -> None:
-        """Tell whoever works cells that one is due."""
+        """Tell whoever works cells that one is due; those of another version are told by their own workers."""
+        if self._is_foreign(run):
+            return
         action = self.actions[run.order.phases[run.phase].action]
         rows = rules.outcome_of(action, cell).rows
         self._ring(

@@ -256,10 +256,12 @@ def adjust(run: RunRecord, change: Adjustment, by: str, now: float, actions: Act
 def _adjusted(run: RunRecord, words: Mapping[str, str], actions: Actions) -> Phase:
     """The first phase with other parameters."""
     phase = run.order.phases[0]
-    action = actions[phase.action]
-    params = decode(action.params, phase.params)
     if not words:
         return phase
+    if phase.action not in actions:
+        raise NotPossible(f"{phase.action} is known to another version only: nothing but until can be set")
+    action = actions[phase.action]
+    params = decode(action.params, phase.params)
     if run.phase > 0:
         raise NotPossible(f"{phase.action} is through: nothing but until can be set")
     if action.in_turn(params):

@@ -920,6 +920,20 @@ def test_what_nobody_looked_at_counts_for_no_grace(monkeypatch: pytest.MonkeyPat
     assert stage.failures() == [None, None]
 
 
+def test_a_run_of_another_version_is_left_to_it(stage: Stage) -> None:
+    stage.start(cells=(A,))
+    stage.conductor.pause("r", "ops@c1")
+    stage.rung()
+    other = Conductor(stage.store, stage.bells.append, actions={})
+    assert other.resume("r", "ops@c1")
+    assert stage.rung() == []
+    with pytest.raises(rules.NotPossible, match="nothing but until"):
+        other.adjust("r", Adjustment({"max_rows": "5"}, None, "set max_rows=5"), "ops@c1")
+    stage.work(A, 3)
+    with pytest.raises(rules.NotPossible, match="another version"):
+        other.retry("r", "ops@c1")
+
+
 def test_while_the_store_takes_no_writes_no_grace_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = Stage(replace(PATIENT, grace=0.2))
     stage.start()
