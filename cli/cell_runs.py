@@ -25,6 +25,7 @@ from runs.follow import Finished, Follower, Listener
 from runs.local import LocalEngine
 from runs.orders import PhaseOf, order_of, refs_of
 from runs.records import Order
+from runs.throttles import watching
 from settings.cellkeeper import time_zone
 
 Results = list[CellResult[Any]]
@@ -67,6 +68,7 @@ class Runner:
             raise DatabaseProblem("--detach and --run-id need workers: broker_url in section [celery], and --all-cells")
         else:
             finished = self._locally(phases, chosen, listeners, until)
+        self._say_who_cancelled(finished)
         if until and rules.has_closed(finished.run, finished.run.finished or time.time()):
             self.stop.set()
             counting = counting if len(finished.phases) == 1 else None
@@ -74,6 +76,14 @@ class Runner:
             for action, _ in phases[len(finished.phases) :]:
                 say(f"{action.name} was not begun")
         return finished
+
+    def _say_who_cancelled(self, finished: Finished) -> None:
+        """Name whoever else has ended the run before its time."""
+        if self.stop.is_set():
+            return
+        for steering in finished.run.steering:
+            if steering.what == "cancel":
+                say(f"The run was ended early by {steering.by}")
 
     def _closing_time(self) -> datetime | None:
         """When the maintenance window closes."""
@@ -103,6 +113,7 @@ class Runner:
                 own.concurrency_per_server,
                 [Several([progress, *listeners]), progress],
                 self.stop,
+                None if self.options.no_throttle else watching(self.conf, lambda: [target.cell for target in chosen]),
             )
             with suppress(exclusion.Interrupted), window.closing(self.stop, until):
                 for action, _ in phases:
@@ -137,6 +148,7 @@ class Runner:
             until=until.timestamp() if until else None,
             run=self.options.run_id,
             latest=configuration.latest_wanted(),
+            throttle=not self.options.no_throttle,
         )
         run = conductor.start(order, refs_of(chosen, phases), wait=not self.options.no_wait)
         _check_same(order, run.order)

@@ -32,6 +32,7 @@ from cli.runs.commands import runs
 from cli.schedule.commands import beat, schedule
 from cli.signals import watch
 from cli.start import EXIT_INTERRUPTED, INTERRUPTED
+from cli.throttle.commands import throttle
 from cli.version import reported_version
 from cli.watch.commands import check, metrics
 from cli.worker import worker
@@ -60,6 +61,7 @@ cellkeeper.add_command(worker)
 cellkeeper.add_command(flower)
 cellkeeper.add_command(beat)
 cellkeeper.add_command(schedule)
+cellkeeper.add_command(throttle)
 cellkeeper.add_command(check)
 cellkeeper.add_command(metrics)
 

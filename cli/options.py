@@ -113,6 +113,11 @@ UNTIL: Decorator = new_option(
     metavar="HH:MM",
     help="Stop after the current batches at this time (of the option timezone), and say what is left.",
 )
+NO_THROTTLE: Decorator = new_option(
+    "--no-throttle",
+    is_flag=True,
+    help="Go on while a database server suffers. Without it the work pauses by the limits of section [throttle].",
+)
 FORMAT: Decorator = new_option(
     "-f", "--format", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How to print."
 )

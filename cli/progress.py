@@ -34,6 +34,7 @@ class _Line:
     rows: int = 0
     state: str = "working"
     speed: Speed = UNKNOWN
+    throttled: str = ""
 
 
 class Progress:
@@ -61,10 +62,15 @@ class Progress:
             elif line := self._lines.get(cell.identity):
                 line.speed = speed
 
+    def throttled(self, cell: Cell, reason: str) -> None:
+        with self._lock:
+            if line := self._lines.get(cell.identity):
+                line.throttled = reason
+
     def finished(self, result: CellResult[Any]) -> None:
         with self._lock:
             line = self._lines.setdefault(result.cell.identity, _Line(result.cell, time.monotonic()))
-            line.speed = mean_speed(result)
+            line.speed, line.throttled = mean_speed(result), ""
             line.state = "failed" if result.failure else "done" if result.complete else "stopped"
 
     def __rich__(self) -> Group:
@@ -77,7 +83,8 @@ class Progress:
                 table.add_column(name, justify="right")
             for line in lines[:SHOWN]:
                 label = Text(printable(line.cell.label))  # a string could hold markup
-                table.add_row(label, line.state, f"{line.rows:,}", rate_in_words(line.speed), eta_in_words(line.speed))
+                state = Text(printable(f"pauses: {line.throttled}")) if line.throttled else line.state
+                table.add_row(label, state, f"{line.rows:,}", rate_in_words(line.speed), eta_in_words(line.speed))
             finished = sum(line.state != "working" for line in lines)
             rows = sum(line.rows for line in lines)
             speed = self._speed if finished < len(lines) else UNKNOWN
@@ -110,6 +117,8 @@ class Dots:
             self._print("." * full)
 
     def paced(self, cell: Cell | None, speed: Speed) -> None: ...
+
+    def throttled(self, cell: Cell, reason: str) -> None: ...
 
     def finished(self, result: CellResult[Any]) -> None:
         with self._lock:
@@ -144,6 +153,10 @@ class Several:
     def paced(self, cell: Cell | None, speed: Speed) -> None:
         for listener in self._listeners:
             listener.paced(cell, speed)
+
+    def throttled(self, cell: Cell, reason: str) -> None:
+        for listener in self._listeners:
+            listener.throttled(cell, reason)
 
     def finished(self, result: CellResult[Any]) -> None:
         for listener in self._listeners:

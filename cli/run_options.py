@@ -16,6 +16,7 @@ class RunOptions:
     :ivar detach: whether to leave the run to the workers
     :ivar run_id: the name for the run of workers; None: a new one
     :ivar until: when the maintenance window closes, as typed; None: never
+    :ivar no_throttle: whether to go on while a database server suffers
     :ivar format: how to print
     """
 
@@ -24,6 +25,7 @@ class RunOptions:
     detach: bool = False
     run_id: str | None = None
     until: str | None = None
+    no_throttle: bool = False
     format: Format = "table"
 
     @property

@@ -60,6 +60,14 @@ class Database:
         """The same database, with other limits on its connections."""
         return Database(self.url.render_as_string(hide_password=False), self.name, timeouts)
 
+    def at_host(self, host: str, port: int, name: str) -> "Database":
+        """The database of the same name, user and password on another server.
+
+        :param name: what it is called in messages
+        """
+        elsewhere = self.url.set(host=host, port=port).difference_update_query(["host", "port", "unix_socket"])
+        return Database(elsewhere.render_as_string(hide_password=False), name, self.timeouts)
+
     @cached_property
     def location(self) -> Location:
         """Where it is; by the URL, and by the file of options that the URL names."""

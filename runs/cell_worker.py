@@ -22,6 +22,8 @@ from runs.orders import ref_of
 from runs.records import NEVER, Bell, CellRecord, RunRecord, Stage
 from runs.rules import Advice, Claimant, Provided, Refusal
 from runs.store import NO_BOOKS, Books, RunGone, RunStore, View
+from runs.throttles import Throttles
+from throttle.readings import Answer, Reading
 
 LOG = logging.getLogger("cellkeeper.runs")
 
@@ -63,9 +65,10 @@ REFUSED: Final = {
     Refusal.HELD: SliceEnd.HELD,
     Refusal.PAUSED: SliceEnd.PAUSED,
 }
-ENDED: Final = {
+ENDS: Final = {
     Advice.CANCEL: SliceEnd.CANCELLED,
     Advice.CLOSE: SliceEnd.CLOSED,
+    Advice.PAUSE: SliceEnd.PAUSED,
 }
 
 
@@ -121,9 +124,11 @@ class HeldCell:
         :returns: what the run is to do
         :raises ClaimLost: the claim is somebody else's
         """
-        counter = tally.name(tally.ROWS, self._action.name, self.view.cell.ref.uuid) if self._action.writes else ""
         handled = step.outcome.handled
-        books = Books(step.outcome.rows, counter, handled)
+        counters = {}
+        if self._action.writes and step.outcome.rows:
+            counters[tally.name(tally.ROWS, self._action.name, self.view.cell.ref.uuid)] = float(step.outcome.rows)
+        books = Books(step.outcome.rows, counters, handled)
 
         def rule(view: View) -> CellRecord | None:
             return rules.record_step(
@@ -131,6 +136,20 @@ class HeldCell:
             )
 
         return self._change(rule, books)
+
+    def throttle(self, reading: Reading | None, seconds: float) -> Advice:
+        """Note why the work pauses, or that it goes on.
+
+        :param reading: what the server suffers
+        :param seconds: for which the work paused because of it, since the last note
+        :returns: what the run is to do
+        :raises ClaimLost: the claim is somebody else's
+        """
+        reason = _in_words(reading) if reading else ""
+        counters = {tally.name(tally.THROTTLED, reading.signal, self.view.cell.ref.uuid): seconds} if reading else {}
+        return self._change(
+            lambda view: rules.throttle(view.cell, self._who, view.now, reason), Books(counters=counters)
+        )
 
     def end(self, rule: Callable[[CellRecord, float], CellRecord | None]) -> View:
         """Do the last change under this claim.
@@ -151,6 +170,10 @@ class HeldCell:
             return rules.advice(view.run, view.hold, view.now)
 
 
+def _in_words(reading: Reading) -> str:
+    return f"{reading.words} on {reading.source}" if reading.source else reading.words
+
+
 class CellWorker:
     """Answers bells for a process."""
 
@@ -162,11 +185,13 @@ class CellWorker:
         draining: Callable[[], bool],
         name: str,
         show_life: Callable[[], None] = lambda: None,
+        throttles: Throttles | None = None,
     ) -> None:
         """:param target_of: resolves a cell of a run, by their ids, by this process's own configuration
         :param draining: whether the process is to end: then a cell is given back after its current step
         :param name: of the worker, for people
         :param show_life: called whenever the work has come further, or pauses as it should
+        :param throttles: say whether a database server lets the work go on; None: it always does
         """
         self._conductor = conductor
         self._store = conductor.store
@@ -175,6 +200,7 @@ class CellWorker:
         self._draining = draining
         self._name = name
         self._show_life = show_life
+        self._throttles = throttles
 
     def answer(self, bell: Bell) -> SliceEnd:
         """Claim the cell whose bell was heard, and work it for a slice.
@@ -211,8 +237,8 @@ class CellWorker:
         run, cell = held.view.run, held.view.cell
         advice = rules.advice(run, held.view.hold, held.view.now)
         failure: Failure | None = None
-        if advice in ENDED:
-            end = ENDED[advice]
+        if advice in ENDS:
+            end = ENDS[advice]
         elif cell.attempts > rules.ATTEMPTS:
             reason = f"{rules.ATTEMPTS} workers in a row died of it without getting a step done"
             end, failure = SliceEnd.FAILED, Failure(FailureKind.UNEXPECTED, reason)
@@ -250,6 +276,8 @@ class CellWorker:
         phases = held.view.run.order.phases
         until = time.monotonic() + self._limits.work
         begun_at, is_further = deepcopy(held.view.cell.cursor), False
+        if end := self._wait_for_server(held, target, until):
+            return end
         steps = action.work(target, params, held.view.cell.cursor)
         try:
             for step in steps:
@@ -259,10 +287,8 @@ class CellWorker:
                 advice = self._record(held, step, outcome)
                 if advice is Advice.GO_ON and step.outcome.rows:
                     advice = self._rest(action.pause(params), held)
-                if advice in ENDED:
-                    return ENDED[advice]
-                if advice is Advice.PAUSE:
-                    return SliceEnd.PAUSED
+                if end := ENDS.get(advice) or self._wait_for_server(held, target, until):
+                    return end
                 if held.view.run.order.phases != phases:
                     return SliceEnd.MORE  # with what was set meanwhile
                 # A slice that got no further would be followed by one that does the same, and so on for ever.
@@ -273,6 +299,36 @@ class CellWorker:
         if action.in_turn(params) and action.next_params(params, outcome) is None:
             return SliceEnd.BUDGET  # whether there would have been more is not known
         return SliceEnd.COMPLETE
+
+    def _wait_for_server(self, held: HeldCell, target: Target, until: float) -> SliceEnd | None:
+        """Wait while the cell's server suffers. The claim is kept, and nothing is written.
+
+        :param until: when the slice is over, by ``time.monotonic``; the next one begins by waiting on
+        :returns: what ends the slice meanwhile; None: the work may go on
+        """
+        run, label = held.view.run, held.view.cell.ref.label
+        while reading := self._verdict(run, target):
+            if not held.view.cell.throttled:
+                LOG.info("%s: the work pauses: %s", label, _in_words(reading))
+            if reading.answer is Answer.CRITICAL:
+                self._conductor.cancel(run.order.id, f"the throttle: {_in_words(reading)}")
+            elif time.monotonic() > until or self._draining():
+                return SliceEnd.MORE
+            else:
+                time.sleep(GLANCE)
+                self._show_life()
+            if end := ENDS.get(held.throttle(reading, GLANCE)):
+                return end
+        if held.view.cell.throttled:
+            LOG.info("%s: the work goes on", label)
+            return ENDS.get(held.throttle(None, 0.0))
+        return None
+
+    def _verdict(self, run: RunRecord, target: Target) -> Reading | None:
+        """What keeps the work in a cell from going on; None: nothing."""
+        if self._throttles is None or not run.order.throttle:
+            return None
+        return self._throttles.verdict(target.database)
 
     @staticmethod
     def _record(held: HeldCell, step: Step[Any], outcome: Any) -> Advice:

@@ -32,6 +32,9 @@ class Listener(Protocol):
     def paced(self, cell: Cell | None, speed: Speed) -> None:
         """How fast the work goes in a cell that is worked on; or, without one, in all of them."""
 
+    def throttled(self, cell: Cell, reason: str) -> None:
+        """Work in the cell pauses, because of what its server suffers; or, without a reason, goes on."""
+
     def finished(self, result: CellResult[Any]) -> None:
         """Nothing more happens in the cell."""
 
@@ -44,6 +47,8 @@ class Silent:
     def stepped(self, cell: Cell, rows: int) -> None: ...
 
     def paced(self, cell: Cell | None, speed: Speed) -> None: ...
+
+    def throttled(self, cell: Cell, reason: str) -> None: ...
 
     def finished(self, result: CellResult[Any]) -> None: ...
 
@@ -179,6 +184,7 @@ class _Watch:
         self._listener = listener
         self._mark = 0
         self._rows: dict[int, int] = {}
+        self._throttled: dict[int, str] = {}
         self._under_way: dict[int, CellRecord] = {}
         self._is_over = False
 
@@ -210,6 +216,9 @@ class _Watch:
         if rows:
             self._rows[cell.number] = result.outcome.rows
             self._listener.stepped(result.cell, rows)
+        if cell.started is not None and cell.throttled != self._throttled.get(cell.number, ""):
+            self._throttled[cell.number] = cell.throttled
+            self._listener.throttled(result.cell, cell.throttled)
         if cell.stage is Stage.DONE:
             self._under_way.pop(cell.number, None)
             self._listener.finished(result)

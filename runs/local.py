@@ -20,6 +20,7 @@ from runs.orders import PhaseOf, order_of, refs_of
 from runs.pace import Speed
 from runs.records import NEVER, Bell
 from runs.rules import Patience
+from runs.throttles import Throttles, Watching
 
 NO_LIMITS: Final = SliceLimits(work=NEVER, lease=NEVER)
 """A cell is worked to its end: nobody else could go on with it."""
@@ -97,6 +98,7 @@ class LocalEngine:
     :ivar concurrency: cells at the same time
     :ivar per_server: connections to one server at the same time
     :ivar listeners: of each phase
+    :ivar watch: looks at the servers of the cells: the work pauses while one suffers; None: nobody looks
     :ivar stop: once set, every cell ends after its current step
     """
 
@@ -104,6 +106,7 @@ class LocalEngine:
     per_server: int
     listeners: Sequence[Listener] = ()
     stop: threading.Event = field(default_factory=threading.Event)
+    watch: Watching | None = None
 
     def run(self, phases: Sequence[PhaseOf], targets: Sequence[Target], until: float | None = None) -> Finished:
         """Carry actions out, one after the other, in each target.
@@ -128,8 +131,12 @@ class LocalEngine:
         bells = BellQueue([ref.servers for ref in refs], self.per_server)
         targets = [replace(target, second=partial(bells.second, number)) for number, target in enumerate(targets)]
         actions = {action.name: action for action, _ in phases}
-        conductor = Conductor(MemoryStore(self.stop), bells.ring, actions, NO_BELL_IS_LOST, on_end=on_end)
-        worker = CellWorker(conductor, lambda _, number: targets[int(number)], NO_LIMITS, lambda: False, "this process")
+        store = MemoryStore(self.stop)
+        conductor = Conductor(store, bells.ring, actions, NO_BELL_IS_LOST, on_end=on_end)
+        throttles = Throttles(store, self.watch) if self.watch else None
+        worker = CellWorker(
+            conductor, lambda _, number: targets[int(number)], NO_LIMITS, lambda: False, "this process", throttles
+        )
         listeners = [_OfTargets(listener, targets) for listener in self.listeners]
         with ThreadPoolExecutor(self.concurrency, thread_name_prefix="cell") as pool:
             try:
@@ -141,6 +148,8 @@ class LocalEngine:
                 finished = follower.follow(order.id)
             finally:
                 bells.close()
+        if throttles:
+            throttles.close()
         return replace(finished, phases=[_with_cells(results, targets) for results in finished.phases])
 
 
@@ -183,6 +192,9 @@ class _OfTargets(Silent):
 
     def paced(self, cell: Cell | None, speed: Speed) -> None:
         self._listener.paced(self._cell(cell) if cell else None, speed)
+
+    def throttled(self, cell: Cell, reason: str) -> None:
+        self._listener.throttled(self._cell(cell), reason)
 
     def finished(self, result: CellResult[Any]) -> None:
         self._listener.finished(replace(result, cell=self._cell(result.cell)))

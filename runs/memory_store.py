@@ -9,7 +9,21 @@ from dataclasses import dataclass, field, replace
 from runs import pace, rules
 from runs.records import CellRecord, Hold, Place, Progress, RunRecord, RunState, Stage, Summary, Wish
 from runs.rules import Provided, Refusal
-from runs.store import NO_BOOKS, NOTHING, Books, CellKey, CellRule, Line, QueueRule, RunGone, RunRule, TooLate, View
+from runs.store import (
+    LOOK_EXPIRES,
+    NO_BOOKS,
+    NOTHING,
+    Books,
+    CellKey,
+    CellRule,
+    Line,
+    QueueRule,
+    RunGone,
+    RunRule,
+    TooLate,
+    View,
+)
+from throttle.readings import ServerState
 
 
 @dataclass
@@ -59,6 +73,8 @@ class MemoryStore:
         self._queue: list[Place] = []
         self._hold: Hold | None = None
         self._tally: dict[str, float] = {}
+        self._claimed_looks: dict[str, float] = {}
+        self._looks: dict[str, ServerState] = {}
 
     def now(self) -> float:
         return time.time()
@@ -151,8 +167,8 @@ class MemoryStore:
             kept.put(phase, changed)
             if books.handled:
                 kept.paces[phase] = pace.add(kept.paces[phase], view.now, books.handled)
-            if books.rows and books.counter:
-                self._tally[books.counter] = self._tally.get(books.counter, 0) + books.rows
+            for name, amount in books.counters.items():
+                self._tally[name] = self._tally.get(name, 0) + amount
             self._lock.notify_all()
             return replace(view, cell=changed, waiting=self._count_waiting(before, changed))
 
@@ -254,6 +270,21 @@ class MemoryStore:
     def wait(self, seconds: float) -> None:
         with self._lock:
             self._lock.wait(seconds)
+
+    # -- what the servers of the cells suffer
+
+    def claim_look(self, server: str, every: float) -> tuple[bool, ServerState | None]:
+        with self._lock:
+            now = self.now()
+            is_granted = now - self._claimed_looks.get(server, 0.0) >= every
+            if is_granted:
+                self._claimed_looks[server] = now
+            state = self._looks.get(server)
+            return is_granted, state if state and now - state.at < LOOK_EXPIRES else None
+
+    def keep_look(self, server: str, state: ServerState) -> None:
+        with self._lock:
+            self._looks[server] = state
 
     def _find(self, run: str) -> _Kept:
         if run not in self._runs:

@@ -23,6 +23,7 @@ def order_of(
     run: str | None = None,
     command: str = "",
     latest: float | None = None,
+    throttle: bool = True,
 ) -> Order:
     """An order of some actions with their parameters.
 
@@ -30,9 +31,11 @@ def order_of(
     :param run: its id; None: a new one
     :param command: the command line that orders the same again
     :param latest: until when it may be ordered, in seconds since the epoch; None: at any time
+    :param throttle: whether it pauses while a database server suffers
     """
     ordered = tuple(Phase(action.name, encode(params)) for action, params in phases)
-    return Order(run or uuid.uuid4().hex[:12], ordered, caller_at_host(), until, command, latest=latest)
+    order_id = run or uuid.uuid4().hex[:12]
+    return Order(order_id, ordered, caller_at_host(), until, command, latest=latest, throttle=throttle)
 
 
 def ref_of(cell: Cell, api: Database | DatabaseProblem | None = None) -> CellRef:

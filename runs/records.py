@@ -49,6 +49,7 @@ class Order:
     :ivar command: the command line that orders the same again, without secrets
     :ivar retry_of: the run whose failed cells it works again
     :ivar latest: until when it may be ordered, in seconds since the epoch; None: at any time
+    :ivar throttle: whether it pauses while a database server suffers
     """
 
     id: str
@@ -57,6 +58,7 @@ class Order:
     until: float | None = None
     command: str = ""
     retry_of: str | None = None
+    throttle: bool = True
     format: int = FORMAT
     latest: float | None = None
 
@@ -152,6 +154,7 @@ class CellRecord:
     :ivar called: whether its bell was rung since, as there was room: it stands in line no more
     :ivar pace: what was handled lately, see ``runs.pace``
     :ivar remaining: how much is still to be handled, as far as that is known
+    :ivar throttled: why its work pauses, by what its database server suffers; empty: it does not
     """
 
     number: int
@@ -176,6 +179,7 @@ class CellRecord:
     called: bool = False
     pace: dict[int, int] = field(default_factory=dict)
     remaining: int | None = None
+    throttled: str = ""
 
 
 NEVER: Final = 1e18

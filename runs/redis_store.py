@@ -29,6 +29,7 @@ from runs.records import FORMAT, CellRecord, CellRef, Hold, Place, Progress, Run
 from runs.rules import Provided, Refusal
 from runs.soundness import is_sound_cell, is_sound_hold, is_sound_run, is_sound_summary
 from runs.store import (
+    LOOK_EXPIRES,
     NO_BOOKS,
     NOTHING,
     Books,
@@ -42,6 +43,7 @@ from runs.store import (
     TooLate,
     View,
 )
+from throttle.readings import ServerState
 
 LOG = logging.getLogger("cellkeeper.runs")
 T = TypeVar("T")
@@ -484,6 +486,28 @@ class RedisStore:
     def wait(self, seconds: float) -> None:
         time.sleep(seconds)
 
+    # -- what the servers of the cells suffer -----------------------------------------------------------------------
+
+    def claim_look(self, server: str, every: float) -> tuple[bool, ServerState | None]:
+        with self.redis.pipeline(transaction=False) as pipe:
+            pipe.set(_look_key(server, "claim"), 1, nx=True, px=int(every * 1000))
+            pipe.get(_look_key(server))
+            claimed, text = pipe.execute(raise_on_error=False)
+        return claimed is True, self._decode_look(server, text)
+
+    def keep_look(self, server: str, state: ServerState) -> None:
+        self.redis.set(_look_key(server), msgspec.json.encode(state), ex=LOOK_EXPIRES)
+
+    def _decode_look(self, server: str, text: Any) -> ServerState | None:
+        """What was seen of a server; nothing, where the key is of another type or holds something else."""
+        if text is None:
+            return None
+        try:
+            return msgspec.json.decode(text, type=ServerState)
+        except (msgspec.MsgspecError, TypeError):
+            self._report(f"server {server}, what was seen of it", "it is looked at anew")
+            return None
+
     # -- workers ---------------------------------------------------------------------------------------------------
 
     def beat(self, worker: str, serves: Sequence[str] | None, lease: float) -> None:
@@ -685,6 +709,11 @@ def _line_key(server: str) -> str:
     return _key("line", server)
 
 
+def _look_key(server: str, *part: str) -> str:
+    """What was seen of a server when it was looked at last."""
+    return _key("look", server, *part)
+
+
 def _encode_key(run: str, phase: int, number: int) -> str:
     return f"{run} {phase} {number}"
 
@@ -762,8 +791,8 @@ def _count(change: _Change, before: View, cell: CellRecord, books: Books) -> Non
     key, phase = _run_key(before.run.order.id), before.run.phase
     if books.rows:
         change.write("HINCRBY", key, f"rows {phase}", books.rows)
-    if books.rows and books.counter:
-        change.write("HINCRBY", TALLY, books.counter, books.rows)
+    for name, amount in books.counters.items():
+        change.write("HINCRBYFLOAT", TALLY, name, amount)
     if books.handled:
         bucket = _phase_key(before.run.order.id, phase, f"pace-{pace.recent(before.now)[-1]}")
         change.write("INCRBY", bucket, books.handled)

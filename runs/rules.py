@@ -500,7 +500,17 @@ def record_step(
         attempts=0,
         pace=pace.add(cell.pace, now, handled),
         remaining=remaining,
+        throttled="",
     )
+
+
+def throttle(cell: CellRecord, who: Claimant, now: float, reason: str) -> CellRecord | None:
+    """The work pauses, and the claim is renewed; None: the claim is lost.
+
+    :param reason: what the server suffers; empty: the work goes on
+    """
+    kept = keep(cell, who, now)
+    return kept and replace(kept, throttled=reason)
 
 
 def give_back(cell: CellRecord, who: Claimant, now: float, patience: Patience) -> CellRecord | None:
@@ -536,7 +546,7 @@ def finish(
     return replace(
         cell, stage=Stage.DONE, holder="", lease_until=0.0, look_at=NEVER,
         failure=failure or cell.failure, complete=complete, finished=now, touched=now, second=False, waits_since=0.0,
-        called=False, pace={}, remaining=0,
+        called=False, pace={}, remaining=0, throttled="",
     )  # fmt: skip
 
 
@@ -564,6 +574,8 @@ def cell_in_words(cell: CellRecord) -> str:
         return "queued"
     if cell.waits_since:
         return "server busy"
+    if cell.throttled:
+        return "throttled"
     return "working" if cell.holder else "waiting"
 
 

@@ -2,12 +2,13 @@
 only if that was still so."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Protocol
 
 from runs.records import CellRecord, Hold, Place, Progress, RunRecord, Summary
 from runs.rules import Provided, Refusal
+from throttle.readings import ServerState
 
 
 class RunGone(Exception):
@@ -76,16 +77,18 @@ class Books:
     """What a change of a cell leaves behind for whoever watches.
 
     :ivar rows: that were written
+    :ivar counters: of ``runs.tally``, by name: what is added to each
     :ivar handled: how far the work has come, see ``jobs.action.Outcome``
-    :ivar counter: of ``runs.tally`` to which they are added; empty: none
     """
 
     rows: int = 0
-    counter: str = ""
+    counters: Mapping[str, float] = field(default_factory=dict)
     handled: int = 0
 
 
 NO_BOOKS: Final = Books()
+LOOK_EXPIRES: Final = 60
+"""Seconds after which nobody goes by what was seen of a server."""
 NOTHING: Final[Mapping[str, float]] = MappingProxyType({})
 CellRule = Callable[[View], CellRecord | Provided | Refusal | None]
 """What becomes of a cell; None or a refusal: nothing. Where it is provided for other connections, it is asked again."""
@@ -211,3 +214,14 @@ class RunStore(Protocol):
 
     def wait(self, seconds: float) -> None:
         """Wait for a change, or so long."""
+
+    # -- what the servers of the cells suffer
+
+    def claim_look(self, server: str, every: float) -> tuple[bool, ServerState | None]:
+        """Ask for the right to look at a server; it is granted once in so many seconds, to one of all processes.
+
+        :returns: whether it is granted, and what was seen last
+        """
+
+    def keep_look(self, server: str, state: ServerState) -> None:
+        """Tell the others what was seen; they forget it after ``LOOK_EXPIRES`` seconds."""

@@ -15,6 +15,8 @@ BLOCKED: Final = "blocked"
 """Trees of rows that the last run left, because something is in their way."""
 DURATION: Final = "duration"
 """Seconds from the begin of the last run to its end."""
+THROTTLED: Final = "throttled"
+"""Seconds for which the work in a cell paused, by signal instead of by action."""
 
 
 def name(kind: str, action: str, cell: str) -> str:

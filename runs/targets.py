@@ -113,6 +113,10 @@ class Registry:
         self._run = ""
         self._read_at = 0.0
 
+    def cells(self) -> list[cells.Cell]:
+        """All cells, as they were read last."""
+        return [target.cell for target in self._targets.values()]
+
     def target(self, run: str, uuid: str) -> Target:
         """A cell by this process's own configuration.
 

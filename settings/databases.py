@@ -21,6 +21,11 @@ DATABASE: Final = Section(
             "connection_parameters", default="", secret=True,
             help="Put behind the query of connection, and of the URL of each cell, as in ssl_ca=/etc/ssl/ca.pem.",
         ),
+        cfg.StrOpt(
+            "slave_connection", secret=True,
+            help="The URL of a replica of that database. Nothing is read from it but its lag, if max_lag of section "
+                 "[throttle] is set.",
+        ),
     ],
     in_nova_conf=True,
 )  # fmt: skip

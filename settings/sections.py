@@ -4,7 +4,7 @@ from typing import Final
 
 from oslo_config import cfg
 
-from settings import celery, cellkeeper, databases, flower, nova, schedule
+from settings import celery, cellkeeper, databases, flower, nova, schedule, throttle
 from settings.section import Section
 
 SECTIONS: Final[tuple[Section, ...]] = (
@@ -13,6 +13,7 @@ SECTIONS: Final[tuple[Section, ...]] = (
     databases.API_DATABASE,
     nova.LIBVIRT,
     cellkeeper.SECTION,
+    throttle.SECTION,
     celery.SECTION,
     flower.SECTION,
     schedule.SECTION,

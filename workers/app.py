@@ -27,6 +27,7 @@ from runs.cell_worker import CellWorker, SliceLimits
 from runs.conductor import Conductor, queue_of
 from runs.records import FORMAT, Bell
 from runs.targets import Registry
+from runs.throttles import Throttles, watching
 from settings.brokers import store_address
 from settings.errors import NotConfigured
 from settings.files import load_configuration
@@ -129,6 +130,18 @@ def vitals() -> Vitals:
 
 
 @cache
+def registry() -> Registry:
+    """The cells by this process's configuration."""
+    return Registry(configuration(), Services(configuration()))
+
+
+@cache
+def throttles() -> Throttles:
+    """What tells this process whether a database server lets the work go on."""
+    return Throttles(conductor().store, watching(configuration(), registry().cells))
+
+
+@cache
 def cell_worker() -> CellWorker:
     """What answers bells in this process. Made after the fork: no connection is shared.
 
@@ -139,8 +152,7 @@ def cell_worker() -> CellWorker:
     conf = configuration()
     limits = SliceLimits(conf.celery.slice_seconds, conf.celery.lease_seconds)
     name = f"{socket.gethostname()}:{os.getpid()}"
-    registry = Registry(conf, Services(conf))
-    return CellWorker(conductor(), registry.target, limits, is_draining, name, vitals().show)
+    return CellWorker(conductor(), registry().target, limits, is_draining, name, vitals().show, throttles())
 
 
 @celeryd_after_setup.connect  # type: ignore[untyped-decorator]
@@ -168,8 +180,8 @@ def is_draining() -> bool:
 @worker_process_init.connect  # type: ignore[untyped-decorator]
 def forget_parent(**_: Any) -> None:
     """A child opens connections of its own, and shows signs of life of its own."""
-    conductor.cache_clear()
-    cell_worker.cache_clear()
+    for kept in (conductor, registry, throttles, cell_worker):
+        kept.cache_clear()
     vitals().settle()
 
 
@@ -189,6 +201,8 @@ def _answer(_task: Task, *_: Any, **fields: Any) -> str:
         except RedisError as error:
             LOG.warning("run %s, %s: the store cannot be used, the cell is rung again: %s", bell.run, bell.label, error)
             return "store away"
+        finally:
+            throttles().close()  # no connection is left idle between two slices
 
 
 for _name in ACTIONS:

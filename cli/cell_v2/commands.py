@@ -7,7 +7,18 @@ import click
 
 from cli.cell_v2.options import DiscoverOptions, NewCellOptions, UpdateOptions
 from cli.grammar import Category, Command
-from cli.options import CONCURRENCY, DETACH, FORMAT, NO_WAIT, UNTIL, Decorator, collect_into, new_option, option
+from cli.options import (
+    CONCURRENCY,
+    DETACH,
+    FORMAT,
+    NO_THROTTLE,
+    NO_WAIT,
+    UNTIL,
+    Decorator,
+    collect_into,
+    new_option,
+    option,
+)
 from cli.run_options import Format, RunOptions
 
 cell_v2 = Category("cell_v2", help="Commands for managing cells v2.")
@@ -70,6 +81,7 @@ def map_cell0(database_connection: str | None) -> int:
 @NO_WAIT
 @DETACH
 @UNTIL
+@NO_THROTTLE
 @FORMAT
 @collect_into(RunOptions)
 def map_instances(run: RunOptions, cell_uuid: str, max_count: str | None, reset: bool) -> int:
@@ -174,6 +186,7 @@ def create_cell(options: NewCellOptions) -> int:
 @NO_WAIT
 @DETACH
 @UNTIL
+@NO_THROTTLE
 @FORMAT
 @collect_into(DiscoverOptions)
 @collect_into(RunOptions)

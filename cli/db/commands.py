@@ -13,6 +13,7 @@ from cli.options import (
     DETACH,
     DRY_RUN,
     FORMAT,
+    NO_THROTTLE,
     NO_WAIT,
     UNTIL,
     collect_into,
@@ -104,6 +105,7 @@ def sync(run: RunOptions, revision: str | None, local_cell: bool, all_cells: boo
 @NO_WAIT
 @DETACH
 @UNTIL
+@NO_THROTTLE
 @FORMAT
 @collect_into(ArchiveOptions)
 @collect_into(RunOptions)
@@ -142,6 +144,7 @@ def archive_deleted_rows(run: RunOptions, options: ArchiveOptions) -> int:
 @NO_WAIT
 @DETACH
 @UNTIL
+@NO_THROTTLE
 @FORMAT
 @collect_into(PurgeOptions)
 @collect_into(RunOptions)
@@ -174,6 +177,7 @@ def purge(run: RunOptions, options: PurgeOptions) -> int:
 @NO_WAIT
 @DETACH
 @UNTIL
+@NO_THROTTLE
 @FORMAT
 @collect_into(RunOptions)
 def online_data_migrations(run: RunOptions, max_count: str | None, all_cells: bool, verbose: bool) -> int:

@@ -6,7 +6,7 @@ What a command needs to work is imported when it runs: ``--help`` must be quick.
 import click
 
 from cli.grammar import Category, Command
-from cli.options import CONCURRENCY, DETACH, FORMAT, NO_WAIT, UNTIL, collect_into, new_option, option
+from cli.options import CONCURRENCY, DETACH, FORMAT, NO_THROTTLE, NO_WAIT, UNTIL, collect_into, new_option, option
 from cli.run_options import RunOptions
 
 libvirt = Category("libvirt", help="Commands for the machine types of instances, where libvirt runs them.")
@@ -86,6 +86,7 @@ def list_unset_machine_type(run: RunOptions, cell_uuid: str | None) -> int:
 @NO_WAIT
 @DETACH
 @UNTIL
+@NO_THROTTLE
 @FORMAT
 @collect_into(RunOptions)
 def record_machine_types(run: RunOptions, cell_uuid: str | None, host: str | None, dry_run: bool) -> int:

@@ -4,7 +4,7 @@ What a command needs to work is imported when it runs: ``--help`` must be quick.
 """
 
 from cli.grammar import Category, Command
-from cli.options import DETACH, FORMAT, NO_WAIT, UNTIL, collect_into, concurrency, option
+from cli.options import DETACH, FORMAT, NO_THROTTLE, NO_WAIT, UNTIL, collect_into, concurrency, option
 from cli.placement.options import HealOptions
 from cli.run_options import RunOptions
 
@@ -25,6 +25,7 @@ placement = Category("placement", help="Commands for keeping Placement true to w
 @NO_WAIT
 @DETACH
 @UNTIL
+@NO_THROTTLE
 @FORMAT
 @collect_into(HealOptions)
 @collect_into(RunOptions)
@@ -61,6 +62,7 @@ def heal_allocations(run: RunOptions, options: HealOptions) -> int:
 @NO_WAIT
 @DETACH
 @UNTIL
+@NO_THROTTLE
 @FORMAT
 @collect_into(RunOptions)
 def sync_aggregates(run: RunOptions, verbose: bool) -> int:

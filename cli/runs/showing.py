@@ -108,6 +108,7 @@ def _put_phase(action: str, cells: Sequence[tuple[CellRecord, Speed]], zone: Zon
         rows.append((label, cell_in_words(cell), outcome.rows, rate, eta, outcome.stayed, cell.worker, *times))
         tables += [(f"{label}.{name}", number) for name, number in sorted(outcome.by_table.items())]
         failures += [failure_line(label, result.failure)] if result.failure else []
+        remarks += [f"{label}: the work pauses: {cell.throttled}"] if cell.throttled else []
         remarks += [f"{label}: {remark}" for remark in outcome.remarks]
     put("")
     put(action)
@@ -128,6 +129,7 @@ def _phase_as_data(action: str, cells: Sequence[tuple[CellRecord, Speed]]) -> di
             "state": cell_in_words(cell),
             "complete": cell.complete,
             "failure": cell.failure.reason if cell.failure else None,
+            "throttled": cell.throttled or None,
             "outcome": encode(cell.outcome),
             **speed_as_data(speed),
             "worker": cell.worker or None,

@@ -49,6 +49,7 @@ METRICS: Final = {
     "backlog_oldest_timestamp_seconds": ("When the oldest of these rows was deleted.", ("cell",)),
     "backlog_timestamp_seconds": ("When the cell was looked at.", ("cell",)),
     "rows_total": ("Rows written by all runs of workers.", ("action", "cell")),
+    "throttled_seconds_total": ("For how long work paused, by what the server suffered.", ("signal", "cell")),
     "last_success_timestamp_seconds": ("When a run last ended without failure.", ("action", "cell")),
     "last_failed": ("Whether the last run failed.", ("action", "cell")),
     "last_duration_seconds": ("How long the last run took.", ("action", "cell")),
@@ -80,6 +81,7 @@ METRICS: Final = {
 # The entries of the books.
 FROM_BOOKS: Final = {
     tally.ROWS: "rows_total",
+    tally.THROTTLED: "throttled_seconds_total",
     tally.SUCCESS: "last_success_timestamp_seconds",
     tally.FAILED: "last_failed",
     tally.DURATION: "last_duration_seconds",

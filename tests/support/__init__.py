@@ -12,6 +12,7 @@
   ``unmigrated`` (before the data migrations), ``made_up`` (cells for hypothesis), ``many_cells`` (small ones on one
   server, and what a command needs for them).
 - What may be wrong: ``hostile`` (a name that steers a terminal).
+- Other: ``waiting`` (for a condition), ``pressure`` (a signal that a test moves), ``replica`` (a primary that has one).
 - What is right: ``forest`` (what archiving must do), ``inventory`` (is all still there), ``late_rows`` (what
   others add meanwhile), ``schemas``, ``recorded`` (runs of the stock tool).
 """

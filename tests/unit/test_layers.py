@@ -10,13 +10,14 @@ import pytest
 
 ROOT: Final = Path(__file__).parents[2]
 # From the bottom to the top: a room imports from itself and from those that stand before it.
-ROOMS: Final = ("settings", "novadb", "clients", "jobs", "runs", "workers", "schedules", "cli")
+ROOMS: Final = ("settings", "novadb", "throttle", "clients", "jobs", "runs", "workers", "schedules", "cli")
 # Rooms that nothing imports, and the rooms that they import from.
 ASIDE: Final = {"demo": {"settings", "novadb"}}
 # What a room does without, by docs/architecture.md.
 WITHOUT: Final = {
     "settings": {"click", "rich", "celery", "kombu", "redis", "sqlalchemy", "pymysql", "threading", "multiprocessing"},
     "novadb": {"click", "rich", "celery", "threading", "multiprocessing"},
+    "throttle": {"click", "rich", "celery", "threading", "multiprocessing", "pymysql", "argparse"},
     "clients": {"click", "rich", "celery", "sqlalchemy", "pymysql", "multiprocessing", "argparse"},
     "jobs": {
         "click",

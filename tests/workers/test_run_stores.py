@@ -29,6 +29,7 @@ from runs.store import Books, RunDamaged, RunGone, RunStore, TooLate, View
 from tests.support.command import until
 from tests.support.run_records import CELLS, TOTAL, A, B, C, moved, order, results
 from tests.support.services import Redis
+from throttle.readings import Answer, Reading, ServerState
 
 LEASE = 60.0
 SHORT = 0.05
@@ -553,7 +554,7 @@ def test_a_recorded_step_is_one_request(redis_store: RedisStore, client: Client)
     view, who = claim(redis_store)
     with client.monitor() as monitor:
         client.echo("the begin")
-        assert record(redis_store, who, 5, view, Books(5, "rows", 5))
+        assert record(redis_store, who, 5, view, Books(5, {"rows": 5}, 5))
         client.echo("the end")
         sent = iter(monitor.listen())
         for command in sent:
@@ -583,8 +584,8 @@ def test_the_books_count_steps_that_were_recorded(store: RunStore) -> None:
     create(store)
     _, who = claim(store)
     for rows in (5, 7, 0):
-        record(store, who, rows, books=Books(rows, "rows"))
-    record(store, Claimant("stranger", "w", LEASE), 9, books=Books(9, "rows"))
+        record(store, who, rows, books=Books(rows, {"rows": rows}))
+    record(store, Claimant("stranger", "w", LEASE), 9, books=Books(9, {"rows": 9}))
     assert end(store, entries={"duration": 1.5})
     assert not end(store, entries={"duration": 99.0})
     assert store.tally() == {"rows": 12, "duration": 1.5}
@@ -613,6 +614,23 @@ def test_a_hold_is_set_and_released(store: RunStore) -> None:
     store.set_hold(None)
     store.set_hold(None)
     assert store.hold() is None
+
+
+def test_the_right_to_look_at_a_server_is_granted_once_in_a_while(store: RunStore) -> None:
+    assert store.claim_look("db1:3306", FAR) == (True, None)
+    assert store.claim_look("db1:3306", FAR) == (False, None)
+    assert store.claim_look("db2:3306", SHORT) == (True, None)
+    time.sleep(2 * SHORT)
+    assert store.claim_look("db2:3306", SHORT) == (True, None)
+
+
+def test_what_was_seen_of_a_server_is_known_to_all(store: RunStore) -> None:
+    reading = Reading("replica_lag", Answer.STOP, "5 s behind", "db2:3306", 5.0, 1.0)
+    state = ServerState(store.now(), [reading], {"flow_control_paused_ns": 17.0}, {"replica_lag db2:3306": 1})
+    store.claim_look("db1:3306", FAR)
+    store.keep_look("db1:3306", state)
+    assert store.claim_look("db1:3306", FAR) == (False, state)
+    assert store.claim_look("db2:3306", FAR) == (True, None)
 
 
 # -- of many processes -------------------------------------------------------------------------------------------------
@@ -753,7 +771,7 @@ def test_a_change_whose_answer_was_lost_is_made_once_and_known(doubting_store: R
     assert not store.create(replace(run, ordered=1.0), [], frozenset("a"), rules.admit)
     view, who = claim(store)
     assert view.cell.attempts == 1
-    view = record(store, who, 5, view, Books(5, "rows"))
+    view = record(store, who, 5, view, Books(5, {"rows": 5}))
     assert isinstance(view, View)
     assert isinstance(finish(store, token="t"), View)
     assert (store.progress("r", 0).rows, store.tally()) == (5, {"rows": 5})
@@ -1030,7 +1048,7 @@ def test_a_shared_key_of_another_type_is_empty_until_it_is_written(
     assert not asks[key]()
     create(redis_store)
     view, who = claim(redis_store)
-    record(redis_store, who, 5, view, Books(5, "rows"))
+    record(redis_store, who, 5, view, Books(5, {"rows": 5}))
     redis_store.beat("w", None, LEASE)
     end(redis_store)
     assert {name: ask() for name, ask in asks.items()} == {
@@ -1057,3 +1075,20 @@ def test_a_refusal_of_redis_is_no_damage(broker: Redis, client: Client) -> None:
         client.config_set("maxmemory", "0")
     assert store.queue() == [Place("r", True)]
     assert claim(store)
+
+
+@pytest.mark.parametrize("what_is_there", ["no JSON", '{"at": "soon"}', "[]"])
+def test_what_was_seen_of_a_server_is_looked_at_anew_where_it_cannot_be_read(
+    redis_store: RedisStore, client: Client, what_is_there: str
+) -> None:
+    client.set("cellkeeper:look:db1:3306", what_is_there)
+    assert redis_store.claim_look("db1:3306", FAR) == (True, None)
+
+
+def test_what_was_seen_of_a_server_is_looked_at_anew_where_its_key_is_of_another_type(
+    redis_store: RedisStore, client: Client
+) -> None:
+    client.rpush("cellkeeper:look:db1:3306", "list")
+    assert redis_store.claim_look("db1:3306", FAR) == (True, None)
+    redis_store.keep_look("db1:3306", ServerState(1.0))
+    assert redis_store.claim_look("db1:3306", FAR) == (False, ServerState(1.0))

@@ -51,7 +51,7 @@ def walk(command: click.Command, *path: str) -> Iterator[tuple[str, ...]]:
 
 COMMANDS: Final = list(walk(cellkeeper))
 # Those of nova-manage: a category and a command. The rest is about runs, workers and the schedule.
-JOBS: Final = [path for path in COMMANDS if len(path) == 2 and path[0] not in ("runs", "schedule")]
+JOBS: Final = [path for path in COMMANDS if len(path) == 2 and path[0] not in ("runs", "schedule", "throttle")]
 each_command = pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 each_job = pytest.mark.parametrize("path", JOBS, ids=" ".join)
 

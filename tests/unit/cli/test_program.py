@@ -17,7 +17,7 @@ def test_without_a_command_those_that_there_are_are_listed(category: str) -> Non
 
 
 def test_words_for_the_completion_of_a_shell() -> None:
-    assert call_here("bash-completion").out == "api_db cell_v2 db libvirt placement runs schedule\n"
+    assert call_here("bash-completion").out == "api_db cell_v2 db libvirt placement runs schedule throttle\n"
     assert call_here("bash-completion api_db").out == "sync version\n"
     assert call_here("bash-completion version").out == "\n"
 

@@ -1,6 +1,6 @@
 """A slice of work in one cell: how it begins and ends, with its store in memory and a list for the bells."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any
@@ -17,8 +17,10 @@ from runs.memory_store import MemoryStore
 from runs.orders import ref_of
 from runs.records import NEVER, Bell, CellRecord, Hold, Order, Phase, RunState, Stage
 from runs.rules import ATTEMPTS, Patience
+from runs.throttles import Throttles
 from settings.databases import Timeouts
 from tests.support.run_records import Rows
+from throttle.readings import Answer, Reading, ServerState
 
 PATIENCE = Patience(idle=30.0, longest=480.0, grace=NEVER)
 
@@ -57,9 +59,12 @@ class Bench:
     work: Work = three_steps
     limits: SliceLimits = field(default_factory=lambda: SliceLimits(work=NEVER, lease=NEVER))
     is_draining: bool = False
+    readings: Sequence[Reading | None] = ()
+    throttle: bool = True
     meanwhile: Callable[[], Any] | None = None
 
     def __post_init__(self) -> None:
+        self.seen: list[tuple[str, Any]] = []
         self.store = MemoryStore()
         self.bells: list[Bell] = []
         self.known = cell("a")
@@ -69,9 +74,10 @@ class Bench:
         )  # fmt: skip
         self.conductor = Conductor(self.store, self.bells.append, {"test": action}, PATIENCE, lambda: {"w": None})
         self.worker = CellWorker(
-            self.conductor, lambda _run, _uuid: Target(self.known, None), self.limits, lambda: self.is_draining, "w:1"
-        )
-        order = Order("r", (Phase("test", {"budget": None}),), "somebody")
+            self.conductor, lambda _run, _uuid: Target(self.known, None), self.limits, lambda: self.is_draining, "w:1",
+            Throttles(self.store, lambda _: Scripted(self), every=0.0),
+        )  # fmt: skip
+        order = Order("r", (Phase("test", {"budget": None}),), "somebody", throttle=self.throttle)
         self.conductor.start(order, [ref_of(self.known)])
 
     def _watched(self, target: Target, params: Params, cursor: Cursor | None) -> Iterator[Step[Rows]]:
@@ -97,6 +103,23 @@ class Bench:
     def failure(self) -> Failure:
         assert self.cell.failure is not None
         return self.cell.failure
+
+
+@dataclass
+class Scripted:
+    """Sees of a server what a test wants: one reading at each look, and nothing after the last."""
+
+    bench: Bench
+    looks: int = 0
+
+    def look(self, _before: ServerState | None) -> ServerState:
+        self.looks += 1
+        self.bench.seen.append((self.bench.cell.throttled, self.bench.cell.outcome))
+        readings = self.bench.readings[self.looks - 1 : self.looks]
+        return ServerState(0.0, [reading for reading in readings if reading])
+
+    def close(self) -> None:
+        pass
 
 
 def test_a_cell_that_is_through_ends_its_run() -> None:
@@ -271,3 +294,68 @@ def test_a_slice_that_is_drained_before_it_gets_further_counts_no_attempt() -> N
     for _ in range(2 * ATTEMPTS):
         assert bench.answer() is SliceEnd.MORE
     assert (bench.cell.slices, bench.cell.attempts) == (2 * ATTEMPTS, 0)
+
+
+BUSY = Reading("threads_running", Answer.STOP, "60 threads running")
+LATE = Reading("replica_lag", Answer.STOP, "5 s behind", "db2:3306")
+CRITICAL = Reading("threads_running", Answer.CRITICAL, "200 threads running")
+
+
+def test_a_server_that_suffers_is_written_nothing_until_it_has_calmed_down() -> None:
+    bench = Bench(readings=[BUSY, None, LATE, LATE])
+    assert bench.answer() is SliceEnd.COMPLETE
+    assert bench.seen == [
+        ("", None),
+        ("60 threads running", None),
+        ("", Rows(1)),
+        ("5 s behind on db2:3306", Rows(1)),
+        ("5 s behind on db2:3306", Rows(1)),
+        ("", Rows(2)),
+        ("", Rows(3)),
+    ]
+    assert (bench.cell.outcome, bench.cell.throttled) == (Rows(3), "")
+
+
+def test_seconds_of_a_pause_are_counted_by_its_signal() -> None:
+    bench = Bench(readings=[BUSY, BUSY, LATE])
+    bench.answer()
+    counted = {name: seconds for name, seconds in bench.store.tally().items() if name.startswith("throttled")}
+    assert counted == {"throttled threads_running uuid-a": 1.0, "throttled replica_lag uuid-a": 0.5}
+
+
+def test_a_slice_that_ends_in_a_pause_counts_as_no_attempt_and_writes_nothing() -> None:
+    bench = Bench(limits=SliceLimits(0.0, NEVER), readings=[BUSY] * (ATTEMPTS + 1))
+    for _ in range(ATTEMPTS + 1):
+        assert bench.answer() is SliceEnd.MORE
+        assert (bench.cell.outcome, bench.cell.holder) == (None, "")
+    assert bench.answer() is SliceEnd.MORE
+    assert bench.cell.outcome == Rows(1)
+
+
+def test_a_run_that_is_cancelled_while_its_server_suffers_ends() -> None:
+    bench = Bench(readings=[BUSY] * 1000)
+    original = bench.store.claim_look
+
+    def cancel_then_look(server: str, every: float) -> Any:
+        bench.conductor.cancel("r", "ops@c1")
+        return original(server, every)
+
+    bench.store.claim_look = cancel_then_look  # type: ignore[method-assign]
+    assert bench.answer() is SliceEnd.CANCELLED
+    assert bench.cell.outcome is None
+
+
+def test_a_critical_server_ends_the_run_and_says_who_did() -> None:
+    bench = Bench(readings=[None, CRITICAL])
+    assert bench.answer() is SliceEnd.CANCELLED
+    run = bench.store.run("r")
+    assert (run.state, run.exit_code, bench.cell.outcome) == (RunState.ENDED, 0, Rows(1))
+    assert [(steering.what, steering.by) for steering in run.steering] == [
+        ("cancel", "the throttle: 200 threads running")
+    ]
+
+
+def test_a_run_without_throttle_asks_nobody() -> None:
+    bench = Bench(readings=[BUSY] * 1000, throttle=False)
+    assert bench.answer() is SliceEnd.COMPLETE
+    assert bench.seen == []

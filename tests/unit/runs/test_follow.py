@@ -64,6 +64,9 @@ class Diary:
     def paced(self, cell: Cell | None, speed: Speed) -> None:
         self.speeds.append((cell.label if cell else "", speed))
 
+    def throttled(self, cell: Cell, reason: str) -> None:
+        self.entries.append((cell.label, reason or "goes on"))
+
     def finished(self, result: CellResult[Any]) -> None:
         self.entries.append((result.cell.label, "complete" if result.complete else "incomplete"))
 
@@ -144,6 +147,28 @@ def test_a_listener_is_told_how_fast_it_goes_in_each_cell_at_work_and_in_all(
     Follower(worker.conductor, threading.Event(), [diary], on_look=lambda: next(looks, lambda: None)()).follow("r")
     assert ("cell-a", Speed(None, 40)) in diary.speeds, "a moment after its begin there is no rate"
     assert {label for label, _ in diary.speeds} == {"cell-a", ""}
+
+
+def test_a_listener_is_told_why_work_pauses_and_that_it_goes_on(worker: Worker) -> None:
+    worker.conductor.start(order(), (A,))
+    diary, bell, who = Diary(), worker.bells.pop(0), Claimant("t", "w", LEASE)
+
+    def throttle(reason: str) -> None:
+        worker._change(bell, lambda view: rules.throttle(view.cell, who, view.now, reason))
+
+    def end() -> None:
+        finished = worker._change(bell, lambda view: rules.finish(view.cell, "t", view.now, None, complete=True))
+        worker.conductor.cell_ended(finished)
+
+    worker._change(bell, lambda view: rules.claim(view.cell, view.run, 0, None, view.now, who))
+    looks = iter([lambda: throttle("5 s behind"), lambda: throttle("5 s behind"), lambda: throttle(""), end])
+    Follower(worker.conductor, threading.Event(), [diary], on_look=lambda: next(looks, lambda: None)()).follow("r")
+    assert diary.entries == [
+        ("cell-a", "started"),
+        ("cell-a", "5 s behind"),
+        ("cell-a", "goes on"),
+        ("cell-a", "complete"),
+    ]
 
 
 def test_a_stop_cancels_the_run_once_in_the_name_of_whoever_ordered_it(store: ShakyStore, worker: Worker) -> None:

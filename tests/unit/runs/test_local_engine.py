@@ -105,6 +105,8 @@ class Diary:
 
     def paced(self, cell: Cell | None, speed: Speed) -> None: ...
 
+    def throttled(self, cell: Cell, reason: str) -> None: ...
+
     def finished(self, result: CellResult[Rows]) -> None:
         end = "failed" if result.failure else "complete" if result.complete else "incomplete"
         self.entries.append((result.cell.label, end))

@@ -1,0 +1,1 @@
+"""The category ``throttle``: what the database servers suffer now."""

@@ -1,0 +1,96 @@
+"""``throttle status``: look at every server, print what was seen."""
+
+import time
+from collections.abc import Iterable, Sequence
+from enum import IntEnum
+from functools import partial
+from typing import Any, Final
+
+from cli import configuration
+from cli.output import put, put_json, say, table
+from cli.run_options import Format
+from clients.together import together
+from runs.targets import api_database, mapped_cells
+from settings.throttle import ThrottleSettings, throttle_settings
+from throttle.readings import Reading, ServerState
+from throttle.server_watch import ServerWatch
+from throttle.servers import Server, cells_unknown, servers_of
+
+BETWEEN_LOOKS: Final = 1.0
+"""Seconds between two looks at a server that has counters: what they say is their growth."""
+HEADER: Final = ("Server", "Cells", "Signal", "Answer", "Limit", "Detail")
+NAMED_CELLS: Final = 3
+"""How many cells of a server are named in the table."""
+
+
+class Exit(IntEnum):
+    """The return codes."""
+
+    GO = 0
+    PAUSED = 1
+    ERROR = 255
+
+
+def show_status(form: Format) -> int:
+    """Look and print.
+
+    :returns: whether a signal pauses the work
+    :raises DatabaseProblem: the API database cannot be read, or the URL of a replica cannot be used
+    """
+    conf = configuration.load()
+    settings = throttle_settings(conf)
+    cells = mapped_cells(conf, api_database(conf))
+    for name in cells_unknown(cells, settings):
+        say(f"replica in section [throttle]: there is no cell {name}")
+    servers = servers_of(cells, settings)
+    states = together(partial(_look, settings), servers, conf.cellkeeper.concurrency)
+    if form == "json":
+        put_json([_as_data(server, state) for server, state in zip(servers, states, strict=True)])
+    else:
+        rows = [row for server, state in zip(servers, states, strict=True) for row in _rows(server, state)]
+        put(table(HEADER, rows))
+    return Exit.PAUSED if any(state.verdict for state in states) else Exit.GO
+
+
+def _look(settings: ThrottleSettings, server: Server) -> ServerState:
+    with ServerWatch(server.database, settings, server.replicas) as watch:
+        state = watch.look(None)
+        if state.counters:
+            time.sleep(BETWEEN_LOOKS)
+            state = watch.look(state)
+    return state
+
+
+def _rows(server: Server, state: ServerState) -> Iterable[tuple[str, ...]]:
+    for reading in state.readings:
+        limit = "" if reading.limit is None else f"{reading.limit:g}"
+        yield server.name, _named(server.cells), reading.signal, reading.answer, limit, _detail(reading)
+
+
+def _detail(reading: Reading) -> str:
+    return f"{reading.source}: {reading.words}" if reading.source else reading.words
+
+
+def _named(cells: Sequence[str]) -> str:
+    names = ", ".join(cells[:NAMED_CELLS])
+    more = len(cells) - NAMED_CELLS
+    return f"{names} and {more} more" if more > 0 else names
+
+
+def _as_data(server: Server, state: ServerState) -> dict[str, Any]:
+    return {
+        "server": server.name,
+        "cells": server.cells,
+        "paused": state.verdict is not None,
+        "signals": [
+            {
+                "signal": reading.signal,
+                "answer": reading.answer,
+                "source": reading.source or None,
+                "value": reading.value,
+                "limit": reading.limit,
+                "detail": reading.words,
+            }
+            for reading in state.readings
+        ],
+    }

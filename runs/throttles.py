@@ -1,0 +1,98 @@
+"""Whether a cell's database server lets the work go on. All who work on a server share their looks at it."""
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from oslo_config import cfg
+
+from novadb.cells import Cell
+from novadb.engine import Database
+from runs.store import RunStore
+from settings.throttle import throttle_settings
+from throttle.readings import Reading, ServerState
+from throttle.server_watch import ServerWatch
+from throttle.servers import replica_of, servers_of
+
+LOOK_EVERY: Final = 1.0
+"""Seconds between two looks at a server, by whoever works on it."""
+
+
+class Watch(Protocol):
+    """Looks at one server."""
+
+    def look(self, before: ServerState | None) -> ServerState:
+        """What is seen, given what was seen before."""
+
+    def close(self) -> None:
+        """Close all connections; the next look opens them anew."""
+
+
+Watching = Callable[[Database], Watch]
+"""Makes what looks at the server of a database."""
+
+
+def watching(conf: cfg.ConfigOpts, cells: Callable[[], list[Cell]]) -> Watching:
+    """How the configuration wants servers to be looked at.
+
+    :param cells: those whose replicas may be named in the configuration
+    :raises InvalidSetting: the section ``[throttle]`` cannot be used
+    :raises DatabaseProblem: the URL of a replica cannot be used
+    """
+    settings = throttle_settings(conf)
+    for cell, url in settings.replicas:
+        replica_of(url, cell)
+
+    def watch(database: Database) -> ServerWatch:
+        servers = servers_of(cells(), settings, conf.database.slave_connection or "")
+        replicas = [replica for server in servers if server.name == database.server for replica in server.replicas]
+        return ServerWatch(database, settings, replicas)
+
+    return watch
+
+
+class Throttles:
+    """The verdicts on the servers that a process works on. Its threads may ask at the same time."""
+
+    def __init__(self, store: RunStore, watch: Watching, every: float = LOOK_EVERY) -> None:
+        """:param every: seconds between two looks at a server"""
+        self._store = store
+        self._watch = watch
+        self._every = every
+        self._watches: dict[str, Watch] = {}
+        self._states: dict[str, ServerState | None] = {}
+        self._asked_at: dict[str, float] = {}
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+    def verdict(self, database: Database) -> Reading | None:
+        """What keeps the work from going on, as it was seen within the last moments; None: nothing.
+
+        To be asked between two transactions: it may take some seconds.
+        """
+        if database.location.port is None:
+            return None
+        server = database.server
+        with self._locks[server]:
+            if time.monotonic() - self._asked_at.get(server, -self._every) >= self._every:
+                self._states[server] = self._state(server, database)
+                self._asked_at[server] = time.monotonic()
+            state = self._states[server]
+        return state.verdict if state else None
+
+    def _state(self, server: str, database: Database) -> ServerState | None:
+        is_granted, state = self._store.claim_look(server, self._every)
+        if not is_granted:
+            return state
+        if server not in self._watches:
+            self._watches[server] = self._watch(database)
+        state = self._watches[server].look(state)
+        self._store.keep_look(server, state)
+        return state
+
+    def close(self) -> None:
+        """Close all connections. Whoever asks again opens them anew."""
+        for server, watch in list(self._watches.items()):
+            with self._locks[server]:
+                watch.close()

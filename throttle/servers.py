@@ -1,0 +1,72 @@
+"""The servers that cells are on, with what is known of their replicas."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from novadb.cells import Cell
+from novadb.engine import Database
+from novadb.errors import DatabaseProblem
+from novadb.names import fold
+from settings.databases import Timeouts
+from settings.throttle import ThrottleSettings
+
+
+@dataclass
+class Server:
+    """A database server.
+
+    :ivar database: one of the cells' databases on it
+    :ivar cells: the labels of all cells on it
+    :ivar replicas: of it, as far as the configuration names them
+    """
+
+    database: Database
+    cells: list[str] = field(default_factory=list)
+    replicas: list[Database] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Host and port."""
+        return self.database.server
+
+
+def servers_of(cells: Sequence[Cell], settings: ThrottleSettings, own_replica: str = "") -> list[Server]:
+    """The servers of cells, in the order of their first cells. A cell whose URL cannot be used is on none.
+
+    :param own_replica: the URL of a replica of the configured database: Nova's ``slave_connection``
+    :raises DatabaseProblem: the URL of a replica cannot be used
+    """
+    servers: dict[str, Server] = {}
+    by_name: dict[str, Server] = {}
+    for cell in cells:
+        if isinstance(cell.database, DatabaseProblem) or cell.database.location.port is None:
+            continue
+        server = servers.setdefault(cell.database.server, Server(cell.database))
+        server.cells.append(cell.label)
+        for name in (cell.uuid, cell.name):
+            if name:
+                by_name[fold(name)] = server
+        if cell.uuid is None and own_replica:
+            server.replicas.append(replica_of(own_replica, cell.label))
+    for name, url in settings.replicas:
+        if fold(name) in by_name:
+            by_name[fold(name)].replicas.append(replica_of(url, name))
+    return list(servers.values())
+
+
+def cells_unknown(cells: Sequence[Cell], settings: ThrottleSettings) -> list[str]:
+    """The names for which a replica is configured, and which no cell has.
+
+    :param cells: all of the cloud
+    """
+    known = {fold(name) for cell in cells for name in (cell.uuid, cell.name) if name}
+    return [name for name, _ in settings.replicas if fold(name) not in known]
+
+
+def replica_of(url: str, cell: str) -> Database:
+    """A replica of a cell's database.
+
+    :param cell: its name, for messages
+    :raises DatabaseProblem: the URL cannot be used; it is not repeated
+    """
+    return Database(url, f"the replica of {cell}", Timeouts())
