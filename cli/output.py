@@ -111,7 +111,7 @@ def flush_output() -> bool:
 
 
 def flush_messages() -> None:
-    """Write what is still buffered of standard error, or drop it: Python 3.13 would end with a code of its own."""
+    """Write what is still buffered of standard error, or drop it: the interpreter would end with a code of its own."""
     try:
         sys.stderr.flush()
     except OSError:

@@ -135,7 +135,12 @@ class LocalEngine:
         conductor = Conductor(store, bells.ring, actions, NO_BELL_IS_LOST, on_end=on_end)
         throttles = Throttles(store, self.watch) if self.watch else None
         worker = CellWorker(
-            conductor, lambda _, number: targets[int(number)], NO_LIMITS, lambda: False, "this process", throttles
+            conductor,
+            lambda _, number: targets[int(number)],
+            NO_LIMITS,
+            lambda: False,
+            "this process",
+            throttles=throttles,
         )
         listeners = [_OfTargets(listener, targets) for listener in self.listeners]
         with ThreadPoolExecutor(self.concurrency, thread_name_prefix="cell") as pool:

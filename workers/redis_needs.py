@@ -18,14 +18,8 @@ RULE: Final = "~cellkeeper* ~cell.* ~_kombu.* ~unacked* ~*celery* &* +@all -@adm
 _WRITE: Final = "SET {} value"
 _SCRIPT: Final = ["SCRIPT LOAD return", "EVALSHA 0 1 {}"]
 _STRING: Final = ["DEL {}", "EXISTS {}", "EXPIRE {} 1", "GET {}", "INCRBY {} 1", "MGET {}", _WRITE, "TYPE {}"]
-_HASH: Final = [
-    "HGET {} field",
-    "HGETALL {}",
-    "HINCRBY {} field 1",
-    "HINCRBYFLOAT {} field 1",
-    "HMGET {} field",
-    "HSET {} field value",
-]
+_COUNT: Final = ["HINCRBY {} field 1", "HINCRBYFLOAT {} field 1"]
+_HASH: Final = ["HGET {} field", "HGETALL {}", *_COUNT, "HMGET {} field", "HSET {} field value"]
 _INDEX: Final = ["ZADD {} 1 member", "ZRANGE {} 0 -1", "ZRANGEBYSCORE {} 0 1", "ZREM {} member"]
 _ORDER: Final = ["ZCARD {}", "ZCOUNT {} 0 1", "ZREMRANGEBYSCORE {} 0 1", "ZREVRANGE {} 0 -1", "ZREVRANGEBYSCORE {} 1 0"]
 _QUEUE: Final = ["BRPOP {} 1", "DEL {}", "EXISTS {}", "LLEN {}", "LPUSH {} message", "PEXPIRE {} 1", "TYPE {}"]

@@ -143,8 +143,8 @@ def call_here(line: str, *, config: Path | None = None, ready: Mapping[str, Any]
 
 
 def environment(more: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the tests without what would configure the program, and with ``more``."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("OS_")}
+    """The environment of the tests without what would configure the program or Python, and with ``more``."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OS_", "PYTHONUNBUFFERED"))}
     return kept | {"HOME": "/dev/null", "TZ": "UTC0", "COLUMNS": "80"} | dict(more)
 
 
