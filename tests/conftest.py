@@ -40,15 +40,9 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 
 @pytest.fixture(scope="session")
-def database_server(request: pytest.FixtureRequest) -> type[MariaDB]:
-    """Which server the tests are run on."""
-    return DATABASE_SERVERS[request.config.getoption("--server")]
-
-
-@pytest.fixture(scope="session")
-def mariadb(database_server: type[MariaDB]) -> Iterator[MariaDB]:
+def mariadb(request: pytest.FixtureRequest) -> Iterator[MariaDB]:
     """A MariaDB server for all tests, or one of MySQL. Each test cleans up what it makes there."""
-    with database_server() as server:
+    with DATABASE_SERVERS[request.config.getoption("--server")]() as server:
         yield server
 
 
