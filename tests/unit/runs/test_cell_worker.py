@@ -75,7 +75,7 @@ class Bench:
         self.conductor = Conductor(self.store, self.bells.append, {"test": action}, PATIENCE, lambda: {"w": None})
         self.worker = CellWorker(
             self.conductor, lambda _run, _uuid: Target(self.known, None), self.limits, lambda: self.is_draining, "w:1",
-            Throttles(self.store, lambda _: Scripted(self), every=0.0),
+            throttles=Throttles(self.store, lambda _: Scripted(self), every=0.0),
         )  # fmt: skip
         order = Order("r", (Phase("test", {"budget": None}),), "somebody", throttle=self.throttle)
         self.conductor.start(order, [ref_of(self.known)])
