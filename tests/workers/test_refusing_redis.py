@@ -28,7 +28,7 @@ def become_replica(redis: Redis) -> None:
 def fail_to_save(redis: Redis) -> None:
     """Its data are to be written where a folder stands."""
     (redis.folder / NO_DATA).mkdir()
-    redis.execute("CONFIG SET save 3600 1", "BGSAVE")
+    assert redis.execute('CONFIG SET save "3600 1"', "BGSAVE")[0] == "+OK"
     until(lambda: "rdb_last_bgsave_status:err" in "\n".join(redis.execute("INFO persistence")))
 
 
