@@ -212,7 +212,7 @@ class RedisStore:
         return float(seconds) + int(micros) / 1e6
 
     def try_write(self) -> None:
-        self.redis.set(PROBE, "", px=1)
+        self.redis.set(PROBE, "", xx=True)  # it is never there
 
     # -- the queue -------------------------------------------------------------------------------------------------
 
@@ -683,8 +683,9 @@ HOLD: Final = (_key("hold"), "record")
 RUNS: Final = _key("runs")
 TALLY: Final = _key("tally")
 HISTORY: Final = _key("history")
-WORKERS: Final = _key("workers")
 PROBE: Final = _key("probe")
+"""With which is tried whether Redis takes writes, without one."""
+WORKERS: Final = _key("workers")
 LINES_OF: Final = _key("lines")
 """The servers for which cells wait."""
 RUN_KEYS: Final = _key("run:")

@@ -110,7 +110,7 @@ class RunStore(Protocol):
         """The time, in seconds since the epoch."""
 
     def try_write(self) -> None:
-        """Write something that says nothing, which raises one of ``away`` where nothing can be written."""
+        """Raise one of ``away`` where nothing can be written."""
 
     # -- the queue
 

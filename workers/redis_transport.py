@@ -13,11 +13,10 @@ from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 from kombu.utils.encoding import bytes_to_str
 from redis.exceptions import RedisError, ResponseError
 
-from runs.redis_store import PREFIX
+from runs.redis_store import PROBE
 
 LOG = logging.getLogger("cellkeeper.worker")
 
-PROBE: Final = f"{PREFIX}:probe"
 NO_MESSAGE: Final = "a message that cannot be read is thrown away"
 # What is raised by what is none: by its decoding, and by Celery when it looks for what a message has.
 GARBAGE: Final = (AttributeError, LookupError, TypeError, ValueError)

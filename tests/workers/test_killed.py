@@ -19,7 +19,7 @@ from tests.support.command import Running, until
 from tests.support.inventory import Inventory
 from tests.support.realcloud import RealCloud
 from tests.support.services import Redis
-from tests.workers.fleet import CELLS, Site, Tickets, Worker
+from tests.workers.fleet import Site, Tickets, Worker
 
 ARCHIVE: Final = "db archive_deleted_rows --all-cells --until-complete"
 # Some seconds of work, in some sixty transactions; and long enough to be harmed often.
@@ -298,20 +298,25 @@ def test_a_machine_that_dies_is_replaced_while_nobody_waits(
         machine.serve()
         other.serve()
         run = detach(site, f"{ARCHIVE} --max_rows 5 --sleep 1")
-        until(lambda: len(site.working(run)) == len(CELLS) and site.rows(run, "cell1") > 0)
-        lost = {cell for cell, pid in site.working(run).items() if pid in machine.children}
+        until(lambda: bool(worked_by(site, run, machine)) and site.rows(run) > 0)
+        lost, taken_over = worked_by(site, run, machine), set()
         machine.kill()
         assert lost
-        until(lambda: taken_over(site, run, other) >= lost, patience=TAKEN_OVER)
+
+        def is_taken_over() -> bool:
+            taken_over.update(worked_by(site, run, other))
+            taken_over.update(name for name, cell in site.cells(run).items() if cell.finished is not None)
+            return taken_over >= lost
+
+        until(is_taken_over, patience=TAKEN_OVER)
         before.check()
         site.call(f"runs cancel {run}")
         site.until_ended(run)
 
 
-def taken_over(site: Site, run: str, worker: Worker) -> set[str]:
-    """The cells that a worker works on, and those that are through."""
-    ours = {cell for cell, pid in site.working(run).items() if pid in worker.children}
-    return ours | {name for name, cell in site.cells(run).items() if cell.finished is not None}
+def worked_by(site: Site, run: str, worker: Worker) -> set[str]:
+    """The cells that a worker works on."""
+    return {cell for cell, pid in site.working(run).items() if pid in worker.children}
 
 
 # -- commands ----------------------------------------------------------------------------------------------------------
