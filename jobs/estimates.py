@@ -11,7 +11,8 @@ from sqlalchemy.exc import DBAPIError
 
 from jobs.action import Cursor, O, Step
 from jobs.retry import rollback, transactionally
-from novadb.engine import reason
+from novadb.engine import is_mariadb, number_of, reason
+from novadb.error_numbers import OVER_TIME
 
 LOG = logging.getLogger("cellkeeper.estimates")
 
@@ -20,8 +21,6 @@ AFTER: Final = 10.0
 SECONDS: Final = 2.0
 """Seconds at most that the counting in a cell takes."""
 LEAST: Final = 0.001  # seconds; to the servers 0 means: no limit
-TOO_LONG: Final = frozenset({1969, 3024})
-"""The server ended a statement at its limit: MariaDB, MySQL."""
 
 ESTIMATES: Final = text(
     "SELECT table_name AS name, table_rows AS number FROM information_schema.tables "
@@ -39,18 +38,14 @@ def limit_statements(connection: Connection, seconds: float | None) -> None:
     """
     if connection.dialect.name == "sqlite":
         return
-    name, unit = ("max_statement_time", 1) if _is_mariadb(connection) else ("max_execution_time", 1000)
+    name, unit = ("max_statement_time", 1) if is_mariadb(connection) else ("max_execution_time", 1000)
     value = "DEFAULT" if seconds is None else f"{max(seconds, LEAST) * unit:.{3 if unit == 1 else 0}f}"
     connection.execute(text(f"SET SESSION {name} = {value}"))
 
 
-def _is_mariadb(connection: Connection) -> bool:
-    return bool(getattr(connection.dialect, "is_mariadb", False))
-
-
 def is_over_limit(error: DBAPIError) -> bool:
     """Whether the server ended a statement at its limit."""
-    return getattr(error.orig, "args", ("",))[0] in TOO_LONG
+    return number_of(error) in OVER_TIME
 
 
 def estimated_rows(connection: Connection, names: Iterable[str]) -> dict[str, int]:

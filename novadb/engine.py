@@ -196,6 +196,11 @@ def number_of(error: DBAPIError) -> int | None:
     return words[0] if words and isinstance(words[0], int) else None
 
 
+def is_mariadb(connection: Connection) -> bool:
+    """Whether the server is a MariaDB; not so of MySQL and SQLite."""
+    return bool(getattr(connection.dialect, "is_mariadb", False))
+
+
 def is_transient(error: DBAPIError) -> bool:
     """Whether the same work may well succeed a moment later."""
     if error.connection_invalidated:

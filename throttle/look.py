@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from novadb.engine import Database, number_of, reason
+from novadb.error_numbers import ACCESS_DENIED
 from settings.throttle import ThrottleSettings
 from throttle.readings import Answer, Reading
 
@@ -22,7 +23,6 @@ STATUS: Final = (
     "wsrep_local_state_comment",
 )
 """The server's status variables that signals need; read in one statement."""
-ACCESS_DENIED: Final = frozenset({1044, 1045, 1142, 1143, 1227})
 
 
 @dataclass

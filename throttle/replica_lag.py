@@ -6,7 +6,7 @@ from typing import Final
 from sqlalchemy import Connection, RowMapping, text
 from sqlalchemy.exc import DBAPIError
 
-from novadb.engine import Database
+from novadb.engine import Database, is_mariadb
 from novadb.errors import DatabaseProblem
 from settings.throttle import ThrottleSettings
 from throttle.look import Look, compare, unknown
@@ -36,7 +36,7 @@ def read(look: Look) -> Iterator[Reading]:
         except DatabaseProblem as problem:
             yield Reading(NAME, Answer.UNKNOWN, str(problem), source)
         except DBAPIError as error:
-            grant = MARIADB_GRANT if _is_mariadb(look.connection) else MYSQL_GRANT
+            grant = MARIADB_GRANT if is_mariadb(look.connection) else MYSQL_GRANT
             yield unknown(NAME, error, grant, source)
         except NoNumber:
             words = "the query for its lag returns no number: option lag_query of section [throttle]"
@@ -48,7 +48,7 @@ def _read_replica(look: Look, replica: Connection, source: str) -> Reading:
     if look.settings.lag_query:
         lag = number_from(replica, look.settings.lag_query)
         return compare(NAME, lag, limit, f"{lag:.1f} s behind", source)
-    channels = replica.execute(MARIADB if _is_mariadb(replica) else MYSQL).mappings().all()
+    channels = replica.execute(MARIADB if is_mariadb(replica) else MYSQL).mappings().all()
     if not channels:
         return Reading(NAME, Answer.UNKNOWN, "it is no replica", source, limit=limit)
     lags = [_lag(channel) for channel in channels]
@@ -68,17 +68,13 @@ def _lag(channel: RowMapping) -> int | None:
     return None
 
 
-def _is_mariadb(connection: Connection) -> bool:
-    return bool(getattr(connection.dialect, "is_mariadb", False))
-
-
 def find_replicas(primary: Connection, database: Database) -> list[Database]:
     """Ask a primary for its replicas, as far as they report where they are (``report_host``).
 
     :param database: on the primary; the replicas are given its user, password and options
     :raises DBAPIError: the user may not ask
     """
-    rows = primary.execute(text("SHOW SLAVE HOSTS" if _is_mariadb(primary) else "SHOW REPLICAS")).mappings()
+    rows = primary.execute(text("SHOW SLAVE HOSTS" if is_mariadb(primary) else "SHOW REPLICAS")).mappings()
     return [
         database.at_host(row["Host"], int(row["Port"]), f"the replica at {row['Host']}:{row['Port']}")
         for row in rows
