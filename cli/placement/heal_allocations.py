@@ -131,13 +131,13 @@ def _put_lines(results: Sequence[CellResult[Healed]], params: Params) -> None:
 
 
 def _say_problems(results: Sequence[CellResult[Healed]]) -> None:
-    """Name what could not be healed: first what ended a cell, which says so, then the worst."""
+    """Name what could not be healed: first what ended a cell, and what that left undone, then the worst."""
     for label, result in zip(labels(results), results, strict=True):
         outcome = result.outcome
         ending = [problem for problem in outcome.problems if _ends(problem, outcome)]
         others = [problem for problem in outcome.problems if not _ends(problem, outcome)]
         for problem in ending:
-            say(f"{label}: {problem.text}{ENDED.format(instances(outcome.unseen))}")
+            say(f"{label}: {problem.text}{_end_note(outcome.unseen)}")
         for problem in sorted(others, key=_badness)[: PRINTED - len(ending)]:
             say(f"{label}: {problem.text}")
         number = sum(outcome.codes.values())
@@ -156,8 +156,7 @@ def _say_failures(results: Sequence[CellResult[Healed]]) -> None:
     for reason, cells_ended in ended.items():
         unseen = sum(outcome.unseen for _, outcome in cells_ended)
         healed = sum(outcome.rows for _, outcome in cells_ended)
-        end = ENDED.format(instances(unseen)) if unseen else ""
-        say(f"{names([label for label, _ in cells_ended])}: {reason}{end}{_before(healed)}")
+        say(f"{names([label for label, _ in cells_ended])}: {reason}{_end_note(unseen)}{_before(healed)}")
 
 
 def _is_told(outcome: Healed) -> bool:
@@ -168,6 +167,10 @@ def _is_told(outcome: Healed) -> bool:
 def _ends(problem: Problem, outcome: Healed) -> bool:
     """Whether a problem is the one that ended its cell."""
     return bool(outcome.ended_at) and problem.instance == outcome.ended_at
+
+
+def _end_note(unseen: int) -> str:
+    return ENDED.format(instances(unseen)) if unseen else ""
 
 
 def _before(healed: int) -> str:
