@@ -85,6 +85,7 @@ def _link(conf: cfg.ConfigOpts, kind: type[Service]) -> Adapter:
                 f"{kind.title} is not configured: set auth_type and its options in section [{group}] of nova.conf",
             )
         if isinstance(auth, BaseIdentityPlugin):
+            # A private attribute, for which keystoneauth1 has no option: it is held while it logs in.
             auth._lock = _LoginLock()  # type: ignore[assignment]
         options = conf[group]
         if "debug" not in conf or not conf.debug:

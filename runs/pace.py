@@ -56,7 +56,7 @@ def add(pace: Pace, now: float, handled: int) -> dict[int, int]:
     return kept
 
 
-def together(paces: Iterable[Pace]) -> dict[int, int]:
+def combined(paces: Iterable[Pace]) -> dict[int, int]:
     """The pace of several cells as one."""
     total: dict[int, int] = {}
     for pace in paces:
@@ -70,7 +70,7 @@ def rate(pace: Pace, since: float, now: float) -> float | None:
 
     :param since: when the work began, or went on after a pause, in seconds since the epoch. What was handled before it
         in the same ten seconds counts
-    :returns: None: that was a moment ago
+    :returns: None: less than ``LEAST`` seconds have passed since
     """
     looked_at = recent(now)
     first = max(int(since // BUCKET), looked_at[0])

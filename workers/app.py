@@ -36,7 +36,7 @@ from workers.broker import configure_broker
 from workers.calm import be_calm
 from workers.heartbeat import Heartbeat
 from workers.redis_client import run_store
-from workers.vitals import Vitals, Watch
+from workers.vitals import ChildWatch, Vitals
 
 LOG = logging.getLogger("cellkeeper.worker")
 
@@ -162,7 +162,8 @@ def begin_heartbeat(sender: str, **_: Any) -> None:
     heartbeat = Heartbeat(app, conductor(), conf, app.cellkeeper_cells, sender)
     worker_ready.connect(heartbeat.start, weak=False)
     worker_shutting_down.connect(heartbeat.stop, weak=False)
-    watch = Watch(vitals(), max(conf.celery.hang_seconds, 2 * conf.cellkeeper.read_timeout))
+    watch = ChildWatch(vitals(), max(conf.celery.hang_seconds, 2 * conf.cellkeeper.read_timeout))
+    # Celery's pool keeps billiard's to itself.
     worker_ready.connect(lambda sender, **_: watch.start(sender.pool._pool), weak=False)
 
 

@@ -1,8 +1,9 @@
 """Celery's transports over Redis, which bear what kombu's do not.
 
 A Redis that refuses is one that is away: they connect again and wait. What is no message, and a key of another type,
-cost themselves and one line. As kombu has it, a worker ends of each with a traceback, or connects again for ever. Tried
-with kombu 5.7.
+cost themselves and one line. As kombu has it, a worker ends of each with a traceback, or connects again for ever. These
+classes override private methods of kombu's (``_brpop_read``, ``_deliver``, ``_queue_bind``) and read its
+``_avail_channels``: tried with kombu 5.7, to be tried again with each newer one.
 """
 
 import logging
@@ -14,10 +15,10 @@ from kombu.utils.encoding import bytes_to_str
 from redis.exceptions import RedisError, ResponseError
 
 from runs.redis_store import PROBE
+from workers.calm import UNREAD
 
 LOG = logging.getLogger("cellkeeper.worker")
 
-NO_MESSAGE: Final = "a message that cannot be read is thrown away"
 # What is raised by what is none: by its decoding, and by Celery when it looks for what a message has.
 GARBAGE: Final = (AttributeError, LookupError, TypeError, ValueError)
 
@@ -41,7 +42,7 @@ class PatientQoS(redis.QoS):
         try:
             super().restore_by_tag(tag, client, leftmost)  # type: ignore[no-untyped-call]
         except GARBAGE:
-            LOG.warning(NO_MESSAGE)
+            LOG.warning(UNREAD)
             with self.pipe_or_acquire(client=client) as pipe:
                 self._remove_from_indices(tag, pipe).execute()  # type: ignore[no-untyped-call]
 
@@ -90,7 +91,7 @@ class _PatientChannel:
         except ValueError:
             if transport.is_delivering:
                 raise
-            LOG.warning(NO_MESSAGE)
+            LOG.warning(UNREAD)
             raise Empty from None
 
 
@@ -127,8 +128,8 @@ class _PatientTransport:
         try:
             super()._deliver(message, queue)  # type: ignore[misc]
         except GARBAGE as error:
-            LOG.debug("%s", NO_MESSAGE, exc_info=error)
-            LOG.warning(NO_MESSAGE)
+            LOG.debug("%s", UNREAD, exc_info=error)
+            LOG.warning(UNREAD)
             self._forget(message)
 
     def _forget(self, message: Any) -> None:

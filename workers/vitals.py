@@ -72,7 +72,7 @@ class Vitals:
         return self._pids[place], self._signs[place]
 
 
-class Watch:
+class ChildWatch:
     """Kills children that have something to do and show no sign of life."""
 
     def __init__(self, vitals: Vitals, limit: float) -> None:
@@ -92,6 +92,7 @@ class Watch:
         pause = self._limit / LOOKS
         while True:
             time.sleep(pause)
+            # A private list of billiard's: it has no public one of the children that there are at this moment.
             self.look([(process.pid, process.index) for process in list(pool._pool)], pause)
 
     def look(self, children: Sequence[tuple[int, int]], seconds: float) -> None:

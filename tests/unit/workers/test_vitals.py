@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
 from clients import signs
-from workers.vitals import Vitals, Watch
+from workers.vitals import ChildWatch, Vitals
 
 LIMIT = 10.0
 FORK = get_context("fork")
@@ -65,7 +65,7 @@ def ask_a_database_in_vain() -> None:
 
 @pytest.mark.parametrize("sign", [ask_a_database, ask_a_database_in_vain, signs.tell])
 def test_whoever_shows_signs_of_life_is_left_alone(vitals: Vitals, sign: Callable[[], None]) -> None:
-    watch = Watch(vitals, LIMIT)
+    watch = ChildWatch(vitals, LIMIT)
     with child(vitals, sign) as process:
         for _ in range(10):
             watch.look([(process.pid, process.index)], LIMIT - 1)
@@ -74,7 +74,7 @@ def test_whoever_shows_signs_of_life_is_left_alone(vitals: Vitals, sign: Callabl
 
 
 def test_whoever_shows_none_is_killed_when_its_time_is_over(vitals: Vitals) -> None:
-    watch = Watch(vitals, LIMIT)
+    watch = ChildWatch(vitals, LIMIT)
     with child(vitals, lambda: None) as process:
         places = [(process.pid, process.index)]
         watch.look(places, 100.0)  # what was before the first look is not known
@@ -86,7 +86,7 @@ def test_whoever_shows_none_is_killed_when_its_time_is_over(vitals: Vitals) -> N
 
 
 def test_whoever_has_nothing_to_do_need_show_none(vitals: Vitals) -> None:
-    watch = Watch(vitals, LIMIT)
+    watch = ChildWatch(vitals, LIMIT)
     ready, over = FORK.Event(), FORK.Event()
 
     def live() -> None:
@@ -109,7 +109,7 @@ def test_whoever_has_nothing_to_do_need_show_none(vitals: Vitals) -> None:
 
 
 def test_what_a_predecessor_left_at_a_place_says_nothing_of_its_successor(vitals: Vitals) -> None:
-    watch = Watch(vitals, LIMIT)
+    watch = ChildWatch(vitals, LIMIT)
     with child(vitals, lambda: None) as process:
         successor = process.pid + 1
         for _ in range(3):
