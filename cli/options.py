@@ -37,7 +37,7 @@ def collect_into(
 ) -> Callable[[Callable[Concatenate[V, P], int]], Callable[P, int]]:
     """Hand a command some of its options as one value, before its other arguments.
 
-    :param kind: a dataclass; those options go into it that have the name of a field
+    :param kind: a dataclass; it is given the options that have the name of one of its fields
     """
     names = {field.name for field in fields(cast(Any, kind))}
 

@@ -1,4 +1,4 @@
-"""How a command is to work its cells, as its options say."""
+"""The options that commands over cells share, as values."""
 
 from dataclasses import dataclass
 from typing import Literal

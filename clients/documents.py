@@ -1,4 +1,4 @@
-"""Values of a document that another program has sent: each is what it must be, or an error."""
+"""Checks the types of values in a document that another program has sent."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

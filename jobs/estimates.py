@@ -17,7 +17,7 @@ from novadb.error_numbers import OVER_TIME
 LOG = logging.getLogger("cellkeeper.estimates")
 
 AFTER: Final = 10.0
-"""Seconds of work in a cell after which it is counted what is left: a shorter work is through by then."""
+"""Seconds of work in a cell after which what is left is counted: shorter work is done by then."""
 SECONDS: Final = 2.0
 """Seconds at most that the counting in a cell takes."""
 LEAST: Final = 0.001  # seconds; to the servers 0 means: no limit
@@ -32,7 +32,7 @@ Counted = Mapping[str, tuple[TableClause, ColumnElement[bool]]]
 
 
 def limit_statements(connection: Connection, seconds: float | None) -> None:
-    """Let the server itself end what takes longer: a client that leaves would leave the work behind.
+    """Have the server itself end a statement that takes longer: it would go on with it if only the client gave up.
 
     :param seconds: for each statement of the session; None: what the server lets all sessions do
     """
@@ -84,7 +84,7 @@ def count_within(connection: Connection, wanted: Counted, seconds: float = SECON
 
 
 def estimate(ask: Callable[[], dict[str, int]], connection: Connection, name: str) -> dict[str, int]:
-    """What is estimated; nothing where a database refuses the question: no work ends because of that.
+    """What ``ask`` returns; nothing where the database refuses the question: no work fails because of an estimate.
 
     :param name: of the database
     :raises DatabaseProblem: the database is away
@@ -98,7 +98,7 @@ def estimate(ask: Callable[[], dict[str, int]], connection: Connection, name: st
 
 @dataclass(frozen=True)
 class Rest:
-    """What is left, from the moment in which it was counted.
+    """What is left of what was counted, as the work goes on.
 
     Where a counted row brings along others that were not, as an instance its actions, the rest grows in the proportion
     in which it did so far.
@@ -132,16 +132,17 @@ class Rest:
 
     @property
     def remaining(self) -> int | None:
-        """About how many rows are left; None: nobody knows."""
+        """About how many rows are left; None: not known."""
         left = sum(self.due.values())
         return round(left * self.rows / self.counted) if left and self.counted else None
 
 
 class Forecast:
-    """The rest of a work that lasts. It is counted once in a cell, and lies in the cursor from then on."""
+    """What is left of long work. It is counted once in a cell, and is kept in the cursor from then on."""
 
     def __init__(self, count: Callable[[], Mapping[str, int]], cursor: Cursor | None) -> None:
-        """:param count: tells the rows that are due by table; nothing where there was no time for all of them
+        """
+        :param count: returns the rows that are due, by table; nothing where there was no time for all of them
         :param cursor: of the step before
         """
         self._count = count

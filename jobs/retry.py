@@ -32,7 +32,7 @@ class TryAgain(Exception):
 
 
 class Contended(Unreachable):
-    """Others are at the same rows as a transaction, again and again: a smaller one may come through."""
+    """A transaction met others at the same rows again and again: a smaller one may succeed."""
 
 
 def transactionally(

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 BUCKET: Final = 10
-"""Seconds of which what was handled is summed up."""
+"""Seconds that one bucket covers."""
 BUCKETS: Final = 6
 """Full buckets that a rate looks back at, besides the current one: the last minute."""
 LEAST: Final = 1.0
@@ -15,7 +15,7 @@ FARTHEST: Final = 366 * 86_400.0
 """Seconds; an end that is farther away is not told."""
 
 Pace = Mapping[int, int]
-"""How much was handled lately, by the number of the bucket since the epoch."""
+"""How much was handled lately, by the number of the bucket, counted since the epoch."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Whether a cell's database server lets the work go on. All who work on a server share their looks at it."""
+"""Whether a cell's database server lets the work go on. All processes that work on a server share their looks at it."""
 
 import threading
 import time
@@ -35,7 +35,7 @@ Watching = Callable[[Database], Watch]
 
 
 def watching(conf: cfg.ConfigOpts, cells: Callable[[], list[Cell]]) -> Watching:
-    """How the configuration wants servers to be looked at.
+    """What looks at servers as the configuration says.
 
     :param cells: those whose replicas may be named in the configuration
     :raises InvalidSetting: the section ``[throttle]`` cannot be used

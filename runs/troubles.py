@@ -1,11 +1,11 @@
-"""Telling the log what does not work: when that begins, and when it works again, not at each try in between."""
+"""Logs a lasting failure once when it begins and once when it is over, not at each try in between."""
 
 import logging
 import threading
 
 
 class Troubles:
-    """What does not work right now. Threads may share it."""
+    """The failures that last. Threads may share it."""
 
     def __init__(self, log: logging.Logger) -> None:
         self._log = log
@@ -13,7 +13,7 @@ class Troubles:
         self._lasting: set[str] = set()
 
     def begin(self, source: str, text: str) -> None:
-        """Something of ``source`` does not work, which ``text`` explains."""
+        """Note that ``source`` fails; ``text``, for the log, says why."""
         with self._lock:
             is_new = source not in self._lasting
             self._lasting.add(source)
@@ -21,9 +21,9 @@ class Troubles:
             self._log.warning("%s", text)
 
     def end(self, source: str, text: str = "") -> None:
-        """It works.
+        """Note that ``source`` works.
 
-        :param text: for the log, where it did not work before; empty: nobody need know
+        :param text: for the log, if it failed before; empty: nothing is logged
         """
         with self._lock:
             has_ended = source in self._lasting

@@ -1,1 +1,1 @@
-"""Whether a database server suffers: signals, and when the work on it pauses."""
+"""Whether a database server is under pressure: its signals, and when the work on it pauses."""

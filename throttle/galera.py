@@ -11,17 +11,17 @@ NODE: Final = "galera_node"
 FLOW_CONTROL: Final = "flow_control"
 RECEIVE_QUEUE: Final = "receive_queue"
 SYNCED: Final = "4"
-"""``wsrep_local_state`` of a node that has all that the others have."""
+"""``wsrep_local_state`` of a node in step with the cluster."""
 NANOSECONDS: Final = 1e9
 
 
 def is_on(settings: ThrottleSettings) -> bool:
-    """Whether one of the numbers has a limit; the state is looked at with them."""
+    """Whether one of the two numbers has a limit; the state of the node is read along with them."""
     return bool(settings.max_flow_control or settings.max_receive_queue)
 
 
 def read(look: Look) -> Iterator[Reading]:
-    """Nothing where the server is no Galera node.
+    """The readings of a Galera node; none where the server is not one.
 
     :source: Galera's documentation: wsrep_flow_control_paused_ns counts on every node of a cluster that is paused
     """

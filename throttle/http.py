@@ -11,7 +11,7 @@ from throttle.readings import Answer, Reading
 
 NAME: Final = "http"
 TIMEOUT: Final = 2.0
-"""Seconds within which it must have answered."""
+"""Seconds to wait for the connection, and for the answer."""
 ANSWERS: Final = {
     200: Answer.GO,
     417: Answer.STOP,  # freno: this application is not to work now

@@ -1,4 +1,4 @@
-"""No flapping: what has paused the work lets it go on only when it has clearly calmed down."""
+"""Keeps a pause from flapping: a signal that has paused the work must calm down clearly before the work goes on."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +13,7 @@ CALM_LOOKS: Final = 2
 
 
 def settle(readings: Sequence[Reading], calm_looks: Mapping[str, int]) -> tuple[list[Reading], dict[str, int]]:
-    """Let what pauses the work do so until it has calmed down.
+    """Keep a signal that pauses the work doing so until it has calmed down.
 
     :param readings: as they were read
     :param calm_looks: for each signal that pauses, by ``key``: how many looks in a row it was calm

@@ -68,15 +68,15 @@ class Look:
 
 
 def compare(signal: str, value: float, limit: float, words: str, source: str = "") -> Reading:
-    """What a number advises: to pause once it has reached its limit."""
+    """The reading of a number: pause once it has reached its limit."""
     answer = Answer.STOP if value >= limit else Answer.GO
     return Reading(signal, answer, words, source, value, limit)
 
 
 def unknown(signal: str, error: DBAPIError, grant: str = "", source: str = "") -> Reading:
-    """What a signal says that the database did not answer.
+    """The reading of a signal whose question failed.
 
-    :param grant: the privilege that the question takes
+    :param grant: the privilege that the question needs
     """
     words = reason(error)
     if grant and number_of(error) in ACCESS_DENIED:

@@ -14,7 +14,7 @@ NAME: Final = "query"
 
 
 class NoNumber(Exception):
-    """The query returned something else than one number."""
+    """The query returned something other than a number."""
 
 
 def is_on(settings: ThrottleSettings) -> bool:
@@ -37,7 +37,7 @@ def read(look: Look) -> Iterator[Reading]:
 def number_from(connection: Connection, query: str) -> float:
     """The number that a query of the operator's returns.
 
-    :raises NoNumber: it returns another thing, or nothing
+    :raises NoNumber: it returns something else, or nothing
     :raises DBAPIError: the server refuses it
     """
     value = connection.execute(text(query.replace(":", r"\:"))).scalar()

@@ -13,7 +13,7 @@ class Answer(StrEnum):
     CRITICAL = "critical"
     """End the run."""
     UNKNOWN = "unknown"
-    """It cannot be told. This never stops the work."""
+    """The signal could not be read. This never stops the work."""
 
 
 @dataclass(frozen=True)

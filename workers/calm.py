@@ -1,6 +1,7 @@
 """What Celery and kombu log, for operators: a line when the broker goes away, and one when it is back.
 
-They write a line for each attempt to connect, some with tracebacks, and what they cannot read with all that it holds.
+By themselves they log a line for each attempt to connect, some with tracebacks, and the whole content of a message that
+they cannot read.
 """
 
 import logging
@@ -32,7 +33,7 @@ LOGGERS: Final = (
 
 
 class Calm(logging.Filter):
-    """Lets the first line of a trouble pass, and the one that it is over."""
+    """Passes the first line of an outage, and the one that says that it is over."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +63,7 @@ def _reason(record: logging.LogRecord) -> object | None:
 
 
 def be_calm() -> None:
-    """Log so, in this process."""
+    """Filter the loggers of Celery and kombu in this process."""
     warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)  # of a setting that is set
     calm = Calm()
     for name in LOGGERS:

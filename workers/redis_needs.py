@@ -1,6 +1,6 @@
-"""What a Redis must allow its user: tried, and not done. Commands are queued in a transaction that is discarded.
+"""What a Redis must allow its user. It is tried without effect: commands are queued in a transaction that is discarded.
 
-Redis looks at the rights for a command, and whether it takes writes at all, when the command is queued.
+Redis checks the rights for a command, and whether it accepts writes at all, when the command is queued.
 """
 
 import re
@@ -46,7 +46,7 @@ def lacking_rights(client: Redis, needs: Needs) -> list[str]:
     """What the client's user must be granted, as ``ACL SETUSER`` takes it.
 
     :param needs: ``OF_STORE`` or ``OF_BROKER``
-    :raises RedisError: it does not answer
+    :raises RedisError: Redis does not answer
     """
     patterns, commands = [], []
     for pattern, thing, lines in needs:

@@ -24,9 +24,9 @@ from novadb import signs as statements
 LOG = logging.getLogger("cellkeeper.worker")
 
 CHILDREN: Final = 1024
-"""Of so many children a worker knows the signs of life."""
+"""Children of one worker that are watched at most; further ones are not."""
 LOOKS: Final = 20
-"""How often within its limit a child is looked at."""
+"""Looks at a child within ``limit`` seconds."""
 
 
 class Vitals:

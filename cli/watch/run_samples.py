@@ -1,4 +1,4 @@
-"""What Prometheus is told of the runs: how they stand, how fast they go, how the last ones ended.
+"""The metrics of runs: their state, how fast they go, how the last ones ended.
 
 What is read does not grow with the cells of a run.
 """
@@ -20,7 +20,7 @@ ENDED_RUNS: Final = 500
 
 
 def put_runs(sheet: "Sheet", store: RunStore) -> None:
-    """Tell of the runs that have not ended, of the hold, and of the last runs that have."""
+    """Put the metrics of the runs that have not ended, of the hold, and of the last run of each action."""
     queue = store.queue()
     sheet.put("runs_active", len(queue))
     summaries = []
