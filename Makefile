@@ -3,7 +3,7 @@ PYTHON ?= python3
 PYTEST_OPTIONS ?=
 # Tests of fleets of workers: each waits for leases, graces and restarts.
 FLEET := $(addprefix tests/workers/test_,beat.py both_engines.py discovery.py hanging_children.py heal_allocations.py \
-	hostile_records.py killed.py lost_lines.py online_data_migrations.py ordering.py refusing_redis.py rights.py \
+	hostile_messages.py hostile_records.py killed.py lost_lines.py online_data_migrations.py ordering.py refusing_redis.py rights.py \
 	sentinel.py server_connections.py sync_aggregates.py throttle.py trouble.py)
 # Tests of a whole deployment, of all that the documents print, and those that look at Flower in a browser.
 DEPLOYMENT := tests/deploy/test_compose_runs.py
