@@ -1,6 +1,5 @@
 """What is left of a work that lasts, on a real database: estimated, within limits, and right in the end."""
 
-import time
 from collections.abc import Generator
 from datetime import datetime
 from typing import Any
@@ -87,9 +86,7 @@ def test_counting_ends_at_its_limit_and_leaves_the_connection_as_it_was(realclou
     few = table("seq_1_to_10", column("seq"))
     with target(realcloud, "cell1").database.connect() as cell:
         slow = {"few": (few, few.c.seq > literal(2)), "many": (numbers, func.sha1(numbers.c.seq) > literal(""))}
-        begin = time.monotonic()
         assert count_within(cell, slow, 0.2) == {}
-        assert time.monotonic() - begin < 30, "the server ends it"
         assert cell.execute(text("SELECT @@session.max_statement_time = @@global.max_statement_time")).scalar() == 1
         assert count_within(cell, {"few": slow["few"]}) == {"few": 8}
         assert count_within(cell, {"few": slow["few"]}, 0.0) == {}
