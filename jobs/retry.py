@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Final, TypeVar
 
@@ -146,6 +147,23 @@ def rollback(connection: Connection) -> None:
     except DBAPIError:
         connection.invalidate()
         connection.rollback()
+
+
+@contextmanager
+def savepoint(connection: Connection) -> Iterator[None]:
+    """Undo what was done within if the database refuses a part of it; the transaction goes on.
+
+    At a deadlock, or a write set that is too large, the server undoes the whole transaction, and knows the savepoint no
+    more: then that error is raised, not the one about the savepoint.
+    """
+    nested = connection.begin_nested()
+    try:
+        yield
+    except DBAPIError:
+        with suppress(DBAPIError):
+            nested.rollback()
+        raise
+    nested.commit()
 
 
 def leave(connection: Connection) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from jobs.action import ApiDatabaseProblem
 from jobs.cell_v2.discover_hosts import NODES
 from jobs.cell_v2.mapper import concerns_a_row, insert_one_by_one, insert_rows
-from jobs.retry import TryAgain, one_transaction
+from jobs.retry import TryAgain, one_transaction, savepoint
 from novadb.engine import Database
 from novadb.mappings import CELLS, HOSTS, add_cell_mapping
 from novadb.names import fold
@@ -95,7 +95,7 @@ def _add(api: Connection, rows: Sequence[dict[str, Any]]) -> Mapping[str, str]:
     :raises TryAgain: somebody else has just mapped one of them
     """
     try:
-        with api.begin_nested():
+        with savepoint(api):
             insert_rows(api, HOSTS, rows)
     except DBAPIError as error:
         if not concerns_a_row(error):

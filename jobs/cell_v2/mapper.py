@@ -9,7 +9,7 @@ from sqlalchemy import Connection, TableClause, insert, select
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from jobs.action import ApiDatabaseProblem
-from jobs.retry import TryAgain, in_pieces, rollback, transactionally
+from jobs.retry import TryAgain, in_pieces, rollback, savepoint, transactionally
 from novadb.engine import Database, number_of, reason
 from novadb.errors import Unreachable
 from novadb.mappings import now
@@ -129,7 +129,7 @@ class Mapper:
             if not waiting:
                 return Unadded(frozenset(taken))
             try:
-                with api.begin_nested():
+                with savepoint(api):
                     insert_rows(api, self._mappings, waiting)
             except DBAPIError as error:
                 if not concerns_a_row(error):
@@ -173,7 +173,7 @@ def insert_one_by_one(api: Connection, mappings: TableClause, key: str, rows: It
     refused: dict[str, str] = {}
     for row in rows:
         try:
-            with api.begin_nested():
+            with savepoint(api):
                 insert_rows(api, mappings, [row])
         except DBAPIError as error:
             if not concerns_a_row(error):
