@@ -330,9 +330,9 @@ def take_turn(cell: CellRecord, now: float, patience: Patience) -> CellRecord | 
 
 @dataclass(frozen=True)
 class Provided:
-    """A cell as it is to be, as long as its servers have so many connections.
+    """A cell as it is to be, on condition that other cells have so many connections to its servers.
 
-    :ivar connections: of all other cells, by server: from so many to so many
+    :ivar connections: that all other cells may have, by server: the least and the most
     """
 
     cell: CellRecord

@@ -43,7 +43,7 @@ def watching(conf: cfg.ConfigOpts, cells: Callable[[], list[Cell]]) -> Watching:
     """
     settings = throttle_settings(conf)
     for cell, url in settings.replicas:
-        replica_of(url, cell)
+        replica_of(url, cell)  # a URL that cannot be used is an error now, not at the first look
 
     def watch(database: Database) -> ServerWatch:
         servers = servers_of(cells(), settings, conf.database.slave_connection or "")

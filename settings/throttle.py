@@ -52,7 +52,7 @@ SECTION: Final = Section(
         ),
         cfg.StrOpt(
             "query",
-            help="A query that returns a number, asked in each cell's database.",
+            help="A query that returns a number, asked once on each server: in the database of one of its cells.",
         ),
         cfg.FloatOpt(
             "max_query", default=0.0,

@@ -1,4 +1,4 @@
-"""What the options of a command say, where it has many."""
+"""The options of commands that have many, as values."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What the options of a command say, where it has many."""
+"""The options of commands that have many, as values."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class ArchiveOptions:
     """The options of ``db archive_deleted_rows``.
 
-    :ivar max_rows: rows at most of a transaction; not looked at yet
+    :ivar max_rows: rows of a transaction at most; not checked yet
     :ivar before: a date or an age, as typed
     :ivar purge: whether to purge the shadow tables afterwards
     :ivar sleep: seconds between two transactions of a cell

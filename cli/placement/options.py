@@ -1,4 +1,4 @@
-"""What the options of a command say, where it has many."""
+"""The options of commands that have many, as values."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class HealOptions:
     """The options of ``placement heal_allocations``.
 
-    :ivar max_count: instances to heal at most, as typed; not looked at yet
+    :ivar max_count: instances to heal at most, as typed; not checked yet
     :ivar instance: the uuid of the only one to look at
     :ivar cell: the uuid of the only cell to look in
     :ivar force: whether to replace what the instance has
