@@ -140,6 +140,7 @@ class Runner:
         until: datetime | None,
     ) -> Finished:
         """Leave the cells to workers, and follow the run to its end."""
+        from cli.runs.listing import say_hold
         from cli.runs.store import conductor_of
 
         conductor = conductor_of(self.conf, ordering=True)
@@ -150,6 +151,7 @@ class Runner:
             latest=configuration.latest_wanted(),
             throttle=not self.options.no_throttle,
         )
+        say_hold(conductor.store, time_zone(self.conf))
         run = conductor.start(order, refs_of(chosen, phases), wait=not self.options.no_wait)
         _check_same(order, run.order)
         if self.options.detach:

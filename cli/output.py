@@ -74,8 +74,12 @@ def say(text: str) -> None:
         return
     if len(printed.messages) < REMEMBERED:
         printed.messages += text.splitlines() if isinstance(text, Lines) else [text]
+    if sys.stderr is None:  # it was closed before the program began
+        return
     with contextlib.suppress(OSError):
-        click.echo(_shown(text), err=True)
+        # Not Click's echo: it would write past the live table, which takes the place of standard error, and into it.
+        sys.stderr.write(f"{_shown(text)}\n")
+        sys.stderr.flush()
 
 
 def put_error(code: int) -> None:

@@ -1,12 +1,14 @@
 """Progress per cell: a live table on standard error where that is a terminal; dots on standard output."""
 
+import logging
+import sys
 import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -174,5 +176,23 @@ def shown(cells: int, stop: threading.Event) -> Iterator[Listener]:
         yield Silent()
         return
     progress = Progress(cells, stop)
-    with Live(progress, console=console, refresh_per_second=4):
+    direct = sys.stderr
+    with Live(progress, console=console, refresh_per_second=4), _logs_moved(direct, sys.stderr):
         yield progress
+
+
+@contextmanager
+def _logs_moved(old: TextIO, new: TextIO) -> Iterator[None]:
+    """Let log lines that would go to one stream go to another: above the live table, not into it."""
+    moved = [
+        handler
+        for handler in logging.getLogger().handlers
+        if isinstance(handler, logging.StreamHandler) and handler.stream is old
+    ]
+    for handler in moved:
+        handler.setStream(new)
+    try:
+        yield
+    finally:
+        for handler in moved:
+            handler.setStream(old)

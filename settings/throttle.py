@@ -101,7 +101,8 @@ class ThrottleSettings:
 def throttle_settings(conf: cfg.ConfigOpts) -> ThrottleSettings:
     """The limits as configured.
 
-    :raises InvalidSetting: a replica is not given as CELL URL, or the address has another field than host and port
+    :raises InvalidSetting: a replica is not given as CELL URL; the address is none of HTTP, or has another field than
+        host and port
     """
     own = conf.throttle
     return ThrottleSettings(
@@ -131,6 +132,8 @@ def _cell_and_url(line: str) -> tuple[str, str]:
 
 
 def _http_template(template: str) -> str:
+    if template and not template.startswith(("http://", "https://")):
+        raise InvalidSetting("http in section [throttle]: it takes an address that begins with http:// or https://")
     try:
         template.format(host="db1", port=3306)
     except (ValueError, LookupError, AttributeError):

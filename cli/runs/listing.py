@@ -6,9 +6,12 @@ from itertools import islice
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
+import click
+
 from cli.output import put, put_json, say, table
 from cli.run_summary import RunSummary, clock_time, duration, eta_in_words, moment, summarize, summary_as_data
 from cli.runs.store import connect
+from jobs.actions import ACTIONS
 from runs.outcomes import FAILURES
 from runs.records import Hold, Summary
 from runs.rules import is_held
@@ -28,10 +31,15 @@ def list_runs(limit: int | None, failed: bool, since: datetime | None, form: str
         put_json([summary_as_data(summary) for summary in summaries])
     else:
         put(table(RUNS, [_row(summary, zone) for summary in summaries]))
+    say_hold(store, zone)
+    return 0
+
+
+def say_hold(store: RunStore, zone: ZoneInfo) -> None:
+    """Say that all runs are held, if they are."""
     hold = store.hold()
     if hold and is_held(hold, store.now()):
         say(hold_in_words(hold, zone))
-    return 0
 
 
 def hold_in_words(hold: Hold, zone: ZoneInfo) -> str:
@@ -44,7 +52,10 @@ def list_history(action: str | None, since: datetime, form: str) -> int:
     """Print what is left of the runs that have ended.
 
     :param since: naive, in UTC
+    :raises BadParameter: there is no such action
     """
+    if action is not None and action not in ACTIONS:
+        raise click.BadParameter(f"{action!r} is none of: {', '.join(ACTIONS)}.", param_hint="'--action'")
     conductor, zone = connect()
     kept = conductor.store.history(since.replace(tzinfo=UTC).timestamp())
     summaries = [summary for summary in reversed(kept) if action in (None, summary.action)]

@@ -43,6 +43,8 @@ def show_status(form: Format) -> int:
     for name in cells_unknown(cells, settings):
         say(f"replica in section [throttle]: there is no cell {name}")
     servers = servers_of(cells, settings)
+    if not servers:
+        say("No cell has its database on a server: there is nothing to look at")
     states = together(partial(_look, settings), servers, conf.cellkeeper.concurrency)
     if form == "json":
         put_json([_as_data(server, state) for server, state in zip(servers, states, strict=True)])

@@ -405,7 +405,10 @@ def _read_max_rows(text: str) -> int:
 
 
 def _read_sleep(text: str) -> float:
-    seconds = float(text)
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = -1.0
     if not 0 <= seconds < 1e6:
         raise ValueError("it must be a number of seconds")
     return seconds

@@ -97,6 +97,7 @@ def test_the_status_shows_every_signal_of_every_server(realcloud: RealCloud, con
         ("replica = mysql://nova:secret-word@db2/nova", "replica in section [throttle]: it takes a cell and the URL"),
         ("replica = cell1 mysql://nova:secret-word@x@db2/nova", "the replica of cell1: its URL cannot be used"),
         ("http = http://freno/{cell}", "http in section [throttle]: its address may have {host} and {port}"),
+        ("http = freno:8111/check", "http in section [throttle]: it takes an address that begins with http:// or"),
         ("max_lag = soon", "max_lag"),
     ],
 )

@@ -1,11 +1,15 @@
 """The live table of a command: each cell with its rate and its end, and the sum below."""
 
 import io
+import logging
+import sys
 import threading
 
+import pytest
 from rich.console import Console
 
-from cli.progress import Progress
+from cli.output import say
+from cli.progress import Progress, shown
 from jobs.action import CellResult
 from novadb.cells import Cell
 from novadb.errors import DatabaseProblem
@@ -47,3 +51,45 @@ def test_a_cell_that_has_ended_shows_the_rate_of_all_its_time() -> None:
     progress.paced(None, Speed(1.0, 10))
     progress.finished(CellResult(CELL1, moved(5000), seconds=2.0))
     assert lines(progress)[1:] == [["cell1", "done", "5,000", "2,500/s"], ["1", "of", "1", "cells", "5,000"]]
+
+
+class Terminal(io.TextIOWrapper):
+    """A terminal for standard error, with the buffer that a real one has."""
+
+    def __init__(self) -> None:
+        super().__init__(io.BytesIO(), "utf-8", write_through=True)
+
+    def isatty(self) -> bool:
+        return True
+
+    @property
+    def seen(self) -> str:
+        """All that was written to it."""
+        return self.buffer.getvalue().decode()  # type: ignore[attr-defined]  # it is a BytesIO
+
+
+def test_messages_and_log_lines_stand_above_the_live_table_on_lines_of_their_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    handler = logging.StreamHandler(terminal)
+    logging.getLogger().addHandler(handler)
+    try:
+        with shown(1, threading.Event()) as progress:
+            progress.started(CELL1)
+            say("Waiting for another run: db.purge")
+            logging.getLogger("somebody").warning("a line of the log")
+        say("the end")
+        logging.getLogger("somebody").warning("after it")
+    finally:
+        logging.getLogger().removeHandler(handler)
+    above, line, rest = terminal.seen.partition("Waiting for another run: db.purge\n")
+    assert line
+    assert above.endswith("\x1b[2K"), "the table was cleared before it, from its first line on"
+    log, line, rest = rest.partition("a line of the log\n")
+    assert line
+    assert log.endswith("\x1b[2K")
+    assert "0 of 1 cells" in rest
+    assert rest.endswith("the end\nafter it\n")

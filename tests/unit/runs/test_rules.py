@@ -303,7 +303,8 @@ def test_a_window_can_be_set_moved_and_taken_away(
     ("record", "words", "reason"),
     [
         (run(RunState.ENDED), {}, "it has ended"),
-        (run(), {"max_rows": "many"}, "max_rows=many: "),
+        (run(), {"max_rows": "many"}, "max_rows=many: it must lie between"),
+        *((run(), {"sleep": text}, f"sleep={text}: it must be a number of seconds") for text in ("x", "", "-1", "nan")),
         (run(), {"before": "2d"}, "before cannot be set; what can: max_rows, sleep, until"),
         (run(order=order(params=TOTAL)), {"max_rows": "5"}, "its cells share a budget: nothing but until can be set"),
         (run(order=WITH_PURGE, phase=1), {"sleep": "5"}, f"{ARCHIVE} is through: nothing but until can be set"),

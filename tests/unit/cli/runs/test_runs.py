@@ -171,8 +171,11 @@ def test_what_cannot_be_set_is_said(workers: MemoryRuns, setting: str, code: int
 
 def test_all_runs_are_held_and_released(workers: MemoryRuns, cloud: DemoCloud) -> None:
     assert workers.call("runs hold --reason 'kernel update' --for 2h").code == 0
-    run = order(workers, ARCHIVE)
     held = r"All runs are held until .* UTC, by \S+ since .* UTC: kernel update\n"
+    ordered = workers.call(f"{ARCHIVE} --detach")
+    assert ordered.code == 0
+    assert re.fullmatch(held, ordered.err)
+    run = ordered.out.strip()
     assert re.fullmatch(held, workers.call("runs list").err)
     assert re.search(held, workers.call(f"runs show {run}").out)
     assert archived(cloud, "cell1") == 0
@@ -198,6 +201,10 @@ def test_history_outlives_runs(workers: MemoryRuns) -> None:
     assert (line["run"], line["exit_code"], line["cells"], line["failed_cells"]) == (run, 1, 4, 0)
     assert workers.call("runs history --action db.purge -f json").document == []
     assert "Invalid value for '--since'" in workers.call("runs history --since soon").err
+    unknown = workers.call("runs history --action db.purgee")
+    assert (unknown.code, unknown.out) == (2, "")
+    assert "Invalid value for '--action': 'db.purgee' is none of: " in unknown.err
+    assert "db.purge, " in unknown.err
 
 
 @pytest.mark.parametrize("line", ["show", "wait", "pause", "cancel", "retry"])
