@@ -1,5 +1,6 @@
 """The section ``[throttle]``: what a database server may suffer before the work on it pauses."""
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -55,8 +56,8 @@ SECTION: Final = Section(
             help="A query that returns a number, asked once on each server: in the database of one of its cells.",
         ),
         cfg.FloatOpt(
-            "max_query", default=0.0,
-            help="Pause once query returns this number or more.",
+            "max_query",
+            help="Pause once query returns this number or more. To be given with query.",
         ),
         cfg.StrOpt(
             "http",
@@ -115,7 +116,7 @@ def throttle_settings(conf: cfg.ConfigOpts) -> ThrottleSettings:
         tuple(_cell_and_url(line) for line in own.replica),
         own.max_history_list,
         own.query or "",
-        own.max_query,
+        _query_limit(own.query, own.max_query),
         _http_template(own.http or ""),
     )
 
@@ -129,6 +130,12 @@ def _cell_and_url(line: str) -> tuple[str, str]:
             "cell1 mysql+pymysql://USER:PASSWORD@HOST/nova_cell1"
         )
     return cell, url.strip()
+
+
+def _query_limit(query: str | None, limit: float | None) -> float:
+    if query and (limit is None or math.isnan(limit)):
+        raise InvalidSetting("max_query in section [throttle]: query takes a number here from which on the work pauses")
+    return limit or 0.0
 
 
 def _http_template(template: str) -> str:

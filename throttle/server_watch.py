@@ -72,9 +72,9 @@ class ServerWatch:
             readings = self._read(before, now, counters)
         except DatabaseProblem as problem:
             readings = [Reading(CONNECTION, Answer.UNKNOWN, str(problem))]
+            self.close()
         except DBAPIError as error:
             readings = [unknown(CONNECTION, error)]
-        if any(reading.answer is Answer.UNKNOWN for reading in readings):
             self.close()
         readings, calm_looks = settle(readings, before.calm_looks)
         return ServerState(now, readings, counters, calm_looks)
@@ -107,9 +107,13 @@ class ServerWatch:
         if self._searched_at is None or now - self._searched_at > SEARCH_EVERY:
             try:
                 self._found_replicas = replica_lag.find_replicas(primary, self._database)
-                self._searched_at = now
             except DBAPIError as error:
                 readings.append(unknown(replica_lag.NAME, error, REPLICAS_GRANT))
+            else:
+                self._searched_at = now
+        if self._searched_at is not None and not self._found_replicas:
+            words = "no replica is known: name one by option replica of section [throttle]"
+            readings.append(Reading(replica_lag.NAME, Answer.UNKNOWN, words))
         return self._found_replicas
 
     def _connect(self, database: Database) -> Connection:

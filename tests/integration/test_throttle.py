@@ -259,6 +259,17 @@ def test_a_replica_that_does_not_replicate_pauses_the_work(servers: tuple[Primar
         wait_until(lambda: look().verdict is None)
 
 
+def test_a_replica_that_was_away_is_asked_again(servers: tuple[Primary, Replica]) -> None:
+    primary, replica = servers
+    with ServerWatch(database_on(primary), LAG, [database_on(replica)]) as watch:
+        look = settled(watch.look)
+        wait_until(lambda: look().verdict is None)
+        replica.kill()
+        assert look().readings[0].answer is Answer.UNKNOWN
+        replica.restart()
+        wait_until(lambda: [reading.answer for reading in look().readings] == [Answer.GO])
+
+
 def test_the_lag_by_a_heartbeat_table(servers: tuple[Primary, Replica]) -> None:
     primary, replica = servers
     primary.execute("CREATE OR REPLACE TABLE heartbeat (at TIMESTAMP(6))", SCHEMA)
@@ -271,6 +282,13 @@ def test_the_lag_by_a_heartbeat_table(servers: tuple[Primary, Replica]) -> None:
         wait_until(lambda: look().verdict is not None)
         primary.execute("UPDATE heartbeat SET at = NOW(6)", SCHEMA)
         wait_until(lambda: look().verdict is None)
+
+
+def test_a_primary_without_a_known_replica_is_unknown(schema: MariaDB) -> None:
+    with ServerWatch(database_on(schema), LAG) as watch:
+        state = watch.look(watch.look(None))
+    assert only_reading(state).words == "no replica is known: name one by option replica of section [throttle]"
+    assert state.verdict is None
 
 
 def test_a_replica_that_is_away_is_unknown(schema: MariaDB) -> None:
