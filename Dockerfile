@@ -10,6 +10,7 @@ COPY novadb novadb
 COPY runs runs
 COPY schedules schedules
 COPY settings settings
+COPY throttle throttle
 COPY workers workers
 RUN python -m venv /opt/cellkeeper && /opt/cellkeeper/bin/pip install --no-cache-dir .
 

@@ -18,6 +18,10 @@ from throttle.servers import replica_of, servers_of
 
 LOOK_EVERY: Final = 1.0
 """Seconds between two looks at a server, by whoever works on it."""
+PATIENCE: Final = 2.0
+"""Seconds to wait for another thread's look at the same server; then what was seen last counts."""
+AGAIN: Final = 30.0
+"""Seconds after which a server that did not answer is looked at again: it must not hold up cell after cell."""
 
 
 class Watch(Protocol):
@@ -63,7 +67,7 @@ class Throttles:
         self._every = every
         self._watches: dict[str, Watch] = {}
         self._states: dict[str, ServerState | None] = {}
-        self._asked_at: dict[str, float] = {}
+        self._next_look: dict[str, float] = {}
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
     def verdict(self, database: Database) -> Reading | None:
@@ -74,12 +78,21 @@ class Throttles:
         if database.location.port is None:
             return None
         server = database.server
-        with self._locks[server]:
-            if time.monotonic() - self._asked_at.get(server, -self._every) >= self._every:
-                self._states[server] = self._state(server, database)
-                self._asked_at[server] = time.monotonic()
-            state = self._states[server]
+        if self._locks[server].acquire(timeout=PATIENCE):
+            try:
+                self._look_if_due(server, database)
+            finally:
+                self._locks[server].release()
+        state = self._states.get(server)
         return state.verdict if state else None
+
+    def _look_if_due(self, server: str, database: Database) -> None:
+        if time.monotonic() < self._next_look.get(server, 0.0):
+            return
+        state = self._state(server, database)
+        self._states[server] = state
+        pause = AGAIN if state and state.is_silent else self._every
+        self._next_look[server] = time.monotonic() + pause
 
     def _state(self, server: str, database: Database) -> ServerState | None:
         is_granted, state = self._store.claim_look(server, self._every)

@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Final
+
+CONNECTION: Final = "connection"
+"""The signal of the reading that says that the server could not be asked."""
 
 
 class Answer(StrEnum):
@@ -50,6 +54,11 @@ class ServerState:
     readings: list[Reading] = field(default_factory=list)
     counters: dict[str, float] = field(default_factory=dict)
     calm_looks: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def is_silent(self) -> bool:
+        """Whether the server could not be asked at all."""
+        return any(reading.signal == CONNECTION for reading in self.readings)
 
     @property
     def verdict(self) -> Reading | None:

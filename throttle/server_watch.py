@@ -16,11 +16,9 @@ from settings.throttle import ThrottleSettings
 from throttle import replica_lag
 from throttle.hysteresis import settle
 from throttle.look import Look, unknown
-from throttle.readings import Answer, Reading, ServerState
+from throttle.readings import CONNECTION, Answer, Reading, ServerState
 from throttle.signals import SIGNALS
 
-CONNECTION: Final = "connection"
-"""The name of the reading that says that the server could not be asked."""
 LIMITS: Final = Timeouts(connect=2.0, read=2.0, lock_wait=1)
 """A server that takes longer to answer is unknown: a look must not hold up the work."""
 SEARCH_EVERY: Final = 60.0

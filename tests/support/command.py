@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import os
 import shlex
 import signal
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -135,11 +136,23 @@ def call_here(line: str, *, config: Path | None = None, ready: Mapping[str, Any]
 
     words = [*(["--config-file", str(config)] if config else []), *shlex.split(line)]
     out, err = io.StringIO(), io.StringIO()
-    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), own_log_levels():
         with mock.patch.dict(os.environ, environment({}), clear=True):
             begin_printing()
             code = main.execute(words, ready) if ready else main.run(words)
     return Ended(code, out.getvalue(), err.getvalue())
+
+
+@contextlib.contextmanager
+def own_log_levels() -> Iterator[None]:
+    """What a command wants to be logged holds for itself alone: the next one runs in the same process."""
+    loggers = [logging.getLogger(name) for name in ("", "cellkeeper.audit", "cellkeeper.beat")]
+    levels = [logger.level for logger in loggers]
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def environment(more: Mapping[str, str]) -> dict[str, str]:
