@@ -440,7 +440,16 @@ class RedisStore:
         return [Line(server, busy, [_decode_key(cell) for cell in cells]) for server, busy, cells in told]
 
     def leave_line(self, server: str, cell: CellKey) -> None:
+        run, phase, number = cell
+        field = (_phase_key(run, phase), str(number))
+        (record,) = self._read(field)
+        version = 0
+        if record is not None:
+            known, version = self._decode_cell(record, run, number)
+            if rules.is_in_line(known):  # it has come back meanwhile: nobody would call it
+                return
         change = _Change()
+        change.check(field, version)
         change.write("ZREM", _line_key(server), _encode_key(*cell))
         self._carry_out(change)
 

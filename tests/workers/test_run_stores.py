@@ -194,6 +194,16 @@ def test_a_cell_without_a_record_leaves_its_line(redis_store: RedisStore) -> Non
     assert (rung, lines_of(redis_store)) == ([], {})
 
 
+def test_a_cell_that_has_come_back_into_its_line_stays_there(store: RunStore) -> None:
+    """Whoever takes out one that did not wait may be late: a cell that nobody calls would wait for minutes."""
+    create(store, cells=at_one_server(2))
+    for number in range(2):
+        claim_within(store, 2, number, f"t{number}")
+    store.leave_line("db:3306", ("r", 0, 1))
+    _, waiting_cells = lines_of(store)["db:3306"]
+    assert waiting_cells == [1]
+
+
 @pytest.mark.parametrize("key", ["server:db:3306", "line:db:3306", "lines"])
 def test_a_key_of_another_type_costs_nothing_but_itself(redis_store: RedisStore, key: str) -> None:
     create(redis_store, cells=at_one_server(3))
