@@ -17,6 +17,8 @@ LIMIT: Final = 5
 """Connections to the server, by the configuration."""
 # Connections that were closed, which the server has not noticed yet.
 LEAVING: Final = 2
+LOOKING: Final = 1
+"""The connection by which somebody looks whether the server suffers."""
 API: Final = "many_api"
 CELLS: Final = "many\\_c%"
 """The databases of the cells, as a pattern."""
