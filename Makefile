@@ -49,7 +49,7 @@ test: $(LIBVIRT_READY) services ## run all tests, on MariaDB servers of their ow
 
 .PHONY: test-workers
 test-workers: $(LIBVIRT_READY) services ## run the tests that start, stop and kill whole workers (minutes)
-	@$(BIN)/python -m pytest $(FLEET) $(PYTEST_OPTIONS)
+	@$(BIN)/python -m pytest --numprocesses=2 --dist=loadfile $(FLEET) $(PYTEST_OPTIONS)
 
 .PHONY: test-galera
 test-galera: $(TESTS_READY) services ## run the tests on a cluster of three nodes whose nodes are killed and cut off (minutes)
