@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.command import call_here
+from tests.support.command import call, call_here
 from tests.support.demo_cloud import DemoCloud
 
 
@@ -101,6 +101,6 @@ def test_a_service_needs_a_broker(cloud: DemoCloud, line: str) -> None:
 )
 def test_a_flower_that_cannot_be_served(cloud: DemoCloud, section: str, options: str, line: str) -> None:
     cloud.configure(f"[celery]\nbroker_url = redis://127.0.0.1:1/0\n[flower]\n{section}")
-    ended = cloud.call(f"flower {options}")
+    ended = call(f"flower {options}", config=cloud.config)  # not here: what Flower opens for its loop stays open
     assert (ended.code, ended.out) == (78, "")
     assert ended.err.startswith(line)
