@@ -1,6 +1,6 @@
 """How fast the work goes, by the steps recorded in the last minute, and how long the rest takes at that rate."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -54,15 +54,6 @@ def add(pace: Pace, now: float, handled: int) -> dict[int, int]:
         current = recent(now)[-1]
         kept[current] = kept.get(current, 0) + handled
     return kept
-
-
-def combined(paces: Iterable[Pace]) -> dict[int, int]:
-    """The pace of several cells as one."""
-    total: dict[int, int] = {}
-    for pace in paces:
-        for number, handled in pace.items():
-            total[number] = total.get(number, 0) + handled
-    return total
 
 
 def rate(pace: Pace, since: float, now: float) -> float | None:

@@ -46,10 +46,6 @@ def test_a_step_is_added_and_what_is_old_is_dropped(
     assert pace.add(before, NOW, handled) == after
 
 
-def test_the_cells_of_a_run_are_one_pace() -> None:
-    assert pace.combined([{1: 5, 2: 1}, {}, {2: 3}]) == {1: 5, 2: 4}
-
-
 @pytest.mark.parametrize(
     ("speed", "seconds"),
     [
