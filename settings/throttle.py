@@ -107,17 +107,17 @@ def throttle_settings(conf: cfg.ConfigOpts) -> ThrottleSettings:
     """
     own = conf.throttle
     return ThrottleSettings(
-        own.max_threads_running,
-        own.critical_threads_running,
-        own.max_flow_control,
-        own.max_receive_queue,
-        own.max_lag,
-        own.lag_query or "",
-        tuple(_cell_and_url(line) for line in own.replica),
-        own.max_history_list,
-        own.query or "",
-        _query_limit(own.query, own.max_query),
-        _http_template(own.http or ""),
+        max_threads_running=own.max_threads_running,
+        critical_threads_running=own.critical_threads_running,
+        max_flow_control=own.max_flow_control,
+        max_receive_queue=own.max_receive_queue,
+        max_lag=own.max_lag,
+        lag_query=own.lag_query or "",
+        replicas=tuple(_cell_and_url(line) for line in own.replica),
+        max_history_list=own.max_history_list,
+        query=own.query or "",
+        max_query=_query_limit(own.query, own.max_query),
+        http=_http_template(own.http or ""),
     )
 
 

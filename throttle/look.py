@@ -1,7 +1,7 @@
 """One look at a database server: what every signal may ask, and what it keeps for the next look."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Final
 
@@ -33,7 +33,7 @@ class Look:
     :ivar connection: to it, outside any transaction
     :ivar replicas: of the server
     :ivar connect_to: a connection to a replica; it is kept for the next look
-    :ivar seconds: since the look before; None: this is the first one
+    :ivar seconds: since the look before; 0: this is the first one
     :ivar counters_before: what signals kept at that look
     :ivar counters: what they keep at this one
     """
@@ -43,9 +43,9 @@ class Look:
     settings: ThrottleSettings
     replicas: Sequence[Database]
     connect_to: Callable[[Database], Connection]
-    seconds: float | None = None
-    counters_before: dict[str, float] = field(default_factory=dict)
-    counters: dict[str, float] = field(default_factory=dict)
+    seconds: float
+    counters_before: dict[str, float]
+    counters: dict[str, float]
 
     @cached_property
     def status(self) -> dict[str, str]:

@@ -42,7 +42,8 @@ class ServerWatch:
         self._named_replicas = [replica.with_timeouts(LIMITS) for replica in replicas]
         self._found_replicas: list[Database] = []
         self._searched_at: float | None = None
-        self._connections: dict[Database, tuple[Connection, ExitStack]] = {}
+        self._connections: dict[Database, Connection] = {}
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
         return self
@@ -54,8 +55,8 @@ class ServerWatch:
 
     def close(self) -> None:
         """Close all connections; the next look opens them anew."""
-        for database in list(self._connections):
-            self._disconnect(database)
+        self._connections.clear()
+        self._stack.close()
 
     def look(self, before: ServerState | None) -> ServerState:
         """Ask all signals that are on.
@@ -82,14 +83,14 @@ class ServerWatch:
         readings: list[Reading] = []
         replicas = self._replicas(connection, readings) if self._settings.max_lag else ()
         look = Look(
-            self._database,
-            connection,
-            self._settings,
-            replicas,
-            self._connect,
-            now - before.at,
-            before.counters,
-            counters,
+            database=self._database,
+            connection=connection,
+            settings=self._settings,
+            replicas=replicas,
+            connect_to=self._connect,
+            seconds=now - before.at,
+            counters_before=before.counters,
+            counters=counters,
         )
         for signal in SIGNALS:
             if signal.is_on(self._settings):
@@ -117,15 +118,10 @@ class ServerWatch:
     def _connect(self, database: Database) -> Connection:
         """:raises DatabaseProblem: it cannot be reached"""
         if database not in self._connections:
-            stack = ExitStack()
-            self._connections[database] = stack.enter_context(database.connect()), stack
-        return self._connections[database][0]
-
-    def _disconnect(self, database: Database) -> None:
-        _, stack = self._connections.pop(database)
-        stack.close()
+            self._connections[database] = self._stack.enter_context(database.connect())
+        return self._connections[database]
 
     def _end_transactions(self) -> None:
         """Hold no snapshot between two looks."""
-        for connection, _ in self._connections.values():
+        for connection in self._connections.values():
             connection.rollback()
