@@ -1,15 +1,15 @@
 """Each signal, moved by the real thing."""
 
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
 from novadb.engine import Database
 from settings.databases import Timeouts
 from settings.throttle import ThrottleSettings
+from tests.support.listener import Listener, respond
 from tests.support.replica import Primary, Replica, replicated
 from tests.support.services import HOST, MariaDB
 from tests.support.waiting import wait_until
@@ -154,36 +154,28 @@ def test_a_server_that_does_not_answer_is_unknown_and_asked_again(schema: MariaD
     assert back.readings[0].answer is Answer.GO
 
 
-class Freno:
-    """An HTTP check whose answer a test sets."""
+class Freno(Listener):
+    """An HTTP check whose answer a test sets.
+
+    :ivar asked: the paths of all requests
+    """
 
     def __init__(self) -> None:
+        super().__init__()
         self.code = 200
         self.asked: list[str] = []
-        outer = self
+        self.check = f"{self.url}/check/cellkeeper/mysql"
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_HEAD(self) -> None:
-                outer.asked.append(self.path)
-                self.send_response(outer.code)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = HTTPServer((HOST, 0), Handler)
-        self.url = f"http://{HOST}:{self.server.server_port}/check/cellkeeper/mysql"
+    def handle(self, request: BaseHTTPRequestHandler) -> None:
+        assert request.command == "HEAD"
+        self.asked.append(request.path)
+        respond(request, self.code, b"")
 
 
 @pytest.fixture
 def freno() -> Iterator[Freno]:
-    check = Freno()
-    thread = threading.Thread(target=check.server.serve_forever)
-    thread.start()
-    yield check
-    check.server.shutdown()
-    thread.join()
-    check.server.server_close()
+    with Freno() as check:
+        yield check
 
 
 @pytest.mark.parametrize(
@@ -198,15 +190,16 @@ def freno() -> Iterator[Freno]:
 )
 def test_an_http_check_answers_as_freno_does(schema: MariaDB, freno: Freno, code: int, answer: Answer) -> None:
     freno.code = code
-    settings = ThrottleSettings(max_threads_running=0, http=f"{freno.url}/{{host}}/{{port}}")
+    settings = ThrottleSettings(max_threads_running=0, http=f"{freno.check}/{{host}}/{{port}}")
     reading = only_reading(look_once(schema, settings))
     assert (reading.answer, reading.words) == (answer, f"the HTTP check answered {code}")
     assert freno.asked == [f"/check/cellkeeper/mysql/{HOST}/{schema.port}"]
 
 
-def test_an_http_check_that_nobody_answers_is_unknown(schema: MariaDB, freno: Freno) -> None:
-    freno.server.server_close()
-    reading = only_reading(look_once(schema, ThrottleSettings(max_threads_running=0, http=freno.url)))
+def test_an_http_check_that_nobody_answers_is_unknown(schema: MariaDB) -> None:
+    with Freno() as gone:
+        pass
+    reading = only_reading(look_once(schema, ThrottleSettings(max_threads_running=0, http=gone.check)))
     assert reading.answer is Answer.UNKNOWN
 
 

@@ -25,7 +25,7 @@ class Listener(ABC):
             def handle_any(self) -> None:
                 listener.handle(self)
 
-            do_GET = do_PUT = do_POST = do_DELETE = handle_any  # noqa: N815 - http.server's names
+            do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = handle_any  # noqa: N815 - http.server's names
 
             def log_message(self, *_: Any) -> None: ...
 

@@ -1,7 +1,8 @@
 """Waiting in tests: for what is to come, not for a time."""
 
-import time
 from collections.abc import Callable
+
+from tests.support.command import until
 
 PATIENCE = 120.0
 """Seconds; far more than anything takes, on a loaded machine too."""
@@ -12,7 +13,4 @@ def wait_until(is_so: Callable[[], bool]) -> None:
 
     :raises AssertionError: it does not for ``PATIENCE`` seconds
     """
-    deadline = time.monotonic() + PATIENCE
-    while not is_so():
-        assert time.monotonic() < deadline, "what was waited for did not come"
-        time.sleep(0.05)
+    until(is_so, PATIENCE)
