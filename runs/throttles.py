@@ -19,7 +19,9 @@ from throttle.servers import replica_of, servers_of
 LOOK_EVERY: Final = 1.0
 """Seconds between two looks at a server, by whoever works on it."""
 PATIENCE: Final = 2.0
-"""Seconds to wait for another thread's look at the same server; then what was seen last counts."""
+"""Seconds to wait for the look of another thread or process at the same server; then what was seen last counts."""
+PAUSE: Final = 0.05
+"""Seconds between two questions whether another process has seen something."""
 AGAIN: Final = 30.0
 """Seconds after which a server that did not answer is looked at again: it must not hold up cell after cell."""
 
@@ -95,7 +97,7 @@ class Throttles:
         self._next_look[server] = time.monotonic() + pause
 
     def _state(self, server: str, database: Database) -> ServerState | None:
-        is_granted, state = self._store.claim_look(server, self._every)
+        is_granted, state = self._claim_look(server)
         if not is_granted:
             return state
         if server not in self._watches:
@@ -103,6 +105,15 @@ class Throttles:
         state = self._watches[server].look(state)
         self._store.keep_look(server, state)
         return state
+
+    def _claim_look(self, server: str) -> tuple[bool, ServerState | None]:
+        """The right to look, or what was seen last. A first look by another process is waited for a moment."""
+        until = time.monotonic() + PATIENCE
+        while True:
+            is_granted, state = self._store.claim_look(server, self._every)
+            if is_granted or state or time.monotonic() > until:
+                return is_granted, state
+            time.sleep(PAUSE)
 
     def close(self) -> None:
         """Close all connections. Whoever asks again opens them anew."""

@@ -80,3 +80,19 @@ def test_who_finds_a_look_under_way_waits_a_moment_only(monkeypatch: pytest.Monk
         may_end.set()
         assert first.result() == BUSY
     assert throttles.verdict(CELL2) == BUSY
+
+
+def test_nobody_goes_on_before_the_first_look_of_another_process_has_ended() -> None:
+    store, looking, may_end = MemoryStore(), threading.Event(), threading.Event()
+
+    def hang() -> None:
+        looking.set()
+        may_end.wait()
+
+    first, second = (Throttles(store, lambda _: Watch(BUSY, hang), every=1000.0) for _ in range(2))
+    with ThreadPoolExecutor(2) as pool:
+        looks = pool.submit(first.verdict, CELL1)
+        looking.wait()
+        waits = pool.submit(second.verdict, CELL2)
+        may_end.set()
+        assert (looks.result(), waits.result()) == (BUSY, BUSY)
