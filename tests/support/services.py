@@ -214,7 +214,7 @@ class Service(ABC):
         return self._process
 
     def _end_of_log(self) -> str:
-        lines = (self.folder / "log").read_text(errors="replace").splitlines()[-30:]
+        lines = (self.folder / "log").read_text(errors="replace").splitlines()[-60:]
         return "".join(["\nThe end of its log:", *(f"\n    {line}" for line in lines)])
 
 
@@ -238,6 +238,7 @@ class MariaDB(Service):
             "--skip-name-resolve",
             "--skip-test-db",
             f"--datadir={self.folder / 'data'}",
+            f"--tmpdir={self.folder}",  # in a common one, each that starts deletes the temporary tables of the others
             "--innodb-log-file-size=16M",
             *self._as_root,
         )
