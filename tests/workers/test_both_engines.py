@@ -263,7 +263,7 @@ ALLOCATIONS: Final = {
     "heal some, the first cell refuses": Scenario(f"{HEAL} --max-count 2", wrong_password, 255),
     "heal, no cell at all": Scenario(f"{HEAL} -f json", everything_is_away, 255),
     "audit": Scenario("placement audit --verbose", as_it_is, 3, in_order=False),
-    "audit, one cell refuses": Scenario("placement audit --verbose", refuses, 1),
+    "audit, one cell refuses": Scenario("placement audit --verbose", refuses, 1, in_order=False),
     "aggregates": Scenario("placement sync_aggregates --verbose", as_it_is, 0),
     "aggregates, two cells away": Scenario("placement sync_aggregates", two_are_away, 255),
 }
