@@ -6,7 +6,7 @@ from sqlalchemy.exc import DBAPIError
 
 from clients.errors import ServiceProblem
 from clients.hypervisor import HypervisorProblem
-from novadb.engine import reason
+from novadb.engine import server_message
 from novadb.errors import DatabaseProblem
 from runs.exclusion import Busy
 from runs.lock_folder import UnusableFolder
@@ -36,7 +36,7 @@ def one_line(error: Exception) -> str:
     if isinstance(error, RedisError):
         return f"The store of runs cannot be used: {_folded(error)}"
     if isinstance(error, DBAPIError):
-        return f"A database refused a statement: {reason(error)}"
+        return f"A database refused a statement: {server_message(error)}"
     if isinstance(error, cfg.ConfigFilesPermissionDeniedError):
         files = ", ".join(error.config_files)
         return f"The configuration cannot be used: this user may not read {files}: run it as one who may"

@@ -41,11 +41,11 @@ def _check(conf: "ConfigOpts", no_password: bool) -> None:
     :raises SettingsProblem: it cannot
     """
     from settings.errors import NotConfigured, SettingsProblem
-    from settings.read_files import where_read
+    from settings.read_files import describe_read_files
 
     own = conf.flower
     if not conf.celery.broker_url:
-        raise NotConfigured(f"There is no broker: set broker_url in section [celery] ({where_read(conf)})")
+        raise NotConfigured(f"There is no broker: set broker_url in section [celery] ({describe_read_files(conf)})")
     if not own.password and not no_password:
         raise NotConfigured("Flower has no password: set password in section [flower], or give --no-password")
     if own.password and not (own.user + own.password).isascii():

@@ -11,8 +11,8 @@ from cli.output import say
 from cli.signals import Stop
 from jobs import schema as job
 from novadb.engine import Database
-from novadb.migrations.progress import Stopped
-from novadb.migrations.upgrade import MAIN, Schema, Upgraded
+from novadb.migrations.progress import UpgradeStopped
+from novadb.migrations.upgrade import MAIN_SCHEMA, Schema, UpgradeResult
 from runs.caller import caller
 from runs.exclusion import Interrupted
 
@@ -35,7 +35,7 @@ class Upgrader:
     wait: bool
     stop: Stop
 
-    def upgrade(self, database: Database, schema: Schema = MAIN) -> Upgraded:
+    def upgrade(self, database: Database, schema: Schema = MAIN_SCHEMA) -> UpgradeResult:
         """Upgrade a database.
 
         :raises DatabaseProblem: it cannot be done; the text says what to do
@@ -43,7 +43,7 @@ class Upgrader:
         :raises runs.exclusion.Busy: another run is at work on it, and the command must not wait
         """
         self.stop.farewell = FAREWELL
-        action = "db.sync" if schema == MAIN else "api_db.sync"
+        action = "db.sync" if schema == MAIN_SCHEMA else "api_db.sync"
 
         def tell(line: str) -> None:
             say(f"{database.name}: {line}")
@@ -51,7 +51,7 @@ class Upgrader:
         try:
             with exclusively(self.conf, action, [database], self.wait, self.stop):
                 done = job.upgrade(database, schema, self.revision, tell=tell, stopped=self.stop.is_set)
-        except (Stopped, Interrupted):
+        except (UpgradeStopped, Interrupted):
             tell("stopped; what was done stands, and the same command goes on from there")
             raise KeyboardInterrupt from None
         who = caller()

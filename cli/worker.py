@@ -23,12 +23,12 @@ def worker(cells: str, concurrency: int | None, name: str | None, ping: bool) ->
     """
     from cli import configuration
     from settings.errors import NotConfigured
-    from settings.read_files import where_read
+    from settings.read_files import describe_read_files
     from workers import run
 
     conf = configuration.load(check=True)
     if not conf.celery.broker_url:
-        raise NotConfigured(f"There is no broker: set broker_url in section [celery] ({where_read(conf)})")
+        raise NotConfigured(f"There is no broker: set broker_url in section [celery] ({describe_read_files(conf)})")
     names = [one.strip() for one in cells.split(",") if one.strip()]
     node = name or f"{'-'.join(names) or 'all'}@{socket.gethostname()}"
     if ping:

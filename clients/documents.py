@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 
-def text(value: Any) -> str:
+def expect_text(value: Any) -> str:
     """A text.
 
     :raises TypeError: it is none
@@ -14,7 +14,7 @@ def text(value: Any) -> str:
     return value
 
 
-def number(value: Any) -> int:
+def expect_number(value: Any) -> int:
     """A whole number.
 
     :raises TypeError: it is none
@@ -24,7 +24,7 @@ def number(value: Any) -> int:
     return value
 
 
-def items(value: Any) -> Sequence[Any]:
+def expect_list(value: Any) -> Sequence[Any]:
     """A list.
 
     :raises TypeError: it is none
@@ -34,7 +34,7 @@ def items(value: Any) -> Sequence[Any]:
     return value
 
 
-def mapping(value: Any) -> Mapping[str, Any]:
+def expect_object(value: Any) -> Mapping[str, Any]:
     """An object.
 
     :raises TypeError: it is none
@@ -44,17 +44,17 @@ def mapping(value: Any) -> Mapping[str, Any]:
     return value
 
 
-def texts(value: Any) -> tuple[str, ...]:
+def expect_texts(value: Any) -> tuple[str, ...]:
     """A list of texts.
 
     :raises TypeError: it is something else
     """
-    return tuple(map(text, items(value)))
+    return tuple(map(expect_text, expect_list(value)))
 
 
-def amounts(value: Any) -> dict[str, int]:
+def expect_amounts(value: Any) -> dict[str, int]:
     """Numbers by name.
 
     :raises TypeError: it is something else
     """
-    return {name: number(amount) for name, amount in mapping(value).items()}
+    return {name: expect_number(amount) for name, amount in expect_object(value).items()}

@@ -18,11 +18,11 @@ class ServiceProblem(Exception):
         self.service = service
 
 
-class Misconfigured(ServiceProblem):
+class ServiceMisconfigured(ServiceProblem):
     """There is no way to the service: no credentials, refused ones, no Keystone, nothing in its catalog."""
 
 
-class Away(ServiceProblem):
+class ServiceUnavailable(ServiceProblem):
     """The service does not answer, or answers what nobody can use: 5xx, no JSON.
 
     :ivar answered: whether there was an answer: then another request may well succeed
@@ -33,11 +33,11 @@ class Away(ServiceProblem):
         self.answered = answered
 
 
-class TooOld(ServiceProblem):
+class ServiceTooOld(ServiceProblem):
     """The service does not offer the microversion that the work needs."""
 
 
-class Refused(ServiceProblem):
+class RequestRefused(ServiceProblem):
     """The service understood the request and said no.
 
     :ivar status: of HTTP
@@ -62,5 +62,5 @@ class Refused(ServiceProblem):
         return self.code == CONCURRENT_UPDATE and not self.is_consumer_conflict
 
 
-class NotAllowed(Refused):
+class RequestForbidden(RequestRefused):
     """The credentials are good, but not for this: 401, 403."""

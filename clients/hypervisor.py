@@ -18,11 +18,11 @@ from importlib.util import find_spec
 from typing import Any, Final
 from urllib.parse import quote
 
-from clients import signs
+from clients import activity
 
-PLACE: Final = "{host}"
-GRACE: Final = 5  # seconds after which a probe ends by itself, counted from the end of its time
-PROBE: Final = (sys.executable, "-P", "-m", "clients.probe")
+HOST_FIELD: Final = "{host}"
+PROBE_GRACE: Final = 5  # seconds after which a probe ends by itself, counted from the end of its time
+PROBE_COMMAND: Final = (sys.executable, "-P", "-m", "clients.probe")
 
 
 class HypervisorProblem(Exception):
@@ -30,7 +30,7 @@ class HypervisorProblem(Exception):
 
 
 @dataclass(frozen=True)
-class Answer:
+class DomainsAnswer:
     """What a host told of its domains.
 
     :ivar machine_types: by the UUID of the domain; a domain that the host does not have is missing
@@ -54,7 +54,7 @@ class Hypervisors:
     timeout: float = 10.0
     concurrency: int = 16
 
-    def machine_types(self, wanted: Mapping[str, Sequence[str]]) -> Generator[tuple[str, Answer]]:
+    def machine_types(self, wanted: Mapping[str, Sequence[str]]) -> Generator[tuple[str, DomainsAnswer]]:
         """Ask hosts for the machine types of domains, several hosts at a time.
 
         :param wanted: the UUIDs of the domains by host
@@ -66,9 +66,9 @@ class Hypervisors:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _domains(self, host: str, uuids: Sequence[str]) -> Answer:
+    def _domains(self, host: str, uuids: Sequence[str]) -> DomainsAnswer:
         told, problem = self._ask(host, {"uuids": list(uuids)})
-        return Answer({line["uuid"]: line["machine"] for line in told}, problem)
+        return DomainsAnswer({line["uuid"]: line["machine"] for line in told}, problem)
 
     def known_machine_types(self, host: str) -> frozenset[str]:
         """The machine types that a host's QEMU knows, aliases included; none where its libvirt does not tell.
@@ -85,10 +85,14 @@ class Hypervisors:
 
         :returns: the lines that came in time, and why there are not more
         """
-        uri = self.template.replace(PLACE, quote(host, safe=""))
-        question |= {"uri": uri, "seconds": math.ceil(self.timeout) + GRACE}
+        uri = self.template.replace(HOST_FIELD, quote(host, safe=""))
+        question |= {"uri": uri, "seconds": math.ceil(self.timeout) + PROBE_GRACE}
         with subprocess.Popen(
-            PROBE, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True
+            PROBE_COMMAND,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
         ) as probe:
             problem = None
             try:
@@ -99,7 +103,7 @@ class Hypervisors:
                 with suppress(ProcessLookupError):
                     os.killpg(probe.pid, signal.SIGKILL)  # with an ssh that it may have started
                 out, _ = probe.communicate()
-        signs.tell()
+        activity.report_answer()
         told = [json.loads(line) for line in out.splitlines(keepends=True) if line.endswith(b"\n")]
         if told and "problem" in told[-1]:
             problem = told.pop()["problem"]
@@ -108,15 +112,15 @@ class Hypervisors:
         return told, problem
 
 
-def usable(template: str, timeout: float, concurrency: int) -> Hypervisors:
+def configure_hypervisors(template: str, timeout: float, concurrency: int) -> Hypervisors:
     """The hypervisors that a template reaches.
 
     :raises HypervisorProblem: it names no host, or libvirt-python is not installed
     """
-    if PLACE not in template:
+    if HOST_FIELD not in template:
         raise HypervisorProblem(
-            f"No way to the hypervisors is configured: set connection_uri in section [libvirt] to a URI with {PLACE}, "
-            f"as in qemu+tls://{PLACE}/system"
+            f"No way to the hypervisors is configured: set connection_uri in section [libvirt] to a URI with "
+            f"{HOST_FIELD}, as in qemu+tls://{HOST_FIELD}/system"
         )
     if find_spec("libvirt") is None:
         raise HypervisorProblem(

@@ -5,13 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlsplit
 
-from clients.documents import amounts, items, mapping, text, texts
+from clients.documents import expect_amounts, expect_list, expect_object, expect_text, expect_texts
 from clients.service import Service
 
-FIELDS: Final = ("id", "device_id", "resource_request", "binding:profile")
-PROFILE: Final = "binding:profile"
+PORT_FIELDS: Final = ("id", "device_id", "resource_request", "binding:profile")
+BINDING_PROFILE: Final = "binding:profile"
 # Instances asked for in one request: their uuids must fit into the first line of it, of which servers take 8,190 bytes.
-DEVICES: Final = 150
+DEVICES_PER_REQUEST: Final = 150
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,15 @@ class Neutron(Service):
         :param devices: uuids of instances
         """
         return [
-            port for begin in range(0, len(devices), DEVICES) for port in self._pages(devices[begin : begin + DEVICES])
+            port
+            for begin in range(0, len(devices), DEVICES_PER_REQUEST)
+            for port in self._pages(devices[begin : begin + DEVICES_PER_REQUEST])
         ]
 
     def _pages(self, devices: Sequence[str]) -> Iterator[Port]:
         """Ports, page by page where the server cuts its answers."""
         asked: list[tuple[str, str]] = [("device_id", device) for device in devices]
-        asked += [("fields", name) for name in FIELDS]
+        asked += [("fields", name) for name in PORT_FIELDS]
         marker: list[tuple[str, str]] | None = []
         while marker is not None:
             ports, marker = self.read(self._path("/ports"), _page, params=_several([*asked, *marker]))
@@ -54,7 +56,7 @@ class Neutron(Service):
 
     def set_profile(self, port: str, profile: Mapping[str, Any]) -> None:
         """Replace the binding profile of a port."""
-        self.ask("PUT", self._path(f"/ports/{port}"), json={"port": {PROFILE: dict(profile)}})
+        self.ask("PUT", self._path(f"/ports/{port}"), json={"port": {BINDING_PROFILE: dict(profile)}})
 
     def _path(self, path: str) -> str:
         """Some catalogs name the version, some leave it to the client."""
@@ -63,21 +65,24 @@ class Neutron(Service):
 
 def _page(found: Any) -> tuple[list[Port], list[tuple[str, str]] | None]:
     """The ports of a page, and by which parameters the next one is asked for; None: there is no other."""
-    ports = [_port(port) for port in items(found["ports"])]
-    onward = [text(link["href"]) for link in found.get("ports_links", ()) if link["rel"] == "next"]
+    ports = [_port(port) for port in expect_list(found["ports"])]
+    onward = [expect_text(link["href"]) for link in found.get("ports_links", ()) if link["rel"] == "next"]
     if not onward:
         return ports, None
     return ports, [pair for pair in parse_qsl(urlsplit(onward[0]).query) if pair[0] in ("marker", "limit")]
 
 
 def _port(found: Any) -> Port:
-    request, profile = mapping(found.get("resource_request") or {}), mapping(found.get(PROFILE) or {})
-    for group in items(request.get("request_groups") or [{"id": "", **request}]):
-        text(group["id"])
-        amounts(group.get("resources") or {})
-        texts(group.get("required") or [])
-    texts(request.get("same_subtree") or [])
-    return Port(text(found["id"]), text(found["device_id"]), request, profile)
+    request, profile = (
+        expect_object(found.get("resource_request") or {}),
+        expect_object(found.get(BINDING_PROFILE) or {}),
+    )
+    for group in expect_list(request.get("request_groups") or [{"id": "", **request}]):
+        expect_text(group["id"])
+        expect_amounts(group.get("resources") or {})
+        expect_texts(group.get("required") or [])
+    expect_texts(request.get("same_subtree") or [])
+    return Port(expect_text(found["id"]), expect_text(found["device_id"]), request, profile)
 
 
 def _several(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:

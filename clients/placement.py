@@ -9,8 +9,8 @@ from urllib.parse import urlencode
 
 from keystoneauth1.adapter import Adapter
 
-from clients.documents import amounts, items, mapping, number, text, texts
-from clients.errors import Refused
+from clients.documents import expect_amounts, expect_list, expect_number, expect_object, expect_text, expect_texts
+from clients.errors import RequestRefused
 from clients.service import Service
 
 T = TypeVar("T")
@@ -18,12 +18,12 @@ T = TypeVar("T")
 Resources = dict[str, int]
 """Amounts by resource class."""
 
-PROVIDERS: Final = "1.14"
-AGGREGATES: Final = "1.19"
-ALLOCATIONS: Final = "1.28"
-CANDIDATES: Final = "1.36"
+PROVIDERS_VERSION: Final = "1.14"
+AGGREGATES_VERSION: Final = "1.19"
+ALLOCATIONS_VERSION: Final = "1.28"
+CANDIDATES_VERSION: Final = "1.36"
 
-CONSUMERS: Final = 50  # that are written in one request
+CONSUMERS_PER_REQUEST: Final = 50  # that are written in one request
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class Candidate:
 
 
 @dataclass(frozen=True)
-class Holding:
+class ProviderAllocation:
     """What one consumer holds of one provider.
 
     :ivar generation: of the consumer; None where the service is too old to tell
@@ -126,14 +126,14 @@ class Placement(Service):
     def providers(self, in_tree: str | None = None) -> list[Provider]:
         """All providers, or those of one tree."""
         params = {"in_tree": in_tree} if in_tree else {}
-        return self.read("/resource_providers", _providers, microversion=PROVIDERS, params=params)
+        return self.read("/resource_providers", _providers, microversion=PROVIDERS_VERSION, params=params)
 
-    def holdings(self, provider: str) -> dict[str, Holding]:
+    def holdings(self, provider: str) -> dict[str, ProviderAllocation]:
         """What each consumer holds of a provider, also of an old service; nothing where there is no such provider."""
-        microversion = ALLOCATIONS if self.offers(ALLOCATIONS) else PROVIDERS
+        microversion = ALLOCATIONS_VERSION if self.offers(ALLOCATIONS_VERSION) else PROVIDERS_VERSION
         try:
             return self.read(f"/resource_providers/{provider}/allocations", _holdings, microversion=microversion)
-        except Refused as refusal:
+        except RequestRefused as refusal:
             if refusal.status == 404:
                 return {}
             raise
@@ -144,7 +144,7 @@ class Placement(Service):
 
     def consumer(self, uuid: str) -> Consumer:
         """What one consumer holds, and whose it is."""
-        return self.read(f"/allocations/{uuid}", _consumer, microversion=ALLOCATIONS)
+        return self.read(f"/allocations/{uuid}", _consumer, microversion=ALLOCATIONS_VERSION)
 
     def write(self, uuid: str, consumer: Consumer) -> None:
         """Replace all that a consumer holds.
@@ -154,7 +154,7 @@ class Placement(Service):
 
         :raises Refused: with ``is_consumer_conflict`` if it is no longer as ``consumer.generation`` says
         """
-        self.ask("PUT", f"/allocations/{uuid}", microversion=ALLOCATIONS, json=consumer.document())
+        self.ask("PUT", f"/allocations/{uuid}", microversion=ALLOCATIONS_VERSION, json=consumer.document())
 
     def write_all(self, consumers: Mapping[str, Consumer]) -> None:
         """Replace what several consumers hold: all or none.
@@ -163,12 +163,12 @@ class Placement(Service):
         """
         document = {uuid: consumer.document() for uuid, consumer in consumers.items()}
         with self.turn:
-            self.ask("POST", "/allocations", microversion=ALLOCATIONS, json=document)
+            self.ask("POST", "/allocations", microversion=ALLOCATIONS_VERSION, json=document)
 
     def usage(self, project_id: str, user_id: str) -> Resources:
         """What all consumers of one user in one project hold together."""
         params = {"project_id": project_id, "user_id": user_id}
-        return self.read("/usages", _usages, microversion=ALLOCATIONS, params=params)
+        return self.read("/usages", _usages, microversion=ALLOCATIONS_VERSION, params=params)
 
     def candidates(
         self, groups: Iterable[RequestGroup], in_tree: str, same_subtree: Iterable[Iterable[str]], group_policy: str
@@ -190,14 +190,14 @@ class Placement(Service):
         params += [("same_subtree", ",".join(suffixes)) for suffixes in same_subtree]
         query = urlencode(sorted(params), safe=":,")
         understand = partial(_candidates, wanted=wanted)
-        return self.read(f"/allocation_candidates?{query}", understand, microversion=CANDIDATES)
+        return self.read(f"/allocation_candidates?{query}", understand, microversion=CANDIDATES_VERSION)
 
     def aggregates(self, provider: str) -> tuple[frozenset[str], int]:
         """The aggregates of a provider, and its generation.
 
         :raises Refused: 404: there is no such provider
         """
-        return self.read(f"/resource_providers/{provider}/aggregates", _aggregates, microversion=AGGREGATES)
+        return self.read(f"/resource_providers/{provider}/aggregates", _aggregates, microversion=AGGREGATES_VERSION)
 
     def set_aggregates(self, provider: str, aggregates: Iterable[str], generation: int) -> None:
         """Replace the aggregates of a provider.
@@ -206,58 +206,62 @@ class Placement(Service):
         :raises Refused: with ``is_concurrent`` if it has changed since
         """
         document = {"aggregates": sorted(aggregates), "resource_provider_generation": generation}
-        self.ask("PUT", f"/resource_providers/{provider}/aggregates", microversion=AGGREGATES, json=document)
+        self.ask("PUT", f"/resource_providers/{provider}/aggregates", microversion=AGGREGATES_VERSION, json=document)
 
 
 def _providers(found: Any) -> list[Provider]:
     return [
         Provider(
-            text(provider["uuid"]),
-            text(provider["name"]),
-            number(provider["generation"]),
-            text(provider["root_provider_uuid"]),
-            _or_none(text, provider.get("parent_provider_uuid")),
+            expect_text(provider["uuid"]),
+            expect_text(provider["name"]),
+            expect_number(provider["generation"]),
+            expect_text(provider["root_provider_uuid"]),
+            _or_none(expect_text, provider.get("parent_provider_uuid")),
         )
-        for provider in items(found["resource_providers"])
+        for provider in expect_list(found["resource_providers"])
     ]
 
 
-def _holdings(found: Any) -> dict[str, Holding]:
+def _holdings(found: Any) -> dict[str, ProviderAllocation]:
     return {
-        consumer: Holding(amounts(held["resources"]), _or_none(number, held.get("consumer_generation")))
-        for consumer, held in mapping(found["allocations"]).items()
+        consumer: ProviderAllocation(
+            expect_amounts(held["resources"]), _or_none(expect_number, held.get("consumer_generation"))
+        )
+        for consumer, held in expect_object(found["allocations"]).items()
     }
 
 
 def _consumer(found: Any) -> Consumer:
-    by_provider = mapping(found["allocations"])
-    allocations = {provider: amounts(held["resources"]) for provider, held in by_provider.items()}
+    by_provider = expect_object(found["allocations"])
+    allocations = {provider: expect_amounts(held["resources"]) for provider, held in by_provider.items()}
     if not allocations:
         return Consumer()
     return Consumer(
         allocations,
-        text(found.get("project_id", "")),
-        text(found.get("user_id", "")),
-        _or_none(number, found.get("consumer_generation")),
-        {provider: number(held["generation"]) for provider, held in by_provider.items() if "generation" in held},
+        expect_text(found.get("project_id", "")),
+        expect_text(found.get("user_id", "")),
+        _or_none(expect_number, found.get("consumer_generation")),
+        {provider: expect_number(held["generation"]) for provider, held in by_provider.items() if "generation" in held},
     )
 
 
 def _usages(found: Any) -> Resources:
-    return amounts(found["usages"])
+    return expect_amounts(found["usages"])
 
 
 def _candidates(found: Any, wanted: Iterable[str]) -> list[Candidate]:
-    return [_candidate(request, wanted) for request in items(found["allocation_requests"])]
+    return [_candidate(request, wanted) for request in expect_list(found["allocation_requests"])]
 
 
 def _candidate(found: Any, wanted: Iterable[str]) -> Candidate:
-    allocations = {uuid: amounts(held["resources"]) for uuid, held in mapping(found["allocations"]).items()}
-    return Candidate(allocations, {suffix: texts(found["mappings"][suffix])[0] for suffix in wanted})
+    allocations = {
+        uuid: expect_amounts(held["resources"]) for uuid, held in expect_object(found["allocations"]).items()
+    }
+    return Candidate(allocations, {suffix: expect_texts(found["mappings"][suffix])[0] for suffix in wanted})
 
 
 def _aggregates(found: Any) -> tuple[frozenset[str], int]:
-    return frozenset(texts(found["aggregates"])), number(found["resource_provider_generation"])
+    return frozenset(expect_texts(found["aggregates"])), expect_number(found["resource_provider_generation"])
 
 
 def _or_none(kind: Callable[[Any], T], value: Any) -> T | None:

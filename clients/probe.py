@@ -18,20 +18,20 @@ def main() -> None:
     question = json.load(sys.stdin)
     signal.alarm(question["seconds"])  # whoever asked may be gone
     try:
-        for line in answers(question["uri"], question["uuids"]):
+        for line in answer_question(question["uri"], question["uuids"]):
             print(json.dumps(line), flush=True)
     except Exception as error:
         print(json.dumps({"problem": " ".join(str(error).split())}), flush=True)
 
 
-def answers(uri: str, uuids: Sequence[str] | None) -> Iterator[dict[str, str]]:
+def answer_question(uri: str, uuids: Sequence[str] | None) -> Iterator[dict[str, str]]:
     """Ask, without the right to change anything."""
     import libvirt
 
     libvirt.registerErrorHandler(lambda *_: None, None)  # it would print
     link = libvirt.openReadOnly(uri)
     if uuids is None:
-        for name in sorted(known_machine_types(link.getCapabilities())):
+        for name in sorted(read_known_machine_types(link.getCapabilities())):
             yield {"machine": name}
         return
     for uuid in uuids:
@@ -41,11 +41,11 @@ def answers(uri: str, uuids: Sequence[str] | None) -> Iterator[dict[str, str]]:
             if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
                 raise
         else:
-            if machine := machine_type(described):
+            if machine := read_machine_type(described):
                 yield {"uuid": uuid, "machine": machine}
 
 
-def machine_type(domain: str) -> str | None:
+def read_machine_type(domain: str) -> str | None:
     """The machine type of a domain, by libvirt's description of it; None where it has none, or none that Nova can keep.
 
     :source: libvirt, "Domain XML format", element ``os/type``
@@ -55,7 +55,7 @@ def machine_type(domain: str) -> str | None:
     return name if re.fullmatch(r"[\w.+-]{1,255}", name, re.ASCII) else None
 
 
-def known_machine_types(capabilities: str) -> set[str]:
+def read_known_machine_types(capabilities: str) -> set[str]:
     """The machine types for guests of the host's own architecture: versions, and the aliases that stand for them.
 
     :source: libvirt, "Driver capabilities XML format", elements ``host/cpu/arch`` and ``guest/arch/machine``

@@ -11,16 +11,16 @@ from keystoneauth1 import adapter, exceptions
 from requests import Response
 from requests.utils import get_environ_proxies, select_proxy
 
-from clients import signs
-from clients.errors import Away, Misconfigured, NotAllowed, Refused, TooOld
+from clients import activity
+from clients.errors import RequestForbidden, RequestRefused, ServiceMisconfigured, ServiceTooOld, ServiceUnavailable
 
 # What may be another answer a moment later: every request here may come twice. keystoneauth1 asks again.
-PASSING: Final = (500, 502, 503, 504)
+TRANSIENT_STATUSES: Final = (500, 502, 503, 504)
 UNAUTHORIZED, FORBIDDEN = 401, 403
 # Tries of a request whose token is refused. keystoneauth1 logs in anew within each; where many requests are under way,
 # the new token may be another one's old.
-LOGINS: Final = 2
-WORDS: Final = 300  # characters of an answer that are worth repeating
+LOGIN_TRIES: Final = 2
+MAX_DETAIL: Final = 300  # characters of an answer that are worth repeating
 _IDENTITY: Final = (
     exceptions.AuthorizationFailure, exceptions.AuthPluginException, exceptions.CatalogException,
     exceptions.DiscoveryFailure, exceptions.MissingAuthPlugin, exceptions.Unauthorized, exceptions.VersionNotAvailable,
@@ -54,7 +54,7 @@ class Service:
         with self._reaching(f" ({proxy})" if proxy else ""):
             endpoint = self._link.get_endpoint()
         if not endpoint:
-            raise Misconfigured(
+            raise ServiceMisconfigured(
                 self.name,
                 f"{self.title}: the catalog of Keystone has no such service for region_name, valid_interfaces and "
                 f"service_type of section [{self.name}]",
@@ -121,7 +121,9 @@ class Service:
             return understand(document)
         except _MALFORMED as error:
             asked = f"{self.title} {self._where}: GET {path}"
-            raise Away(self.name, f"{asked}: answered with a document of another form", answered=True) from error
+            raise ServiceUnavailable(
+                self.name, f"{asked}: answered with a document of another form", answered=True
+            ) from error
 
     def ask(
         self,
@@ -142,14 +144,14 @@ class Service:
         """
         asked = f"{self.title} {self._where}: {method} {path}"
         options = {} if json is None else {"json": json}
-        for _ in range(LOGINS):
+        for _ in range(LOGIN_TRIES):
             try:
                 with self._reaching(f" {self._where}: {method} {path}"):
                     answer = self._link.request(
                         path, method, microversion=microversion, params=params, raise_exc=False, **options
                     )
             finally:
-                signs.tell()
+                activity.report_answer()
             if answer.status_code != UNAUTHORIZED:
                 break
         if answer.status_code >= 400:
@@ -159,7 +161,7 @@ class Service:
         try:
             return answer.json()
         except ValueError as error:
-            raise Away(
+            raise ServiceUnavailable(
                 self.name, f"{asked}: answered {answer.status_code} with what is no JSON", answered=True
             ) from error
 
@@ -168,24 +170,24 @@ class Service:
         code, detail = _words(answer)
         text = f"{asked}: answered {status}{f': {detail}' if detail else ''}"
         if status >= 500:
-            return Away(self.name, text, answered=True)
+            return ServiceUnavailable(self.name, text, answered=True)
         if status == 406 and microversion:
             return self._too_old(microversion, asked, "less")
         if status == UNAUTHORIZED:
             why = f"the login of section [{self.name}] of nova.conf is not accepted"
-            return NotAllowed(self.name, f"{text}: {why}", status, code, detail)
+            return RequestForbidden(self.name, f"{text}: {why}", status, code, detail)
         if status == FORBIDDEN:
             why = f"the user of section [{self.name}] lacks a role"
-            return NotAllowed(self.name, f"{text}: {why}", status, code, detail)
-        return Refused(self.name, text, status, code, detail)
+            return RequestForbidden(self.name, f"{text}: {why}", status, code, detail)
+        return RequestRefused(self.name, text, status, code, detail)
 
     def _by_proxy(self, url: str | None) -> str:
         """Words on the proxy that the environment puts before a URL; empty: there is none."""
         proxy = select_proxy(url, get_environ_proxies(url)) if url else None
         return f", by way of the proxy {without_secret(proxy)} of the environment" if proxy else ""
 
-    def _too_old(self, microversion: str, purpose: str, offered: str) -> TooOld:
-        return TooOld(
+    def _too_old(self, microversion: str, purpose: str, offered: str) -> ServiceTooOld:
+        return ServiceTooOld(
             self.name,
             f"{self.title} ({self.place}) is too old: {purpose} needs microversion {microversion}, "
             f"it offers {offered}; upgrade it",
@@ -202,7 +204,7 @@ class Service:
         except exceptions.ClientException as error:
             raise self._unreached(error, where) from error
         except _MALFORMED as error:
-            raise Misconfigured(
+            raise ServiceMisconfigured(
                 self.name,
                 f"{self.title}{where}: no way to it with the options of section [{self.name}] of nova.conf: Keystone "
                 "or its catalog answered with a document of another form",
@@ -210,15 +212,15 @@ class Service:
 
     def _unreached(self, error: exceptions.ClientException, where: str) -> Exception:
         """An error of keystoneauth1 in our words; its own may hold URLs."""
-        said = " ".join(_without_urls(str(error)).split())[:WORDS]
+        said = " ".join(_without_urls(str(error)).split())[:MAX_DETAIL]
         if isinstance(error, exceptions.Unauthorized):
-            return Misconfigured(
+            return ServiceMisconfigured(
                 self.name,
                 f"{self.title}{where}: Keystone does not accept the login of section [{self.name}] of nova.conf: "
                 f"{said}",
             )
         if isinstance(error, _IDENTITY):
-            return Misconfigured(
+            return ServiceMisconfigured(
                 self.name,
                 f"{self.title}{where}: no way to it with the options of section [{self.name}] of nova.conf: {said}",
             )
@@ -228,7 +230,7 @@ class Service:
             kind = "it does not answer in time"
         else:
             kind = f"no connection: {said}"
-        return Away(self.name, f"{self.title}{where}: {kind}")
+        return ServiceUnavailable(self.name, f"{self.title}{where}: {kind}")
 
 
 def without_secret(url: str) -> str:
@@ -259,4 +261,4 @@ def _words(answer: Response) -> tuple[str, str]:
 
 
 def _short(text: str) -> str:
-    return " ".join(text.split())[:WORDS]
+    return " ".join(text.split())[:MAX_DETAIL]

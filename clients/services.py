@@ -11,17 +11,17 @@ from keystoneauth1.adapter import Adapter
 from keystoneauth1.identity.base import BaseIdentityPlugin
 from oslo_config import cfg
 
-from clients.errors import Misconfigured
+from clients.errors import ServiceMisconfigured
 from clients.neutron import Neutron
 from clients.placement import Placement
-from clients.service import PASSING, Service
+from clients.service import TRANSIENT_STATUSES, Service
 from settings.errors import InvalidSetting
 from settings.services import RETRIES, register_service
 
 S = TypeVar("S", bound=Service)
 T = TypeVar("T")
 
-TIMEOUT: Final = 60.0  # seconds for an answer, where the configuration sets none: nobody waits for ever
+DEFAULT_TIMEOUT: Final = 60.0  # seconds for an answer, where the configuration sets none: nobody waits for ever
 REMEMBERED: Final = 8  # things that the cells of a run share: a process may work on a few runs
 
 
@@ -80,7 +80,7 @@ def _link(conf: cfg.ConfigOpts, kind: type[Service]) -> Adapter:
         register_service(conf, group)
         auth = loading.load_auth_from_conf_options(conf, group)
         if auth is None:
-            raise Misconfigured(
+            raise ServiceMisconfigured(
                 group,
                 f"{kind.title} is not configured: set auth_type and its options in section [{group}] of nova.conf",
             )
@@ -92,7 +92,9 @@ def _link(conf: cfg.ConfigOpts, kind: type[Service]) -> Adapter:
             # They warn of each try; what is an error in the end is told as one.
             for name in ("session", "identity"):
                 logging.getLogger(f"keystoneauth.{name}").setLevel(logging.ERROR)
-        session = loading.load_session_from_conf_options(conf, group, auth=auth, timeout=options.timeout or TIMEOUT)
+        session = loading.load_session_from_conf_options(
+            conf, group, auth=auth, timeout=options.timeout or DEFAULT_TIMEOUT
+        )
         for transport in session.session.adapters.values():
             # The pool is the bound: no more connections than that, whoever asks.
             transport.init_poolmanager(conf.cellkeeper.connections, conf.cellkeeper.connections, block=True)  # type: ignore[attr-defined]
@@ -103,11 +105,11 @@ def _link(conf: cfg.ConfigOpts, kind: type[Service]) -> Adapter:
             user_agent="cellkeeper",
             connect_retries=_or(options.connect_retries, options.http_retries),
             status_code_retries=_or(options.status_code_retries, RETRIES),
-            retriable_status_codes=_or(options.retriable_status_codes, list(PASSING)),
+            retriable_status_codes=_or(options.retriable_status_codes, list(TRANSIENT_STATUSES)),
         )
     except (exceptions.ClientException, cfg.Error, TypeError, ValueError, OSError) as error:
         line = f"{kind.title}: section [{group}] of nova.conf cannot be used: {_words(error)}"
-        raise Misconfigured(group, line) from None
+        raise ServiceMisconfigured(group, line) from None
 
 
 class _LoginLock:

@@ -8,7 +8,7 @@ from demo.hosts import AGE, furnish
 from demo.instances import GROUPS, block, populate
 from demo.rows import Dice, Sheet, url_of
 from demo.world import Place
-from novadb.migrations.upgrade import API, MAIN, Schema
+from novadb.migrations.upgrade import API_SCHEMA, MAIN_SCHEMA, Schema
 
 CELL0_UUID: Final = "00000000-0000-0000-0000-000000000000"
 CELLS: Final = 4
@@ -37,8 +37,8 @@ class ForeignFolder(Exception):
 
 def databases(folder: Path) -> dict[str, tuple[Path, Schema]]:
     """File and schema of each database of the cloud, the API database first."""
-    cells = {f"cell{n}": (folder / f"nova_cell{n}.db", MAIN) for n in range(CELLS)}
-    return {"API": (folder / "nova_api.db", API), **cells}
+    cells = {f"cell{n}": (folder / f"nova_cell{n}.db", MAIN_SCHEMA) for n in range(CELLS)}
+    return {"API": (folder / "nova_api.db", API_SCHEMA), **cells}
 
 
 def build(folder: Path, *, instances: int = 60, seed: int = 1, now: datetime | None = None) -> Path:

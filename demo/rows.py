@@ -15,7 +15,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool
 
 from novadb.engine import Database
-from novadb.migrations.upgrade import Schema, upgrade
+from novadb.migrations.upgrade import Schema, upgrade_schema
 from settings.databases import Timeouts
 
 MARKS: Final = ("id", "deleted", "deleted_at")
@@ -78,7 +78,7 @@ def empty_database(schema: Schema) -> bytes:
     """The file of a database as the migrations make it."""
     with TemporaryDirectory() as folder:
         file = Path(folder) / "empty.db"
-        upgrade(Database(url_of(file).render_as_string(), "an empty database", Timeouts()), schema)
+        upgrade_schema(Database(url_of(file).render_as_string(), "an empty database", Timeouts()), schema)
         return file.read_bytes()
 
 

@@ -8,7 +8,7 @@ from sqlalchemy.pool import NullPool
 
 from demo.cloud import databases
 from demo.rows import tables, url_of
-from novadb.catalogue import SHADOW
+from novadb.catalogue import SHADOW_PREFIX
 from novadb.migrations.upgrade import Schema
 
 
@@ -34,7 +34,7 @@ def count(folder: Path) -> dict[str, Tally]:
 def _count(file: Path, schema: Schema) -> Tally:
     with create_engine(url_of(file), poolclass=NullPool).connect() as connection:
         all_tables = tables(schema).sorted_tables
-        shadows = [table for table in all_tables if table.name.startswith(SHADOW)]
+        shadows = [table for table in all_tables if table.name.startswith(SHADOW_PREFIX)]
         live = [table for table in all_tables if table not in shadows]
         total = sum(_rows(connection, table) for table in live)
         deleted = sum(_deleted(connection, table) for table in live if "deleted" in table.columns)

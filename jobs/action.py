@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Self, TypeVar
 
 from sqlalchemy.exc import DBAPIError
 
-from clients.errors import Misconfigured, ServiceProblem
+from clients.errors import ServiceMisconfigured, ServiceProblem
 from clients.hypervisor import HypervisorProblem, Hypervisors
 from novadb.cells import Cell
-from novadb.engine import Database, reason
+from novadb.engine import Database, server_message
 from novadb.errors import DatabaseProblem
 
 if TYPE_CHECKING:
@@ -235,12 +235,12 @@ def failure_of(error: Exception, target: Target | None) -> Failure:
         return Failure(FailureKind.CELL, str(error))
     if isinstance(error, HypervisorProblem):
         return Failure(FailureKind.HYPERVISORS, str(error))
-    if isinstance(error, Misconfigured):
+    if isinstance(error, ServiceMisconfigured):
         return Failure(FailureKind.MISCONFIGURED, str(error))
     if isinstance(error, ServiceProblem):
         return Failure(FailureKind[error.service.upper()], str(error))
     if isinstance(error, DBAPIError):
-        return Failure(FailureKind.CELL, f"{target.database if target else 'a database'}: {reason(error)}")
+        return Failure(FailureKind.CELL, f"{target.database if target else 'a database'}: {server_message(error)}")
     return Failure(
         FailureKind.UNEXPECTED, f"unexpected {type(error).__name__}; --debug logs where it comes from", error
     )

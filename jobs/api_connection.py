@@ -9,7 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 from jobs.action import ApiDatabaseProblem
 from jobs.retry import TryAgain, leave, rollback
-from novadb.engine import Database, is_transient, is_without_quorum, reason
+from novadb.engine import Database, is_transient, is_without_quorum, server_message
 from novadb.errors import Unreachable
 
 
@@ -48,5 +48,5 @@ class ApiConnection:
         except Unreachable as error:
             raise TryAgain(ApiDatabaseProblem(str(error))) from error
         except DBAPIError as error:
-            problem = ApiDatabaseProblem(f"{self.database}: {reason(error)}")
+            problem = ApiDatabaseProblem(f"{self.database}: {server_message(error)}")
             raise (TryAgain(problem) if is_transient(error) else problem) from error

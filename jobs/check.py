@@ -16,10 +16,10 @@ from jobs.db.trees import Forest, no_transactions
 from jobs.grants import Need, Needs
 from jobs.retry import rollback, transactionally
 from novadb import catalogue
-from novadb.engine import Database, is_transient, reason
+from novadb.engine import Database, is_transient, server_message
 from novadb.errors import DatabaseProblem, Unreachable, UnsuitableSchema
 from novadb.migrations.environment import VERSION_TABLE
-from novadb.migrations.upgrade import API, MAIN, OtherSchema, Schema, Standing, standing
+from novadb.migrations.upgrade import API_SCHEMA, MAIN_SCHEMA, Schema, SchemaStanding, WrongSchema, read_standing
 
 # Clocks apart by more make ages and windows mean something else in each place.
 SKEW: Final = timedelta(seconds=2)
@@ -120,7 +120,7 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
         yield step(lambda: Findings((_reached(target.database),)))
         yield step(lambda: _look_at_server(cell, grants.CELL, params.commands))
         yield step(lambda: Findings(_unchecked_rows(cell)))
-        yield step(lambda: _schema(cell, target.database, MAIN))
+        yield step(lambda: _schema(cell, target.database, MAIN_SCHEMA))
         if not set(USUAL).isdisjoint(params.commands):
             yield step(lambda: Findings((_shadow_tables(cell),)))
         for counted in deleted_rows.count(cell, target.database, params.backlog):
@@ -138,11 +138,11 @@ def look_at_api(database: Database, commands: Sequence[str]) -> Findings:
 
             def look() -> Findings:
                 found = Findings((_reached(database),)) + _look_at_server(api, grants.API, commands)
-                return found + _schema(api, database, API) + Findings(_engines(api))
+                return found + _schema(api, database, API_SCHEMA) + Findings(_engines(api))
 
             return transactionally(look, api, name=str(database))
     except DBAPIError as error:
-        raise Unreachable(f"{database}: {reason(error)}") from error
+        raise Unreachable(f"{database}: {server_message(error)}") from error
 
 
 def _reached(database: Database) -> Finding:
@@ -223,28 +223,28 @@ def _schema(connection: Connection, database: Database, schema: Schema) -> Findi
     is known here, and both can be worked on.
     """
     try:
-        stands = standing(connection, database, schema)
+        stands = read_standing(connection, database, schema)
     except UnsuitableSchema as problem:
         return Findings((Finding("schema", Verdict.WARNING, str(problem)),))
     except DBAPIError as error:
         if is_transient(error):
             raise
-        detail = f"its version cannot be read, SELECT on {VERSION_TABLE} is enough for that: {reason(error)}"
+        detail = f"its version cannot be read, SELECT on {VERSION_TABLE} is enough for that: {server_message(error)}"
         return Findings((Finding("schema", Verdict.WARNING, detail),))
     finally:
         rollback(connection)
     return Findings((_stands(stands, schema),), schema=stands.version, pending=tuple(stands.pending))
 
 
-def _stands(stands: Standing, schema: Schema) -> Finding:
+def _stands(stands: SchemaStanding, schema: Schema) -> Finding:
     if stands.refusal:
-        verdict = Verdict.FAILED if isinstance(stands.refusal, OtherSchema) else Verdict.WARNING
+        verdict = Verdict.FAILED if isinstance(stands.refusal, WrongSchema) else Verdict.WARNING
         return Finding("schema", verdict, str(stands.refusal))
     if not stands.version:
         return Finding("schema", Verdict.WARNING, "the database names no version: was it made by db sync?")
     if not stands.pending:
         return Finding("schema", Verdict.OK, stands.place)
-    command = "db sync --all-cells" if schema == MAIN else "api_db sync"
+    command = "db sync --all-cells" if schema == MAIN_SCHEMA else "api_db sync"
     return Finding(
         "schema",
         Verdict.WARNING,
@@ -255,7 +255,7 @@ def _stands(stands: Standing, schema: Schema) -> Finding:
 
 def _shadow_tables(connection: Connection) -> Finding:
     """Whether each table that is archived has a shadow table with its columns."""
-    forest = Forest(catalogue.read(connection))
+    forest = Forest(catalogue.read_catalogue(connection))
     rollback(connection)
     problems = []
     for name in forest.roots:
@@ -272,7 +272,7 @@ def _shadow_tables(connection: Connection) -> Finding:
 
 def _engines(connection: Connection) -> tuple[Finding, ...]:
     """The tables whose engine knows no transactions, if there are any."""
-    plain_engines = catalogue.read(connection).plain_engines
+    plain_engines = catalogue.read_catalogue(connection).plain_engines
     rollback(connection)
     if not plain_engines:
         return ()

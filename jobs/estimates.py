@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from jobs.action import Cursor, O, Step
 from jobs.retry import rollback, transactionally
-from novadb.engine import is_mariadb, number_of, reason
+from novadb.engine import error_number, is_mariadb, server_message
 from novadb.error_numbers import OVER_TIME
 
 LOG = logging.getLogger("cellkeeper.estimates")
@@ -45,7 +45,7 @@ def limit_statements(connection: Connection, seconds: float | None) -> None:
 
 def is_over_limit(error: DBAPIError) -> bool:
     """Whether the server ended a statement at its limit."""
-    return number_of(error) in OVER_TIME
+    return error_number(error) in OVER_TIME
 
 
 def estimated_rows(connection: Connection, names: Iterable[str]) -> dict[str, int]:
@@ -92,7 +92,7 @@ def estimate(ask: Callable[[], dict[str, int]], connection: Connection, name: st
     try:
         return transactionally(ask, connection, name=name)
     except DBAPIError as error:
-        LOG.debug("%s: what is left cannot be estimated: %s", name, reason(error))
+        LOG.debug("%s: what is left cannot be estimated: %s", name, server_message(error))
         return {}
 
 

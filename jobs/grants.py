@@ -8,7 +8,7 @@ from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
 from jobs.retry import rollback
-from novadb.engine import is_transient, number_of, reason
+from novadb.engine import error_number, is_transient, server_message
 
 # What a statement needs is told by its plan: the server checks the same privileges, and does nothing.
 PLANS: Final = {
@@ -100,7 +100,7 @@ def _refusal(connection: Connection, statement: str) -> str:
     except DBAPIError as error:
         if is_transient(error):
             raise
-        return "" if number_of(error) in READ_ONLY else reason(error)
+        return "" if error_number(error) in READ_ONLY else server_message(error)
     finally:
         rollback(connection)
     return ""

@@ -11,7 +11,7 @@ from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
 from novadb.attempts import QUORUM_PATIENCE, QUORUM_PAUSE, TRIES, attempts
-from novadb.engine import Database, is_contended, is_too_large, is_transient, is_without_quorum, reason
+from novadb.engine import Database, is_contended, is_too_large, is_transient, is_without_quorum, server_message
 from novadb.errors import DatabaseProblem, Unreachable
 
 LOG = logging.getLogger("cellkeeper.retry")
@@ -59,7 +59,7 @@ def transactionally(
         except DBAPIError as error:
             if not is_transient(error):
                 raise
-            problem: DatabaseProblem = Unreachable(f"{name}: {reason(error)}")
+            problem: DatabaseProblem = Unreachable(f"{name}: {server_message(error)}")
             cause: BaseException | None = error
         except TryAgain as error:
             problem, cause = error.problem, error.__cause__

@@ -6,10 +6,10 @@ from functools import partial
 from sqlalchemy.exc import DBAPIError
 
 from jobs.retry import transactionally
-from novadb.engine import Database, reason
+from novadb.engine import Database, server_message
 from novadb.errors import MissingDatabase, UnsuitableSchema
 from novadb.migrations import upgrade as migrations
-from novadb.migrations.upgrade import Schema, Upgraded
+from novadb.migrations.upgrade import Schema, UpgradeResult
 
 
 def upgrade(
@@ -19,13 +19,13 @@ def upgrade(
     *,
     tell: Callable[[str], None] = lambda _: None,
     stopped: Callable[[], bool] = lambda: False,
-) -> Upgraded:
+) -> UpgradeResult:
     """Bring a database to a revision, from wherever it stands; see ``novadb.migrations.upgrade``.
 
     :raises DatabaseProblem: it cannot be done; the text says what to do
     :raises Stopped: ``stopped`` said so
     """
-    work = partial(migrations.upgrade, database, schema, revision, tell=tell, stopped=stopped)
+    work = partial(migrations.upgrade_schema, database, schema, revision, tell=tell, stopped=stopped)
     try:
         return transactionally(work, name=str(database))
     except MissingDatabase as problem:
@@ -35,5 +35,6 @@ def upgrade(
         ) from problem
     except DBAPIError as error:
         raise UnsuitableSchema(
-            f"{database}: {reason(error)}. What was done stands; when the reason is gone, run the same command again"
+            f"{database}: {server_message(error)}. What was done stands; when the reason is gone, "
+            "run the same command again"
         ) from error

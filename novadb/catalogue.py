@@ -8,7 +8,7 @@ from typing import Final
 
 from sqlalchemy import Connection, text
 
-SHADOW: Final = "shadow_"
+SHADOW_PREFIX: Final = "shadow_"
 
 _COLUMNS: Final = {
     "mysql": """
@@ -75,19 +75,19 @@ class Catalogue:
 
     def shadow(self, table: str) -> str | None:
         """The name of a table's shadow table, where it has one."""
-        name = SHADOW + table
+        name = SHADOW_PREFIX + table
         return name if name in self.columns else None
 
     def shadow_tables(self) -> list[str]:
         """All shadow tables, by name."""
-        return sorted(name for name in self.columns if name.startswith(SHADOW))
+        return sorted(name for name in self.columns if name.startswith(SHADOW_PREFIX))
 
     def references_to(self, table: str) -> list[ForeignKey]:
         """The foreign keys whose parent the table is; one that names its own table is left out."""
         return [key for key in self.foreign_keys if key.parent == table != key.table]
 
 
-def read(connection: Connection) -> Catalogue:
+def read_catalogue(connection: Connection) -> Catalogue:
     """Read the catalogue of the connected database."""
     dialect = "sqlite" if connection.dialect.name == "sqlite" else "mysql"
     odd_tables = connection.execute(text(_ODD[dialect])).all()

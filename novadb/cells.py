@@ -8,14 +8,14 @@ from typing import Final, Self
 from sqlalchemy import Connection, bindparam, text
 from sqlalchemy.exc import DBAPIError
 
-from novadb.engine import Database, is_transient, reason
+from novadb.engine import Database, is_transient, server_message
 from novadb.errors import DatabaseProblem, Unreachable, UnsuitableSchema
-from novadb.urls import expand
+from novadb.urls import expand_template
 from settings.databases import Timeouts
 
 CELL0: Final = "00000000-0000-0000-0000-000000000000"
 # How many instances of an unmapped database are asked for their mapping; see own_cell.
-SAMPLE: Final = 100
+SAMPLED_INSTANCES: Final = 100
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Cell:
         return self.name or self.uuid or "DB"
 
 
-def read(api: Connection, template_base: str | None, timeouts: Timeouts, parameters: str = "") -> list[Cell]:
+def read_cells(api: Connection, template_base: str | None, timeouts: Timeouts, parameters: str = "") -> list[Cell]:
     """All cells, in ascending order of their id: cell0 and disabled ones included.
 
     :param api: a connection to the API database
@@ -71,13 +71,15 @@ def read(api: Connection, template_base: str | None, timeouts: Timeouts, paramet
         rows = api.execute(text("SELECT id, uuid, name, database_connection FROM cell_mappings ORDER BY id")).all()
     except DBAPIError as error:
         if is_transient(error):
-            raise Unreachable(f"The API database cannot be read: {reason(error)}") from error
-        raise UnsuitableSchema(f"The API database has no readable table cell_mappings: {reason(error)}") from error
+            raise Unreachable(f"The API database cannot be read: {server_message(error)}") from error
+        raise UnsuitableSchema(
+            f"The API database has no readable table cell_mappings: {server_message(error)}"
+        ) from error
     cells: dict[str, Cell] = {}
     for number, uuid, name, url in rows:
         label = name or uuid
         try:
-            url = expand(url or "", template_base)
+            url = expand_template(url or "", template_base)
             database: Database | DatabaseProblem = Database(url, label, timeouts, parameters)
         except DatabaseProblem as problem:
             database = problem
@@ -91,13 +93,13 @@ def read(api: Connection, template_base: str | None, timeouts: Timeouts, paramet
     return list(cells.values())
 
 
-def mapping_of(api: Connection, instance: str) -> list[int | None]:
+def mapped_cell_ids(api: Connection, instance: str) -> list[int | None]:
     """The ``cell_id`` of an instance's mapping: None where it is not scheduled yet; nothing without a mapping."""
     statement = text("SELECT cell_id FROM instance_mappings WHERE instance_uuid = :uuid")
     return list(api.execute(statement, {"uuid": instance}).scalars())
 
 
-def own_cell(cells: Iterable[Cell], database: Database, api: Connection, own: Connection) -> Cell:
+def find_configured_cell(cells: Iterable[Cell], database: Database, api: Connection, own: Connection) -> Cell:
     """``[database]/connection`` as a cell, with the mapping ids that stand for it.
 
     Two names of one server (a virtual address, ``localhost``) hide which mapping is meant. Then the
@@ -111,13 +113,17 @@ def own_cell(cells: Iterable[Cell], database: Database, api: Connection, own: Co
     for cell in cells:
         if isinstance(cell.database, Database) and cell.database.fingerprint == database.fingerprint:
             return Cell.unmapped(database, cell.mapping_ids)
-    uuids = own.execute(text("SELECT uuid FROM instances ORDER BY id DESC LIMIT :n"), {"n": SAMPLE}).scalars().all()
+    uuids = (
+        own.execute(text("SELECT uuid FROM instances ORDER BY id DESC LIMIT :n"), {"n": SAMPLED_INSTANCES})
+        .scalars()
+        .all()
+    )
     mapped = text("SELECT cell_id FROM instance_mappings WHERE instance_uuid IN :uuids AND cell_id IS NOT NULL")
     votes = Counter(api.execute(mapped.bindparams(bindparam("uuids", uuids, expanding=True))).scalars())
     return Cell.unmapped(database, frozenset(number for number, _ in votes.most_common(1)))
 
 
-def cell_of_host(api: Connection, host: str) -> int | None:
+def find_cell_of_host(api: Connection, host: str) -> int | None:
     """The ``cell_mappings.id`` of the cell that a host is mapped to; None: it is mapped to none."""
     mapped = text("SELECT cell_id FROM host_mappings WHERE host = :host")
     number: int | None = api.execute(mapped, {"host": host}).scalar()

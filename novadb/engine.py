@@ -48,7 +48,7 @@ class Database:
         :raises DatabaseProblem: the text is no database URL
         """
         self.name = name
-        self.url: URL = urls.parse(url, name)
+        self.url: URL = urls.parse_database_url(url, name)
         if parameters:
             self.url = self.url.update_query_string(parameters, append=True)
         self.timeouts = timeouts
@@ -71,14 +71,14 @@ class Database:
     @cached_property
     def location(self) -> Location:
         """Where it is; by the URL, and by the file of options that the URL names."""
-        by_url = urls.location(self.url)
+        by_url = urls.location_of_url(self.url)
         if urls.unsupported_driver(self.url) or by_url.port is None or REDIRECTING.isdisjoint(self.url.query):
             return by_url
         from novadb import mysql
 
         try:
             _, options = self.url.get_dialect()().create_connect_args(self.url)
-            return mysql.locate(options)
+            return mysql.find_location(options)
         except (mysql.UnusableOption, TypeError, ValueError):  # whoever connects is told
             return by_url
 
@@ -106,8 +106,8 @@ class Database:
         try:
             connection = _engine_of(self).connect()
         except DBAPIError as error:
-            kind = MissingDatabase if number_of(error) == UNKNOWN_DATABASE else Unreachable
-            raise kind(f"{self}: {reason(error)}") from error
+            kind = MissingDatabase if error_number(error) == UNKNOWN_DATABASE else Unreachable
+            raise kind(f"{self}: {server_message(error)}") from error
         except (OSError, TypeError, ValueError):  # of a driver that looks at its options late
             raise Unreachable(f"{self}: its URL cannot be used: an option has a value of the wrong kind") from None
         with connection:
@@ -125,7 +125,7 @@ def _engine_of(database: Database) -> Engine:
 
 
 def _mysql_engine(database: Database) -> Engine:
-    from novadb.mysql import Link, UnusableOption
+    from novadb.mysql import MySQLConnection, UnusableOption
 
     limits = database.timeouts
     session = [statement.format(lock_wait=limits.lock_wait) for statement in SESSION]
@@ -136,9 +136,9 @@ def _mysql_engine(database: Database) -> Engine:
     )
 
     @event.listens_for(engine, "do_connect")
-    def establish_link(_dialect: Any, _record: Any, _args: Any, options: dict[str, Any]) -> Link:
+    def establish_link(_dialect: Any, _record: Any, _args: Any, options: dict[str, Any]) -> MySQLConnection:
         try:
-            link = Link(options, session, limits.connect)
+            link = MySQLConnection(options, session, limits.connect)
         except UnusableOption as error:
             raise Unreachable(f"{database}: its URL cannot be used: {error}") from error
         try:
@@ -181,7 +181,7 @@ def _sqlite_engine(database: Database) -> Engine:
     return engine
 
 
-def reason(error: DBAPIError) -> str:
+def server_message(error: DBAPIError) -> str:
     """What the server said, without the statement and its values."""
     if is_locked_file(error):
         return "another process has locked the file"
@@ -190,7 +190,7 @@ def reason(error: DBAPIError) -> str:
     return f"{words[-1]}{number}".replace("\n", " ")
 
 
-def number_of(error: DBAPIError) -> int | None:
+def error_number(error: DBAPIError) -> int | None:
     """The server's number of an error; None where it has none, as of SQLite's."""
     words = getattr(error.orig, "args", ())
     return words[0] if words and isinstance(words[0], int) else None
@@ -205,23 +205,25 @@ def is_transient(error: DBAPIError) -> bool:
     """Whether the same work may well succeed a moment later."""
     if error.connection_invalidated:
         return True
-    return (number_of(error) in TRANSIENT and not is_too_large(error)) or is_locked_file(error)
+    return (error_number(error) in TRANSIENT and not is_too_large(error)) or is_locked_file(error)
 
 
 def is_without_quorum(error: DBAPIError) -> bool:
     """Whether a node of Galera does nothing until it has found the others again."""
-    return number_of(error) in WITHOUT_QUORUM and not is_too_large(error)
+    return error_number(error) in WITHOUT_QUORUM and not is_too_large(error)
 
 
 def is_too_large(error: DBAPIError) -> bool:
     """Whether the server takes no transaction as large as this one."""
-    number = number_of(error)
-    return number in TOO_LARGE or (number in WRITE_SET_TOO_LARGE and WRITE_SET_TOO_LARGE[number] in reason(error))
+    number = error_number(error)
+    return number in TOO_LARGE or (
+        number in WRITE_SET_TOO_LARGE and WRITE_SET_TOO_LARGE[number] in server_message(error)
+    )
 
 
 def is_contended(error: DBAPIError) -> bool:
     """Whether others are at the same rows: a smaller transaction meets fewer of them."""
-    return number_of(error) in CONTENDED
+    return error_number(error) in CONTENDED
 
 
 def is_locked_file(error: DBAPIError) -> bool:

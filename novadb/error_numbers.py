@@ -22,7 +22,7 @@ TOO_LARGE: Final = frozenset({1197, 1206})
 WRITE_SET_TOO_LARGE: Final = {1105: "writeset size", 1180: "wsrep_max_ws_rows"}
 # The server's words for a change that somebody else has just made: there is such a table, column or index already, or
 # no more.
-MADE: Final = frozenset({1050, 1051, 1060, 1061, 1091})
+ALREADY_CHANGED: Final = frozenset({1050, 1051, 1060, 1061, 1091})
 # The user lacks a privilege.
 ACCESS_DENIED: Final = frozenset({1044, 1045, 1142, 1143, 1227})
 # The server ended a statement at the limit of its session: MariaDB, MySQL.

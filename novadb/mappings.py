@@ -9,10 +9,10 @@ from sqlalchemy import Boolean, Connection, DateTime, Row, column, insert, selec
 from novadb.cells import CELL0, Cell
 from novadb.engine import Database
 from novadb.errors import DatabaseProblem
-from novadb.urls import expand
+from novadb.urls import expand_template
 from settings.databases import Timeouts
 
-CELLS: Final = table(
+CELL_MAPPINGS: Final = table(
     "cell_mappings",
     column("id"),
     column("created_at", DateTime),
@@ -23,8 +23,10 @@ CELLS: Final = table(
     column("database_connection"),
     column("disabled", Boolean),
 )
-HOSTS: Final = table("host_mappings", column("id"), column("created_at", DateTime), column("cell_id"), column("host"))
-INSTANCES: Final = table(
+HOST_MAPPINGS: Final = table(
+    "host_mappings", column("id"), column("created_at", DateTime), column("cell_id"), column("host")
+)
+INSTANCE_MAPPINGS: Final = table(
     "instance_mappings",
     column("id"),
     column("created_at", DateTime),
@@ -37,7 +39,7 @@ INSTANCES: Final = table(
 
 
 @dataclass(frozen=True)
-class Defaults:
+class DefaultUrls:
     """The URLs of the configuration, which fill templates and stand in for what is not given. Secret.
 
     :ivar database: ``[database]/connection``, if it is set
@@ -54,11 +56,11 @@ class Defaults:
 
     def database_url(self, url: str) -> str:
         """A database URL, filled if it is a template."""
-        return expand(url, self.database)
+        return expand_template(url, self.database)
 
     def transport_url(self, url: str) -> str:
         """A transport URL, filled if it is a template."""
-        return expand(url, self.transport)
+        return expand_template(url, self.transport)
 
 
 @dataclass(frozen=True)
@@ -105,22 +107,22 @@ class CellMapping:
         return Database(self.database_connection, self.name or self.uuid, timeouts, self.parameters)
 
 
-def cell_mappings(api: Connection, defaults: Defaults, *, lock: bool = False) -> list[CellMapping]:
+def read_cell_mappings(api: Connection, defaults: DefaultUrls, *, lock: bool = False) -> list[CellMapping]:
     """All cells, in ascending order of their id.
 
     :param lock: keep others from changing them until the transaction ends
     """
-    rows = select(CELLS).order_by(CELLS.c.id)
+    rows = select(CELL_MAPPINGS).order_by(CELL_MAPPINGS.c.id)
     return [_filled(row, defaults) for row in api.execute(rows.with_for_update() if lock else rows)]
 
 
-def cell_mapping(api: Connection, defaults: Defaults, uuid: str) -> CellMapping | None:
+def find_cell_mapping(api: Connection, defaults: DefaultUrls, uuid: str) -> CellMapping | None:
     """The cell of a UUID."""
-    row = api.execute(select(CELLS).where(CELLS.c.uuid == uuid)).one_or_none()
+    row = api.execute(select(CELL_MAPPINGS).where(CELL_MAPPINGS.c.uuid == uuid)).one_or_none()
     return _filled(row, defaults) if row else None
 
 
-def _filled(row: Row[Any], defaults: Defaults) -> CellMapping:
+def _filled(row: Row[Any], defaults: DefaultUrls) -> CellMapping:
     return CellMapping(
         row.id,
         row.uuid,
@@ -140,13 +142,13 @@ def add_cell_mapping(api: Connection, **values: Any) -> int:
     :param values: by column; URLs as they are given, be they templates
     :returns: its id
     """
-    added = api.execute(insert(CELLS).values(created_at=now(), **{"disabled": False, **values}))
+    added = api.execute(insert(CELL_MAPPINGS).values(created_at=now(), **{"disabled": False, **values}))
     return int(added.lastrowid)
 
 
 def change_cell_mapping(api: Connection, uuid: str, **values: Any) -> None:
     """Change columns of a row; the others keep what they have, be it a template."""
-    api.execute(update(CELLS).where(CELLS.c.uuid == uuid).values(updated_at=now(), **values))
+    api.execute(update(CELL_MAPPINGS).where(CELL_MAPPINGS.c.uuid == uuid).values(updated_at=now(), **values))
 
 
 def now() -> datetime:

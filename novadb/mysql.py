@@ -47,7 +47,7 @@ class UnusableOption(Exception):
     """An option of the URL, or of the file that it names, cannot be used. The text repeats no value."""
 
 
-class Link(Connection):
+class MySQLConnection(Connection):
     """One connection. Where the line is lost, and nothing but reads is lost with it, they are sent again on a new one.
 
     All sessions are set up alike, and each read sees what is committed when it comes: it is the same on which line it
@@ -173,7 +173,7 @@ class Link(Connection):
         return context
 
 
-def locate(options: Mapping[str, Any]) -> Location:
+def find_location(options: Mapping[str, Any]) -> Location:
     """Where PyMySQL would connect to with these options, and with the file that they name.
 
     :raises UnusableOption: one of the options

@@ -1,7 +1,7 @@
 """Names as Nova's databases compare them: of hosts, nodes and quotas, and UUIDs."""
 
 
-def fold(name: str) -> str:
+def fold_name(name: str) -> str:
     """A name in the one form that all spellings share which MySQL takes for the same: neither case nor blanks at the
     end count.
 
@@ -11,6 +11,6 @@ def fold(name: str) -> str:
     return name.rstrip(" ").casefold()
 
 
-def same(one: str | None, other: str | None) -> bool:
+def is_same_name(one: str | None, other: str | None) -> bool:
     """Whether MySQL takes two names for the same; two that are missing are not."""
-    return one is not None and other is not None and fold(one) == fold(other)
+    return one is not None and other is not None and fold_name(one) == fold_name(other)

@@ -6,12 +6,12 @@ from urllib.parse import unquote
 from novadb.url_parts import HostParts, MisplacedBrackets, UrlParts, check_brackets
 
 
-class InvalidTransport(Exception):
+class InvalidTransportUrl(Exception):
     """The text is no transport URL. The message says why, and repeats nothing of it: it may hold a password."""
 
 
 @dataclass(frozen=True)
-class Host:
+class TransportHost:
     """One of the hosts of a transport; what is not given is None."""
 
     name: str | None
@@ -26,14 +26,14 @@ class Host:
 
 
 @dataclass(frozen=True)
-class Transport:
+class TransportUrl:
     """A transport URL in its parts.
 
     :ivar driver: such as ``rabbit``; whether it is installed is not looked at
     """
 
     driver: str
-    hosts: tuple[Host, ...]
+    hosts: tuple[TransportHost, ...]
     virtual_host: str | None
 
     @property
@@ -42,7 +42,7 @@ class Transport:
         return len({host.has_credentials for host in self.hosts}) > 1
 
 
-def parse(url: str) -> Transport:
+def parse_transport_url(url: str) -> TransportUrl:
     """Take a transport URL apart.
 
     :param url: ``driver://[user:pass@]host:port[,[userN:passN@]hostN:portN]/virtual_host?query``, templates filled
@@ -51,24 +51,24 @@ def parse(url: str) -> Transport:
     """
     parts = UrlParts.split(url)
     if not parts.scheme:
-        raise InvalidTransport("no scheme specified, such as rabbit://")
+        raise InvalidTransportUrl("no scheme specified, such as rabbit://")
     hosts = tuple(_host(text) for text in parts.authority.split(",") if text)
-    return Transport(parts.scheme, hosts, unquote(parts.path[1:]) if parts.path.startswith("/") else None)
+    return TransportUrl(parts.scheme, hosts, unquote(parts.path[1:]) if parts.path.startswith("/") else None)
 
 
-def _host(text: str) -> Host:
+def _host(text: str) -> TransportHost:
     credentials, _, address = text.rpartition("@")
     if "[" in credentials or "]" in credentials:  # which no parser of oslo.messaging's takes
-        raise InvalidTransport("brackets in a user or a password must be percent-encoded")
+        raise InvalidTransportUrl("brackets in a user or a password must be percent-encoded")
     try:
         check_brackets(text)
     except MisplacedBrackets as error:
-        raise InvalidTransport(str(error)) from None
+        raise InvalidTransportUrl(str(error)) from None
     host = HostParts.split(text)
     name, port = host.name, host.port
     if not address.startswith("[") and address.count(":") > 1:  # an IPv6 address without brackets has no port
         name, port = address, None
-    return Host(
+    return TransportHost(
         name if address else None,
         _number(port),
         _decoded(host.username),
@@ -84,4 +84,6 @@ def _number(port: str | None) -> int | None:
     try:
         return None if port is None else int(port)
     except ValueError:
-        raise InvalidTransport("a port is no number; special characters in passwords must be percent-encoded") from None
+        raise InvalidTransportUrl(
+            "a port is no number; special characters in passwords must be percent-encoded"
+        ) from None

@@ -31,7 +31,7 @@ _DRIVERS: Final = {"mysql": "pymysql", "mariadb": "pymysql", "sqlite": "pysqlite
 _SECRET_NAME: Final = re.compile(r"pass|pwd|secret|token|credential", re.IGNORECASE)
 
 
-def expand(template: str, base: str | None) -> str:
+def expand_template(template: str, base: str | None) -> str:
     """Fill a templated URL of ``cell_mappings`` with the parts of a configured one.
 
     :param template: the stored URL, perhaps with ``{username}``, ``{hostname1}`` and the like
@@ -101,7 +101,7 @@ def _port(text: str | None) -> int | None:
     return number if number <= 65_535 else None
 
 
-def parse(url: str, name: str) -> URL:
+def parse_database_url(url: str, name: str) -> URL:
     """Parse a database URL and choose the driver.
 
     :param url: the URL, in SQLAlchemy's form
@@ -168,7 +168,7 @@ class Location:
         return hashlib.sha256(str(self).encode()).hexdigest()[:16]
 
 
-def location(url: URL) -> Location:
+def location_of_url(url: URL) -> Location:
     """Where a database is, by its URL alone."""
     if url.get_backend_name() == "sqlite":
         return Location(url.database or "memory", None)
@@ -181,7 +181,7 @@ def location(url: URL) -> Location:
     )
 
 
-def mask(url: str, *, several_hosts: bool = False) -> str:
+def mask_url(url: str, *, several_hosts: bool = False) -> str:
     """A URL for people, without what is secret in it.
 
     As in the stock tool, the text is put together anew from its parts, so that ``none:///`` reads ``none:/``; unlike

@@ -11,9 +11,9 @@ from clients import hypervisor
 from clients.hypervisor import HypervisorProblem, Hypervisors
 from jobs.action import ApiDatabaseProblem, Limits, Target
 from novadb import cells
-from novadb.engine import Database, reason
+from novadb.engine import Database, server_message
 from novadb.errors import DatabaseProblem, UnsuitableSchema
-from settings.databases import connection_url, timeouts
+from settings.databases import connection_timeouts, connection_url
 from settings.errors import NotConfigured
 
 REGISTRY: Final = 10.0
@@ -52,7 +52,7 @@ def _database(conf: cfg.ConfigOpts, section: str, name: str) -> Database:
         url = connection_url(conf, section)
     except NotConfigured as problem:
         raise DatabaseProblem(str(problem)) from problem
-    return Database(url, name, timeouts(conf), conf[section].connection_parameters)
+    return Database(url, name, connection_timeouts(conf), conf[section].connection_parameters)
 
 
 def mapped_cells(conf: cfg.ConfigOpts, api: Database) -> list[cells.Cell]:
@@ -63,7 +63,7 @@ def mapped_cells(conf: cfg.ConfigOpts, api: Database) -> list[cells.Cell]:
     try:
         with api.connect() as connection:
             own = conf.database
-            return cells.read(connection, own.connection, timeouts(conf), own.connection_parameters)
+            return cells.read_cells(connection, own.connection, connection_timeouts(conf), own.connection_parameters)
     except DatabaseProblem as problem:
         raise ApiDatabaseProblem(str(problem)) from problem
 
@@ -76,9 +76,9 @@ def own_cell(conf: cfg.ConfigOpts, api: Database, mapped: Sequence[cells.Cell]) 
     own = own_database(conf)
     try:
         with api.connect() as api_connection, own.connect() as connection:
-            return cells.own_cell(mapped, own, api_connection, connection)
+            return cells.find_configured_cell(mapped, own, api_connection, connection)
     except DBAPIError as error:
-        raise UnsuitableSchema(f"{own}: {reason(error)}") from error
+        raise UnsuitableSchema(f"{own}: {server_message(error)}") from error
 
 
 def targets(
@@ -97,7 +97,9 @@ def hypervisors(conf: cfg.ConfigOpts) -> Hypervisors | HypervisorProblem:
     """The hypervisors of the cloud, or why they cannot be asked."""
     own = conf.cellkeeper
     try:
-        return hypervisor.usable(conf.libvirt.connection_uri, own.hypervisor_timeout, own.hypervisor_concurrency)
+        return hypervisor.configure_hypervisors(
+            conf.libvirt.connection_uri, own.hypervisor_timeout, own.hypervisor_concurrency
+        )
     except HypervisorProblem as problem:
         return problem
 

@@ -19,9 +19,9 @@ from typing import Final
 
 from redis.exceptions import RedisError
 
-from schedules.clocks import clock_problem, pause
+from schedules.clocks import clock_problem, seconds_to_next_look
 from schedules.entries import Entry
-from schedules.firings import MAY_START, Claim, Firings, FiringState, run_id
+from schedules.firings import MAY_START, FiringClaim, Firings, FiringState, run_id
 
 LOG = logging.getLogger("cellkeeper.beat")
 
@@ -35,7 +35,7 @@ HELD_UP: Final = 60.0  # seconds for which an attempt may be kept waiting by tho
 
 
 @dataclass(frozen=True)
-class Attempt:
+class OrderAttempt:
     """What became of an attempt to start a firing.
 
     :ivar started: the run is ordered: it begins as soon as its databases are free
@@ -46,7 +46,7 @@ class Attempt:
     reason: str = ""
 
 
-OrderRun = Callable[[Entry, str, datetime, datetime], Attempt]
+OrderRun = Callable[[Entry, str, datetime, datetime], OrderAttempt]
 """Orders the run of an entry, of this id, for this nominal time, until a latest time by the clock of the store.
 
 It may be called again, and in any thread. What comes through later than that orders nothing.
@@ -137,7 +137,7 @@ class Beat:
                 return
             self.fire(entry, now)
             now = self._firings.now()
-            seconds = pause(entry.next(now), now, LEAST_PAUSE, WAKE)
+            seconds = seconds_to_next_look(entry.next(now), now, LEAST_PAUSE, WAKE)
 
         while not self._stop.is_set():
             self._try(look)
@@ -150,7 +150,7 @@ class Beat:
         """
         nominal = entry.last(now)
         claim = self._firings.claim(entry, nominal, self._token, LEASE)
-        if claim is Claim.FORGOTTEN:
+        if claim is FiringClaim.FORGOTTEN:
             LOG.warning("%s: its last firing lay in the future, and is forgotten: a clock was wrong", entry.name)
         if nominal is None or claim not in MAY_START:
             return
@@ -164,9 +164,9 @@ class Beat:
         if reason := self._keep_trying(entry, nominal, latest):
             self._note_failure(entry, nominal, reason)
 
-    def _give_up(self, entry: Entry, nominal: datetime, claim: Claim) -> None:
+    def _give_up(self, entry: Entry, nominal: datetime, claim: FiringClaim) -> None:
         """Note that a firing is too old to be started."""
-        if claim is Claim.RESUMED:
+        if claim is FiringClaim.RESUMED:
             self._note_failure(entry, nominal, "it could not be started in time")
         elif self._firings.end(entry, nominal, FiringState.MISSED, reason="no beat took it up in time"):
             LOG.warning("%s: the firing of %s was missed, and is not made up", entry.name, entry.shown(nominal))
@@ -203,16 +203,16 @@ class Beat:
         self._firings.claim(entry, nominal, self._token, 0)  # whoever comes may go on at once
         return ""
 
-    def _attempt(self, entry: Entry, run: str, nominal: datetime, latest: datetime) -> Attempt | None:
+    def _attempt(self, entry: Entry, run: str, nominal: datetime, latest: datetime) -> OrderAttempt | None:
         """Try once to start a firing, as soon as few enough others are tried.
 
         :returns: None: somebody else has the firing now
         """
         with self._slot():
             if self._stop.is_set():
-                return Attempt(False)
+                return OrderAttempt(False)
             if self._firings.now() > latest:
-                return Attempt(False, "too many others were started at that time")
+                return OrderAttempt(False, "too many others were started at that time")
             if self._firings.claim(entry, nominal, self._token, LEASE) not in MAY_START:
                 return None
             return self._order_run(entry, run, nominal, latest)

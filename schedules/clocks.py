@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 from typing import Final
 
-LIMIT: Final = timedelta(seconds=60)
+MAX_CLOCK_DIFFERENCE: Final = timedelta(seconds=60)
 """How far the two may be apart before neither is believed."""
 
 
@@ -14,14 +14,14 @@ def clock_problem(own: datetime, store: datetime) -> str:
     :param store: the time of the store
     """
     ahead = own - store
-    if abs(ahead) <= LIMIT:
+    if abs(ahead) <= MAX_CLOCK_DIFFERENCE:
         return ""
     way = "ahead of" if ahead > timedelta() else "behind"
     seconds = abs(ahead).total_seconds()
     return f"the clock of its host is {seconds:,.0f} s {way} that of Redis: set both by NTP"
 
 
-def pause(following: datetime | None, now: datetime, shortest: float, longest: float) -> float:
+def seconds_to_next_look(following: datetime | None, now: datetime, shortest: float, longest: float) -> float:
     """Seconds to wait until the next look.
 
     :param following: when something is due next; None: never

@@ -17,14 +17,14 @@ from schedules.times import last_time, next_time
 from settings.cellkeeper import time_zone
 from settings.schedule import entry_section
 
-ARCHIVE: Final = "db archive_deleted_rows"
-PURGE: Final = "db purge"
+ARCHIVE_COMMAND: Final = "db archive_deleted_rows"
+PURGE_COMMAND: Final = "db purge"
 DEBUGGING: Final = frozenset({"--debug", "--nodebug"})
 """The global options that a command line of the schedule may have."""
 
 
 @dataclass(frozen=True)
-class Command:
+class ParsedCommand:
     """A command line as the grammar understands it.
 
     :ivar path: category and command, without aliases and abbreviations
@@ -37,11 +37,11 @@ class Command:
     global_options: Sequence[str] = ()
 
 
-Understand = Callable[[Sequence[str]], Command]
+ParseCommand = Callable[[Sequence[str]], ParsedCommand]
 """Reads the words of a command line; raises ``ValueError`` with what is wrong with them."""
 
 
-class Refused(Exception):
+class InvalidSchedule(Exception):
     """The schedule cannot be meant as it stands.
 
     :ivar lines: what is wrong, each with the name of the entry
@@ -64,7 +64,7 @@ class Entry:
     name: str
     cron: str
     words: tuple[str, ...]
-    command: Command
+    command: ParsedCommand
     zone: ZoneInfo
 
     def last(self, now: datetime) -> datetime | None:
@@ -95,7 +95,7 @@ class Entry:
         return shlex.join(self.words)
 
 
-def read(conf: cfg.ConfigOpts, understand: Understand) -> list[Entry]:
+def read_schedule(conf: cfg.ConfigOpts, understand: ParseCommand) -> list[Entry]:
     """The enabled entries.
 
     :raises Refused: an entry cannot be meant
@@ -107,15 +107,15 @@ def read(conf: cfg.ConfigOpts, understand: Understand) -> list[Entry]:
             entries.append(_read_entry(conf, name, zone, understand))
         except ValueError as error:
             problems.append(f"{name}: {error}")
-    problems += ages_at_odds(entries, datetime.now(UTC).replace(tzinfo=None))
+    problems += conflicting_ages(entries, datetime.now(UTC).replace(tzinfo=None))
     if conf.schedule.deadline >= conf.celery.expires:
         problems.append("deadline in section [schedule] must be below expires in section [celery]")
     if problems:
-        raise Refused(problems)
+        raise InvalidSchedule(problems)
     return entries
 
 
-def _read_entry(conf: cfg.ConfigOpts, name: str, zone: ZoneInfo, understand: Understand) -> Entry:
+def _read_entry(conf: cfg.ConfigOpts, name: str, zone: ZoneInfo, understand: ParseCommand) -> Entry:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,49}", name):
         raise ValueError("the name of an entry is made of letters, digits, '_' and '-'")
     entry_section(name).register(conf)
@@ -148,7 +148,7 @@ def _words(line: str) -> tuple[str, ...]:
     return tuple(words[1:] if words[:1] == ["cellkeeper"] else words)
 
 
-def _check_options(command: Command) -> None:
+def _check_options(command: ParsedCommand) -> None:
     """What commands look at themselves only when they run: at night is too late for it.
 
     :raises ValueError: an option has no use in a schedule
@@ -176,11 +176,11 @@ def _check_options(command: Command) -> None:
         raise ValueError("--wait-for and --timeout are for a command that waits: a schedule comes again")
     if "-" in (options.get("until") or ""):
         raise ValueError("--until in a schedule is a time of day: HH:MM")
-    if command.path == PURGE and options["before"] is None and not options["everything"]:
+    if command.path == PURGE_COMMAND and options["before"] is None and not options["everything"]:
         raise ValueError("db purge needs --before or --all")
 
 
-def ages_at_odds(entries: Sequence[Entry], now: datetime) -> list[str]:
+def conflicting_ages(entries: Sequence[Entry], now: datetime) -> list[str]:
     """The purges that would delete what an archive moved a moment ago: their age is below that of the archive.
 
     :param now: what ages count back from; naive, in UTC
@@ -198,7 +198,7 @@ def ages_at_odds(entries: Sequence[Entry], now: datetime) -> list[str]:
         f"{purge.name}: it purges with {shown(purge)}, below the age of {archive.name} with {shown(archive)}: "
         "what that archives at night would be gone for good at once"
         for purge in entries
-        if purge.command.path == PURGE
+        if purge.command.path == PURGE_COMMAND
         for archive in entries
-        if archive.command.path == ARCHIVE and limit(purge) > limit(archive)
+        if archive.command.path == ARCHIVE_COMMAND and limit(purge) > limit(archive)
     ]

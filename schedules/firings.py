@@ -16,17 +16,17 @@ from redis import Redis
 from redis.exceptions import ResponseError
 
 from runs.redis_store import NOW, OTHER_TYPE, PREFIX
-from schedules.clocks import LIMIT
+from schedules.clocks import MAX_CLOCK_DIFFERENCE
 from schedules.entries import Entry
 
-BEAT: Final = f"{PREFIX}:beat:"
+BEAT_KEY: Final = f"{PREFIX}:beat:"
 STARTING: Final = "1"  # the sign of life of a beat that starts what is due
-KEPT: Final = 400 * 86_400  # seconds, more than a year: the longest that an entry may be silent
+FIRING_EXPIRES: Final = 400 * 86_400  # seconds, more than a year: the longest that an entry may be silent
 
 # Of one firing, one beat at a time is granted the attempts; nobody is granted one that is over, or older, or
 # that has not come by the clock of the store. An entry that nobody knows yet is not started for what lies in the
 # past; neither is one whose last firing lies in the future, which only a wrong clock can have noted.
-CLAIM: Final = (
+CLAIM_SCRIPT: Final = (
     NOW
     + """
 local asked = tonumber(ARGV[1])
@@ -54,7 +54,7 @@ return answer
 """
 )
 # The end of a firing, unless a later one has taken its place, or somebody else has ended it.
-END: Final = """
+END_SCRIPT: Final = """
 local f = redis.call('HMGET', KEYS[1], 'nominal', 'state')
 if f[1] ~= ARGV[1] or f[2] ~= 'due' then return 0 end
 redis.call('HSET', KEYS[1], 'state', ARGV[2], 'run', ARGV[3], 'reason', ARGV[4])
@@ -62,7 +62,7 @@ return 1
 """
 
 
-class Claim(StrEnum):
+class FiringClaim(StrEnum):
     """The answer to a beat that asks for a firing."""
 
     GRANTED = "granted"
@@ -80,7 +80,7 @@ class Claim(StrEnum):
     """What was known of the entry lay in the future: it begins with its next time."""
 
 
-MAY_START: Final = frozenset({Claim.GRANTED, Claim.RESUMED})
+MAY_START: Final = frozenset({FiringClaim.GRANTED, FiringClaim.RESUMED})
 
 
 class FiringState(StrEnum):
@@ -139,19 +139,21 @@ class Firings:
         seconds, microseconds = self._redis.time()
         return datetime.fromtimestamp(int(seconds), UTC) + timedelta(microseconds=int(microseconds))
 
-    def claim(self, entry: Entry, nominal: datetime | None, beat: str, lease: float) -> Claim:
+    def claim(self, entry: Entry, nominal: datetime | None, beat: str, lease: float) -> FiringClaim:
         """Ask for the right to try to start a firing; or to go on trying.
 
         :param nominal: when it was due; None: the entry was never due, and is only noted
         :param beat: who asks
         :param lease: seconds after which another beat may take over
         """
-        limit = int(LIMIT.total_seconds() * 1000)
-        return Claim(self._run(CLAIM, entry, _seconds(nominal), beat, int(lease * 1000), KEPT, limit))
+        limit = int(MAX_CLOCK_DIFFERENCE.total_seconds() * 1000)
+        return FiringClaim(
+            self._run(CLAIM_SCRIPT, entry, _seconds(nominal), beat, int(lease * 1000), FIRING_EXPIRES, limit)
+        )
 
     def end(self, entry: Entry, nominal: datetime, state: FiringState, run: str = "", reason: str = "") -> bool:
         """Note what became of a firing; one caller alone is told True."""
-        return bool(self._run(END, entry, _seconds(nominal), state, run, reason))
+        return bool(self._run(END_SCRIPT, entry, _seconds(nominal), state, run, reason))
 
     def last(self, entry: Entry) -> Firing | None:
         """The last firing of an entry; None: no beat has seen it."""
@@ -174,18 +176,18 @@ class Firings:
         :param lease: seconds after which it counts as dead
         :param problem: why it starts nothing
         """
-        self._redis.set(f"{BEAT}{beat}", problem or STARTING, px=int(lease * 1000))
+        self._redis.set(f"{BEAT_KEY}{beat}", problem or STARTING, px=int(lease * 1000))
 
     def rest(self, beat: str) -> None:
         """A beat has ended."""
-        self._redis.delete(f"{BEAT}{beat}")
+        self._redis.delete(f"{BEAT_KEY}{beat}")
 
     def beats(self) -> list[BeatSign]:
         """The beats that are alive."""
-        keys = sorted(map(str, self._redis.scan_iter(f"{BEAT}*", count=1000)))
+        keys = sorted(map(str, self._redis.scan_iter(f"{BEAT_KEY}*", count=1000)))
         values = self._redis.mget(keys) if keys else []
         return [
-            BeatSign(key.removeprefix(BEAT), "" if value == STARTING else str(value))
+            BeatSign(key.removeprefix(BEAT_KEY), "" if value == STARTING else str(value))
             for key, value in zip(keys, values, strict=True)
             if value is not None  # it has ended meanwhile, or is none
         ]

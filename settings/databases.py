@@ -6,7 +6,7 @@ from typing import Final
 from oslo_config import cfg
 
 from settings.errors import NotConfigured
-from settings.read_files import where_read
+from settings.read_files import describe_read_files
 from settings.section import Section
 
 DATABASE: Final = Section(
@@ -60,7 +60,7 @@ class Timeouts:
     lock_wait: int = 5
 
 
-def timeouts(conf: cfg.ConfigOpts) -> Timeouts:
+def connection_timeouts(conf: cfg.ConfigOpts) -> Timeouts:
     """The limits of database connections, as configured."""
     own = conf.cellkeeper
     return Timeouts(own.connect_timeout, own.read_timeout, own.lock_wait_timeout)
@@ -74,6 +74,6 @@ def connection_url(conf: cfg.ConfigOpts, group: str) -> str:
     url: str | None = conf[group].connection
     if not url:
         raise NotConfigured(
-            f"No database is configured: set connection in section [{group}] of nova.conf ({where_read(conf)})"
+            f"No database is configured: set connection in section [{group}] of nova.conf ({describe_read_files(conf)})"
         )
     return url

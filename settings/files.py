@@ -11,7 +11,7 @@ from oslo_log import log
 from settings.configuration import Configuration
 from settings.errors import InvalidSetting
 from settings.log_handlers import guard_handlers
-from settings.logs import reach_journal, say_once
+from settings.logs import reach_journal, shorten_warnings
 from settings.sections import register_sections
 
 PROGRAM: Final = "cellkeeper"
@@ -38,7 +38,7 @@ def load_configuration(words: Sequence[str], overrides: Mapping[str, Any] = Mapp
         log.setup(conf, PROGRAM)
     except (log.LogConfigError, UnicodeDecodeError) as error:
         raise InvalidSetting("log_config_append: its file is missing, or no configuration of logging") from error
-    say_once(conf)
+    shorten_warnings(conf)
     guard_handlers()
     return conf
 

@@ -37,7 +37,7 @@ def reach_journal(conf: cfg.ConfigOpts) -> None:
         conf.set_override("use_syslog", SYSLOG.exists())
 
 
-def say_once(conf: cfg.ConfigOpts) -> None:
+def shorten_warnings(conf: cfg.ConfigOpts) -> None:
     """Let the handlers that oslo.log has set up say what went wrong once."""
     for handler in logging.getLogger().handlers:
         formatter = handler.formatter

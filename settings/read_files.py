@@ -3,7 +3,7 @@
 from oslo_config import cfg
 
 
-def where_read(conf: cfg.ConfigOpts) -> str:
+def describe_read_files(conf: cfg.ConfigOpts) -> str:
     """The files and folders that were read, or what to do where none was there."""
     places = [*(conf.config_file or ()), *(conf.config_dir or ())]
     if not places:

@@ -23,7 +23,7 @@ FOREIGN_SECTIONS: Final = frozenset({"scheduler"})
 FOREIGN_OPTIONS: Final = frozenset({"lock_path"})
 """Options of the section DEFAULT of other programs that have the name of one of ours."""
 
-Written = Mapping[str, Collection[str]]
+SettingsBySection = Mapping[str, Collection[str]]
 """The names of the options that are set, by section."""
 
 
@@ -105,7 +105,7 @@ def known_options(enabled: Collection[str], sections: Collection[str]) -> dict[s
     return known | dict.fromkeys((*entries, *others), entry_options)
 
 
-def find_unknown(written: Written, known: Mapping[str, Collection[str]]) -> Iterator[tuple[str, str]]:
+def find_unknown(written: SettingsBySection, known: Mapping[str, Collection[str]]) -> Iterator[tuple[str, str]]:
     """The settings that have no effect, each with what may have been meant.
 
     :param written: what one place sets, the names of the sections in lower case

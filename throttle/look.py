@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import Connection, text
 from sqlalchemy.exc import DBAPIError
 
-from novadb.engine import Database, number_of, reason
+from novadb.engine import Database, error_number, server_message
 from novadb.error_numbers import ACCESS_DENIED
 from settings.throttle import ThrottleSettings
 from throttle.readings import Answer, Reading
@@ -78,7 +78,7 @@ def unknown(signal: str, error: DBAPIError, grant: str = "", source: str = "") -
 
     :param grant: the privilege that the question needs
     """
-    words = reason(error)
-    if grant and number_of(error) in ACCESS_DENIED:
+    words = server_message(error)
+    if grant and error_number(error) in ACCESS_DENIED:
         words = f"the database user may not look: GRANT {grant} ON *.* TO it"
     return Reading(signal, Answer.UNKNOWN, words, source)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from novadb.cells import Cell
 from novadb.engine import Database
 from novadb.errors import DatabaseProblem
-from novadb.names import fold
+from novadb.names import fold_name
 from settings.databases import Timeouts
 from settings.throttle import ThrottleSettings
 
@@ -45,12 +45,12 @@ def servers_of(cells: Sequence[Cell], settings: ThrottleSettings, own_replica: s
         server.cells.append(cell.label)
         for name in (cell.uuid, cell.name):
             if name:
-                by_name[fold(name)] = server
+                by_name[fold_name(name)] = server
         if cell.uuid is None and own_replica:
             server.replicas.append(replica_of(own_replica, cell.label))
     for name, url in settings.replicas:
-        if fold(name) in by_name:
-            by_name[fold(name)].replicas.append(replica_of(url, name))
+        if fold_name(name) in by_name:
+            by_name[fold_name(name)].replicas.append(replica_of(url, name))
     return list(servers.values())
 
 
@@ -59,8 +59,8 @@ def cells_unknown(cells: Sequence[Cell], settings: ThrottleSettings) -> list[str
 
     :param cells: all of the cloud
     """
-    known = {fold(name) for cell in cells for name in (cell.uuid, cell.name) if name}
-    return [name for name, _ in settings.replicas if fold(name) not in known]
+    known = {fold_name(name) for cell in cells for name in (cell.uuid, cell.name) if name}
+    return [name for name, _ in settings.replicas if fold_name(name) not in known]
 
 
 def replica_of(url: str, cell: str) -> Database:

@@ -13,7 +13,7 @@ from redis.exceptions import RedisError
 
 from novadb.cells import Cell
 from novadb.errors import DatabaseProblem
-from novadb.names import fold
+from novadb.names import fold_name
 from runs.conductor import Conductor, queue_of
 from runs.targets import api_database, mapped_cells
 from runs.troubles import Troubles
@@ -114,5 +114,5 @@ class Heartbeat:
 
 def chosen(cells: Sequence[Cell], names: Sequence[str]) -> list[Cell]:
     """The cells that names or uuids stand for; all of them without any."""
-    uuids = {fold(name) for name in names}
-    return [cell for cell in cells if not names or fold(cell.uuid or "") in uuids or cell.name in names]
+    uuids = {fold_name(name) for name in names}
+    return [cell for cell in cells if not names or fold_name(cell.uuid or "") in uuids or cell.name in names]

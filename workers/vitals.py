@@ -18,8 +18,8 @@ from typing import Any, Final
 
 from billiard import current_process
 
-from clients import signs as questions
-from novadb import signs as statements
+from clients import activity as questions
+from novadb import activity as statements
 
 LOG = logging.getLogger("cellkeeper.worker")
 
@@ -46,8 +46,8 @@ class Vitals:
         self._place = place
         self._signs[place] = 0
         self._pids[place] = os.getpid()
-        statements.listen(self.show)
-        questions.listeners.append(self.show)
+        statements.listen_for_statements(self.show)
+        questions.answer_listeners.append(self.show)
 
     @contextmanager
     def at_work(self) -> Iterator[None]:

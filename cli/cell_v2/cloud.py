@@ -11,8 +11,8 @@ from jobs.retry import one_transaction
 from novadb import transport
 from novadb.engine import Database
 from novadb.errors import DatabaseProblem
-from novadb.mappings import CellMapping, Defaults, cell_mapping
-from novadb.transport import InvalidTransport
+from novadb.mappings import CellMapping, DefaultUrls, find_cell_mapping
+from novadb.transport import InvalidTransportUrl
 from runs.targets import api_database
 
 NOT_PROVIDED: Final = "{} not provided in the command line, using the value {} from the configuration file"
@@ -33,7 +33,7 @@ class Cloud:
 
     conf: cfg.ConfigOpts
     api: Database
-    defaults: Defaults
+    defaults: DefaultUrls
 
     @classmethod
     def configured(cls) -> Self:
@@ -43,14 +43,14 @@ class Cloud:
         """
         conf = configuration.load()
         own = conf.database
-        return cls(conf, api_database(conf), Defaults(own.connection, conf.transport_url, own.connection_parameters))
+        return cls(conf, api_database(conf), DefaultUrls(own.connection, conf.transport_url, own.connection_parameters))
 
     def cell(self, uuid: str) -> CellMapping | None:
         """The cell of a UUID.
 
         :raises DatabaseProblem: the API database cannot be used
         """
-        return one_transaction(self.api, lambda connection: cell_mapping(connection, self.defaults, uuid))
+        return one_transaction(self.api, lambda connection: find_cell_mapping(connection, self.defaults, uuid))
 
     def transport_url(self, given: str | None) -> str:
         """A transport URL that can be used: the one given, or else the configured one, which is said.
@@ -64,8 +64,8 @@ class Cloud:
         if not given:
             put(NOT_PROVIDED.format("--transport-url", "[DEFAULT]/transport_url"))
         try:
-            parsed = transport.parse(self.defaults.transport_url(url))
-        except InvalidTransport as error:
+            parsed = transport.parse_transport_url(self.defaults.transport_url(url))
+        except InvalidTransportUrl as error:
             raise UnusableUrl(f"Invalid transport URL: {error}") from error
         if parsed.credentials_are_mixed:
             say("Warning: some hosts of the transport URL have a user and a password, others have none")

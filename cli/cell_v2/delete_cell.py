@@ -7,7 +7,7 @@ from cli.output import put, say
 from jobs.cell_v2 import list_cells
 from jobs.cell_v2.delete_cell import Exit, Params, delete_mapping
 from novadb.cells import CELL0
-from novadb.names import same
+from novadb.names import is_same_name
 
 CELL0_IS_GONE: Final = (
     "Warning: cell0 is mapped no more, and a build that no host takes has nowhere to go; to map it again: "
@@ -21,7 +21,7 @@ def delete_cell(cell_uuid: str, *, force: bool) -> int:
     code = delete_mapping(cloud.api, cloud.defaults, Params(cell_uuid, force))
     for line in _lines(code, cell_uuid):
         put(line)
-    if code is Exit.DELETED and same(cell_uuid, CELL0) and list_cells.cells(cloud.api, cloud.defaults):
+    if code is Exit.DELETED and is_same_name(cell_uuid, CELL0) and list_cells.cells(cloud.api, cloud.defaults):
         say(CELL0_IS_GONE)
     return code
 

@@ -18,8 +18,8 @@ from jobs.cell_v2.discover_hosts import ACTION, Discovered, Exit, Params, collis
 from jobs.cell_v2.list_hosts import count
 from jobs.retry import one_transaction
 from novadb.engine import Database
-from novadb.mappings import CellMapping, cell_mappings
-from novadb.names import same
+from novadb.mappings import CellMapping, read_cell_mappings
+from novadb.names import is_same_name
 
 Results = list[CellResult[Discovered]]
 
@@ -31,8 +31,8 @@ def discover_hosts(run: RunOptions, options: DiscoverOptions) -> int:
     """Choose the cells, run, print what was looked at in the words and the order of the stock tool."""
     _check_options(run, options)
     cloud = Cloud.configured()
-    mapped = one_transaction(cloud.api, lambda api: cell_mappings(api, cloud.defaults))
-    cells = [cell for cell in mapped if options.cell_uuid is None or same(cell.uuid, options.cell_uuid)]
+    mapped = one_transaction(cloud.api, lambda api: read_cell_mappings(api, cloud.defaults))
+    cells = [cell for cell in mapped if options.cell_uuid is None or is_same_name(cell.uuid, options.cell_uuid)]
     if not cells and options.cell_uuid is not None:
         say(unknown_cell(options.cell_uuid))
         return Exit.NOTHING_OR_ERROR

@@ -5,7 +5,7 @@ from cli.output import put, put_json, table
 from cli.run_options import Format
 from jobs.cell_v2.list_cells import Exit, cells
 from novadb.mappings import CellMapping
-from novadb.urls import mask
+from novadb.urls import mask_url
 
 HEADER = ("Name", "UUID", "Transport URL", "Database Connection", "Disabled")
 
@@ -23,6 +23,6 @@ def list_cells(form: Format, *, verbose: bool) -> int:
 
 
 def _row(cell: CellMapping, verbose: bool) -> tuple[str, str, str, str, bool]:
-    transport = cell.transport_url if verbose else mask(cell.transport_url, several_hosts=True)
-    database = cell.database_connection if verbose else mask(cell.database_connection)
+    transport = cell.transport_url if verbose else mask_url(cell.transport_url, several_hosts=True)
+    database = cell.database_connection if verbose else mask_url(cell.database_connection)
     return cell.name or "", cell.uuid, transport, database, cell.disabled

@@ -8,7 +8,7 @@ from jobs.cell_v2.simple_cell_setup import Exit, map_all_instances
 from jobs.schema import upgrade
 from novadb.cells import CELL0
 from novadb.errors import DatabaseProblem
-from novadb.migrations.upgrade import MAIN
+from novadb.migrations.upgrade import MAIN_SCHEMA
 
 
 def simple_cell_setup(transport_url: str | None) -> int:
@@ -37,6 +37,6 @@ def _sync_cell0(cloud: Cloud) -> None:
     cell0 = cloud.cell(CELL0)
     try:
         if cell0 is not None:
-            upgrade(cell0.database(cloud.api.timeouts), MAIN, tell=say)
+            upgrade(cell0.database(cloud.api.timeouts), MAIN_SCHEMA, tell=say)
     except DatabaseProblem as problem:
         say(f"Unable to sync cell0 schema: {problem}")

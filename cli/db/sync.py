@@ -16,7 +16,7 @@ from jobs.action import CellResult, Target, failure_of
 from jobs.db.sync import Params, Synced, cell0_of, collapse
 from novadb.cells import CELL0, Cell
 from novadb.errors import DatabaseProblem
-from novadb.names import same
+from novadb.names import is_same_name
 from runs.targets import api_database, mapped_cells, own_database
 
 NO_CELL0: Final = (
@@ -66,7 +66,9 @@ def _chosen(conf: cfg.ConfigOpts, name: str) -> Cell:
 
     :raises DatabaseProblem: there is none, or several have the name
     """
-    found = [cell for cell in mapped_cells(conf, api_database(conf)) if same(cell.uuid, name) or cell.name == name]
+    found = [
+        cell for cell in mapped_cells(conf, api_database(conf)) if is_same_name(cell.uuid, name) or cell.name == name
+    ]
     if len(found) == 1:
         return found[0]
     raise DatabaseProblem(

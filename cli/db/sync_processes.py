@@ -22,7 +22,7 @@ from jobs.action import Action, CellResult, Cursor, Step, Target
 from jobs.db.sync import Params, Synced, collapse
 from novadb.cells import Cell
 from novadb.errors import DatabaseProblem
-from novadb.migrations.upgrade import Upgraded
+from novadb.migrations.upgrade import UpgradeResult
 from runs.follow import Silent
 from runs.local import LocalEngine
 
@@ -113,7 +113,7 @@ class _Processes:
                 return
 
 
-def _upgraded(said: bytes, code: int, cell: Cell) -> Upgraded | None:
+def _upgraded(said: bytes, code: int, cell: Cell) -> UpgradeResult | None:
     """What a process has said in the end; None: it was asked to stop.
 
     :raises DatabaseProblem: the upgrade failed, or the process did
@@ -127,4 +127,4 @@ def _upgraded(said: bytes, code: int, cell: Cell) -> Upgraded | None:
         raise DatabaseProblem(f"{cell.label}: its process {how}; run: db sync --cell {cell.uuid}") from None
     if done["failure"]:
         raise DatabaseProblem(done["failure"])
-    return Upgraded(done["before"], done["after"])
+    return UpgradeResult(done["before"], done["after"])

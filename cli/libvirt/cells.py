@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from novadb.cells import CELL0, Cell
-from novadb.names import same
+from novadb.names import is_same_name
 
 
 class UnknownCell(Exception):
@@ -17,7 +17,7 @@ def chosen(mapped: Sequence[Cell], uuid: str | None) -> list[Cell]:
     """
     if uuid is None:
         return [cell for cell in mapped if cell.uuid != CELL0]
-    named = [cell for cell in mapped if same(cell.uuid, uuid)]
+    named = [cell for cell in mapped if is_same_name(cell.uuid, uuid)]
     if not named:
         raise UnknownCell(f"Cell {uuid} has no mapping: see list_cells")
     return named

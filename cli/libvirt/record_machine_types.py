@@ -12,7 +12,7 @@ from cli.signals import graceful_stop
 from clients.hypervisor import HypervisorProblem
 from jobs.action import CellResult
 from jobs.libvirt.record_machine_types import ACTION, Exit, Params, Recorded
-from novadb.cells import Cell, cell_of_host
+from novadb.cells import Cell, find_cell_of_host
 from novadb.engine import Database
 from runs.targets import api_database, hypervisors, mapped_cells, targets
 
@@ -52,7 +52,7 @@ def _on_host(api: Database, cells: Sequence[Cell], host: str | None) -> list[Cel
     if host is None:
         return list(cells)
     with api.connect() as connection:
-        number = cell_of_host(connection, host)
+        number = find_cell_of_host(connection, host)
     mapped = [cell for cell in cells if number in cell.mapping_ids]
     if not mapped:
         raise UnknownCell(f"Host {host} is not mapped to {'this cell' if number else 'any cell'}: see list_hosts")

@@ -6,7 +6,7 @@ from oslo_config import cfg
 
 from cli import configuration
 from cli.output import put, say
-from clients.hypervisor import PLACE, HypervisorProblem
+from clients.hypervisor import HOST_FIELD, HypervisorProblem
 from jobs.libvirt import update_machine_type as job
 from jobs.libvirt.instances import UnknownInstance
 from jobs.libvirt.update_machine_type import Exit, Params, Refused
@@ -35,7 +35,7 @@ def update(uuid: str, machine_type: str, *, force: bool) -> int:
         caller(), uuid, instance.machine_type, machine_type, ", forced" if force else "",
     )  # fmt: skip
     put(f"Updated instance {uuid} machine type to {machine_type} (previously {instance.machine_type})")
-    if instance.host and PLACE in conf.libvirt.connection_uri:
+    if instance.host and HOST_FIELD in conf.libvirt.connection_uri:
         _say_doubt(conf, instance.host, machine_type)
     return Exit.UPDATED
 

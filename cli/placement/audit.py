@@ -14,14 +14,14 @@ from cli.output import NAMED, cell_as_data, put, put_json, say, say_failures, ta
 from cli.run_options import RunOptions
 from cli.signals import graceful_stop
 from clients.errors import ServiceProblem
-from clients.placement import ALLOCATIONS, PROVIDERS, Placement, Provider
+from clients.placement import ALLOCATIONS_VERSION, PROVIDERS_VERSION, Placement, Provider
 from clients.services import Services
 from jobs.placement import holdings
 from jobs.placement.audit import ACTION, Exit, Params, Tally, being_built, collapse, fates
 from jobs.placement.holdings import Unread
 from jobs.placement.orphans import Bare, Cloud, Orphan, bare, compute_allocations, in_doubt, judge, left_in_doubt
 from novadb.errors import DatabaseProblem
-from novadb.names import fold, same
+from novadb.names import fold_name, is_same_name
 from runs.targets import api_database, mapped_cells, targets
 
 LOG: Final = logging.getLogger("cellkeeper.audit")
@@ -68,7 +68,7 @@ def audit(run: RunOptions, resource_provider: str | None, *, delete: bool, verbo
     conf = configuration.load()
     try:
         placement = Services(conf).placement
-        placement.require(ALLOCATIONS if delete else PROVIDERS, "an audit")
+        placement.require(ALLOCATIONS_VERSION if delete else PROVIDERS_VERSION, "an audit")
         providers = placement.providers(in_tree=params.provider)
         if params.provider and not providers:
             say(f"Resource provider with UUID {params.provider} does not exist.")
@@ -116,11 +116,11 @@ def _find(
     audited = compute_allocations(held)
     cloud = replace(cloud, fates=fates(api, cloud.strangers(audited)))
     orphans, unknown = judge(held, cloud)
-    wanted = {one.uuid for one in providers if params.provider is None or same(params.provider, one.uuid)}
+    wanted = {one.uuid for one in providers if params.provider is None or is_same_name(params.provider, one.uuid)}
     return Findings(
         results,
         [one for one in providers if one.uuid in wanted],
-        frozenset(one.uuid for one in providers if fold(one.root) not in cloud.nodes),
+        frozenset(one.uuid for one in providers if fold_name(one.root) not in cloud.nodes),
         [one for one in orphans if one.allocation.provider.uuid in wanted],
         cloud.homes.keys(),
         [] if params.provider else bare(held, orphans, cloud),

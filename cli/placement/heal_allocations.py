@@ -17,7 +17,7 @@ from jobs.placement.healing import Problem
 from novadb import cells
 from novadb.cells import CELL0, Cell
 from novadb.engine import Database
-from novadb.names import same
+from novadb.names import is_same_name
 from runs.targets import api_database, mapped_cells, targets
 
 PRINTED: Final = 50  # problems of a cell on standard error
@@ -91,7 +91,7 @@ def _chosen(api: Database, mapped: Sequence[Cell], instance: str | None, cell: s
     if instance:
         return [_cell_of(api, mapped, instance)]
     if cell:
-        named = [one for one in mapped if same(one.uuid, cell)]
+        named = [one for one in mapped if is_same_name(one.uuid, cell)]
         if not named:
             raise InvalidInput(f"Cell with uuid {cell} was not found.")
         return named
@@ -100,7 +100,7 @@ def _chosen(api: Database, mapped: Sequence[Cell], instance: str | None, cell: s
 
 def _cell_of(api: Database, mapped: Sequence[Cell], instance: str) -> Cell:
     with api.connect() as connection:
-        rows = cells.mapping_of(connection, instance)
+        rows = cells.mapped_cell_ids(connection, instance)
     if not rows:
         raise InvalidInput(
             f"Unable to find cell for instance {instance}, is it mapped? Try running "

@@ -9,11 +9,11 @@ from cli.output import NAMED, cell_as_data, labels, put, put_json, say, say_fail
 from cli.run_options import RunOptions
 from cli.signals import graceful_stop
 from clients.errors import ServiceProblem
-from clients.placement import AGGREGATES
+from clients.placement import AGGREGATES_VERSION
 from clients.services import Services
 from jobs.placement.aggregates import Problem
 from jobs.placement.sync_aggregates import ACTION, FAILURES, Added, Exit, Member, Params, collapse, members, unmapped
-from novadb.names import fold
+from novadb.names import fold_name
 from runs.targets import api_database, mapped_cells, targets
 
 SUMMED_UP: Final = {
@@ -39,7 +39,7 @@ def sync(run: RunOptions, *, verbose: bool) -> int:
     mapped = mapped_cells(conf, api)
     services = Services(conf)
     try:
-        services.placement.require(AGGREGATES, "sync_aggregates")
+        services.placement.require(AGGREGATES_VERSION, "sync_aggregates")
         services.placement.greet()
     except ServiceProblem as problem:
         say(str(problem))
@@ -52,7 +52,7 @@ def sync(run: RunOptions, *, verbose: bool) -> int:
         runner = Runner(conf, run, stop)
         results = runner.run([(ACTION, params)], targets(conf, chosen, api, services)).phases[0]
     code = collapse(results, params)
-    added = {fold(one.host): one for result in results for one in result.outcome.added}
+    added = {fold_name(one.host): one for result in results for one in result.outcome.added}
     problems = _problems(found, results, params)
     if run.json:
         put_json(_as_data(found, added, problems, results, code))
@@ -72,9 +72,9 @@ def _problems(found: Sequence[Member], results: Results, params: Params) -> list
     for result in results:
         problems += result.outcome.problems
         if result.failure and result.failure.kind not in FAILURES:
-            named = {fold(problem.host) for problem in result.outcome.problems}
+            named = {fold_name(problem.host) for problem in result.outcome.problems}
             theirs = {
-                fold(member.host): member.host
+                fold_name(member.host): member.host
                 for member in found
                 if member.host and member.cell_id in result.cell.mapping_ids
             }
@@ -90,7 +90,7 @@ def _pairs(found: Sequence[Member], added: Mapping[str, Added]) -> dict[Member, 
     """
     pairs = {}
     for member in found:
-        done = added.get(fold(member.host or ""))
+        done = added.get(fold_name(member.host or ""))
         if done and member.aggregate in done.aggregates:
             pairs[member] = done.provider
     return pairs

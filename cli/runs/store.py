@@ -10,7 +10,7 @@ from cli import configuration
 from runs.conductor import Conductor
 from settings.cellkeeper import time_zone
 from settings.errors import NotConfigured
-from settings.read_files import where_read
+from settings.read_files import describe_read_files
 from workers import app, broker, redis_client
 
 READY: Final = "conductor"
@@ -26,7 +26,7 @@ def connect() -> tuple[Conductor, ZoneInfo]:
     conf = configuration.load()
     if not conf.celery.broker_url:
         raise NotConfigured(
-            f"There are no runs without workers: set broker_url in section [celery] ({where_read(conf)})"
+            f"There are no runs without workers: set broker_url in section [celery] ({describe_read_files(conf)})"
         )
     return conductor_of(conf), time_zone(conf)
 

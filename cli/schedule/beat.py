@@ -11,7 +11,7 @@ from cli.schedule import reading
 from cli.schedule.ordering import Orders
 from cli.signals import graceful_stop
 from schedules.beat import Beat
-from schedules.entries import Refused
+from schedules.entries import InvalidSchedule
 from workers.run import wait_until_usable
 
 LOG = logging.getLogger("cellkeeper.beat")
@@ -27,7 +27,7 @@ def run_beat() -> int:
     firings = reading.firings(conf)
     try:
         entries = reading.read_schedule(conf)
-    except Refused as refused:
+    except InvalidSchedule as refused:
         for line in refused.lines:
             say(f"The schedule cannot be used: {line}")
         return MISCONFIGURED

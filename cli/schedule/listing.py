@@ -12,7 +12,7 @@ from cli.run_options import Format
 from cli.run_summary import RunSummary, summarize
 from cli.schedule import reading
 from runs.store import RunGone
-from schedules.entries import Entry, Refused
+from schedules.entries import Entry, InvalidSchedule
 from schedules.firings import BeatSign, Firing, FiringState
 from settings.schedule import DEFAULTS
 from workers.redis_client import check_store, run_store
@@ -55,7 +55,7 @@ def list_schedule(form: Format) -> int:
     refused: tuple[str, ...] = ()
     try:
         entries = reading.read_schedule(conf)
-    except Refused as error:
+    except InvalidSchedule as error:
         entries, refused = [], tuple(error.lines)
     lines, beats, now = _look(conf, entries)
     off = {name: _default(conf, name) for name in DEFAULTS if name not in conf.schedule.enabled}

@@ -12,7 +12,7 @@ from cli.errors import one_line
 from cli.main import execute
 from cli.output import Lines, captured
 from runs.conductor import Conductor
-from schedules.beat import Attempt
+from schedules.beat import OrderAttempt
 from schedules.entries import Entry
 from schedules.firings import is_run_of
 from settings.files import read_configuration
@@ -34,7 +34,7 @@ class Orders:
         self._places = _places(conf)
         self._words = list(words)
 
-    def __call__(self, entry: Entry, run: str, nominal: datetime, latest: datetime) -> Attempt:
+    def __call__(self, entry: Entry, run: str, nominal: datetime, latest: datetime) -> OrderAttempt:
         """Order the run of a firing. Where another run holds its databases, it waits in the queue.
 
         :param run: its id
@@ -44,12 +44,14 @@ class Orders:
         try:
             conf = self._read_configuration()
             if _places(conf) != self._places:
-                return Attempt(False, "the broker or the store was changed since this beat was started: start it again")
+                return OrderAttempt(
+                    False, "the broker or the store was changed since this beat was started: start it again"
+                )
             if before := run_before(app.conductor(), entry, run):
-                return Attempt(False, f"its run before has not ended: {before}")
+                return OrderAttempt(False, f"its run before has not ended: {before}")
         except Exception as error:
             LOG.debug("%s: the run %s could not be ordered", entry.name, run, exc_info=True)
-            return Attempt(False, one_line(error))
+            return OrderAttempt(False, one_line(error))
         return _carry_out(command_line(entry, run, nominal), {READY: conf, LATEST: latest.timestamp()})
 
     def _read_configuration(self) -> cfg.ConfigOpts:
@@ -88,16 +90,16 @@ def _in_words(conductor: Conductor, run: str) -> str:
     return conductor.describe(run) + waiting
 
 
-def _carry_out(words: Sequence[str], ready: Mapping[str, Any]) -> Attempt:
+def _carry_out(words: Sequence[str], ready: Mapping[str, Any]) -> OrderAttempt:
     with captured() as said:
         code = execute(words, ready)
     for text in said:
         if isinstance(text, Lines):  # a traceback, which --debug asks for
             LOG.info("%s", text)
     if code == 0:
-        return Attempt(True)
+        return OrderAttempt(True)
     reasons = [text for text in said if not isinstance(text, Lines)]
-    return Attempt(False, reasons[-1] if reasons else f"it ended with exit code {code}")
+    return OrderAttempt(False, reasons[-1] if reasons else f"it ended with exit code {code}")
 
 
 def _places(conf: cfg.ConfigOpts) -> tuple[str | None, ...]:

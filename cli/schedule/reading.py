@@ -11,10 +11,10 @@ from oslo_config import cfg
 
 from cli import configuration
 from schedules import entries
-from schedules.entries import Command, Entry, Refused, Understand
+from schedules.entries import Entry, InvalidSchedule, ParseCommand, ParsedCommand
 from schedules.firings import Firings
 from settings.errors import NotConfigured
-from settings.read_files import where_read
+from settings.read_files import describe_read_files
 from settings.unknown import unknown_settings
 from workers.redis_client import store_client
 
@@ -32,28 +32,28 @@ def read_schedule(conf: cfg.ConfigOpts) -> list[Entry]:
     unknown = [str(setting) for setting in unknown_settings(conf)]
     try:
         enabled = read_entries(conf)
-    except Refused as refused:
-        raise Refused([*unknown, *refused.lines]) from None
+    except InvalidSchedule as refused:
+        raise InvalidSchedule([*unknown, *refused.lines]) from None
     if unknown:
-        raise Refused(unknown)
+        raise InvalidSchedule(unknown)
     return enabled
 
 
-def read_entries(conf: cfg.ConfigOpts, understand: Understand | None = None) -> list[Entry]:
+def read_entries(conf: cfg.ConfigOpts, understand: ParseCommand | None = None) -> list[Entry]:
     """The enabled entries.
 
     :param understand: made by ``grammar``, for a thread in which no command runs
     :raises Refused: one of them cannot be meant
     """
-    return entries.read(conf, understand or grammar())
+    return entries.read_schedule(conf, understand or grammar())
 
 
-def grammar() -> Understand:
+def grammar() -> ParseCommand:
     """What understands command lines; made where a command runs, and good for any thread."""
     return partial(_understand, click.get_current_context().find_root().command)
 
 
-def _understand(root: click.Command, words: Sequence[str]) -> Command:
+def _understand(root: click.Command, words: Sequence[str]) -> ParsedCommand:
     """What a command line means, without carrying it out.
 
     :raises ValueError: the program would refuse it
@@ -68,7 +68,7 @@ def _understand(root: click.Command, words: Sequence[str]) -> Command:
     except click.exceptions.Exit:
         raise ValueError("it only prints something") from None
     path = context.command_path.split()[1:]
-    return Command(" ".join(path), context.params, context.find_root().obj.get("words", []))
+    return ParsedCommand(" ".join(path), context.params, context.find_root().obj.get("words", []))
 
 
 def _next(context: click.Context, group: click.Group) -> click.Context:
@@ -87,6 +87,6 @@ def firings(conf: cfg.ConfigOpts) -> Firings:
     """
     if not conf.celery.broker_url:
         raise NotConfigured(
-            f"There is no schedule without workers: set broker_url in section [celery] ({where_read(conf)})"
+            f"There is no schedule without workers: set broker_url in section [celery] ({describe_read_files(conf)})"
         )
     return Firings(store_client(conf, 0))

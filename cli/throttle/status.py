@@ -9,7 +9,7 @@ from typing import Any, Final
 from cli import configuration
 from cli.output import put, put_json, say, table
 from cli.run_options import Format
-from clients.together import together
+from clients.concurrency import map_bounded
 from runs.targets import api_database, mapped_cells
 from settings.throttle import ThrottleSettings, throttle_settings
 from throttle.readings import Reading, ServerState
@@ -45,7 +45,7 @@ def show_status(form: Format) -> int:
     servers = servers_of(cells, settings)
     if not servers:
         say("No cell has its database on a server: there is nothing to look at")
-    states = together(partial(_look, settings), servers, conf.cellkeeper.concurrency)
+    states = map_bounded(partial(_look, settings), servers, conf.cellkeeper.concurrency)
     if form == "json":
         put_json([_as_data(server, state) for server, state in zip(servers, states, strict=True)])
     else:

@@ -35,7 +35,7 @@ from runs.conductor import serving
 from runs.local import LocalEngine
 from runs.store import BrokerAway
 from runs.targets import api_database, mapped_cells, targets
-from schedules.entries import Entry, Refused
+from schedules.entries import Entry, InvalidSchedule
 from schedules.firings import BeatSign, Firings
 from settings.brokers import broker_address, store_address
 from settings.errors import SettingsProblem
@@ -111,19 +111,19 @@ def _connections(conf: cfg.ConfigOpts) -> str:
     return f"at most {most} to one database server at once, {whose} (concurrency_per_server)"
 
 
-def _entries(conf: cfg.ConfigOpts) -> list[Entry] | Refused:
+def _entries(conf: cfg.ConfigOpts) -> list[Entry] | InvalidSchedule:
     """What is scheduled, where there is a Redis; or why it would be refused."""
     if not conf.celery.broker_url:
         return []
     try:
         return reading.read_entries(conf)
-    except Refused as refused:
+    except InvalidSchedule as refused:
         return refused
 
 
-def _commands(entries: list[Entry] | Refused) -> tuple[str, ...]:
+def _commands(entries: list[Entry] | InvalidSchedule) -> tuple[str, ...]:
     """The commands for which the grants must be enough."""
-    if isinstance(entries, Refused) or not entries:
+    if isinstance(entries, InvalidSchedule) or not entries:
         return USUAL
     return tuple(dict.fromkeys(entry.command.path for entry in entries))
 
@@ -208,12 +208,12 @@ def _persistence(told: dict[str, Any]) -> Finding:
     return Finding("persistence", Verdict.OK, "appendonly")
 
 
-def _schedule(conf: cfg.ConfigOpts, entries: list[Entry] | Refused, *, reachable: bool) -> list[Finding]:
+def _schedule(conf: cfg.ConfigOpts, entries: list[Entry] | InvalidSchedule, *, reachable: bool) -> list[Finding]:
     """The entries and the beats.
 
     :param reachable: whether Redis is
     """
-    if isinstance(entries, Refused):
+    if isinstance(entries, InvalidSchedule):
         return [Finding("entry", Verdict.FAILED, line) for line in entries.lines]
     if not entries:
         return [Finding("entries", Verdict.WARNING, "nothing is scheduled: option enabled of section [schedule]")]

@@ -30,7 +30,7 @@ from runs.redis_store import RedisStore
 from runs.store import RunGone
 from runs.targets import api_database, mapped_cells, targets
 from runs.troubles import Troubles
-from schedules.entries import Entry, Refused
+from schedules.entries import Entry, InvalidSchedule
 from schedules.firings import Firing, FiringState
 from settings.printable import printable
 from settings.unknown import unknown_settings
@@ -204,7 +204,7 @@ class Metrics(Collector):
         sheet.put("beats", sum(not beat.problem for beat in firings.beats()))
         try:
             entries = reading.read_entries(self._conf, self._understand)
-        except Refused:
+        except InvalidSchedule:
             sheet.put("schedule_up", 0)
             return
         sheet.put("schedule_up", int(not self._unknown_settings))

@@ -3,7 +3,7 @@
 from jobs.db import version as main
 from jobs.db.version import Exit
 from novadb.engine import Database
-from novadb.migrations.upgrade import API
+from novadb.migrations.upgrade import API_SCHEMA
 
 __all__ = ["Exit", "version"]
 
@@ -13,4 +13,4 @@ def version(database: Database) -> str | None:
 
     :raises DatabaseProblem: it cannot be used
     """
-    return main.version(database, API)
+    return main.version(database, API_SCHEMA)

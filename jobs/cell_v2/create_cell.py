@@ -9,7 +9,7 @@ from sqlalchemy import Connection, select
 
 from jobs.retry import one_transaction
 from novadb.engine import Database
-from novadb.mappings import CELLS, CellMapping, Defaults, add_cell_mapping, cell_mappings
+from novadb.mappings import CELL_MAPPINGS, CellMapping, DefaultUrls, add_cell_mapping, read_cell_mappings
 
 
 class Exit(IntEnum):
@@ -34,7 +34,7 @@ class Params:
     disabled: bool = False
 
 
-def create(api: Database, defaults: Defaults, params: Params) -> tuple[Exit, str]:
+def create(api: Database, defaults: DefaultUrls, params: Params) -> tuple[Exit, str]:
     """Create a cell, unless another one has its database or its transport URL.
 
     :returns: the code, and the UUID of the new cell, or of the other one
@@ -42,8 +42,8 @@ def create(api: Database, defaults: Defaults, params: Params) -> tuple[Exit, str
     return one_transaction(api, lambda connection: _create(connection, defaults, params), _is_created)
 
 
-def _create(api: Connection, defaults: Defaults, params: Params) -> tuple[Exit, str]:
-    others = cell_mappings(api, defaults, lock=True)
+def _create(api: Connection, defaults: DefaultUrls, params: Params) -> tuple[Exit, str]:
+    others = read_cell_mappings(api, defaults, lock=True)
     if twin := cell_with_urls(others, defaults, params.transport_url, params.database_connection):
         return Exit.NOT_UNIQUE, twin.uuid
     number = str(uuid.uuid4())
@@ -53,11 +53,14 @@ def _create(api: Connection, defaults: Defaults, params: Params) -> tuple[Exit, 
 
 def _is_created(api: Connection, created: tuple[Exit, str]) -> bool:
     code, number = created
-    return code is Exit.CREATED and api.execute(select(CELLS.c.id).where(CELLS.c.uuid == number)).first() is not None
+    return (
+        code is Exit.CREATED
+        and api.execute(select(CELL_MAPPINGS.c.id).where(CELL_MAPPINGS.c.uuid == number)).first() is not None
+    )
 
 
 def cell_with_urls(
-    cells: Iterable[CellMapping], defaults: Defaults, transport_url: str | None, database_connection: str | None
+    cells: Iterable[CellMapping], defaults: DefaultUrls, transport_url: str | None, database_connection: str | None
 ) -> CellMapping | None:
     """The first cell that has the same database or transport URL: as they are stored, or with their templates filled.
 

@@ -12,7 +12,15 @@ from jobs.cell_v2.discover_hosts import NODES
 from jobs.cell_v2.mapper import BATCH
 from jobs.retry import one_transaction, transactionally
 from novadb.engine import Database
-from novadb.mappings import CELLS, HOSTS, INSTANCES, CellMapping, Defaults, cell_mapping, now
+from novadb.mappings import (
+    CELL_MAPPINGS,
+    HOST_MAPPINGS,
+    INSTANCE_MAPPINGS,
+    CellMapping,
+    DefaultUrls,
+    find_cell_mapping,
+    now,
+)
 
 
 class Exit(IntEnum):
@@ -45,7 +53,7 @@ class _Mapped:
     instances: bool = False
 
 
-def delete_mapping(api: Database, defaults: Defaults, params: Params) -> Exit:
+def delete_mapping(api: Database, defaults: DefaultUrls, params: Params) -> Exit:
     """Delete a cell's mapping, if nothing speaks against it, in the order of the stock tool.
 
     :raises DatabaseProblem: a database cannot be used; where the cell's has to be asked, it is not taken for empty
@@ -64,12 +72,13 @@ def delete_mapping(api: Database, defaults: Defaults, params: Params) -> Exit:
     return Exit.DELETED
 
 
-def _read(api: Connection, defaults: Defaults, uuid: str) -> _Mapped:
-    cell = cell_mapping(api, defaults, uuid)
+def _read(api: Connection, defaults: DefaultUrls, uuid: str) -> _Mapped:
+    cell = find_cell_mapping(api, defaults, uuid)
     if cell is None:
         return _Mapped(None)
     hosts, instances = (
-        api.execute(select(rows.c.id).where(rows.c.cell_id == cell.id).limit(1)).first() for rows in (HOSTS, INSTANCES)
+        api.execute(select(rows.c.id).where(rows.c.cell_id == cell.id).limit(1)).first()
+        for rows in (HOST_MAPPINGS, INSTANCE_MAPPINGS)
     )
     return _Mapped(cell, hosts is not None, instances is not None)
 
@@ -98,14 +107,16 @@ def _unmark_all(cell: Connection) -> None:
 
 
 def _delete_instances(api: Connection, cell_id: int) -> int:
-    found = select(INSTANCES.c.id).where(INSTANCES.c.cell_id == cell_id).limit(BATCH)
+    found = select(INSTANCE_MAPPINGS.c.id).where(INSTANCE_MAPPINGS.c.cell_id == cell_id).limit(BATCH)
     chunk = api.execute(found).scalars().all()
     if chunk:
-        api.execute(delete(INSTANCES).where(INSTANCES.c.id.in_(chunk), INSTANCES.c.cell_id == cell_id))
+        api.execute(
+            delete(INSTANCE_MAPPINGS).where(INSTANCE_MAPPINGS.c.id.in_(chunk), INSTANCE_MAPPINGS.c.cell_id == cell_id)
+        )
     api.commit()
     return len(chunk)
 
 
 def _delete_cell(api: Connection, cell: CellMapping) -> None:
-    api.execute(delete(HOSTS).where(HOSTS.c.cell_id == cell.id))
-    api.execute(delete(CELLS).where(CELLS.c.id == cell.id))
+    api.execute(delete(HOST_MAPPINGS).where(HOST_MAPPINGS.c.cell_id == cell.id))
+    api.execute(delete(CELL_MAPPINGS).where(CELL_MAPPINGS.c.id == cell.id))

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, column, delete, select, table, update
 from jobs.cell_v2.discover_hosts import NODES
 from jobs.retry import one_transaction
 from novadb.engine import Database
-from novadb.mappings import HOSTS, CellMapping, Defaults, cell_mapping, now
+from novadb.mappings import HOST_MAPPINGS, CellMapping, DefaultUrls, find_cell_mapping, now
 
 
 class Exit(IntEnum):
@@ -20,7 +20,7 @@ class Exit(IntEnum):
     HAS_INSTANCES = 4
 
 
-def delete_mapping(api: Database, defaults: Defaults, cell_uuid: str, host: str) -> Exit:
+def delete_mapping(api: Database, defaults: DefaultUrls, cell_uuid: str, host: str) -> Exit:
     """Delete a host's mapping, if no instance is there; services, nodes and resource providers stay.
 
     The cell is written first: an interruption leaves a host that is still mapped, and doing it again goes on.
@@ -32,16 +32,16 @@ def delete_mapping(api: Database, defaults: Defaults, cell_uuid: str, host: str)
         return found
     if not one_transaction(found.database(api.timeouts), lambda cell: _unmark(cell, host)):
         return Exit.HAS_INSTANCES
-    mine = HOSTS.c.host == host, HOSTS.c.cell_id == found.id
-    one_transaction(api, lambda connection: connection.execute(delete(HOSTS).where(*mine)))
+    mine = HOST_MAPPINGS.c.host == host, HOST_MAPPINGS.c.cell_id == found.id
+    one_transaction(api, lambda connection: connection.execute(delete(HOST_MAPPINGS).where(*mine)))
     return Exit.DELETED
 
 
-def _find(api: Connection, defaults: Defaults, cell_uuid: str, host: str) -> CellMapping | Exit:
-    cell = cell_mapping(api, defaults, cell_uuid)
+def _find(api: Connection, defaults: DefaultUrls, cell_uuid: str, host: str) -> CellMapping | Exit:
+    cell = find_cell_mapping(api, defaults, cell_uuid)
     if cell is None:
         return Exit.UNKNOWN_CELL
-    mapped_to = api.execute(select(HOSTS.c.cell_id).where(HOSTS.c.host == host)).scalar()
+    mapped_to = api.execute(select(HOST_MAPPINGS.c.cell_id).where(HOST_MAPPINGS.c.host == host)).scalar()
     if mapped_to is None:
         return Exit.UNKNOWN_HOST
     return cell if mapped_to == cell.id else Exit.IN_ANOTHER_CELL

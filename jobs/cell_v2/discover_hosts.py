@@ -20,8 +20,8 @@ from sqlalchemy import Connection, DateTime, column, func, null, or_, select, ta
 from jobs.action import Action, CellResult, Cursor, Outcome, Scope, Step, Target
 from jobs.cell_v2.mapper import BATCH, Mapper, Unadded
 from jobs.retry import in_pieces, rollback, transactionally
-from novadb.mappings import HOSTS, now
-from novadb.names import fold
+from novadb.mappings import HOST_MAPPINGS, now
+from novadb.names import fold_name
 
 NODES: Final = table(
     "compute_nodes",
@@ -110,7 +110,7 @@ class Discovered(Outcome):
     @property
     def by_table(self) -> Mapping[str, int]:
         """The mappings made."""
-        return {HOSTS.name: len(self.mapped)} if self.mapped else {}
+        return {HOST_MAPPINGS.name: len(self.mapped)} if self.mapped else {}
 
     @property
     def rows(self) -> int:
@@ -150,7 +150,7 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
     at = cursor or {"after": 0}
     begun = Batch(**at["begun"]) if "begun" in at else None
     number = min(target.cell.mapping_ids)
-    with target.database.connect() as cell, Mapper(target.need_api(), HOSTS, "host") as api:
+    with target.database.connect() as cell, Mapper(target.need_api(), HOST_MAPPINGS, "host") as api:
         look = _Look(cell, str(target.database), api, params, number)
         while batch := begun or look.next_batch(at):
             made: set[str] = set()
@@ -197,17 +197,17 @@ class _Look:
         after = at.get("host", "")
         while hosts := self._read(partial(_marked_hosts, self.cell, after)):
             after = hosts[-1][1]
-            mapped = {fold(host) for host in self.api.cells_of([host for _, host in hosts])}
-            if unmapped := [number for number, host in hosts if fold(host) not in mapped]:
+            mapped = {fold_name(host) for host in self.api.cells_of([host for _, host in hosts])}
+            if unmapped := [number for number, host in hosts if fold_name(host) not in mapped]:
                 nodes = self._read(partial(_nodes, self.cell, unmapped))
                 return self._batch(nodes, {"after": at["after"], "host": after})
         return None
 
     def _batch(self, nodes: list[NodeRow], behind: Cursor) -> Batch:
         """Ask which hosts are mapped, and where."""
-        first = {fold(host): number for number, host, _ in reversed(nodes)}
+        first = {fold_name(host): number for number, host, _ in reversed(nodes)}
         mapped_to = self.api.cells_of({host for _, host, _ in nodes})
-        there = {fold(host) for host in mapped_to}
+        there = {fold_name(host) for host in mapped_to}
         missing = sorted(number for host, number in first.items() if host not in there)
         elsewhere = sorted(host for host, cell in mapped_to.items() if cell != self.number)
         return Batch(nodes, missing, behind, elsewhere)

@@ -4,7 +4,7 @@ from enum import IntEnum
 
 from jobs.retry import one_transaction
 from novadb.engine import Database
-from novadb.mappings import CellMapping, Defaults, cell_mappings
+from novadb.mappings import CellMapping, DefaultUrls, read_cell_mappings
 
 
 class Exit(IntEnum):
@@ -13,7 +13,7 @@ class Exit(IntEnum):
     LISTED = 0
 
 
-def cells(api: Database, defaults: Defaults) -> list[CellMapping]:
+def cells(api: Database, defaults: DefaultUrls) -> list[CellMapping]:
     """All cells, sorted by name; one without a name as if it were empty."""
-    found = one_transaction(api, lambda connection: cell_mappings(connection, defaults))
+    found = one_transaction(api, lambda connection: read_cell_mappings(connection, defaults))
     return sorted(found, key=lambda cell: cell.name or "")

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, func, select
 
 from jobs.retry import one_transaction
 from novadb.engine import Database
-from novadb.mappings import CELLS, HOSTS
+from novadb.mappings import CELL_MAPPINGS, HOST_MAPPINGS
 
 
 class Exit(IntEnum):
@@ -37,12 +37,14 @@ def hosts(api: Database, cell_uuid: str | None) -> list[MappedHost] | None:
 
 
 def _read(api: Connection, cell_uuid: str | None) -> list[MappedHost] | None:
-    mapped = select(CELLS.c.name, CELLS.c.uuid, HOSTS.c.host).join_from(HOSTS, CELLS, HOSTS.c.cell_id == CELLS.c.id)
+    mapped = select(CELL_MAPPINGS.c.name, CELL_MAPPINGS.c.uuid, HOST_MAPPINGS.c.host).join_from(
+        HOST_MAPPINGS, CELL_MAPPINGS, HOST_MAPPINGS.c.cell_id == CELL_MAPPINGS.c.id
+    )
     if cell_uuid:
-        number = api.execute(select(CELLS.c.id).where(CELLS.c.uuid == cell_uuid)).scalar()
+        number = api.execute(select(CELL_MAPPINGS.c.id).where(CELL_MAPPINGS.c.uuid == cell_uuid)).scalar()
         if number is None:
             return None
-        mapped = mapped.where(HOSTS.c.cell_id == number)
+        mapped = mapped.where(HOST_MAPPINGS.c.cell_id == number)
     return sorted((MappedHost(*row) for row in api.execute(mapped)), key=lambda mapped_host: mapped_host.host)
 
 
@@ -51,5 +53,5 @@ def count(api: Database, cells: Sequence[int]) -> int:
 
     :param cells: ``cell_mappings.id``
     """
-    mapped = select(func.count()).select_from(HOSTS).where(HOSTS.c.cell_id.in_(cells))
+    mapped = select(func.count()).select_from(HOST_MAPPINGS).where(HOST_MAPPINGS.c.cell_id.in_(cells))
     return int(one_transaction(api, lambda connection: connection.execute(mapped).scalar_one()))

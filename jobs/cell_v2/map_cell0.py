@@ -11,7 +11,7 @@ from jobs.retry import one_transaction
 from novadb.cells import CELL0
 from novadb.engine import Database
 from novadb.errors import DatabaseProblem
-from novadb.mappings import CELLS, Defaults, add_cell_mapping
+from novadb.mappings import CELL_MAPPINGS, DefaultUrls, add_cell_mapping
 
 NAME: Final = "cell0"
 SUFFIX: Final = "_cell0"
@@ -25,7 +25,7 @@ class Exit(IntEnum):
     MAPPED = 0
 
 
-def default_url(defaults: Defaults) -> str:
+def default_url(defaults: DefaultUrls) -> str:
     """The database beside the configured one: its name with ``_cell0`` behind it, all else to the letter.
 
     A name that ends in ``_cell0`` is cell0's own, and is taken as it is.
@@ -70,7 +70,9 @@ def map_cell0(api: Database, url: str) -> bool:
     """
 
     def is_added(connection: Connection, _: None) -> bool:
-        added = select(CELLS.c.id).where(CELLS.c.uuid == CELL0, CELLS.c.database_connection == url)
+        added = select(CELL_MAPPINGS.c.id).where(
+            CELL_MAPPINGS.c.uuid == CELL0, CELL_MAPPINGS.c.database_connection == url
+        )
         return connection.execute(added).first() is not None
 
     try:
@@ -83,7 +85,7 @@ def map_cell0(api: Database, url: str) -> bool:
 
 
 def _is_mapped(api: Connection) -> bool:
-    return api.execute(select(CELLS.c.id).where(CELLS.c.uuid == CELL0)).first() is not None
+    return api.execute(select(CELL_MAPPINGS.c.id).where(CELL_MAPPINGS.c.uuid == CELL0)).first() is not None
 
 
 def _add(api: Connection, url: str) -> None:

@@ -14,8 +14,8 @@ from jobs.cell_v2.discover_hosts import NODES
 from jobs.cell_v2.mapper import concerns_a_row, insert_one_by_one, insert_rows
 from jobs.retry import TryAgain, one_transaction, savepoint
 from novadb.engine import Database
-from novadb.mappings import CELLS, HOSTS, add_cell_mapping
-from novadb.names import fold
+from novadb.mappings import CELL_MAPPINGS, HOST_MAPPINGS, add_cell_mapping
+from novadb.names import fold_name
 
 TAKEN: Final = "others keep mapping the same hosts ({}): try again"
 
@@ -70,17 +70,19 @@ def map_hosts(api: Database, own: Database, params: Params) -> MappedHosts:
         return MappedHosts()
 
     def are_mapped(connection: Connection, result: MappedHosts) -> bool:
-        hosts = {fold(host) for host in connection.execute(select(HOSTS.c.host)).scalars()}
-        return all(fold(host) in hosts for host in nodes if host not in result.refused)
+        hosts = {fold_name(host) for host in connection.execute(select(HOST_MAPPINGS.c.host)).scalars()}
+        return all(fold_name(host) in hosts for host in nodes if host not in result.refused)
 
     return one_transaction(api, lambda connection: _map(connection, nodes, params), are_mapped)
 
 
 def _map(api: Connection, nodes: Sequence[str], params: Params) -> MappedHosts:
-    mapped = select(HOSTS.c.host, CELLS.c.uuid, CELLS.c.id).join_from(HOSTS, CELLS, HOSTS.c.cell_id == CELLS.c.id)
-    cells = {fold(row.host): row for row in api.execute(mapped)}
-    there = [cells[fold(host)] for host in nodes if fold(host) in cells]
-    missing = {fold(host): host for host in nodes if fold(host) not in cells}
+    mapped = select(HOST_MAPPINGS.c.host, CELL_MAPPINGS.c.uuid, CELL_MAPPINGS.c.id).join_from(
+        HOST_MAPPINGS, CELL_MAPPINGS, HOST_MAPPINGS.c.cell_id == CELL_MAPPINGS.c.id
+    )
+    cells = {fold_name(row.host): row for row in api.execute(mapped)}
+    there = [cells[fold_name(host)] for host in nodes if fold_name(host) in cells]
+    missing = {fold_name(host): host for host in nodes if fold_name(host) not in cells}
     cell = there[-1].uuid if there else str(uuid.uuid4())
     refused: Mapping[str, str] = {}
     if missing:
@@ -96,11 +98,11 @@ def _add(api: Connection, rows: Sequence[dict[str, Any]]) -> Mapping[str, str]:
     """
     try:
         with savepoint(api):
-            insert_rows(api, HOSTS, rows)
+            insert_rows(api, HOST_MAPPINGS, rows)
     except DBAPIError as error:
         if not concerns_a_row(error):
             raise
-        unadded = insert_one_by_one(api, HOSTS, "host", rows)
+        unadded = insert_one_by_one(api, HOST_MAPPINGS, "host", rows)
         if unadded.taken:
             raise TryAgain(ApiDatabaseProblem(TAKEN.format(", ".join(sorted(unadded.taken))))) from error
         return unadded.refused

@@ -31,7 +31,7 @@ from jobs.action import Action, CellResult, Cursor, Outcome, Scope, Step, Target
 from jobs.cell_v2.mapper import BATCH, Mapper
 from jobs.estimates import estimate, estimated_rows
 from jobs.retry import rollback, transactionally
-from novadb.mappings import INSTANCES as MAPPINGS
+from novadb.mappings import INSTANCE_MAPPINGS as MAPPINGS
 from novadb.mappings import now
 
 INSTANCES: Final = table(

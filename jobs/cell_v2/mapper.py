@@ -10,10 +10,10 @@ from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from jobs.action import ApiDatabaseProblem
 from jobs.retry import TryAgain, in_pieces, rollback, savepoint, transactionally
-from novadb.engine import Database, number_of, reason
+from novadb.engine import Database, error_number, server_message
 from novadb.errors import Unreachable
 from novadb.mappings import now
-from novadb.names import fold
+from novadb.names import fold_name
 
 # Rows of one statement and transaction.
 BATCH: Final = 1_000
@@ -91,8 +91,8 @@ class Mapper:
         if not names:
             return {}
         rows = select(self._key, self._mappings.c.cell_id).where(self._key.in_(sorted(names)))
-        found = {fold(name): cell for name, cell in api.execute(rows)}
-        return {name: found[fold(name)] for name in names if fold(name) in found}
+        found = {fold_name(name): cell for name, cell in api.execute(rows)}
+        return {name: found[fold_name(name)] for name in names if fold_name(name) in found}
 
     def add(self, rows: Sequence[Row], also: Callable[[Connection], None] = lambda _: None) -> Unadded:
         """Add mappings that were not there a moment ago. What is refused for one of them costs that one.
@@ -154,7 +154,7 @@ class Mapper:
         except Unreachable as error:
             raise ApiDatabaseProblem(str(error)) from error
         except DBAPIError as error:
-            raise ApiDatabaseProblem(f"{self._database}: {reason(error)}") from error
+            raise ApiDatabaseProblem(f"{self._database}: {server_message(error)}") from error
         finally:
             rollback(self._api)
 
@@ -178,13 +178,13 @@ def insert_one_by_one(api: Connection, mappings: TableClause, key: str, rows: It
         except DBAPIError as error:
             if not concerns_a_row(error):
                 raise
-            if number_of(error) == DUPLICATE:
+            if error_number(error) == DUPLICATE:
                 taken.add(row[key])
             else:
-                refused[row[key]] = reason(error)
+                refused[row[key]] = server_message(error)
     return Unadded(frozenset(taken), refused)
 
 
 def concerns_a_row(error: DBAPIError) -> bool:
     """Whether a database refuses a row of a statement, and may well take the others."""
-    return isinstance(error, IntegrityError | DataError) or number_of(error) == TRIGGER
+    return isinstance(error, IntegrityError | DataError) or error_number(error) == TRIGGER

@@ -9,9 +9,9 @@ from sqlalchemy.exc import DBAPIError
 
 from jobs.cell_v2.create_cell import cell_with_urls
 from jobs.retry import one_transaction
-from novadb.engine import Database, reason
-from novadb.mappings import CellMapping, Defaults, cell_mapping, cell_mappings, change_cell_mapping
-from novadb.names import fold
+from novadb.engine import Database, server_message
+from novadb.mappings import CellMapping, DefaultUrls, change_cell_mapping, find_cell_mapping, read_cell_mappings
+from novadb.names import fold_name
 
 
 class Exit(IntEnum):
@@ -58,22 +58,22 @@ class Updated:
     problem: str = ""
 
 
-def update(api: Database, defaults: Defaults, uuid: str, params: Params) -> Updated:
+def update(api: Database, defaults: DefaultUrls, uuid: str, params: Params) -> Updated:
     """Change a cell, or nothing at all."""
 
     def is_changed(connection: Connection, updated: Updated) -> bool:
-        cell = cell_mapping(connection, defaults, uuid)
+        cell = find_cell_mapping(connection, defaults, uuid)
         return updated.changed and cell is not None and not _changes(cell, params)
 
     try:
         return one_transaction(api, lambda connection: _update(connection, defaults, uuid, params), is_changed)
     except DBAPIError as error:
-        return Updated(Exit.CANNOT_BE_SET, problem=reason(error))
+        return Updated(Exit.CANNOT_BE_SET, problem=server_message(error))
 
 
-def _update(api: Connection, defaults: Defaults, uuid: str, params: Params) -> Updated:
-    cells = {fold(cell.uuid): cell for cell in cell_mappings(api, defaults, lock=True)}
-    cell = cells.pop(fold(uuid), None)
+def _update(api: Connection, defaults: DefaultUrls, uuid: str, params: Params) -> Updated:
+    cells = {fold_name(cell.uuid): cell for cell in read_cell_mappings(api, defaults, lock=True)}
+    cell = cells.pop(fold_name(uuid), None)
     if cell is None:
         return Updated(Exit.UNKNOWN_CELL)
     if twin := cell_with_urls(cells.values(), defaults, params.transport_url, params.database_connection):

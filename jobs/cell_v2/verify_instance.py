@@ -6,7 +6,7 @@ from enum import IntEnum
 from sqlalchemy import column, exists, select, table
 
 from novadb.engine import Database
-from novadb.mappings import CELLS, INSTANCES, CellMapping, Defaults, cell_mapping
+from novadb.mappings import CELL_MAPPINGS, INSTANCE_MAPPINGS, CellMapping, DefaultUrls, find_cell_mapping
 
 
 class Exit(IntEnum):
@@ -33,17 +33,23 @@ class Verified:
     in_shadow: bool = False
 
 
-def verify(api: Database, defaults: Defaults, uuid: str) -> Verified:
+def verify(api: Database, defaults: DefaultUrls, uuid: str) -> Verified:
     """Look for an instance's mapping, and in its cell.
 
     :raises DatabaseProblem: the API database or the cell's cannot be used
     """
     with api.connect() as connection:
-        mapped_to = select(INSTANCES.c.cell_id, CELLS.c.uuid).where(INSTANCES.c.instance_uuid == uuid)
-        row = connection.execute(mapped_to.outerjoin_from(INSTANCES, CELLS, INSTANCES.c.cell_id == CELLS.c.id)).first()
+        mapped_to = select(INSTANCE_MAPPINGS.c.cell_id, CELL_MAPPINGS.c.uuid).where(
+            INSTANCE_MAPPINGS.c.instance_uuid == uuid
+        )
+        row = connection.execute(
+            mapped_to.outerjoin_from(
+                INSTANCE_MAPPINGS, CELL_MAPPINGS, INSTANCE_MAPPINGS.c.cell_id == CELL_MAPPINGS.c.id
+            )
+        ).first()
         if row is None:
             return Verified(Exit.NOT_MAPPED)
-        cell = cell_mapping(connection, defaults, row.uuid) if row.uuid else None
+        cell = find_cell_mapping(connection, defaults, row.uuid) if row.uuid else None
     if cell is None:
         return Verified(Exit.WITHOUT_CELL)
     return _in_cell(cell, cell.database(api.timeouts), uuid)

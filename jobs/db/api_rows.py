@@ -9,7 +9,7 @@ from sqlalchemy import Connection, column, delete, or_, select, table
 from jobs.api_connection import ApiConnection
 from jobs.db.statements import Among, Prepared, Values
 from novadb.engine import Database
-from novadb.names import fold
+from novadb.names import fold_name
 
 # An IN list of 1,000 uuids makes MariaDB scan instance_group_member; this many use its index.
 UUIDS_PER_STATEMENT: Final = 100
@@ -68,8 +68,8 @@ class ApiRows(ApiConnection):
     def _delete_chunk(self, api: Connection, uuids: Values) -> Counter[str]:
         deleted = Counter({MAPPINGS.name: self._own_mappings.execute(api, uuids).rowcount})
         if deleted[MAPPINGS.name] < len(uuids):  # some have none, or one in another cell
-            moved_away = {fold(row.instance_uuid) for row in self._elsewhere.execute(api, uuids)}
-            uuids = Values(uuid for uuid in uuids if fold(uuid) not in moved_away)
+            moved_away = {fold_name(row.instance_uuid) for row in self._elsewhere.execute(api, uuids)}
+            uuids = Values(uuid for uuid in uuids if fold_name(uuid) not in moved_away)
         for rows, statement in self._others.items():
             deleted[rows] = statement.execute(api, uuids).rowcount if uuids else 0
         return deleted

@@ -34,10 +34,10 @@ from jobs.estimates import Forecast, count_within, estimate
 from jobs.retry import rollback, transactionally
 from jobs.sums import add
 from novadb import catalogue
-from novadb.catalogue import SHADOW
-from novadb.engine import Database, reason
+from novadb.catalogue import SHADOW_PREFIX
+from novadb.engine import Database, server_message
 from novadb.errors import DatabaseProblem, UnsuitableSchema
-from novadb.names import fold
+from novadb.names import fold_name
 
 MAX_ROWS_LIMIT: Final = 0x7FFFFFFF
 TASK_LOG: Final = "task_log"
@@ -205,7 +205,7 @@ def _refusal(error: UnsuitableSchema | DBAPIError) -> str:
         return str(error)
     if error.connection_invalidated:
         raise error
-    return reason(error)
+    return server_message(error)
 
 
 def unsuitable_tables(cell: Connection, forest: Forest, params: Params) -> dict[str, str]:
@@ -345,7 +345,7 @@ def _is_due(node: Node, params: Params) -> ColumnElement[bool]:
 
 
 def _forest(cell: Connection) -> Forest:
-    forest = Forest(catalogue.read(cell))
+    forest = Forest(catalogue.read_catalogue(cell))
     rollback(cell)
     return forest
 
@@ -363,14 +363,14 @@ def _remove_leftovers(cell: Connection, api: ApiRows, database: Database, at: Cu
     Such an instance is mapped to this cell and queued for deletion, absent from ``instances`` and present in
     ``shadow_instances``. Absence alone proves nothing: an instance that is being created is absent, too.
     """
-    live, shadow = (table(name, column("uuid")).c.uuid for name in (INSTANCES, SHADOW + INSTANCES))
+    live, shadow = (table(name, column("uuid")).c.uuid for name in (INSTANCES, SHADOW_PREFIX + INSTANCES))
     while candidates := transactionally(partial(api.candidates, at["mapping"]), name="the API database"):
         at["mapping"] = candidates[-1][0]
 
         def look() -> set[str]:
             mapped = {uuid for _, uuid in candidates}
-            present = {fold(uuid) for uuid in cell.execute(select(live).where(live.in_(mapped))).scalars()}
-            absent = [uuid for uuid in mapped if fold(uuid) not in present]
+            present = {fold_name(uuid) for uuid in cell.execute(select(live).where(live.in_(mapped))).scalars()}
+            absent = [uuid for uuid in mapped if fold_name(uuid) not in present]
             return set(cell.execute(select(shadow).where(shadow.in_(absent))).scalars()) if absent else set()
 
         leftovers = transactionally(look, cell, name=str(database))

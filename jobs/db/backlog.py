@@ -74,7 +74,7 @@ def to_archive(target: Target, params: archive_deleted_rows.Params, cursor: Curs
     :raises DatabaseProblem: some tables cannot be archived; what waits in the others is counted
     """
     with target.database.connect() as cell:
-        forest = Forest(catalogue.read(cell))
+        forest = Forest(catalogue.read_catalogue(cell))
         rollback(cell)
         wanted: dict[str, Counted] = {}
         refused = archive_deleted_rows.unsuitable_tables(cell, forest, params)
@@ -90,7 +90,7 @@ def to_archive(target: Target, params: archive_deleted_rows.Params, cursor: Curs
 def to_purge(target: Target, params: purge.Params, cursor: Cursor | None) -> Generator[Step[Backlog]]:
     """Count what a purge would delete."""
     with target.database.connect() as cell:
-        tables = catalogue.read(cell)
+        tables = catalogue.read_catalogue(cell)
         wanted: dict[str, Counted] = {}
         for name in tables.shadow_tables():
             aged_by = purge.timestamp_column(name, tables.columns[name])

@@ -88,7 +88,7 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
 def count(cell: Connection, database: Database, params: Params) -> Generator[Step[DeletedRows]]:
     """Count the deleted rows of the cell that is connected."""
     until = time.monotonic() + params.seconds
-    forest = Forest(catalogue.read(cell))
+    forest = Forest(catalogue.read_catalogue(cell))
     rollback(cell)
     for name in sorted(forest.roots, key=lambda name: (name != INSTANCES, name)):
         look = partial(_look, cell, name, params.bound, until)

@@ -14,7 +14,7 @@ from jobs.db.statements import Among, Prepared, chunks
 from jobs.db.trees import INSTANCES, Move, Node, Owned, rows_below
 from jobs.db.write_sets import Gauge, TooLarge
 from jobs.retry import Contended, TryAgain, rollback, transactionally
-from novadb.engine import is_too_large, is_transient, reason
+from novadb.engine import is_too_large, is_transient, server_message
 from novadb.errors import DatabaseProblem
 
 # How often more a tree is tried that the database refuses for a reason that cannot be seen.
@@ -134,7 +134,7 @@ class TableMover:
 
     def _once_more(self, ids: Sequence[int], twins: Twins, error: DBAPIError) -> Moved:
         """Move a tree that the database has refused for no reason that could be seen: it may have got a new child."""
-        refused = DatabaseProblem(f"the database refuses to move it: {reason(error)}")
+        refused = DatabaseProblem(f"the database refuses to move it: {server_message(error)}")
 
         def move() -> Moved:
             try:
@@ -163,7 +163,7 @@ class TableMover:
         except DBAPIError as error:
             if not is_too_large(error):
                 raise
-            raise TooLarge(f"the server takes no transaction as large as this one: {reason(error)}") from error
+            raise TooLarge(f"the server takes no transaction as large as this one: {server_message(error)}") from error
 
     def _move(self, ids: Sequence[int], twins: Twins) -> Moved:
         """The cell's statements, then the API database's and their commit, then the cell's commit.

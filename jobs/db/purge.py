@@ -87,7 +87,7 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
     """
     at = cursor or {"table": "", "after": None}
     with target.database.connect() as cell:
-        tables = catalogue.read(cell)
+        tables = catalogue.read_catalogue(cell)
         rollback(cell)
         names = [name for name in tables.shadow_tables() if name >= at["table"]]
         behind = names

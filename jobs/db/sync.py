@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 
 from jobs.action import CellResult, Outcome, Unit
 from novadb.cells import CELL0, Cell
-from novadb.migrations.upgrade import Upgraded
+from novadb.migrations.upgrade import UpgradeResult
 
 
 class Exit(IntEnum):
@@ -37,7 +37,7 @@ class Synced(Outcome):
 
     counts: ClassVar[Unit] = Unit.NOTHING
 
-    database: Upgraded | None = None
+    database: UpgradeResult | None = None
 
     def __add__(self, other: Self) -> Self:
         return other

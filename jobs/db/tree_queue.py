@@ -13,8 +13,8 @@ from jobs.action import SecondConnection
 from jobs.db.statements import KEYS_PER_STATEMENT
 from jobs.db.trees import Node, count_rows
 from jobs.retry import transactionally
-from novadb.ahead import ahead
 from novadb.engine import Database
+from novadb.prefetch import prefetch
 
 # How many roots without children are read at once; with children it is what one statement takes.
 PAGE: Final = 10_000
@@ -124,7 +124,7 @@ class TreeQueue:
                 continue
             with ExitStack() as second:
                 if second.enter_context(self._second()):
-                    pages = second.enter_context(ahead(self._read_apart(page[-1][0], size), PAGES_AHEAD))
+                    pages = second.enter_context(prefetch(self._read_apart(page[-1][0], size), PAGES_AHEAD))
                     self._stack.push(second.pop_all())
                     yield from pages
                     return

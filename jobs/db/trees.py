@@ -32,7 +32,7 @@ from sqlalchemy import (
 
 from jobs.db.statements import Among, Prepared, Values, chunks
 from jobs.retry import TryAgain
-from novadb.catalogue import SHADOW, Catalogue, ForeignKey
+from novadb.catalogue import SHADOW_PREFIX, Catalogue, ForeignKey
 from novadb.errors import DatabaseProblem, UnsuitableSchema
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Node:
 
     @cached_property
     def shadow(self) -> TableClause:
-        return table(SHADOW + self.name, *map(column, self.columns))
+        return table(SHADOW_PREFIX + self.name, *map(column, self.columns))
 
     @cached_property
     def keys(self) -> list[str]:
@@ -235,7 +235,7 @@ class Forest:
             self._check_table(node.name)
 
     def _check_table(self, name: str) -> None:
-        shadow = SHADOW + name
+        shadow = SHADOW_PREFIX + name
         columns, shadow_columns = (self._catalogue.columns[table_name] for table_name in (name, shadow))
         if missing := sorted(set(columns) - set(shadow_columns)):
             raise UnsuitableSchema(

@@ -4,7 +4,7 @@ from enum import IntEnum
 
 from novadb.engine import Database
 from novadb.migrations import upgrade
-from novadb.migrations.upgrade import MAIN, Schema
+from novadb.migrations.upgrade import MAIN_SCHEMA, Schema
 
 
 class Exit(IntEnum):
@@ -14,9 +14,9 @@ class Exit(IntEnum):
     ERROR = 255
 
 
-def version(database: Database, schema: Schema = MAIN) -> str | None:
+def version(database: Database, schema: Schema = MAIN_SCHEMA) -> str | None:
     """Its revision, or its version of sqlalchemy-migrate from before release 24; None: it has neither.
 
     :raises DatabaseProblem: it cannot be used
     """
-    return upgrade.version(database, schema)
+    return upgrade.read_version(database, schema)

@@ -7,10 +7,10 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, Connection, column, exists, insert, or_, select, table, update
 
-from novadb.cells import Cell, mapping_of
+from novadb.cells import Cell, mapped_cell_ids
 from novadb.engine import Database
 from novadb.errors import DatabaseProblem
-from novadb.names import fold
+from novadb.names import fold_name
 
 KEY: Final = "image_hw_machine_type"
 BUILDING: Final = "building"
@@ -62,7 +62,7 @@ def database_of(api: Database, cells: Sequence[Cell], uuid: str) -> Database:
     :raises DatabaseProblem: the API database cannot be used, or the URL of the cell cannot
     """
     with api.connect() as connection:
-        mapped = mapping_of(connection, uuid)
+        mapped = mapped_cell_ids(connection, uuid)
     cell = next((cell for cell in cells if cell.mapping_ids.intersection(mapped)), None)
     if cell is None:
         raise UnknownInstance(f"Instance {uuid} has no mapping to a cell")
@@ -104,10 +104,10 @@ def write(cell: Connection, machine_types: Mapping[str, str]) -> None:
     """Record machine types, by UUID of the instance; the caller has claimed these and commits."""
     now = datetime.now(UTC).replace(tzinfo=None, microsecond=0)
     known = select(METADATA.c.instance_uuid).where(METADATA.c.instance_uuid.in_(machine_types), RECORDED)
-    known_uuids = {fold(uuid) for uuid in cell.execute(known).scalars()}
+    known_uuids = {fold_name(uuid) for uuid in cell.execute(known).scalars()}
     added = []
     for uuid, machine_type in sorted(machine_types.items()):
-        if fold(uuid) in known_uuids:
+        if fold_name(uuid) in known_uuids:
             changed = update(METADATA).where(METADATA.c.instance_uuid == uuid, RECORDED)
             cell.execute(changed.values(value=machine_type, updated_at=now))
         else:

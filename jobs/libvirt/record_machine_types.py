@@ -10,12 +10,12 @@ from typing import ClassVar, Final, Self
 
 from sqlalchemy import Connection, func, select
 
-from clients.hypervisor import Answer
+from clients.hypervisor import DomainsAnswer
 from jobs.action import Action, CellResult, Cursor, FailureKind, Outcome, Step, Target, Unit
 from jobs.libvirt.instances import INSTANCES, unset, write
 from jobs.retry import rollback, transactionally
 from jobs.sums import add
-from novadb.names import fold
+from novadb.names import fold_name
 
 
 class Exit(IntEnum):
@@ -123,12 +123,12 @@ def _by_host(cell: Connection, params: Params, after: str) -> dict[str, list[str
     wanted: dict[str, list[str]] = {}
     spellings: dict[str, str] = {}
     for host, uuid in cell.execute(found.order_by(INSTANCES.c.host, INSTANCES.c.id)):
-        wanted.setdefault(spellings.setdefault(fold(host), host), []).append(uuid)
+        wanted.setdefault(spellings.setdefault(fold_name(host), host), []).append(uuid)
     rollback(cell)
     return wanted
 
 
-def _record(cell: Connection, host: str, uuids: Sequence[str], answer: Answer, dry_run: bool) -> Recorded:
+def _record(cell: Connection, host: str, uuids: Sequence[str], answer: DomainsAnswer, dry_run: bool) -> Recorded:
     """Record what a host told, in one transaction.
 
     Asking took a while: who was given a machine type, moved away or was deleted meanwhile is left as it is.

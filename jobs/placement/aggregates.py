@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from clients.errors import Refused, ServiceProblem
+from clients.errors import RequestRefused, ServiceProblem
 from clients.placement import Placement
 from novadb.attempts import attempts
-from novadb.names import fold
+from novadb.names import fold_name
 
 NOT_FOUND: Final = 404
 CONFLICT: Final = 409  # the generation; at this microversion the answer holds no code that says so
@@ -63,8 +63,8 @@ def add(placement: Placement, wish: Wish) -> frozenset[str] | Problem:
         except ServiceProblem as problem:
             said = f"Failed to get aggregates for resource provider with UUID {wish.provider}: {problem}"
             return _problem(wish, problem, Exit.PLACEMENT_ERROR, said)
-        known = set(map(fold, present))
-        lacking = frozenset(uuid for uuid in wish.aggregates if fold(uuid) not in known)
+        known = set(map(fold_name, present))
+        lacking = frozenset(uuid for uuid in wish.aggregates if fold_name(uuid) not in known)
         if not lacking:
             return added  # by us if we have tried, though the answer was lost
         added = lacking
@@ -72,7 +72,7 @@ def add(placement: Placement, wish: Wish) -> frozenset[str] | Problem:
             placement.set_aggregates(wish.provider, present | lacking, generation)
         except ServiceProblem as problem:
             said = f"Failed updating aggregates of host ({wish.host}), provider ({wish.provider}). Error: {problem}"
-            again = problem.status == CONFLICT if isinstance(problem, Refused) else failed is None
+            again = problem.status == CONFLICT if isinstance(problem, RequestRefused) else failed is None
             failed = _problem(wish, problem, Exit.UPDATE_FAILED, said)
             if not again:
                 break
@@ -83,7 +83,7 @@ def add(placement: Placement, wish: Wish) -> frozenset[str] | Problem:
 
 
 def _problem(wish: Wish, problem: ServiceProblem, code: int, said: str) -> Problem:
-    if isinstance(problem, Refused) and problem.status == NOT_FOUND:
+    if isinstance(problem, RequestRefused) and problem.status == NOT_FOUND:
         said = f"Placement has no resource provider {wish.provider} for host {wish.host}"
         return Problem(wish.host, Exit.NO_PROVIDER, said)
     return Problem(wish.host, code, said)

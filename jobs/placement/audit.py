@@ -16,7 +16,7 @@ from jobs.placement.instances import place_of
 from jobs.retry import transactionally
 from novadb.cells import CELL0
 from novadb.engine import Database
-from novadb.names import fold
+from novadb.names import fold_name
 
 # Instances read in one statement, and uuids in one condition.
 CHUNK: Final = 10_000
@@ -152,10 +152,12 @@ def work(target: Target, _params: Params, cursor: Cursor | None) -> Generator[St
     """
     with _asking(target.database) as ask:
         places = ask(NODES)
-        nodes = {fold(row.uuid): Node(row.host, row.node) for row in places if not row.deleted}
+        nodes = {fold_name(row.uuid): Node(row.host, row.node) for row in places if not row.deleted}
         if not cursor:
-            retired = {fold(row.uuid): Node(row.host, row.node) for row in places if fold(row.uuid) not in nodes}
-            moving = tuple(fold(uuid) for row in ask(OPEN) for uuid in row if uuid)
+            retired = {
+                fold_name(row.uuid): Node(row.host, row.node) for row in places if fold_name(row.uuid) not in nodes
+            }
+            moving = tuple(fold_name(uuid) for row in ask(OPEN) for uuid in row if uuid)
             cursor = {"after": 0}
             yield Step(Known(nodes, retired, moving=moving), cursor)
         while rows := ask(INSTANCES, after=cursor["after"], size=CHUNK):
@@ -168,22 +170,22 @@ def _known(rows: Sequence[Row[Any]], nodes: Mapping[str, Node], ask: Ask) -> Kno
     by_place = {place_of(node.host, node.node): uuid for uuid, node in nodes.items()}
     by_host: dict[str, list[str]] = {}
     for uuid, node in nodes.items():
-        by_host.setdefault(fold(node.host or ""), []).append(uuid)
+        by_host.setdefault(fold_name(node.host or ""), []).append(uuid)
     instances: dict[str, list[str]] = {}
     strays: dict[str, Stray] = {}
     for row in rows:
         home = by_place.get(place_of(row.host, row.node), "")
-        instances.setdefault(home, []).append(fold(row.uuid))
+        instances.setdefault(home, []).append(fold_name(row.uuid))
         if not home and row.host:
-            strays[fold(row.uuid)] = Stray(row.host, row.node, tuple(by_host.get(fold(row.host), ())))
+            strays[fold_name(row.uuid)] = Stray(row.host, row.node, tuple(by_host.get(fold_name(row.host), ())))
     unsettled = [row.uuid for row in rows if row.unsettled]
     migrations = [row.uuid for row in _in_parts(ask, MIGRATIONS_OF, unsettled) if row.uuid]
-    moving = tuple(map(fold, (*unsettled, *migrations)))
+    moving = tuple(map(fold_name, (*unsettled, *migrations)))
     return Known(
         instances={node: tuple(uuids) for node, uuids in instances.items()},
         moving=moving,
         strays=strays,
-        resting=tuple(fold(row.uuid) for row in rows if row.resting),
+        resting=tuple(fold_name(row.uuid) for row in rows if row.resting),
     )
 
 
@@ -207,7 +209,7 @@ def being_built(api: Database) -> frozenset[str]:
     :raises DatabaseProblem: the API database cannot be used
     """
     with _asking(api) as ask:
-        return frozenset(fold(row.instance_uuid) for row in ask(BUILDS))
+        return frozenset(fold_name(row.instance_uuid) for row in ask(BUILDS))
 
 
 def fates(api: Database, consumers: Collection[str]) -> dict[str, str]:
@@ -217,8 +219,10 @@ def fates(api: Database, consumers: Collection[str]) -> dict[str, str]:
     """
     with _asking(api) as ask:
         rows = list(_in_parts(ask, MAPPINGS, sorted(consumers)))
-    deleted = {fold(row.instance_uuid): "the instance is deleted" for row in rows if row.queued_for_delete}
-    return deleted | {fold(row.instance_uuid): "the instance never came to a host" for row in rows if row.uuid == CELL0}
+    deleted = {fold_name(row.instance_uuid): "the instance is deleted" for row in rows if row.queued_for_delete}
+    return deleted | {
+        fold_name(row.instance_uuid): "the instance never came to a host" for row in rows if row.uuid == CELL0
+    }
 
 
 @dataclass(frozen=True)

@@ -2,19 +2,19 @@
 
 from typing import Final
 
-from clients.errors import Away, NotAllowed, Refused, ServiceProblem
+from clients.errors import RequestForbidden, RequestRefused, ServiceProblem, ServiceUnavailable
 
 IN_A_ROW: Final = 20  # failures after which nothing more is tried
 
 
 def is_of_one(problem: ServiceProblem) -> bool:
     """Whether a problem is that of what was asked for, and says nothing of the service."""
-    return isinstance(problem, Refused) and not isinstance(problem, NotAllowed)
+    return isinstance(problem, RequestRefused) and not isinstance(problem, RequestForbidden)
 
 
 def is_end_of(problem: ServiceProblem) -> bool:
     """Whether a problem is the end of a service: one instance may be too much for it while it answers others."""
-    return not (is_of_one(problem) or (isinstance(problem, Away) and problem.answered))
+    return not (is_of_one(problem) or (isinstance(problem, ServiceUnavailable) and problem.answered))
 
 
 class FailuresInARow:

@@ -10,10 +10,10 @@ from typing import ClassVar, Final, Self, TypeVar
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
-from clients.errors import Away, Misconfigured, ServiceProblem
-from clients.neutron import DEVICES, Port
-from clients.placement import ALLOCATIONS, CONSUMERS, Consumer, Provider
-from clients.together import together
+from clients.concurrency import map_bounded
+from clients.errors import ServiceMisconfigured, ServiceProblem, ServiceUnavailable
+from clients.neutron import DEVICES_PER_REQUEST, Port
+from clients.placement import ALLOCATIONS_VERSION, CONSUMERS_PER_REQUEST, Consumer, Provider
 from jobs.action import Action, ApiDatabaseProblem, CellResult, Cursor, FailureKind, Outcome, Step, Target, Unit
 from jobs.placement import instances
 from jobs.placement.failures import FailuresInARow, is_end_of
@@ -23,13 +23,13 @@ from jobs.placement.ledger import Ledger, Owner
 from jobs.retry import transactionally
 from jobs.sums import add
 from novadb.cells import CELL0
-from novadb.engine import reason
-from novadb.names import fold, same
+from novadb.engine import server_message
+from novadb.names import fold_name, is_same_name
 
 LOG = logging.getLogger("cellkeeper.heal")
 T = TypeVar("T")
 
-PAGE: Final = DEVICES  # instances that Neutron is asked for at a time
+PAGE: Final = DEVICES_PER_REQUEST  # instances that Neutron is asked for at a time
 BATCH: Final = 50  # candidates that the stock tool tells of at a time
 NAMED: Final = 1000  # healed instances and problems that are named, per cell
 PAGES_IN_A_ROW: Final = 2  # pages whose ports cannot be asked for, after which a cell ends
@@ -200,13 +200,13 @@ def _last_step(outcome: Healed, at: Cursor, end: ServiceProblem, behind: int) ->
 
     :param behind: instances that come behind the cursor
     """
-    away = [end.service, str(end), isinstance(end, Misconfigured)]
+    away = [end.service, str(end), isinstance(end, ServiceMisconfigured)]
     return Step(replace(outcome, unseen=outcome.unseen + behind), at | {"away": away})
 
 
 def _end_of(cursor: Cursor) -> ServiceProblem:
     service, text, is_misconfigured = cursor["away"]
-    return Misconfigured(service, text) if is_misconfigured else Away(service, text)
+    return ServiceMisconfigured(service, text) if is_misconfigured else ServiceUnavailable(service, text)
 
 
 def _count_behind(target: Target, params: Params, cell: Connection, after: int) -> int:
@@ -229,7 +229,7 @@ class _Walk:
         self._cell = cell
         self._services = target.need_services()
         self._placement = self._services.placement
-        self._placement.require(ALLOCATIONS, "heal_allocations")
+        self._placement.require(ALLOCATIONS_VERSION, "heal_allocations")
         self._neutron = self._services.neutron if params.ports else None
         self._needs = Needs()
         self._nodes = self._read(instances.nodes)
@@ -251,7 +251,7 @@ class _Walk:
         placed = [instance for instance in found if instance.node and not instance.task_state]
         subjects, decisions = self._subjects(placed)
         unsure = [subject for subject in subjects if not self.healer.is_well(subject)]
-        decided = together(self.healer.decide, unsure, self._params.at_once)
+        decided = map_bounded(self.healer.decide, unsure, self._params.at_once)
         decisions |= {subject.uuid: decision for subject, decision in zip(unsure, decided, strict=True)}
         plans = [one for one in decisions.values() if isinstance(one, Plan)]
         results: list[Result] = [one for one in decisions.values() if isinstance(one, Problem | Unseen)]
@@ -318,7 +318,7 @@ class _Walk:
             return ports
         try:
             for port in self._neutron.ports_of([instance.uuid for instance in placed]):
-                ports.setdefault(fold(port.device), []).append(port)
+                ports.setdefault(fold_name(port.device), []).append(port)
         except ServiceProblem as problem:
             self._pages.note(problem)
             if is_end_of(problem) or self._pages.too_many:
@@ -342,7 +342,7 @@ class _Walk:
             except ServiceProblem as end:
                 self.healer.stop(end)
                 return None
-        read = together(self.healer.read, alone, self._params.at_once)
+        read = map_bounded(self.healer.read, alone, self._params.at_once)
         on_their_own = {instance.uuid: consumer for instance, consumer in zip(alone, read, strict=True)}
         return {
             instance.uuid: on_their_own[instance.uuid] if instance.uuid in on_their_own else _by(ledger, instance)
@@ -384,11 +384,11 @@ class _Walk:
             with self._target.need_api().connect() as api:
                 return Ledger.read(self._placement, providers, api, self._params.at_once)
         except DBAPIError as error:
-            raise ApiDatabaseProblem(f"{self._target.api}: {reason(error)}") from error
+            raise ApiDatabaseProblem(f"{self._target.api}: {server_message(error)}") from error
 
     def _tree(self, node: str) -> frozenset[str]:
         if self._ledger:
-            return frozenset(uuid for uuid, root in self._ledger.roots.items() if same(root, node))
+            return frozenset(uuid for uuid, root in self._ledger.roots.items() if is_same_name(root, node))
         return frozenset(one.uuid for one in self._placement.providers(in_tree=node))
 
     def _still_right(self, plans: Sequence[Plan]) -> list[Plan]:
@@ -463,8 +463,8 @@ def _batches(plans: Iterable[Plan]) -> Iterator[list[Plan]]:
     for plan in plans:
         alike.setdefault((plan.subject.node, plan.what), []).append(plan)
     for some in alike.values():
-        for begin in range(0, len(some), CONSUMERS):
-            yield some[begin : begin + CONSUMERS]
+        for begin in range(0, len(some), CONSUMERS_PER_REQUEST):
+            yield some[begin : begin + CONSUMERS_PER_REQUEST]
 
 
 def _told(results: Iterable[Result]) -> Healed:

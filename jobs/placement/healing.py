@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, NamedTuple
 
-from clients.errors import Away, Refused, ServiceProblem
+from clients.concurrency import map_per_key
+from clients.errors import RequestRefused, ServiceProblem, ServiceUnavailable
 from clients.neutron import Neutron, Port
-from clients.placement import CANDIDATES, Consumer, Placement, Resources
-from clients.together import in_lanes
+from clients.placement import CANDIDATES_VERSION, Consumer, Placement, Resources
 from jobs.placement import ports
 from jobs.placement.failures import FailuresInARow, is_end_of, is_of_one
 from jobs.placement.instances import Instance, Need
@@ -143,7 +143,7 @@ class _Unsettled(NamedTuple):
 
     since: float
     plan: Plan
-    conflict: Refused
+    conflict: RequestRefused
 
 
 class Healer:
@@ -281,7 +281,7 @@ class Healer:
     ) -> Problem | tuple[Mapping[str, Resources], tuple[tuple[Port, Mapping[str, Any]], ...]]:
         """Providers in the tree of the compute node for what ports request; there must be one way exactly."""
         assert subject.node
-        self._placement.require(CANDIDATES, "healing ports")
+        self._placement.require(CANDIDATES_VERSION, "healing ports")
         found = self._placement.candidates(
             [group for port in homeless for group in ports.groups_of(port)],
             subject.node,
@@ -315,7 +315,7 @@ class Healer:
             if self.stopped:
                 return Unseen()
             written = self._write_once(decision)
-            if not isinstance(written, Refused):
+            if not isinstance(written, RequestRefused):
                 return written
             conflict = written
             LOG.info("instance %s: %s; deciding again", plan.uuid, conflict)
@@ -327,7 +327,7 @@ class Healer:
 
         :param at_once: requests that may be under way at the same time
         """
-        return in_lanes(self.write, plans, lambda plan: plan.subject.node, at_once)
+        return map_per_key(self.write, plans, lambda plan: plan.subject.node, at_once)
 
     def write_all(self, plans: Sequence[Plan]) -> list[Done] | None:
         """Carry plans without ports out in one request.
@@ -363,7 +363,7 @@ class Healer:
         time.sleep(max(pause, 0))
         right = {plan.uuid for plan in still_right([one.plan for one in waiting])}
         waiting = [one for one in waiting if one.plan.uuid in right]
-        results = in_lanes(self._write_settled, waiting, lambda one: one.plan.subject.node, at_once)
+        results = map_per_key(self._write_settled, waiting, lambda one: one.plan.subject.node, at_once)
         results += [self._not_written(one.plan.uuid, one.conflict) for one in self._unsettled]
         self._unsettled = []
         return results
@@ -372,7 +372,7 @@ class Healer:
         decision = self._decide_again(waiting.plan, waiting.conflict, settled=True)
         return self.write(decision) if isinstance(decision, Plan) else decision
 
-    def _decide_again(self, plan: Plan, conflict: Refused, *, settled: bool = False) -> Decision | Done:
+    def _decide_again(self, plan: Plan, conflict: RequestRefused, *, settled: bool = False) -> Decision | Done:
         """Read a consumer anew and decide.
 
         :param conflict: with which Placement refused the plan
@@ -393,7 +393,7 @@ class Healer:
             consumer = replace(consumer, generation=UNUSED)
         return self.decide(replace(plan.subject, consumer=consumer, ports=tuple(now)))
 
-    def _write_once(self, plan: Plan) -> Done | Problem | Unseen | Refused:
+    def _write_once(self, plan: Plan) -> Done | Problem | Unseen | RequestRefused:
         """Ports, then allocations; all or nothing.
 
         :returns: a refusal, where the consumer has changed meanwhile
@@ -429,12 +429,12 @@ class Healer:
 
         return tell
 
-    def _refused(self, plan: Plan, problem: ServiceProblem) -> Done | Problem | Unseen | Refused:
+    def _refused(self, plan: Plan, problem: ServiceProblem) -> Done | Problem | Unseen | RequestRefused:
         """The allocations could not be written. Ports go back, unless it is unknown whether that is right.
 
         :raises ports.NotRolledBack: they could not
         """
-        if isinstance(problem, Away):
+        if isinstance(problem, ServiceUnavailable):
             try:
                 if _same(self._placement.consumer(plan.uuid), plan.after):
                     return plan.done
@@ -447,7 +447,7 @@ class Healer:
         if plan.profiles:
             assert self._neutron
             ports.roll_back(self._neutron, [port for port, _ in plan.profiles], self._tell_of(plan.uuid))
-        if isinstance(problem, Refused) and problem.is_consumer_conflict:
+        if isinstance(problem, RequestRefused) and problem.is_consumer_conflict:
             return problem
         return self._not_written(plan.uuid, problem)
 
@@ -465,7 +465,9 @@ class Healer:
 
     def _stop_if_dead(self, problem: ServiceProblem, instance: Instance, node: str | None = None) -> None:
         """See whether a Placement that answers, but nothing of use for one consumer, can do anything at all."""
-        if not (isinstance(problem, Away) and problem.answered and problem.service == self._placement.name):
+        if not (
+            isinstance(problem, ServiceUnavailable) and problem.answered and problem.service == self._placement.name
+        ):
             return
         try:
             self._placement.providers(in_tree=node or instance.uuid)
@@ -478,7 +480,7 @@ class Healer:
         for attempt in range(1, TRIES):
             try:
                 return write()
-            except Refused as refusal:
+            except RequestRefused as refusal:
                 if not refusal.is_concurrent:
                     raise
                 LOG.info("%s; trying again", refusal)

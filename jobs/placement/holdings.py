@@ -5,13 +5,13 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from clients.errors import Refused, ServiceProblem
-from clients.placement import CONSUMERS, Consumer, Placement, Provider
-from clients.together import in_lanes, together
+from clients.concurrency import map_bounded, map_per_key
+from clients.errors import RequestRefused, ServiceProblem
+from clients.placement import CONSUMERS_PER_REQUEST, Consumer, Placement, Provider
 from jobs.placement.failures import IN_A_ROW, FailuresInARow
 from jobs.placement.orphans import Allocation, Orphan
 from novadb.attempts import attempts
-from novadb.names import fold
+from novadb.names import fold_name
 
 LOG = logging.getLogger("cellkeeper.audit")
 
@@ -67,7 +67,7 @@ def read(
         gate.note(None)
         return [Allocation(consumer, provider, one.resources, one.generation) for consumer, one in held.items()]
 
-    found = together(one, providers, at_once)
+    found = map_bounded(one, providers, at_once)
     unread = [result for result in found if isinstance(result, Unread)]
     return [held for result in found if not isinstance(result, Unread) for held in result], unread
 
@@ -91,8 +91,8 @@ def remove(
     by_consumer: dict[str, list[Allocation]] = {}
     for orphan in orphans:
         by_consumer.setdefault(orphan.allocation.consumer, []).append(orphan.allocation)
-    alone = [doomed for consumer, doomed in by_consumer.items() if fold(consumer) in living]
-    dead = [doomed for consumer, doomed in by_consumer.items() if fold(consumer) not in living]
+    alone = [doomed for consumer, doomed in by_consumer.items() if fold_name(consumer) in living]
+    dead = [doomed for consumer, doomed in by_consumer.items() if fold_name(consumer) not in living]
 
     def attempt(doomed: Sequence[Allocation]) -> str | None:
         if reason := gate.closed:
@@ -101,11 +101,11 @@ def remove(
         gate.note(problem if isinstance(problem, ServiceProblem) else None)
         return str(problem) if problem else None
 
-    for begin in range(0, len(dead), CONSUMERS):
-        batch = dead[begin : begin + CONSUMERS]
+    for begin in range(0, len(dead), CONSUMERS_PER_REQUEST):
+        batch = dead[begin : begin + CONSUMERS_PER_REQUEST]
         done = frozenset() if gate.closed else _remove_together(placement, batch, at_once, gate)
         alone += [doomed for doomed in batch if doomed[0].consumer not in done]
-    reasons = in_lanes(attempt, alone, lambda doomed: doomed[0].provider.root, at_once)
+    reasons = map_per_key(attempt, alone, lambda doomed: doomed[0].provider.root, at_once)
     return {doomed[0].consumer: reason for doomed, reason in zip(alone, reasons, strict=True) if reason}
 
 
@@ -119,7 +119,7 @@ def _remove_together(
     if len(batch) < 2:
         return frozenset()
     try:
-        read = together(lambda doomed: placement.consumer(doomed[0].consumer), batch, at_once)
+        read = map_bounded(lambda doomed: placement.consumer(doomed[0].consumer), batch, at_once)
         after = {
             doomed[0].consumer: _without(now, doomed)
             for doomed, now in zip(batch, read, strict=True)
@@ -154,7 +154,7 @@ def _remove_from_one(placement: Placement, doomed: Sequence[Allocation]) -> Serv
             if now.generation != doomed[0].generation:
                 return CHANGED
             placement.write(uuid, after)
-        except Refused as refusal:
+        except RequestRefused as refusal:
             failed = refusal
             if not (refusal.is_concurrent or refusal.is_consumer_conflict):
                 break

@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, text
 
 from jobs.placement import flavors
 from jobs.placement.flavors import Flavor
-from novadb.names import fold
+from novadb.names import fold_name
 
 IMAGE: Final = "image_"
 PROPERTIES: Final = ("hw_cpu_policy", "hw_cpu_realtime_mask", "hw_mem_encryption")
@@ -50,7 +50,7 @@ class Instance:
     @property
     def key(self) -> str:
         """Its uuid as other tables and services are searched for it."""
-        return fold(self.uuid)
+        return fold_name(self.uuid)
 
     @property
     def owner(self) -> tuple[str, str]:
@@ -92,7 +92,7 @@ Place = tuple[str, str]
 
 def place_of(host: str | None, node: str | None) -> Place:
     """Where an instance or a compute node is."""
-    return fold(host or ""), fold(node or "")
+    return fold_name(host or ""), fold_name(node or "")
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Nodes:
 
     def names_on(self, host: str | None) -> tuple[str, ...]:
         """The names of the nodes that a host has."""
-        return self.names.get(fold(host or ""), ())
+        return self.names.get(fold_name(host or ""), ())
 
 
 def nodes(cell: Connection) -> Nodes:
@@ -117,7 +117,7 @@ def nodes(cell: Connection) -> Nodes:
     names: dict[str, tuple[str, ...]] = {}
     for host, node, uuid in cell.execute(_NODES):
         uuids[place_of(host, node)] = uuid
-        names[fold(host or "")] = (*names.get(fold(host or ""), ()), node)
+        names[fold_name(host or "")] = (*names.get(fold_name(host or ""), ()), node)
     return Nodes(uuids, names)
 
 
@@ -130,11 +130,11 @@ class Needs:
     def of(self, cell: Connection, wanted: Sequence[Instance]) -> "dict[str, Need]":
         """What these instances need, by uuid; of one whose flavor cannot be read there is nothing."""
         uuids = [instance.uuid for instance in wanted]
-        stored = {fold(uuid): flavor for uuid, flavor in _in(cell, _FLAVORS, uuids)}
-        roots = {fold(uuid): destination for uuid, destination in _in(cell, _ROOTS, uuids)}
+        stored = {fold_name(uuid): flavor for uuid, flavor in _in(cell, _FLAVORS, uuids)}
+        roots = {fold_name(uuid): destination for uuid, destination in _in(cell, _ROOTS, uuids)}
         images: dict[str, dict[str, str]] = {}
         for uuid, key, value in _in(cell, _IMAGES, uuids, keys=[IMAGE + name for name in PROPERTIES]):
-            images.setdefault(fold(uuid), {})[key.removeprefix(IMAGE)] = value or ""
+            images.setdefault(fold_name(uuid), {})[key.removeprefix(IMAGE)] = value or ""
         needs = {}
         for instance in wanted:
             flavor = self._flavor(stored.get(instance.key))

@@ -14,12 +14,12 @@ from typing import Final, TypeVar
 
 from sqlalchemy import Connection, bindparam, text
 
+from clients.concurrency import Once, map_bounded
 from clients.errors import ServiceProblem
 from clients.placement import Consumer, Placement, Provider, Resources
-from clients.together import Once, together
 from jobs.placement.failures import is_end_of
 from jobs.placement.instances import Instance
-from novadb.names import fold
+from novadb.names import fold_name
 
 LOG = logging.getLogger("cellkeeper.heal")
 T = TypeVar("T")
@@ -52,16 +52,16 @@ class Ledger:
     @classmethod
     def read(cls, placement: Placement, providers: Sequence[Provider], api: Connection, at_once: int) -> "Ledger":
         """Ask every provider. What cannot be read leaves a gap."""
-        answers = together(lambda one: _or_none(lambda: placement.held_of(one.uuid)), providers, at_once)
+        answers = map_bounded(lambda one: _or_none(lambda: placement.held_of(one.uuid)), providers, at_once)
         held: dict[str, dict[str, Resources]] = {}
         for provider, consumers in zip(providers, answers, strict=True):
             for consumer, resources in (consumers or {}).items():
-                held.setdefault(fold(consumer), {})[provider.uuid] = resources
+                held.setdefault(fold_name(consumer), {})[provider.uuid] = resources
         usages = Once[Owner, Resources | None](lambda owner: _or_none(lambda: placement.usage(*owner)))
         ledger = cls(held, {one.uuid: one.root for one in providers}, usages)
         ledger.owners = _mapped_owners(api, held)
         strangers = [consumer for consumer in held if consumer not in ledger.owners]
-        found = together(lambda uuid: _or_none(lambda: placement.consumer(uuid)), strangers, at_once)
+        found = map_bounded(lambda uuid: _or_none(lambda: placement.consumer(uuid)), strangers, at_once)
         ledger.owners |= {uuid: one.owner for uuid, one in zip(strangers, found, strict=True) if one}
         ledger.has_gaps = None in answers or None in found
         for consumer, owner in ledger.owners.items():
@@ -112,5 +112,5 @@ def _mapped_owners(api: Connection, consumers: Iterable[str]) -> dict[str, Owner
         some = bindparam("uuids", wanted[begin : begin + AT_ONCE], expanding=True)  # type: ignore[var-annotated]
         for uuid, project, user in api.execute(MAPPED.bindparams(some)):
             if project and user:
-                owners[fold(uuid)] = (project, user)
+                owners[fold_name(uuid)] = (project, user)
     return owners

@@ -7,7 +7,7 @@ from typing import Final, Self
 from clients.placement import Provider
 from jobs.action import CellResult
 from jobs.placement.audit import Known, Node, Stray
-from novadb.names import fold
+from novadb.names import fold_name
 
 # Who holds any of these is an instance or a migration. Bare metal nodes are held whole, by a class of their own: they
 # are not audited, as in the stock tool.
@@ -103,11 +103,11 @@ class Cloud:
 
     def knows(self, provider: Provider) -> bool:
         """Whether it can be told who may hold allocations of a provider."""
-        return self.complete or fold(provider.root) in self.nodes
+        return self.complete or fold_name(provider.root) in self.nodes
 
     def host(self, provider: Provider) -> str | None:
         """The host that a provider is part of, if it is a compute node's."""
-        root = fold(provider.root)
+        root = fold_name(provider.root)
         place = self.nodes.get(root) or self.retired.get(root)
         return place.host if place else None
 
@@ -117,7 +117,7 @@ class Cloud:
         On a compute node may hold who is there, and who is on its host while nobody knows the node. Any other provider,
         such as shared storage, serves instances wherever they are.
         """
-        uuid, root = fold(consumer), fold(provider.root)
+        uuid, root = fold_name(consumer), fold_name(provider.root)
         home = self.homes.get(uuid)
         if uuid in self.moving or home == root or self.may_be_on(uuid, root):
             return None
@@ -135,7 +135,7 @@ class Cloud:
     def strangers(self, held: Iterable[Allocation]) -> set[str]:
         """The consumers that no cell knows."""
         consumers = {one.consumer for one in held}
-        return {uuid for uuid in consumers if fold(uuid) not in self.homes and fold(uuid) not in self.moving}
+        return {uuid for uuid in consumers if fold_name(uuid) not in self.homes and fold_name(uuid) not in self.moving}
 
     def _whereabouts(self, uuid: str) -> str:
         home = self.homes.get(uuid)
@@ -192,9 +192,9 @@ def bare(held: Sequence[Allocation], orphans: Sequence[Orphan], cloud: Cloud) ->
         doomed.setdefault(allocation.consumer, {})[allocation.provider.uuid] = allocation.resources
     holding = {one.consumer for one in held if one.provider.uuid not in doomed.get(one.consumer, ())}
     return [
-        Bare(consumer, cloud.hindrance(fold(consumer), lost.values()))
+        Bare(consumer, cloud.hindrance(fold_name(consumer), lost.values()))
         for consumer, lost in sorted(doomed.items())
-        if consumer not in holding and _needs_allocations(fold(consumer), cloud)
+        if consumer not in holding and _needs_allocations(fold_name(consumer), cloud)
     ]
 
 
@@ -205,7 +205,7 @@ def _needs_allocations(uuid: str, cloud: Cloud) -> bool:
 
 def in_doubt(consumer: str, cloud: Cloud) -> str:
     """What is known of an instance that is on a host as a node that the host does not have."""
-    stray = cloud.strays[fold(consumer)]
+    stray = cloud.strays[fold_name(consumer)]
     return (
         f"it is on host {stray.host} as node {stray.node}, and the host's compute node is {cloud.nodes_of(stray)}: "
         "where the node was renamed, correct instances.node in its cell"
@@ -214,4 +214,6 @@ def in_doubt(consumer: str, cloud: Cloud) -> str:
 
 def left_in_doubt(held: Iterable[Allocation], cloud: Cloud) -> list[str]:
     """The instances that hold something of a host on which they are as a node that the host does not have."""
-    return sorted({one.consumer for one in held if cloud.may_be_on(fold(one.consumer), fold(one.provider.root))})
+    return sorted(
+        {one.consumer for one in held if cloud.may_be_on(fold_name(one.consumer), fold_name(one.provider.root))}
+    )

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from clients.errors import Away, ServiceProblem
+from clients.errors import ServiceProblem, ServiceUnavailable
 from clients.neutron import Neutron, Port
 from clients.placement import RequestGroup, Resources
 
@@ -140,7 +140,7 @@ def write(neutron: Neutron, profiles: Sequence[tuple[Port, Mapping[str, Any]]], 
             neutron.set_profile(port.id, profile)
         except ServiceProblem as problem:
             tell(f"Updating port {port.id} failed: {problem}")
-            if isinstance(problem, Away) and _may_be_written(neutron, port, profile):
+            if isinstance(problem, ServiceUnavailable) and _may_be_written(neutron, port, profile):
                 written.append(port)
             roll_back(neutron, written, tell)
             raise NotWritten(problem) from problem

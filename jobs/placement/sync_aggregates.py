@@ -12,14 +12,14 @@ from typing import ClassVar, Final, Self
 from sqlalchemy import bindparam, text
 from sqlalchemy.exc import DBAPIError
 
-from clients.placement import AGGREGATES
-from clients.together import together
+from clients.concurrency import map_bounded
+from clients.placement import AGGREGATES_VERSION
 from jobs.action import Action, ApiDatabaseProblem, CellResult, Cursor, FailureKind, Outcome, Step, Target, Unit
 from jobs.placement.aggregates import Exit as Exit
 from jobs.placement.aggregates import Problem, Wish, add
 from jobs.retry import transactionally
-from novadb.engine import Database, reason
-from novadb.names import fold
+from novadb.engine import Database, server_message
+from novadb.names import fold_name
 
 BATCH: Final = 50  # hosts that are mirrored before the work can be stopped
 NODES: Final = text("SELECT host, uuid FROM compute_nodes WHERE deleted = 0 AND host IS NOT NULL ORDER BY id")
@@ -131,7 +131,7 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
     :raises ServiceProblem: there is no way to Placement
     """
     placement = target.need_services().placement
-    placement.require(AGGREGATES, "sync_aggregates")
+    placement.require(AGGREGATES_VERSION, "sync_aggregates")
     wishes, problems = plan(members(target.need_api(), target.cell.mapping_ids), _nodes(target.database))
     if not cursor:
         cursor = {"after": ""}
@@ -139,7 +139,7 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
     waiting = [wish for wish in wishes if wish.host > cursor["after"]]
     for begin in range(0, len(waiting), BATCH):
         batch = waiting[begin : begin + BATCH]
-        ends = together(partial(add, placement), batch, params.at_once)
+        ends = map_bounded(partial(add, placement), batch, params.at_once)
         yield Step(_told(batch, ends), {"after": batch[-1].host}, len(waiting) - begin - len(batch))
         unread = all(isinstance(end, Problem) and end.code == Exit.PLACEMENT_ERROR for end in ends)
         if unread and begin + BATCH < len(waiting):
@@ -164,7 +164,7 @@ def _nodes(database: Database) -> dict[str, tuple[str, ...]]:
         rows = transactionally(lambda: cell.execute(NODES).all(), cell, name=str(database))
     by_host: dict[str, tuple[str, ...]] = {}
     for host, uuid in rows:
-        by_host[fold(host)] = (*by_host.get(fold(host), ()), uuid)
+        by_host[fold_name(host)] = (*by_host.get(fold_name(host), ()), uuid)
     return by_host
 
 
@@ -179,7 +179,7 @@ def members(api: Database, cells: Collection[int] | None = None) -> list[Member]
         with api.connect() as link:
             rows = transactionally(lambda: link.execute(statement, values).all(), link, name=str(api))
     except DBAPIError as error:
-        raise ApiDatabaseProblem(f"{api}: {reason(error)}") from error
+        raise ApiDatabaseProblem(f"{api}: {server_message(error)}") from error
     return [Member(*row) for row in rows]
 
 
@@ -191,7 +191,7 @@ def unmapped(found: Sequence[Member], cells: Collection[int]) -> tuple[str, ...]
     hosts: dict[str, str] = {}
     for member in found:
         if member.host and member.cell_id not in cells:
-            hosts.setdefault(fold(member.host), member.host)
+            hosts.setdefault(fold_name(member.host), member.host)
     return tuple(hosts.values())
 
 
@@ -205,11 +205,11 @@ def plan(found: Sequence[Member], nodes: Mapping[str, tuple[str, ...]]) -> tuple
     spellings: dict[str, str] = {}
     for member in found:
         if member.host:
-            host = spellings.setdefault(fold(member.host), member.host)
+            host = spellings.setdefault(fold_name(member.host), member.host)
             wanted.setdefault(host, set()).add(member.aggregate)
     wishes, problems = [], []
     for host, aggregates in sorted(wanted.items()):
-        uuids = nodes.get(fold(host), ())
+        uuids = nodes.get(fold_name(host), ())
         if len(uuids) == 1:
             wishes.append(Wish(host, uuids[0], frozenset(aggregates)))
         elif uuids:

@@ -15,12 +15,12 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.schema import CreateColumn, CreateIndex, CreateTable
 from sqlalchemy.sql.compiler import DDLCompiler
 
-from novadb.engine import number_of, reason
-from novadb.error_numbers import MADE
+from novadb.engine import error_number, server_message
+from novadb.error_numbers import ALREADY_CHANGED
 from novadb.errors import UnsuitableSchema
 from novadb.migrations.environment import recorded_heads
-from novadb.migrations.progress import Progress
-from novadb.migrations.tables import MYSQL, Part, flat, indexes_of
+from novadb.migrations.progress import MigrationProgress
+from novadb.migrations.tables import MYSQL, Part, flatten_parts, indexes_of
 
 # The versions of MariaDB and MySQL from which on a column is added without copying the table.
 ADDS_AT_ONCE: Final = {True: (10, 3), False: (8, 0, 12)}
@@ -72,7 +72,7 @@ def drop_table(name: str) -> None:
 
 def add_columns(table: str, *parts: Part) -> None:
     """Add columns behind those of a table."""
-    columns = {item.name: item for item in flat(parts) if isinstance(item, Column)}
+    columns = {item.name: item for item in flatten_parts(parts) if isinstance(item, Column)}
     if not columns.keys() - _columns(table).keys():
         _found()
     while missing := [column for name, column in columns.items() if name not in _columns(table)]:
@@ -97,7 +97,7 @@ def drop_columns(table: str, names: str) -> None:
                     batch.drop_column(name)
 
 
-def lengthen(table: str, column: str, length: int) -> None:
+def lengthen_column(table: str, column: str, length: int) -> None:
     """Let a column take longer texts."""
     type_ = _columns(table)[column]
     if isinstance(type_, String) and type_.length == length:
@@ -155,7 +155,7 @@ def add_unique(table: str, names: str, name: str) -> None:
         except IntegrityError as error:
             raise UnsuitableSchema(
                 f"{table} has rows that are the same in {' and '.join(names.split())}, of which the new constraint "
-                f"{name} allows one: delete the others and run this again: {reason(error)}"
+                f"{name} allows one: delete the others and run this again: {server_message(error)}"
             ) from error
     return None
 
@@ -174,7 +174,7 @@ def _change() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        if number_of(error) not in MADE:
+        if error_number(error) not in ALREADY_CHANGED:
             raise
 
 
@@ -307,6 +307,6 @@ def _connection() -> Connection:
     return op.get_bind()
 
 
-def _progress() -> Progress:
-    progress: Progress = context.config.attributes["progress"]
+def _progress() -> MigrationProgress:
+    progress: MigrationProgress = context.config.attributes["progress"]
     return progress

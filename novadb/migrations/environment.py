@@ -7,12 +7,12 @@ from alembic.runtime.migration import MigrationContext, MigrationInfo
 from alembic.script import Script
 from sqlalchemy import Connection, text
 
-from novadb.migrations.progress import Overtaken, Progress
+from novadb.migrations.progress import MigrationProgress, Overtaken
 
 VERSION_TABLE: Final = "alembic_version"
 
 
-def run() -> None:
+def run_migrations() -> None:
     """Carry out what alembic was asked for. Called by the ``env.py`` of each schema."""
     connection: Connection = context.config.attributes["connection"]
     context.configure(
@@ -50,5 +50,5 @@ def _alone_with_it(ctx: MigrationContext, step: MigrationInfo, heads: Any, run_a
     assert ctx.connection is not None
     if recorded_heads(ctx.connection, locked=True) != (script.revision,):
         raise Overtaken
-    progress: Progress = context.config.attributes["progress"]
+    progress: MigrationProgress = context.config.attributes["progress"]
     progress.applied(script.revision, script.doc)

@@ -10,7 +10,7 @@ LEGACY_TABLE: Final = "migrate_version"
 
 
 @dataclass(frozen=True)
-class Repository:
+class LegacyRepository:
     """The versions of one schema, as sqlalchemy-migrate counted them.
 
     :ivar name: what ``migrate_version.repository_id`` has of it
@@ -22,7 +22,7 @@ class Repository:
     first: int
 
 
-def versions(connection: Connection) -> Mapping[str, int]:
+def read_legacy_versions(connection: Connection) -> Mapping[str, int]:
     """The versions that a database names, by repository; nothing where sqlalchemy-migrate was never here."""
     if not inspect(connection).has_table(LEGACY_TABLE):
         return {}

@@ -8,12 +8,12 @@ class Overtaken(Exception):
     """Another process has brought the database to another revision meanwhile."""
 
 
-class Stopped(Exception):
+class UpgradeStopped(Exception):
     """The operator has called it off; what was done stands, and a next run goes on from there."""
 
 
 @dataclass
-class Progress:
+class MigrationProgress:
     """One migration of one database; alembic's configuration carries it along as the attribute ``progress``.
 
     :ivar tell: is given each line for the operator
@@ -34,7 +34,7 @@ class Progress:
         :raises Overtaken: the revision is another one than that of the changes
         """
         if self.stopped():
-            raise Stopped
+            raise UpgradeStopped
         if heads != self.heads:
             raise Overtaken
         if self.found:

@@ -29,7 +29,7 @@ from sqlalchemy.dialects.mysql import MEDIUMTEXT, VARCHAR
 from sqlalchemy.schema import SchemaItem
 from sqlalchemy.types import TypeEngine
 
-from novadb.catalogue import SHADOW
+from novadb.catalogue import SHADOW_PREFIX
 
 Part: TypeAlias = SchemaItem | Sequence[SchemaItem]
 MYSQL: Final = ("mysql", "mariadb")
@@ -132,7 +132,7 @@ def _per_dialect(option: str, value: Any) -> dict[str, Any]:
     return {f"{dialect}_{option}": value for dialect in MYSQL} if value else {}
 
 
-def flat(parts: Iterable[Part]) -> list[SchemaItem]:
+def flatten_parts(parts: Iterable[Part]) -> list[SchemaItem]:
     """All items of some parts, in order."""
     return [item for part in parts for item in ([part] if isinstance(part, SchemaItem) else part)]
 
@@ -164,7 +164,7 @@ class Tables:
     def table(self, name: str, *parts: Part, charset: str = "utf8", collation: str | None = None) -> Table:
         """Declare a table of these parts alone."""
         options = _per_dialect("engine", "InnoDB") | _per_dialect("charset", charset)
-        return Table(name, self.metadata, *flat(parts), **options, **_per_dialect("collate", collation))
+        return Table(name, self.metadata, *flatten_parts(parts), **options, **_per_dialect("collate", collation))
 
     def shadow(self, table: Table, differing: Iterable[SchemaItem] = ()) -> Table:
         """Declare the shadow of a table: its columns, and nothing that could refuse a row but the primary key.
@@ -174,7 +174,7 @@ class Tables:
         own = {item.name: item for item in differing if isinstance(item, Column)}
         more = [item for item in differing if not isinstance(item, Column)]
         columns = [own.get(column.name, _bare(column)) for column in table.columns]
-        return self.table(SHADOW + table.name, columns, more)
+        return self.table(SHADOW_PREFIX + table.name, columns, more)
 
 
 def _bare(column: Column[Any]) -> Column[Any]:
@@ -187,7 +187,7 @@ def _bare(column: Column[Any]) -> Column[Any]:
     )
 
 
-def shadows(tables: Tables, differing: Mapping[str, Sequence[SchemaItem]]) -> None:
+def declare_shadow_tables(tables: Tables, differing: Mapping[str, Sequence[SchemaItem]]) -> None:
     """Declare a shadow of every table whose rows are marked as deleted."""
     for table in list(tables.metadata.tables.values()):
         if "deleted" in table.columns:

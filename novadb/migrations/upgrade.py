@@ -15,24 +15,24 @@ from alembic.util import CommandError
 from sqlalchemy import Connection, inspect
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-from novadb.engine import Database, number_of
-from novadb.error_numbers import MADE
+from novadb.engine import Database, error_number
+from novadb.error_numbers import ALREADY_CHANGED
 from novadb.errors import DatabaseProblem, UnsuitableSchema
 from novadb.migrations import legacy
 from novadb.migrations.environment import VERSION_TABLE, recorded_heads
-from novadb.migrations.legacy import LEGACY_TABLE, Repository
-from novadb.migrations.progress import Overtaken, Progress
+from novadb.migrations.legacy import LEGACY_TABLE, LegacyRepository
+from novadb.migrations.progress import MigrationProgress, Overtaken
 
 ONE_STATEMENT: Final = 7 * 24 * 3600.0  # seconds: the index of a large table takes hours
 NEWEST_RELEASE: Final = 34
 """The newest release of Nova whose revisions are known here."""
 
 
-class Refused(DatabaseProblem):
+class UpgradeRefused(DatabaseProblem):
     """What was asked for cannot be done; the text says what can."""
 
 
-class OtherSchema(Refused):
+class WrongSchema(UpgradeRefused):
     """The database has the schema that is not meant."""
 
 
@@ -48,7 +48,7 @@ class Schema:
 
     name: str
     initial: str
-    legacy: Repository
+    legacy: LegacyRepository
     releases: Mapping[str, int] = field(hash=False)
 
     @cached_property
@@ -77,10 +77,10 @@ class Schema:
         return config
 
 
-MAIN: Final = Schema(
+MAIN_SCHEMA: Final = Schema(
     "main",
     "8f2f1571d55b",
-    Repository("nova", 402),
+    LegacyRepository("nova", 402),
     {
         "8f2f1571d55b": 24,
         "16f1fbcab42b": 25,
@@ -92,16 +92,16 @@ MAIN: Final = Schema(
         "ab450ba04102": 34,
     },
 )
-API: Final = Schema(
+API_SCHEMA: Final = Schema(
     "api",
     "d67eeaabee36",
-    Repository("nova_api", 67),
+    LegacyRepository("nova_api", 67),
     {"d67eeaabee36": 24, "b30f573d3377": 25, "cdeec0c85668": 28},
 )
 
 
 @dataclass(frozen=True)
-class Recorded:
+class RecordedVersion:
     """What a database says of its version.
 
     :ivar revision: alembic's; None: it has none
@@ -120,7 +120,7 @@ class Recorded:
 
 
 @dataclass(frozen=True)
-class Upgraded:
+class UpgradeResult:
     """What became of a database.
 
     :ivar before: its revision, or its version of sqlalchemy-migrate; None: it had neither
@@ -132,7 +132,7 @@ class Upgraded:
 
 
 @dataclass(frozen=True)
-class Standing:
+class SchemaStanding:
     """Where a database stands.
 
     :ivar version: as its version table says, with the name of that table; empty: it has none
@@ -144,10 +144,10 @@ class Standing:
     version: str
     place: str
     pending: Sequence[str] = ()
-    refusal: Refused | None = None
+    refusal: UpgradeRefused | None = None
 
 
-def standing(connection: Connection, database: Database, schema: Schema = MAIN) -> Standing:
+def read_standing(connection: Connection, database: Database, schema: Schema = MAIN_SCHEMA) -> SchemaStanding:
     """See where a database stands, and change nothing.
 
     :raises UnsuitableSchema: its version table has several rows
@@ -161,12 +161,12 @@ def standing(connection: Connection, database: Database, schema: Schema = MAIN) 
         version = f"{LEGACY_TABLE} {recorded.legacy}"
         place = f"{version} (before Nova 24)"
     try:
-        return Standing(version, place, _pending(database, schema, recorded, None))
-    except Refused as refusal:
-        return Standing(version, place, refusal=refusal)
+        return SchemaStanding(version, place, _pending(database, schema, recorded, None))
+    except UpgradeRefused as refusal:
+        return SchemaStanding(version, place, refusal=refusal)
 
 
-def version(database: Database, schema: Schema = MAIN) -> str | None:
+def read_version(database: Database, schema: Schema = MAIN_SCHEMA) -> str | None:
     """The revision of a database, or else its version of sqlalchemy-migrate; None where it has neither.
 
     :raises DatabaseProblem: it cannot be reached, or its version table has several rows
@@ -175,7 +175,7 @@ def version(database: Database, schema: Schema = MAIN) -> str | None:
         return _recorded(connection, database, schema).name
 
 
-def is_before(release: int, connection: Connection, database: Database, schema: Schema = MAIN) -> bool:
+def is_before(release: int, connection: Connection, database: Database, schema: Schema = MAIN_SCHEMA) -> bool:
     """Whether a database is certainly of an earlier release than this one.
 
     :raises UnsuitableSchema: its version table has several rows
@@ -188,14 +188,14 @@ def is_before(release: int, connection: Connection, database: Database, schema: 
     return recorded.revision in between
 
 
-def upgrade(
+def upgrade_schema(
     database: Database,
-    schema: Schema = MAIN,
+    schema: Schema = MAIN_SCHEMA,
     revision: str | None = None,
     *,
     tell: Callable[[str], None] = lambda _: None,
     stopped: Callable[[], bool] = lambda: False,
-) -> Upgraded:
+) -> UpgradeResult:
     """Bring a database to a revision; from nothing, from any earlier one, and from the middle of an interrupted run.
 
     It may run twice at the same time, from wherever: whoever comes second finds each change made, or goes on from the
@@ -218,12 +218,14 @@ def upgrade(
         before = _recorded(connection, database, schema).name
         while True:
             with suppress(Overtaken):
-                after = _try(connection, database, schema, revision, Progress(tell, stopped, ()))
-                return Upgraded(before, after)
+                after = _try(connection, database, schema, revision, MigrationProgress(tell, stopped, ()))
+                return UpgradeResult(before, after)
             connection.rollback()
 
 
-def _try(connection: Connection, database: Database, schema: Schema, revision: str | None, progress: Progress) -> str:
+def _try(
+    connection: Connection, database: Database, schema: Schema, revision: str | None, progress: MigrationProgress
+) -> str:
     """
     :returns: the revision that the database has now
     :raises Overtaken: somebody else has upgraded it meanwhile
@@ -243,21 +245,21 @@ def _try(connection: Connection, database: Database, schema: Schema, revision: s
         command.upgrade(config, pending[-1])
     except (DBAPIError, CommandError) as error:  # has somebody else made the version table, or written the revision?
         connection.rollback()
-        made = isinstance(error, DBAPIError) and number_of(error) in MADE
+        made = isinstance(error, DBAPIError) and error_number(error) in ALREADY_CHANGED
         if made or (isinstance(error, IntegrityError | CommandError) and recorded_heads(connection) != progress.heads):
             raise Overtaken from error
         raise
     return pending[-1]
 
 
-def _tell_begin(tell: Callable[[str], None], schema: Schema, recorded: Recorded, pending: list[str]) -> None:
+def _tell_begin(tell: Callable[[str], None], schema: Schema, recorded: RecordedVersion, pending: list[str]) -> None:
     if recorded.legacy is not None:
         tell(f"version {recorded.legacy} of sqlalchemy-migrate, which is taken for revision {schema.initial}")
     place = schema.with_releases(recorded.revision) if recorded.revision else "no revision"
     tell(f"at {place}; revisions to go: {len(pending)}, up to {schema.with_releases(pending[-1])}")
 
 
-def _pending(database: Database, schema: Schema, recorded: Recorded, wanted: str | None) -> list[str]:
+def _pending(database: Database, schema: Schema, recorded: RecordedVersion, wanted: str | None) -> list[str]:
     """The revisions to go through, in order.
 
     :raises Refused: there is no way
@@ -270,35 +272,35 @@ def _pending(database: Database, schema: Schema, recorded: Recorded, wanted: str
     at = revisions.index(current) if current else -1
     target = _target(schema, at, wanted)
     if target < at:
-        raise Refused(
+        raise UpgradeRefused(
             f"{database} is at revision {current}, later than {revisions[target]}: there are no downgrades. "
             "Restore a backup of that time"
         )
     return revisions[at + 1 : target + 1]
 
 
-def _check(database: Database, schema: Schema, recorded: Recorded) -> None:
+def _check(database: Database, schema: Schema, recorded: RecordedVersion) -> None:
     """
     :raises Refused: there is no way on from where the database stands
     """
-    other = API if schema == MAIN else MAIN
+    other = API_SCHEMA if schema == MAIN_SCHEMA else MAIN_SCHEMA
     current, version = recorded.revision, recorded.legacy
     if current in other.revisions or recorded.repositories == {other.legacy.name}:
-        raise OtherSchema(
+        raise WrongSchema(
             f"{database} is of the other schema: see whether connection in section [database] names a cell's database, "
             "and connection in section [api_database] the API database"
         )
     if recorded.repositories and schema.legacy.name not in recorded.repositories:
-        raise Refused(
+        raise UpgradeRefused(
             f"{database} is not Nova's: its table {LEGACY_TABLE} names {', '.join(sorted(recorded.repositories))}"
         )
     if current is not None and current not in schema.revisions:
-        raise Refused(
+        raise UpgradeRefused(
             f"{database} is at revision {current}, which this version of cellkeeper does not know: it is of a newer "
             f"release of Nova. Install a newer cellkeeper, or use that release's nova-manage"
         )
     if version is not None and version < schema.legacy.first:
-        raise Refused(_too_old(database, schema, version))
+        raise UpgradeRefused(_too_old(database, schema, version))
 
 
 def _too_old(database: Database, schema: Schema, version: int) -> str:
@@ -325,7 +327,7 @@ def _target(schema: Schema, at: int, wanted: str | None) -> int:
     if not wanted or wanted in ("head", "heads"):
         return len(revisions) - 1
     if wanted.isdigit():
-        raise Refused(
+        raise UpgradeRefused(
             f"{wanted} is a version of sqlalchemy-migrate, which Nova has given up; the revisions are now "
             f"{', '.join(revisions)}"
         )
@@ -334,11 +336,11 @@ def _target(schema: Schema, at: int, wanted: str | None) -> int:
     else:
         found = [place for place, revision in enumerate(revisions) if revision.startswith(wanted)]
     if len(found) != 1:
-        raise Refused(f"There is no revision {wanted}; there are {', '.join(revisions)}, and head")
+        raise UpgradeRefused(f"There is no revision {wanted}; there are {', '.join(revisions)}, and head")
     return found[0]
 
 
-def _recorded(connection: Connection, database: Database, schema: Schema) -> Recorded:
+def _recorded(connection: Connection, database: Database, schema: Schema) -> RecordedVersion:
     """What a database says of its version.
 
     :raises UnsuitableSchema: there are several revisions, where Nova has one line of them
@@ -349,9 +351,9 @@ def _recorded(connection: Connection, database: Database, schema: Schema) -> Rec
             f"{database}: its table {VERSION_TABLE} has the rows {', '.join(heads)}: leave the latest of them alone"
         )
     if heads:
-        return Recorded(revision=heads[0])
-    versions = legacy.versions(connection)
-    return Recorded(None, versions.get(schema.legacy.name), frozenset(versions))
+        return RecordedVersion(revision=heads[0])
+    versions = legacy.read_legacy_versions(connection)
+    return RecordedVersion(None, versions.get(schema.legacy.name), frozenset(versions))
 
 
 def _make_file(database: Database) -> None:

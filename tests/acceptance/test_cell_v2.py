@@ -7,7 +7,7 @@ from typing import Final
 import pytest
 
 from jobs.cell_v2.map_cell0 import default_url
-from novadb.mappings import Defaults
+from novadb.mappings import DefaultUrls
 from tests.integration.cells import add_nodes, mapped_hosts
 from tests.support.command import call, call_all
 from tests.support.program import Moment, Program
@@ -468,7 +468,7 @@ def test_map_cell0(realcloud: RealCloud, config: Path) -> None:
 )
 def test_map_cell0_changes_the_name_of_the_database_and_nothing_else(configured: str, cell0: str) -> None:
     """CELL-7"""
-    assert default_url(Defaults(configured, "rabbit://")) == cell0
+    assert default_url(DefaultUrls(configured, "rabbit://")) == cell0
 
 
 def test_map_cell_and_hosts(realcloud: RealCloud, config: Path) -> None:

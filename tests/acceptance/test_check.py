@@ -10,7 +10,7 @@ import pytest
 from redis import Redis as Client
 
 from runs.redis_store import RedisStore
-from schedules.entries import Command, Entry
+from schedules.entries import Entry, ParsedCommand
 from schedules.firings import Firings, firing_key
 from tests.support.command import Ended, call
 from tests.support.realcloud import RealCloud
@@ -206,7 +206,7 @@ def test_a_server_that_is_read_only_tells_nothing_of_grants(realcloud: RealCloud
 
 def test_a_schedule_whose_last_firing_lies_in_the_future_is_a_failure(site: Site, broker: Redis) -> None:
     site.live()
-    nightly = Entry("nightly_archive", "0 2 * * *", (), Command("db archive_deleted_rows", {}), ZoneInfo("UTC"))
+    nightly = Entry("nightly_archive", "0 2 * * *", (), ParsedCommand("db archive_deleted_rows", {}), ZoneInfo("UTC"))
     tomorrow = site.firings.now() + timedelta(days=1)
     firing = {"nominal": int(tomorrow.timestamp()), "state": "started", "run": "", "reason": ""}
     Client.from_url(broker.url()).hset(firing_key(nightly), mapping=firing)

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import pytest
 
-from clients.placement import CONSUMERS
+from clients.placement import CONSUMERS_PER_REQUEST
 from tests.support.command import Ended, Running, call_here, until
 from tests.support.placement import Placement, nova_conf
 from tests.support.recorded.cloud import BY_PASSWORD
@@ -410,7 +410,7 @@ def test_of_instances_that_do_not_fit_as_many_are_healed_as_do(cloud: SmallCloud
 
 
 def test_batches_are_written_one_after_the_other(cloud: SmallCloud, placement: Placement, relay: Relay) -> None:
-    uuids = [cloud.add(cell=cell) for cell in (1, 2) for _ in range(CONSUMERS + 2)]
+    uuids = [cloud.add(cell=cell) for cell in (1, 2) for _ in range(CONSUMERS_PER_REQUEST + 2)]
     assert heal(cloud).code == 0
     assert placement.all_allocations().keys() == set(uuids)
     assert relay.count("POST", "/allocations") == 4
@@ -418,7 +418,7 @@ def test_batches_are_written_one_after_the_other(cloud: SmallCloud, placement: P
     cloud.run("cell1", "UPDATE instances SET user_id = 'other'")
     relay.heal()
     assert heal(cloud).code == 0
-    assert all(placement.owner(uuid) == (PROJECT, "other") for uuid in uuids[: CONSUMERS + 2])
+    assert all(placement.owner(uuid) == (PROJECT, "other") for uuid in uuids[: CONSUMERS_PER_REQUEST + 2])
     assert (relay.count("POST", "/allocations"), relay.count("PUT", "/allocations")) == (2, 0)
 
 

@@ -10,14 +10,14 @@ import pytest
 
 from novadb.cells import CELL0
 from novadb.engine import Database
-from novadb.migrations.upgrade import API, MAIN, upgrade, version
+from novadb.migrations.upgrade import API_SCHEMA, MAIN_SCHEMA, read_version, upgrade_schema
 from settings.databases import Timeouts
 from tests.support.command import Running, call, until
 from tests.support.schemas import describe, recorded
 from tests.support.services import MariaDB, free_port
 
 NAMES: Final = ("bare_api", "bare_cell0", "bare_cell1", "bare_cell2")
-OLDER, HEAD = MAIN.revisions[-2:]
+OLDER, HEAD = MAIN_SCHEMA.revisions[-2:]
 UUIDS: Final = dict(zip(NAMES[1:], (CELL0, *(f"{n}0000000-0000-0000-0000-000000000000" for n in (1, 2))), strict=True))
 
 
@@ -35,7 +35,7 @@ class Bare:
         return Database(self.server.url(name), name, Timeouts())
 
     def revision(self, name: str) -> str | None:
-        return version(self.database(name))
+        return read_version(self.database(name))
 
     def tables(self, name: str) -> int:
         counted = f"SELECT COUNT(*) FROM information_schema.tables WHERE table_schema = '{name}'"
@@ -43,7 +43,7 @@ class Bare:
 
     def map(self, **urls: str) -> None:
         """Give the API database its tables, and map cells."""
-        upgrade(self.database("bare_api"), API)
+        upgrade_schema(self.database("bare_api"), API_SCHEMA)
         for cell, url in urls.items():
             self.server.execute(
                 "INSERT INTO cell_mappings (uuid, name, transport_url, database_connection, disabled) "

@@ -25,7 +25,7 @@ from jobs.action import Cursor, Step, Target
 from jobs.db.archive_deleted_rows import Archived, Params, work
 from novadb.cells import Cell
 from novadb.engine import Database
-from novadb.migrations.upgrade import API, MAIN
+from novadb.migrations.upgrade import API_SCHEMA, MAIN_SCHEMA
 from settings.databases import Timeouts
 from tests.support import made_up
 from tests.support.forest import (
@@ -239,7 +239,7 @@ class SQLite(Bench):
     def __init__(self, folder: Path) -> None:
         self._files = {name: folder / f"{name}.db" for name in ("cell", "api")}
         self._empty = {name: folder / f"{name}.empty" for name in ("cell", "api")}
-        for name, schema in (("cell", MAIN), ("api", API)):
+        for name, schema in (("cell", MAIN_SCHEMA), ("api", API_SCHEMA)):
             self._empty[name].write_bytes(empty_database(schema))
         self.cell, self.api = (Database(f"sqlite:///{file}", name, Timeouts()) for name, file in self._files.items())
 

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 import pytest
 
 from cli.main import run
-from clients.placement import CONSUMERS
+from clients.placement import CONSUMERS_PER_REQUEST
 from jobs.placement import audit, holdings
 from tests.support import moments
 from tests.support.placement import Placement, nova_conf
@@ -535,7 +535,7 @@ def test_killed_while_it_deletes(
     two_hosts: TwoCells, placement: Placement, relay: Relay, config: Path, audited: Audit
 ) -> None:
     """What is deleted is deleted, what is not is found again: a request is done wholly or not at all."""
-    consumers = [uuid(number) for number in range(1, 2 * CONSUMERS + 9)]
+    consumers = [uuid(number) for number in range(1, 2 * CONSUMERS_PER_REQUEST + 9)]
     placement.allocate_all({one: ({NODE1: COMPUTE, NODE2: COMPUTE}, "p1", "u1") for one in consumers})
     fault = relay.fail("POST", "/allocations", silent=True, skip=1)
     program = Program(config, "two_cells_api")
@@ -545,7 +545,7 @@ def test_killed_while_it_deletes(
         running.process.wait()
     relay.heal()
     left = [consumer for consumer in consumers if placement.held(consumer)]
-    assert len(left) == len(consumers) - CONSUMERS
+    assert len(left) == len(consumers) - CONSUMERS_PER_REQUEST
     assert all(set(placement.held(consumer)) == {NODE1, NODE2} for consumer in left)
     ended = audited("--delete")
     assert ended.code == 4

@@ -9,7 +9,7 @@ from socket import create_server
 
 import pytest
 
-from clients.hypervisor import PROBE, Answer, HypervisorProblem, Hypervisors
+from clients.hypervisor import PROBE_COMMAND, DomainsAnswer, HypervisorProblem, Hypervisors
 from tests.support.hypervisors import Hosts
 from tests.support.services import free_port
 
@@ -37,8 +37,8 @@ def test_hosts_answer_in_order_and_one_that_cannot_costs_only_itself(hosts: Host
     with closing(asked.machine_types(wanted)) as answers:
         (three, third), (two, second), (one, first) = answers
     assert [three, two, one] == list(wanted)
-    assert third == Answer({C: "pc"})
-    assert first == Answer({A: "pc-q35-7.2"})
+    assert third == DomainsAnswer({C: "pc"})
+    assert first == DomainsAnswer({A: "pc-q35-7.2"})
     assert second.machine_types == {}
     assert "h2.xml" in (second.problem or "")
 
@@ -47,7 +47,7 @@ def test_whoever_has_heard_enough_waits_for_nobody_else(hosts: Hosts, silent_por
     """Hosts that are not being asked yet are not asked any more."""
     asked = Hypervisors(f"qemu+tcp://127.0.0.1:{silent_port}/system?name={{host}}", timeout=0.5, concurrency=1)
     with closing(asked.machine_types({f"h{n}": [A] for n in range(10_000)})) as answers:
-        assert next(answers) == ("h0", Answer(problem="it does not answer within 0.5 s"))
+        assert next(answers) == ("h0", DomainsAnswer(problem="it does not answer within 0.5 s"))
 
 
 def test_a_host_that_names_no_machine_types(hosts: Hosts) -> None:
@@ -59,7 +59,7 @@ def test_a_host_that_names_no_machine_types(hosts: Hosts) -> None:
 
 def test_a_probe_ends_though_its_asker_is_gone(silent_port: int) -> None:
     question = {"uri": f"qemu+tcp://127.0.0.1:{silent_port}/system", "uuids": [A], "seconds": 1}
-    ended = subprocess.run(PROBE, input=json.dumps(question).encode(), timeout=PATIENCE)
+    ended = subprocess.run(PROBE_COMMAND, input=json.dumps(question).encode(), timeout=PATIENCE)
     assert ended.returncode < 0
 
 

@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from jobs.retry import one_transaction
 from novadb import mysql
-from novadb.engine import Database, number_of
+from novadb.engine import Database, error_number
 from novadb.errors import Unreachable
 from settings.databases import Timeouts
 from tests.support.mysql_relay import Cut, MysqlRelay
@@ -196,7 +196,7 @@ def test_a_read_that_takes_too_long_is_not_sent_again(relay: MysqlRelay, databas
         relay.reset()
         with pytest.raises(DBAPIError) as late:
             connection.execute(text("SELECT SLEEP(30)"))
-        assert number_of(late.value) == 2013
+        assert error_number(late.value) == 2013
         assert said(relay, "SLEEP") == 1
 
 

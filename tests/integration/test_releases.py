@@ -11,8 +11,7 @@ from typing import Any, Final
 import pytest
 
 from novadb.engine import Database
-from novadb.migrations.upgrade import API as API_SCHEMA
-from novadb.migrations.upgrade import MAIN, NEWEST_RELEASE, Schema
+from novadb.migrations.upgrade import API_SCHEMA, MAIN_SCHEMA, NEWEST_RELEASE, Schema
 from settings.databases import Timeouts
 from tests.support.program import Program
 from tests.support.releases import API, CELL, CELL0, CELLS, ReleasedCloud, recorded
@@ -50,7 +49,7 @@ def test_a_cloud_of_each_release_is_worked_as_its_own_tool_works_it(
     number = int(release.partition(".")[0])
     found = schema_findings(program)
     assert found["API database"] == expected_finding(API_SCHEMA, number, known["versions"]["api"])
-    assert found["cell0"] == found["cell3"] == expected_finding(MAIN, number, known["versions"]["main"])
+    assert found["cell0"] == found["cell3"] == expected_finding(MAIN_SCHEMA, number, known["versions"]["main"])
     cloud.put_back()
     work(cloud, program, known, [WITHOUT_COMPUTE_ID] if number < WITH_COMPUTE_ID else [])
     assert versions(program) == known["versions"]
@@ -79,7 +78,7 @@ def test_a_cloud_of_an_older_release_is_upgraded_as_the_newest_tool_upgrades_it(
 def test_the_newest_revisions_of_each_release_are_known() -> None:
     for release, known in recorded().items():
         number = int(release.partition(".")[0])
-        for schema in (MAIN, API_SCHEMA):
+        for schema in (MAIN_SCHEMA, API_SCHEMA):
             assert revision_of(schema, number) == known["versions"][schema.name] or number < 24
     assert int(NEWEST.partition(".")[0]) == NEWEST_RELEASE
 
@@ -132,7 +131,7 @@ def expected_finding(schema: Schema, release: int, version: str) -> tuple[str, s
         behind = len(schema.revisions) - 1 - schema.revisions.index(version)
     if not behind:
         return "ok", place
-    command = "db sync --all-cells" if schema == MAIN else "api_db sync"
+    command = "db sync --all-cells" if schema == MAIN_SCHEMA else "api_db sync"
     newest = schema.with_releases(schema.revisions[-1])
     advice = f"if Nova has been upgraded, cellkeeper {command} is due"
     return "warning", f"{place} is behind {newest} by {behind}: {advice}"

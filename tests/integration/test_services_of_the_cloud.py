@@ -7,10 +7,17 @@ from typing import Any, Final
 
 import pytest
 
-from clients.errors import Away, Misconfigured, NotAllowed, Refused, ServiceProblem, TooOld
+from clients.concurrency import map_bounded
+from clients.errors import (
+    RequestForbidden,
+    RequestRefused,
+    ServiceMisconfigured,
+    ServiceProblem,
+    ServiceTooOld,
+    ServiceUnavailable,
+)
 from clients.placement import Consumer
 from clients.services import Services
-from clients.together import together
 from settings.configuration import Configuration
 from settings.sections import register_sections
 from tests.support.placement import Placement, nova_conf
@@ -54,7 +61,7 @@ def test_what_is_written_is_read(placement: Placement, reached: Services) -> Non
     assert reached.placement.usage("project", "user") == held[NODE]
     assert [(one.uuid, one.name, one.root) for one in reached.placement.providers()] == [(NODE, "node1", NODE)]
     assert reached.placement.held_of(CONSUMER) == {}
-    with pytest.raises(Refused) as refusal:
+    with pytest.raises(RequestRefused) as refusal:
         reached.placement.write(CONSUMER, Consumer(held, "project", "user"))
     assert refusal.value.is_consumer_conflict
 
@@ -70,18 +77,28 @@ def write(services: Services) -> object:
 @pytest.mark.parametrize(
     ("work", "fault", "kind", "words"),
     [
-        pytest.param(read, {"status": 500, "body": placement_error(500)}, Away, "answered 500: injected", id="500"),
-        pytest.param(read, {"status": 503}, Away, "answered 503", id="503"),
-        pytest.param(read, {"status": 200, "body": "<html>"}, Away, "answered 200 with what is no JSON", id="garbage"),
-        pytest.param(read, {"status": 0}, Away, "no connection", id="cut off"),
-        pytest.param(read, {"silent": True}, Away, "it does not answer in time", id="silence"),
-        pytest.param(read, {"status": 403}, NotAllowed, "answered 403.*: the user of .* lacks a role", id="403"),
-        pytest.param(read, {"status": 401}, NotAllowed, "answered 401.*: the login of .* is not accepted", id="401"),
-        pytest.param(read, {"status": 406}, TooOld, "too old", id="406"),
+        pytest.param(
+            read, {"status": 500, "body": placement_error(500)}, ServiceUnavailable, "answered 500: injected", id="500"
+        ),
+        pytest.param(read, {"status": 503}, ServiceUnavailable, "answered 503", id="503"),
+        pytest.param(
+            read,
+            {"status": 200, "body": "<html>"},
+            ServiceUnavailable,
+            "answered 200 with what is no JSON",
+            id="garbage",
+        ),
+        pytest.param(read, {"status": 0}, ServiceUnavailable, "no connection", id="cut off"),
+        pytest.param(read, {"silent": True}, ServiceUnavailable, "it does not answer in time", id="silence"),
+        pytest.param(read, {"status": 403}, RequestForbidden, "answered 403.*: the user of .* lacks a role", id="403"),
+        pytest.param(
+            read, {"status": 401}, RequestForbidden, "answered 401.*: the login of .* is not accepted", id="401"
+        ),
+        pytest.param(read, {"status": 406}, ServiceTooOld, "too old", id="406"),
         pytest.param(
             write,
             {"status": 409, "body": placement_error(409, "placement.concurrent_update")},
-            Refused,
+            RequestRefused,
             "409",
             id="409",
         ),
@@ -99,7 +116,7 @@ def test_an_answer_that_helps_nobody(
     relay.fail("GET" if work is read else "PUT", "/allocations/", **fault)
     with pytest.raises(kind, match=words) as problem:
         work(services(tmp_path, nova_conf(relay.url) + "timeout = 0.5\n"))
-    assert str(problem.value).startswith(f"Placement ({relay.url}): ") or kind is TooOld
+    assert str(problem.value).startswith(f"Placement ({relay.url}): ") or kind is ServiceTooOld
     assert f"/allocations/{CONSUMER}" in str(problem.value)
     assert problem.value.service == "placement"
 
@@ -117,7 +134,7 @@ def test_a_service_that_is_too_old_is_told_what_is_needed(relay: Relay, reached:
     body = {"versions": [version | {"links": [{"rel": "self", "href": ""}]}]}
     relay.fail("GET", "^/$", status=200, body=body)
     reached.placement.require("1.14", "audit")
-    with pytest.raises(TooOld) as problem:
+    with pytest.raises(ServiceTooOld) as problem:
         reached.placement.require("1.28", "heal_allocations")
     assert str(problem.value) == (
         f"Placement ({relay.url}) is too old: heal_allocations needs microversion 1.28, it offers 1.20; upgrade it"
@@ -160,7 +177,7 @@ PASSWORD: Final = (
     ],
 )
 def test_no_way_to_a_service(tmp_path: Path, section: str, words: str) -> None:
-    with pytest.raises(Misconfigured) as problem:
+    with pytest.raises(ServiceMisconfigured) as problem:
         services(tmp_path, section.format(port=free_port())).placement.require("1.28", "heal_allocations")
     assert words in str(problem.value)
     assert SECRET not in str(problem.value)
@@ -169,7 +186,7 @@ def test_no_way_to_a_service(tmp_path: Path, section: str, words: str) -> None:
 
 def test_a_refused_connection_names_the_place_without_its_secrets(tmp_path: Path) -> None:
     port = free_port()
-    with pytest.raises(Away) as problem:
+    with pytest.raises(ServiceUnavailable) as problem:
         services(tmp_path, nova_conf(f"http://nova:{SECRET}@127.0.0.1:{port}")).placement.consumer(CONSUMER)
     assert str(problem.value).startswith(
         f"Placement (http://127.0.0.1:{port}): GET /allocations/{CONSUMER}: no connection"
@@ -179,7 +196,7 @@ def test_a_refused_connection_names_the_place_without_its_secrets(tmp_path: Path
 
 def test_no_more_connections_than_configured(placement: Placement, relay: Relay, tmp_path: Path) -> None:
     reached = services(tmp_path, "[cellkeeper]\nconnections = 1\n" + nova_conf(relay.url))
-    assert together(lambda _: read(reached), range(6), 6) == [Consumer()] * 6
+    assert map_bounded(lambda _: read(reached), range(6), 6) == [Consumer()] * 6
 
 
 @pytest.mark.parametrize("work", [read, write])
@@ -197,7 +214,7 @@ def test_a_token_that_ends_again_and_again_is_replaced(
 def test_a_login_that_keystone_refuses_is_called_that(tmp_path: Path) -> None:
     with Keystone({}) as keystone:
         section = "[placement]\n" + LOGIN.format(url=keystone.url).replace(KEYSTONES_PASSWORD, SECRET)
-        with pytest.raises(Misconfigured, match="Keystone does not accept the login of section") as problem:
+        with pytest.raises(ServiceMisconfigured, match="Keystone does not accept the login of section") as problem:
             services(tmp_path, section).placement.require("1.28", "heal_allocations")
     assert SECRET not in str(problem.value)
 

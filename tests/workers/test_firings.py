@@ -14,9 +14,9 @@ from redis import Redis as Client
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from schedules import beat as module
-from schedules.beat import Attempt, Beat
-from schedules.entries import Command, Entry
-from schedules.firings import BeatSign, Claim, Firing, Firings, FiringState, firing_key, run_id
+from schedules.beat import Beat, OrderAttempt
+from schedules.entries import Entry, ParsedCommand
+from schedules.firings import BeatSign, Firing, FiringClaim, Firings, FiringState, firing_key, run_id
 from tests.support.command import until
 
 DEADLINE = 600.0
@@ -28,7 +28,7 @@ SHORT = 0.05
 
 
 def entry(cron: str = "0 2 * * *", zone: str = "UTC", window: str | None = None) -> Entry:
-    command = Command("db purge", {"until": window})
+    command = ParsedCommand("db purge", {"until": window})
     return Entry("nightly", cron, ("db", "purge"), command, ZoneInfo(zone))
 
 
@@ -48,7 +48,7 @@ class Memory(Firings):
 def firings(client: Client) -> Memory:
     """The memory of the schedule, in which the entry is known since the evening."""
     memory = Memory(client)
-    assert memory.claim(entry(), entry().last(BEFORE), "evening", LEASE) is Claim.NEW
+    assert memory.claim(entry(), entry().last(BEFORE), "evening", LEASE) is FiringClaim.NEW
     return memory
 
 
@@ -65,13 +65,13 @@ class Started:
         self._refusals = list(refusals)
         self.hindrance: Callable[[], Any] = lambda: None
 
-    def __call__(self, entry: Entry, run: str, nominal: datetime, latest: datetime) -> Attempt:
+    def __call__(self, entry: Entry, run: str, nominal: datetime, latest: datetime) -> OrderAttempt:
         self.latest.append(latest)
         self.hindrance()
         if self._refusals:
-            return Attempt(False, self._refusals.pop(0))
+            return OrderAttempt(False, self._refusals.pop(0))
         self.runs.append(run)
-        return Attempt(True)
+        return OrderAttempt(True)
 
 
 def beat(firings: Memory, started: Started, stop: threading.Event | None = None) -> Beat:
@@ -192,7 +192,7 @@ def test_a_firing_is_not_made_up_in_the_middle_of_the_day(firings: Memory, caplo
 
 
 def test_a_firing_that_was_tried_and_came_to_nothing_was_not_missed(firings: Memory) -> None:
-    assert firings.claim(entry(), NIGHT, "killed", 0) is Claim.GRANTED
+    assert firings.claim(entry(), NIGHT, "killed", 0) is FiringClaim.GRANTED
     fire(beat(firings, Started()), firings, entry(), NIGHT + timedelta(hours=9))
     assert (last(firings).state, last(firings).reason) == (FiringState.FAILED, "it could not be started in time")
 
@@ -310,7 +310,7 @@ PUT_BACK = datetime(2025, 10, 26, 0, 30, tzinfo=UTC)  # 02:30 in Berlin, an hour
 
 def test_a_firing_that_has_not_come_by_the_clock_of_the_store_is_granted_to_nobody(firings: Memory) -> None:
     before = last(firings)
-    assert firings.claim(entry(), firings.now() + timedelta(hours=1), "ahead", LEASE) is Claim.EARLY
+    assert firings.claim(entry(), firings.now() + timedelta(hours=1), "ahead", LEASE) is FiringClaim.EARLY
     assert last(firings) == before
 
 
@@ -378,7 +378,7 @@ def test_a_last_firing_in_the_future_is_forgotten_and_the_entry_goes_on(
 def test_the_night_on_which_the_clock_goes_back_is_made_up_for(firings: Memory, minutes: int) -> None:
     started, nightly = Started(), entry("30 2 * * *", BERLIN)
     evening = PUT_BACK - timedelta(hours=5)
-    assert firings.claim(nightly, nightly.last(evening), "evening", LEASE) is Claim.NEW
+    assert firings.claim(nightly, nightly.last(evening), "evening", LEASE) is FiringClaim.NEW
     late = Beat([nightly], firings, started, 3600, threading.Event())
     for minute in range(minutes, 180, 10):
         fire(late, firings, nightly, PUT_BACK + timedelta(minutes=minute))
@@ -436,7 +436,7 @@ class Crowd(Started):
         self.at_once = self.most_at_once = 0
         self._lock = threading.Lock()
 
-    def __call__(self, entry: Entry, run: str, nominal: datetime, latest: datetime) -> Attempt:
+    def __call__(self, entry: Entry, run: str, nominal: datetime, latest: datetime) -> OrderAttempt:
         with self._lock:
             self.at_once += 1
             self.most_at_once = max(self.most_at_once, self.at_once)

@@ -18,7 +18,7 @@ from cli.schedule.ordering import Orders
 from runs.conductor import Conductor
 from runs.records import RunState
 from runs.store import TooLate
-from schedules.entries import Command, Entry
+from schedules.entries import Entry, ParsedCommand
 from settings.files import read_configuration
 from tests.support.command import until
 from tests.support.services import HOST
@@ -33,7 +33,7 @@ FIRST, SECOND = "nightly-20261124T020000Z", "nightly-20261125T020000Z"
 
 
 def entry(*words: str, window: str | None = None, name: str = "nightly") -> Entry:
-    return Entry(name, "* * * * *", words or PURGE, Command("db purge", {"until": window}), ZoneInfo("UTC"))
+    return Entry(name, "* * * * *", words or PURGE, ParsedCommand("db purge", {"until": window}), ZoneInfo("UTC"))
 
 
 def orders_of(site: Site) -> Orders:

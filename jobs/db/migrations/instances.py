@@ -18,7 +18,7 @@ from jobs.db.migrations.migration import (
     nova_table,
     pairs,
 )
-from novadb.names import fold
+from novadb.names import fold_name
 
 INSTANCES: Final = nova_table("instances", "uuid", "host", "node", "availability_zone", "compute_id")
 NODES: Final = nova_table("compute_nodes", "host", "hypervisor_hostname", "deleted")
@@ -37,7 +37,7 @@ def set_availability_zones(place: Place, size: int, after: int) -> Batch:
     hosts = pairs(place.cell, due.order_by(INSTANCES.c.id).limit(size))
     place.rollback()
     zones = zones_of(place.api, set(hosts.values())) if hosts else {}
-    values = {number: zones.get(fold(host), place.defaults.zone) for number, host in hosts.items()}
+    values = {number: zones.get(fold_name(host), place.defaults.zone) for number, host in hosts.items()}
     done = fill(place.cell, INSTANCES, "availability_zone", values)
     place.cell.commit()
     return Batch(Tally(len(hosts), done), next_after(list(hosts), size))
@@ -59,7 +59,7 @@ def zones_of(api: ApiConnection, hosts: Iterable[str]) -> dict[str, str]:
         .order_by(AGGREGATE_HOSTS.c.aggregate_id.desc())
     )
     with api.transaction() as connection:
-        return {fold(host): zone for host, zone in connection.execute(zones)}
+        return {fold_name(host): zone for host, zone in connection.execute(zones)}
 
 
 SAME_NODE: Final[ColumnElement[bool]] = and_(

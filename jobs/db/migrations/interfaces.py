@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from jobs.db.migrations.migration import CHUNK, FAKE, Batch, Migration, Place, Tally, left_for, nova_table, now, pairs
 from jobs.retry import TryAgain
 from novadb.errors import DatabaseProblem
-from novadb.names import fold
+from novadb.names import fold_name
 
 INSTANCES: Final = nova_table(
     "instances",
@@ -118,12 +118,12 @@ def _look(cell: Connection, uuids: Sequence[str]) -> Look:
     """Compare the interfaces of instances with the caches of their networks."""
     cached = select(CACHES.c.instance_uuid, CACHES.c.network_info)
     rows = cell.execute(cached.where(CACHES.c.instance_uuid.in_(uuids), CACHES.c.deleted == 0))
-    caches = {fold(uuid): network for uuid, network in rows}
+    caches = {fold_name(uuid): network for uuid, network in rows}
     known = _interfaces(cell, INTERFACES.c.instance_uuid.in_(uuids))
     checked, rebuild, left = 0, {}, defaultdict(list)
     for uuid in uuids:
         try:
-            ports = ports_of(caches.get(fold(uuid)))
+            ports = ports_of(caches.get(fold_name(uuid)))
         except (ValueError, TypeError, KeyError, AttributeError):
             checked += 1
             left[UNREADABLE].append(uuid)
@@ -131,7 +131,7 @@ def _look(cell: Connection, uuids: Sequence[str]) -> Look:
         if not ports:
             continue
         checked += 1
-        ports_now = known[fold(uuid)]
+        ports_now = known[fold_name(uuid)]
         if len(ports_now) > len(ports):
             left[TOO_MANY].append(uuid)
         elif ports_now != [port.uuid for port in ports]:
@@ -159,7 +159,7 @@ def _interfaces(cell: Connection, condition: ColumnElement[bool]) -> Mapping[str
     )
     known: defaultdict[str, list[str]] = defaultdict(list)
     for instance, port in rows:
-        known[fold(instance)].append(port)
+        known[fold_name(instance)].append(port)
     return known
 
 
@@ -168,13 +168,13 @@ def _with_taken_ports(cell: Connection, rebuild: Mapping[str, list[Port]]) -> li
     owners: defaultdict[str, list[str]] = defaultdict(list)
     for uuid, ports in rebuild.items():
         for port in ports:
-            owners[fold(port.address)].append(uuid)
+            owners[fold_name(port.address)].append(uuid)
     held = select(INTERFACES.c.address, INTERFACES.c.instance_uuid)
     for address, uuid in cell.execute(held.where(INTERFACES.c.address.in_(list(owners)), INTERFACES.c.deleted == 0)):
-        claims = owners[fold(address)]
-        if fold(uuid) not in map(fold, claims):
+        claims = owners[fold_name(address)]
+        if fold_name(uuid) not in map(fold_name, claims):
             claims.append(uuid)
-    return [uuid for uuid, ports in rebuild.items() if any(len(owners[fold(port.address)]) > 1 for port in ports)]
+    return [uuid for uuid, ports in rebuild.items() if any(len(owners[fold_name(port.address)]) > 1 for port in ports)]
 
 
 def _rebuild(cell: Connection, rebuild: Mapping[str, list[Port]]) -> None:

@@ -18,7 +18,7 @@ from jobs.db.migrations.migration import (
     left_for,
     nova_table,
 )
-from novadb.names import fold
+from novadb.names import fold_name
 
 MAPPINGS: Final = nova_table(
     "instance_mappings", "instance_uuid", "cell_id", "project_id", "user_id", "queued_for_delete"
@@ -39,7 +39,7 @@ def set_queued_for_delete(place: Place, size: int, after: int) -> Batch:
     mapped = _lacking(place, "queued_for_delete", size, after)
     gone = or_(INSTANCES.c.deleted != 0, INSTANCES.c.vm_state == "soft-delete")
     deleted = _of_instances(place, mapped, case((gone, 1), else_=0))
-    done = _write(place, "queued_for_delete", {number: deleted.get(fold(uuid), 0) for number, uuid in mapped})
+    done = _write(place, "queued_for_delete", {number: deleted.get(fold_name(uuid), 0) for number, uuid in mapped})
     return Batch(Tally(len(mapped), done), mapped[-1][0] if len(mapped) == size else None)
 
 
@@ -50,15 +50,15 @@ def set_user_ids(place: Place, size: int, after: int) -> Batch:
     """
     mapped = _lacking(place, "user_id", CHUNK, after, MAPPINGS.c.project_id != FAKE)
     users = _of_instances(place, mapped, INSTANCES.c.user_id)
-    known_users = ((number, users.get(fold(uuid))) for number, uuid in mapped)
+    known_users = ((number, users.get(fold_name(uuid))) for number, uuid in mapped)
     values = dict(islice(((number, user) for number, user in known_users if user), size))
     done = _write(place, "user_id", values)
     if len(values) == size:  # what lies behind is looked at next time
         last = max(values)
         mapped = [(number, uuid) for number, uuid in mapped if number <= last]
     tally = Tally(len(values), done)
-    tally += left_for(NO_INSTANCE, (uuid for _, uuid in mapped if fold(uuid) not in users))
-    tally += left_for(NO_USER, (uuid for _, uuid in mapped if users.get(fold(uuid), "somebody") in (None, "")))
+    tally += left_for(NO_INSTANCE, (uuid for _, uuid in mapped if fold_name(uuid) not in users))
+    tally += left_for(NO_USER, (uuid for _, uuid in mapped if users.get(fold_name(uuid), "somebody") in (None, "")))
     if len(values) == size or len(mapped) == CHUNK:
         return Batch(tally, mapped[-1][0])
     return Batch(tally + _not_scheduled(place), None)
@@ -83,7 +83,7 @@ def _of_instances(place: Place, mapped: Mapped, what: ColumnElement[Any]) -> dic
     if not mapped:
         return {}
     wanted = select(INSTANCES.c.uuid, what).where(INSTANCES.c.uuid.in_(sorted(uuid for _, uuid in mapped)))
-    values = {fold(uuid): value for uuid, value in place.cell.execute(wanted)}
+    values = {fold_name(uuid): value for uuid, value in place.cell.execute(wanted)}
     place.rollback()
     return values
 

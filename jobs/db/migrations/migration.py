@@ -163,7 +163,7 @@ class Place:
 
 
 def _columns(connection: Connection) -> frozenset[str]:
-    tables = catalogue.read(connection).columns
+    tables = catalogue.read_catalogue(connection).columns
     return frozenset(f"{name}.{column}" for name, columns in tables.items() for column in columns)
 
 

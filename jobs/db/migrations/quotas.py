@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from jobs.action import ApiDatabaseProblem
 from jobs.db.migrations.migration import Batch, Migration, Place, Tally, nova_table, now
 from jobs.retry import TryAgain
-from novadb.names import fold
+from novadb.names import fold_name
 
 LOG = logging.getLogger("cellkeeper.migrations")
 
@@ -116,7 +116,7 @@ def _known(api: Connection, limits: Limits, rows: Sequence[Row[Any]]) -> dict[tu
 
 def _key(limits: Limits, row: Row[Any]) -> tuple[str, ...]:
     """What names a limit, as the databases compare text."""
-    return tuple(fold(getattr(row, name) or "") for name in limits.key)
+    return tuple(fold_name(getattr(row, name) or "") for name in limits.key)
 
 
 def _columns(*moved: Limits) -> tuple[str, ...]:

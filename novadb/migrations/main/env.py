@@ -2,4 +2,4 @@
 
 from novadb.migrations import environment
 
-environment.run()
+environment.run_migrations()

@@ -10,6 +10,7 @@ from novadb.migrations.tables import (
     bigint,
     boolean,
     datetime,
+    declare_shadow_tables,
     deleted,
     enum,
     foreign,
@@ -18,7 +19,6 @@ from novadb.migrations.tables import (
     mediumtext,
     real,
     serial,
-    shadows,
     string,
     text,
     unique,
@@ -738,7 +738,7 @@ OUT_OF_STEP: Final[dict[str, list[SchemaItem]]] = {
     ],
     "volume_usage_cache": uuid("user_id"),
 }
-shadows(CELL, OUT_OF_STEP)
+declare_shadow_tables(CELL, OUT_OF_STEP)
 
 # The first revision made a shadow of all that was there, Alembic's own table included.
 table("shadow_alembic_version", string("version_num", 32, key=True))

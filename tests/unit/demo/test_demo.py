@@ -17,13 +17,13 @@ from demo.__main__ import STEPS, main
 from demo.cloud import BLOCKED_CELL, CELLS, ForeignFolder, build, databases
 from demo.rows import tables, url_of
 from novadb import cells
-from novadb.migrations.upgrade import API, MAIN
-from settings.databases import connection_url, timeouts
+from novadb.migrations.upgrade import API_SCHEMA, MAIN_SCHEMA
+from settings.databases import connection_timeouts, connection_url
 from settings.sections import register_sections
 
 NOW = datetime(2026, 3, 1, 12)
 CELL_NAMES = [f"cell{number}" for number in range(CELLS)]
-CELL, OF_API = tables(MAIN).tables, tables(API).tables
+CELL, OF_API = tables(MAIN_SCHEMA).tables, tables(API_SCHEMA).tables
 # What Nova marks as deleted with an instance, besides instance_id_mappings, which has no foreign key.
 CHILDREN = [
     "security_group_instance_association",
@@ -100,7 +100,7 @@ def test_every_foreign_key_holds(cloud: Path, name: str) -> None:
 @pytest.mark.parametrize("name", CELL_NAMES)
 def test_a_mark_of_deletion_is_the_rows_own_id_and_a_time(cloud: Path, name: str) -> None:
     with opened(cloud, name) as cell:
-        for table in tables(MAIN).sorted_tables:
+        for table in tables(MAIN_SCHEMA).sorted_tables:
             if {"id", "deleted"} <= set(table.columns.keys()):
                 for row in cell.execute(select(table.c.id, table.c.deleted, table.c.deleted_at)):
                     assert row.deleted == (row.id if row.deleted_at else 0)
@@ -178,7 +178,7 @@ def test_the_configuration_leads_to_all_cells(tmp_path: Path, folder: str, monke
     assert connection_url(conf, "api_database") == str(url_of(path.parent / "nova_api.db"))
     assert conf.cellkeeper.lock_path == str(path.parent / "locks")
     with opened(path.parent, "API") as api:
-        registry = cells.read(api, None, timeouts(conf))
+        registry = cells.read_cells(api, None, connection_timeouts(conf))
     assert [cell.name for cell in registry] == CELL_NAMES
     assert registry[0].uuid == cells.CELL0
 

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 import pytest
 
-from clients.hypervisor import HypervisorProblem, usable
-from clients.probe import known_machine_types, machine_type
+from clients.hypervisor import HypervisorProblem, configure_hypervisors
+from clients.probe import read_known_machine_types, read_machine_type
 from jobs.action import CellResult, Failure, FailureKind, Outcome, Target, failure_of
 from jobs.codec import decode, encode
 from jobs.libvirt import list_unset_machine_type, record_machine_types, update_machine_type
@@ -199,7 +199,7 @@ def test_a_target_without_hypervisors_says_why() -> None:
 def test_a_uri_that_names_no_host_asks_nobody(template: str) -> None:
     """It would be the caller's own libvirt that is asked for all hosts."""
     with pytest.raises(HypervisorProblem, match=r"set connection_uri in section \[libvirt\]"):
-        usable(template, 1, 1)
+        configure_hypervisors(template, 1, 1)
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_a_uri_that_names_no_host_asks_nobody(template: str) -> None:
     ],
 )
 def test_the_machine_type_of_a_domain(kind: str, found: str | None) -> None:
-    assert machine_type(f"<domain type='kvm'><name>x</name><os>{kind}</os></domain>") == found
+    assert read_machine_type(f"<domain type='kvm'><name>x</name><os>{kind}</os></domain>") == found
 
 
 CAPABILITIES: Final = """
@@ -242,4 +242,4 @@ CAPABILITIES: Final = """
     ],
 )
 def test_the_machine_types_that_a_host_knows(arch: str, names: set[str]) -> None:
-    assert known_machine_types(CAPABILITIES.format(arch=arch)) == names
+    assert read_known_machine_types(CAPABILITIES.format(arch=arch)) == names

@@ -23,7 +23,7 @@ from novadb import catalogue
 from novadb.cells import Cell
 from novadb.engine import Database
 from novadb.errors import DatabaseProblem
-from novadb.migrations.upgrade import MAIN
+from novadb.migrations.upgrade import MAIN_SCHEMA
 from settings.databases import Timeouts
 from tests.support import forest as facts
 
@@ -77,7 +77,7 @@ class Tiny:
     @contextmanager
     def forest(self) -> Iterator[tuple[Connection, Forest]]:
         with self.database.connect() as connection:
-            forest = Forest(catalogue.read(connection))
+            forest = Forest(catalogue.read_catalogue(connection))
             connection.rollback()
             yield connection, forest
 
@@ -113,9 +113,9 @@ DIAMOND: Final = {
 
 def test_the_roots_stand_in_the_order_of_the_stock_tool(tmp_path: Path) -> None:
     file = tmp_path / "cell.db"
-    file.write_bytes(empty_database(MAIN))
+    file.write_bytes(empty_database(MAIN_SCHEMA))
     with create_engine(url_of(file), poolclass=NullPool).connect() as connection:
-        assert Forest(catalogue.read(connection)).roots == list(facts.TABLES)
+        assert Forest(catalogue.read_catalogue(connection)).roots == list(facts.TABLES)
 
 
 @pytest.mark.parametrize("name", ["no_shadow", "no_id", "no_mark", "snapshots", "alembic_version"])

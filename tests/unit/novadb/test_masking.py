@@ -4,7 +4,7 @@ from typing import Final
 
 import pytest
 
-from novadb.urls import mask
+from novadb.urls import mask_url
 
 # As recorded from nova-manage 32.2.1.
 LIKE_STOCK: Final = {
@@ -53,5 +53,5 @@ BETTER: Final = {
 
 @pytest.mark.parametrize(("url", "shown"), [*LIKE_STOCK.items(), *BETTER.items()])
 def test_what_is_shown_of_a_url(url: str, shown: str) -> None:
-    assert mask(url, several_hosts=url.startswith("rabbit")) == shown
+    assert mask_url(url, several_hosts=url.startswith("rabbit")) == shown
     assert not {"secret", "sec", "ret", "12", "34"} & set(shown.replace("@", ":").split(":"))

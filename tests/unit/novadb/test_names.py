@@ -6,7 +6,7 @@ from typing import Final
 
 import pytest
 
-from novadb.names import fold, same
+from novadb.names import fold_name, is_same_name
 
 ROOT: Final = Path(__file__).parents[3]
 ROOMS: Final = ("novadb", "clients", "jobs", "runs", "workers", "schedules", "cli")
@@ -27,17 +27,17 @@ HOME: Final = ROOT / "novadb" / "names.py"
     ],
 )
 def test_neither_case_nor_blanks_at_the_end_count(one: str, other: str, alike: bool) -> None:
-    assert same(one, other) is (fold(one) == fold(other)) is alike
+    assert is_same_name(one, other) is (fold_name(one) == fold_name(other)) is alike
 
 
 def test_a_name_that_is_missing_is_the_same_as_no_other() -> None:
-    assert not same(None, None)
-    assert not same(None, "cmp1")
-    assert not same("cmp1", None)
+    assert not is_same_name(None, None)
+    assert not is_same_name(None, "cmp1")
+    assert not is_same_name("cmp1", None)
 
 
 def test_folding_twice_changes_nothing() -> None:
-    assert fold(fold("Straße ")) == fold("Straße ")
+    assert fold_name(fold_name("Straße ")) == fold_name("Straße ")
 
 
 def calls(source: str, name: str) -> list[int]:

@@ -4,7 +4,7 @@ from typing import Final
 
 import pytest
 
-from novadb.transport import Host, InvalidTransport, parse
+from novadb.transport import InvalidTransportUrl, TransportHost, parse_transport_url
 
 # What oslo.messaging makes of the hosts: name, port, user, password; and of the virtual host.
 TAKEN: Final[dict[str, tuple[list[tuple[str | None, int | None, str | None, str | None]], str | None]]] = {
@@ -69,14 +69,14 @@ REFUSED: Final = {
 @pytest.mark.parametrize("url", TAKEN)
 def test_what_is_taken_and_how_it_is_understood(url: str) -> None:
     hosts, virtual_host = TAKEN[url]
-    parsed = parse(url)
-    assert (list(parsed.hosts), parsed.virtual_host) == ([Host(*host) for host in hosts], virtual_host)
+    parsed = parse_transport_url(url)
+    assert (list(parsed.hosts), parsed.virtual_host) == ([TransportHost(*host) for host in hosts], virtual_host)
 
 
 @pytest.mark.parametrize("url", REFUSED)
 def test_what_is_refused_and_that_the_reason_repeats_nothing_of_it(url: str) -> None:
-    with pytest.raises(InvalidTransport) as caught:
-        parse(url)
+    with pytest.raises(InvalidTransportUrl) as caught:
+        parse_transport_url(url)
     assert str(caught.value).startswith(REFUSED[url])
     assert "cret" not in str(caught.value)
 
@@ -92,4 +92,4 @@ def test_what_is_refused_and_that_the_reason_repeats_nothing_of_it(url: str) -> 
     ],
 )
 def test_hosts_of_which_only_some_have_credentials_are_noticed(url: str, mixed: bool) -> None:
-    assert parse(url).credentials_are_mixed is mixed
+    assert parse_transport_url(url).credentials_are_mixed is mixed

@@ -74,7 +74,7 @@ def database(url: str) -> Database:
     ],
 )
 def test_a_template_is_filled_with_the_parts_of_the_configured_url(template: str, base: str | None, url: str) -> None:
-    assert urls.expand(template, base) == url
+    assert urls.expand_template(template, base) == url
 
 
 @pytest.mark.parametrize(
@@ -95,7 +95,7 @@ def test_a_template_is_filled_with_the_parts_of_the_configured_url(template: str
 def test_a_template_that_cannot_be_filled_keeps_its_text_and_is_logged_without_it(
     template: str, base: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert urls.expand(template, base) == template
+    assert urls.expand_template(template, base) == template
     assert [record.levelno for record in caplog.records] == [logging.ERROR]
     assert "template" in caplog.text
     assert not SECRET.search(caplog.text)

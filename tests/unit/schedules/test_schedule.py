@@ -11,7 +11,7 @@ from oslo_config import cfg
 from cli.main import cellkeeper
 from cli.schedule.reading import grammar
 from schedules import entries
-from schedules.entries import Entry, Refused
+from schedules.entries import Entry, InvalidSchedule
 from settings import schedule
 from settings.files import load_configuration
 
@@ -41,11 +41,11 @@ def read(tmp_path: Path, **commands: str) -> list[Entry]:
 def read_text(tmp_path: Path, text: str) -> list[Entry]:
     path = tmp_path / "cellkeeper.conf"
     path.write_text(text + "\n")
-    return entries.read(load_configuration([f"--config-file={path}"]), grammar())
+    return entries.read_schedule(load_configuration([f"--config-file={path}"]), grammar())
 
 
 def refusal(tmp_path: Path, **commands: str) -> list[str]:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(InvalidSchedule) as caught:
         read(tmp_path, **commands)
     return list(caught.value.lines)
 
@@ -110,7 +110,7 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
     ],
 )
 def test_a_section_that_lacks_something_is_refused(tmp_path: Path, text: str, named: str) -> None:
-    with pytest.raises(Refused) as caught:
+    with pytest.raises(InvalidSchedule) as caught:
         read_text(tmp_path, text)
     assert caught.value.lines[0].startswith(named)
 

@@ -10,7 +10,7 @@ import pytest
 from cronsim import CronSim
 
 from schedules.beat import LEAST_PAUSE, WAKE
-from schedules.clocks import clock_problem, pause
+from schedules.clocks import clock_problem, seconds_to_next_look
 from schedules.times import has_fixed_times, last_time, next_time
 
 MINUTE: Final = timedelta(minutes=1)
@@ -50,7 +50,7 @@ def follow(cron: str, zone: ZoneInfo, begin: datetime, end: datetime) -> tuple[l
         if due > known:
             fired.append(due)
             known = due
-        now += timedelta(seconds=pause(next_time(cron, zone, now), now, LEAST_PAUSE, WAKE))
+        now += timedelta(seconds=seconds_to_next_look(next_time(cron, zone, now), now, LEAST_PAUSE, WAKE))
     return fired, looks
 
 
@@ -150,7 +150,10 @@ def test_which_expressions_name_fixed_times(cron: str, fixed: bool) -> None:
 )
 def test_a_beat_pauses_between_two_looks_whatever_comes(following: float | None, seconds: float) -> None:
     now = moment("2026-10-25T01:00")
-    assert pause(None if following is None else now + timedelta(seconds=following), now, 0.2, 5.0) == seconds
+    assert (
+        seconds_to_next_look(None if following is None else now + timedelta(seconds=following), now, 0.2, 5.0)
+        == seconds
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
 
-from clients import signs
+from clients import activity
 from workers.vitals import ChildWatch, Vitals
 
 LIMIT = 10.0
@@ -63,7 +63,7 @@ def ask_a_database_in_vain() -> None:
         connection.execute(text("SELECT nothing"))
 
 
-@pytest.mark.parametrize("sign", [ask_a_database, ask_a_database_in_vain, signs.tell])
+@pytest.mark.parametrize("sign", [ask_a_database, ask_a_database_in_vain, activity.report_answer])
 def test_whoever_shows_signs_of_life_is_left_alone(vitals: Vitals, sign: Callable[[], None]) -> None:
     watch = ChildWatch(vitals, LIMIT)
     with child(vitals, sign) as process:

@@ -9,7 +9,7 @@ from sqlalchemy.engine import Engine
 _ENDS: Final = ("after_cursor_execute", "commit", "handle_error", "rollback")
 
 
-def listen(listener: Callable[..., object]) -> None:
+def listen_for_statements(listener: Callable[..., object]) -> None:
     """Call a listener from now on, with whatever arguments, in any thread of this process."""
     for name in _ENDS:
         event.listen(Engine, name, listener)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from clients.together import Once, in_lanes
+from clients.concurrency import Once, map_per_key
 
 
 def test_what_several_threads_need_is_asked_once() -> None:
@@ -57,10 +57,10 @@ def test_in_lanes_those_of_one_lane_come_one_after_the_other() -> None:
         meeting.wait()
         return item.upper()
 
-    assert in_lanes(work, ["a1", "b1", "a2", "b2"], lambda item: item[0], 2) == ["A1", "B1", "A2", "B2"]
-    assert in_lanes(work, [], lambda item: item[0], 2) == []
+    assert map_per_key(work, ["a1", "b1", "a2", "b2"], lambda item: item[0], 2) == ["A1", "B1", "A2", "B2"]
+    assert map_per_key(work, [], lambda item: item[0], 2) == []
 
 
 def test_in_lanes_an_error_is_raised() -> None:
     with pytest.raises(ZeroDivisionError):
-        in_lanes(lambda item: 1 // item, [1, 0, 2], lambda item: item % 2, 2)
+        map_per_key(lambda item: 1 // item, [1, 0, 2], lambda item: item % 2, 2)

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 
-listeners: list[Callable[[], object]] = []
+answer_listeners: list[Callable[[], object]] = []
 
 
-def tell() -> None:
+def report_answer() -> None:
     """A question has come to its end."""
-    for listener in listeners:
+    for listener in answer_listeners:
         listener()

@@ -10,7 +10,7 @@ T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 
 
-def together(work: Callable[[I], T], items: Iterable[I], at_once: int) -> list[T]:
+def map_bounded(work: Callable[[I], T], items: Iterable[I], at_once: int) -> list[T]:
     """Call ``work`` for each item on threads.
 
     :param at_once: how many calls may be under way at the same time
@@ -27,7 +27,7 @@ def together(work: Callable[[I], T], items: Iterable[I], at_once: int) -> list[T
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def in_lanes(work: Callable[[I], T], items: Iterable[I], lane: Callable[[I], K], at_once: int) -> list[T]:
+def map_per_key(work: Callable[[I], T], items: Iterable[I], lane: Callable[[I], K], at_once: int) -> list[T]:
     """Call ``work`` for each item, for those of one lane one after the other.
 
     :param lane: tells the lane of an item
@@ -38,7 +38,7 @@ def in_lanes(work: Callable[[I], T], items: Iterable[I], lane: Callable[[I], K],
     lanes: dict[K, list[tuple[int, I]]] = {}
     for number, item in numbered:
         lanes.setdefault(lane(item), []).append((number, item))
-    done = together(lambda some: [(number, work(item)) for number, item in some], lanes.values(), at_once)
+    done = map_bounded(lambda some: [(number, work(item)) for number, item in some], lanes.values(), at_once)
     results = dict(pair for some in done for pair in some)
     return [results[number] for number, _ in numbered]
 
@@ -64,7 +64,7 @@ class Once(Generic[K, T]):
             self._found |= {item: Future() for item in mine}
             found = {item: self._found[item] for item in wanted}
         try:
-            together(lambda item: self._answer(item, found[item]), mine, at_once)
+            map_bounded(lambda item: self._answer(item, found[item]), mine, at_once)
         finally:
             for item in mine:
                 if found[item].cancel():  # only what was left without an answer

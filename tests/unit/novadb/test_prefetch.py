@@ -5,7 +5,7 @@ from collections.abc import Generator
 
 import pytest
 
-from novadb.ahead import ahead
+from novadb.prefetch import prefetch
 
 
 class Source:
@@ -36,14 +36,14 @@ class Source:
 @pytest.mark.parametrize("number", [0, 1, 2, 3, 10])
 def test_all_items_come_in_their_order(number: int) -> None:
     source = Source(number)
-    with ahead(source.items(), 2) as items:
+    with prefetch(source.items(), 2) as items:
         assert list(items) == list(range(1, number + 1))
     assert source.closed
 
 
 def test_so_many_items_and_no_more_are_made_ahead() -> None:
     source = Source(10)
-    with ahead(source.items(), 3) as items:
+    with prefetch(source.items(), 3) as items:
         for _ in range(3):
             source.ran_ahead.acquire()
         assert source.made == [1, 2, 3]
@@ -54,7 +54,7 @@ def test_so_many_items_and_no_more_are_made_ahead() -> None:
 
 def test_the_source_runs_and_is_closed_on_one_thread_that_is_not_ours() -> None:
     source = Source(10)
-    with ahead(source.items(), 3) as items:
+    with prefetch(source.items(), 3) as items:
         next(items)
     assert source.closed
     assert len(source.threads) == 1
@@ -63,7 +63,7 @@ def test_the_source_runs_and_is_closed_on_one_thread_that_is_not_ours() -> None:
 
 def test_an_error_comes_where_the_item_would_have_come() -> None:
     source = Source(2, fails=True)
-    with ahead(source.items(), 5) as items:
+    with prefetch(source.items(), 5) as items:
         assert [next(items), next(items)] == [1, 2]
         with pytest.raises(ValueError, match="2"):
             next(items)

@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 
 @contextmanager
-def ahead(items: Generator[T], number: int) -> Iterator[Iterator[T]]:
+def prefetch(items: Generator[T], number: int) -> Iterator[Iterator[T]]:
     """Let a generator run up to some items ahead.
 
     :param items: runs on a thread of its own, from its first statement to its closing
