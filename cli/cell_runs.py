@@ -27,6 +27,7 @@ from runs.orders import PhaseOf, order_of, refs_of
 from runs.records import Order
 from runs.throttles import watching
 from settings.cellkeeper import time_zone
+from throttle.servers import usable_throttle
 
 Results = list[CellResult[Any]]
 
@@ -60,7 +61,10 @@ class Runner:
         :raises exclusion.Busy: another run is at work on one of the databases, and the command must not wait
         :raises click.exceptions.Exit: the run is started, and left to the workers
         :raises DatabaseProblem: these options do not combine
+        :raises InvalidSetting: the section ``[throttle]`` cannot be used
         """
+        if not self.options.no_throttle:
+            usable_throttle(self.conf)
         until = self._closing_time()
         if self._has_broker() and all(target.cell.uuid for target in chosen):
             finished = self._by_workers(phases, chosen, listeners, until)

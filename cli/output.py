@@ -28,6 +28,10 @@ NAMED: Final = 10
 REMEMBERED: Final = 1000
 
 
+FIRST_NAMES: Final = 3
+"""How many of a list are named in a cell of a table."""
+
+
 @dataclass
 class Printed:
     """What the command has printed so far.
@@ -48,6 +52,13 @@ def begin_printing() -> None:
     """Forget what an earlier command of this process has printed."""
     printed.results = False
     printed.messages.clear()
+
+
+def first_names(names: Sequence[str]) -> str:
+    """A few of the names, and how many more there are."""
+    named = ", ".join(names[:FIRST_NAMES])
+    more = len(names) - FIRST_NAMES
+    return f"{named} and {more} more" if more > 0 else named
 
 
 class Lines(str):

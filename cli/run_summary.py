@@ -89,6 +89,7 @@ def summary_as_data(summary: RunSummary) -> dict[str, Any]:
         "seconds": round(summary.seconds, 3),
         "until": moment(record.until),
         "cells": record.cells,
+        "throttle": list(record.guards) if record.order.throttle else None,
         "steering": [{"what": step.what, "by": step.by, "at": moment(step.at)} for step in record.steering],
     }
 

@@ -307,7 +307,7 @@ class CellWorker:
         :returns: what ends the slice meanwhile; None: the work may go on
         """
         run, label = held.view.run, held.view.cell.ref.label
-        while reading := self._verdict(run, target):
+        while reading := self._verdict(held.view.run, target):
             if not held.view.cell.throttled:
                 LOG.info("%s: the work pauses: %s", label, _in_words(reading))
             if reading.answer is Answer.CRITICAL:
@@ -328,7 +328,11 @@ class CellWorker:
         """What keeps the work in a cell from going on; None: nothing."""
         if self._throttles is None or not run.order.throttle:
             return None
-        return self._throttles.verdict(target.database)
+        verdict = self._throttles.verdict(target.database)
+        signals = self._throttles.signals(target.database)
+        if rules.guard(run, signals):
+            self._store.change_run(run.order.id, lambda run, _: rules.guard(run, signals))
+        return verdict
 
     @staticmethod
     def _record(held: HeldCell, step: Step[Any], outcome: Any) -> Advice:

@@ -506,8 +506,9 @@ def write_audit(run: RunRecord, phases: Sequence[Results]) -> None:
     rows = sum(result.outcome.rows for result in first)
     failed = sum(result.failure is not None for result in first)
     LOG.info(
-        "run %s: %s by %s in %d cells: %d rows, %d cells failed, exit code %d",
+        "run %s: %s by %s in %d cells: %d rows, %d cells failed, exit code %d; throttle: %s",
         run.order.id, run.order.phases[0].action, run.order.by, run.cells, rows, failed, run.exit_code,
+        rules.throttle_in_words(run),
     )  # fmt: skip
     assert run.finished is not None
     unfinished = [result.cell.label for result in first if not result.complete and not result.failure]

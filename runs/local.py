@@ -126,7 +126,7 @@ class LocalEngine:
     def _carry_out(
         self, phases: Sequence[PhaseOf], targets: Sequence[Target], until: float | None, on_end: Callable[..., None]
     ) -> Finished:
-        order = order_of(phases, until=until)
+        order = order_of(phases, until=until, throttle=self.watch is not None)
         refs = [replace(ref, uuid=str(number)) for number, ref in enumerate(refs_of(targets, phases))]
         bells = BellQueue([ref.servers for ref in refs], self.per_server)
         targets = [replace(target, second=partial(bells.second, number)) for number, target in enumerate(targets)]

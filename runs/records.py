@@ -104,6 +104,7 @@ class RunRecord:
     :ivar turn: with a shared budget, how many cells have had their turn
     :ivar budget: the parameters for the next cell in turn, encoded; None: nothing is left, or no budget is shared
     :ivar facts: what decides how it ended; None: it goes on
+    :ivar guards: the signals that have guarded the servers of its cells so far, in short words
     """
 
     order: Order
@@ -121,6 +122,7 @@ class RunRecord:
     exit_code: int | None = None
     facts: RunFacts | None = None
     steering: tuple[Steering, ...] = ()
+    guards: tuple[str, ...] = ()
 
 
 class Stage(StrEnum):

@@ -5,7 +5,7 @@ Whoever calls them, a store carries the change out only if what they were given 
 
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
 from typing import Any, Final
@@ -31,6 +31,7 @@ from runs.records import (
     Summary,
     Wish,
 )
+from throttle.in_force import in_words
 
 Actions = Mapping[str, Action[Any, Any]]
 
@@ -236,6 +237,17 @@ def steer(run: RunRecord, wish: Wish, what: str, by: str, now: float) -> RunReco
         return None
     woken = now if wish is Wish.NOTHING else run.woken
     return replace(run, wish=wish, woken=woken, steering=(*run.steering, Steering(what, by, now)))
+
+
+def guard(run: RunRecord, signals: Iterable[str]) -> RunRecord | None:
+    """Signals guard the server of a cell; None: the run is known to be guarded by all of them."""
+    new_signals = [signal for signal in signals if signal not in run.guards]
+    return replace(run, guards=(*run.guards, *new_signals)) if new_signals else None
+
+
+def throttle_in_words(run: RunRecord) -> str:
+    """What lets a run pause, for people."""
+    return in_words(run.guards) if run.order.throttle else "off by --no-throttle"
 
 
 def adjust(run: RunRecord, change: Adjustment, by: str, now: float, actions: Actions) -> RunRecord:

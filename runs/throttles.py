@@ -11,10 +11,10 @@ from oslo_config import cfg
 from novadb.cells import Cell
 from novadb.engine import Database
 from runs.store import RunStore
-from settings.throttle import throttle_settings
+from throttle.in_force import signals_in_force
 from throttle.readings import Reading, ServerState
 from throttle.server_watch import ServerWatch
-from throttle.servers import replica_of, servers_of
+from throttle.servers import servers_of, usable_throttle
 
 LOOK_EVERY: Final = 1.0
 """Seconds between two looks at a server, by whoever works on it."""
@@ -45,11 +45,8 @@ def watching(conf: cfg.ConfigOpts, cells: Callable[[], list[Cell]]) -> Watching:
 
     :param cells: those whose replicas may be named in the configuration
     :raises InvalidSetting: the section ``[throttle]`` cannot be used
-    :raises DatabaseProblem: the URL of a replica cannot be used
     """
-    settings = throttle_settings(conf)
-    for cell, url in settings.replicas:
-        replica_of(url, cell)  # a URL that cannot be used is an error now, not at the first look
+    settings = usable_throttle(conf)
 
     def watch(database: Database) -> ServerWatch:
         servers = servers_of(cells(), settings, conf.database.slave_connection or "")
@@ -88,6 +85,11 @@ class Throttles:
         state = self._states.get(server)
         return state.verdict if state else None
 
+    def signals(self, database: Database) -> tuple[str, ...]:
+        """The names of the signals that guard a server, by what was seen last."""
+        state = self._states.get(database.server)
+        return signals_in_force(state.readings) if state else ()
+
     def _look_if_due(self, server: str, database: Database) -> None:
         if time.monotonic() < self._next_look.get(server, 0.0):
             return
@@ -116,7 +118,7 @@ class Throttles:
             time.sleep(PAUSE)
 
     def close(self) -> None:
-        """Close all connections. Whoever asks again opens them anew."""
-        for server, watch in list(self._watches.items()):
+        """Close all connections. Whoever asks again opens them anew, by the URLs that cells have then."""
+        for server in list(self._watches):
             with self._locks[server]:
-                watch.close()
+                self._watches.pop(server).close()

@@ -10,6 +10,8 @@ from throttle.readings import Answer, Reading
 NODE: Final = "galera_node"
 FLOW_CONTROL: Final = "flow_control"
 RECEIVE_QUEUE: Final = "receive_queue"
+GROUP: Final = "galera"
+"""What the three together are called."""
 SYNCED: Final = "4"
 """``wsrep_local_state`` of a node in step with the cluster."""
 NANOSECONDS: Final = 1e9

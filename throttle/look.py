@@ -80,5 +80,5 @@ def unknown(signal: str, error: DBAPIError, grant: str = "", source: str = "") -
     """
     words = server_message(error)
     if grant and error_number(error) in ACCESS_DENIED:
-        words = f"the database user may not look: GRANT {grant} ON *.* TO it"
+        words = f"the database user may not look at it; allow it by: GRANT {grant} ON *.* TO USER"
     return Reading(signal, Answer.UNKNOWN, words, source)

@@ -18,6 +18,8 @@ MARIADB: Final = text("SHOW ALL SLAVES STATUS")
 MYSQL: Final = text("SHOW REPLICA STATUS")
 MARIADB_GRANT: Final = "SLAVE MONITOR"
 MYSQL_GRANT: Final = "REPLICATION CLIENT"
+MARIADB_GRANT_TO_FIND: Final = "REPLICATION MASTER ADMIN"
+MYSQL_GRANT_TO_FIND: Final = "REPLICATION SLAVE"
 BEHIND: Final = ("Seconds_Behind_Master", "Seconds_Behind_Source")
 """The column that has the lag: by MariaDB, by MySQL since 8.0.22."""
 
@@ -36,11 +38,17 @@ def read(look: Look) -> Iterator[Reading]:
         except DatabaseProblem as problem:
             yield Reading(NAME, Answer.UNKNOWN, str(problem), source)
         except DBAPIError as error:
-            grant = MARIADB_GRANT if is_mariadb(look.connection) else MYSQL_GRANT
-            yield unknown(NAME, error, grant, source)
+            yield unknown(NAME, error, _grant_to_read(look), source)
         except NoNumber:
             words = "the query for its lag returns no number: option lag_query of section [throttle]"
             yield Reading(NAME, Answer.UNKNOWN, words, source)
+
+
+def _grant_to_read(look: Look) -> str:
+    """The privilege for the lag of a replica; none where a query of the operator's returns it."""
+    if look.settings.lag_query:
+        return ""
+    return MARIADB_GRANT if is_mariadb(look.connection) else MYSQL_GRANT
 
 
 def _read_replica(look: Look, replica: Connection, source: str) -> Reading:
@@ -66,6 +74,11 @@ def _lag(channel: RowMapping) -> int | None:
             seconds = channel[column]
             return None if seconds is None else int(seconds)
     return None
+
+
+def grant_to_find_replicas(primary: Connection) -> str:
+    """The privilege to ask a primary for its replicas."""
+    return MARIADB_GRANT_TO_FIND if is_mariadb(primary) else MYSQL_GRANT_TO_FIND
 
 
 def find_replicas(primary: Connection, database: Database) -> list[Database]:

@@ -23,7 +23,6 @@ LIMITS: Final = Timeouts(connect=2.0, read=2.0, lock_wait=1)
 """A server that takes longer to answer is unknown: a look must not hold up the work."""
 SEARCH_EVERY: Final = 60.0
 """Seconds between two questions to a primary which replicas it has."""
-REPLICAS_GRANT: Final = "REPLICATION MASTER ADMIN (MySQL: REPLICATION SLAVE)"
 
 
 class ServerWatch:
@@ -107,7 +106,7 @@ class ServerWatch:
             try:
                 self._found_replicas = replica_lag.find_replicas(primary, self._database)
             except DBAPIError as error:
-                readings.append(unknown(replica_lag.NAME, error, REPLICAS_GRANT))
+                readings.append(unknown(replica_lag.NAME, error, replica_lag.grant_to_find_replicas(primary)))
             else:
                 self._searched_at = now
         if self._searched_at is not None and not self._found_replicas:

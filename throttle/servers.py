@@ -3,12 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from oslo_config import cfg
+
 from novadb.cells import Cell
 from novadb.engine import Database
 from novadb.errors import DatabaseProblem
 from novadb.names import fold_name
 from settings.databases import Timeouts
-from settings.throttle import ThrottleSettings
+from settings.errors import InvalidSetting
+from settings.throttle import ThrottleSettings, throttle_settings
 
 
 @dataclass
@@ -46,12 +49,33 @@ def servers_of(cells: Sequence[Cell], settings: ThrottleSettings, own_replica: s
         for name in (cell.uuid, cell.name):
             if name:
                 by_name[fold_name(name)] = server
-        if cell.uuid is None and own_replica:
+        if cell.uuid is None and own_replica and settings.max_lag:
             server.replicas.append(replica_of(own_replica, cell.label))
     for name, url in settings.replicas:
         if fold_name(name) in by_name:
             by_name[fold_name(name)].replicas.append(replica_of(url, name))
     return list(servers.values())
+
+
+def usable_throttle(conf: cfg.ConfigOpts) -> ThrottleSettings:
+    """The limits as configured, with every URL of a replica looked at: nobody is to find out in the middle of a run.
+
+    :raises InvalidSetting: a value of the section cannot be used, or the URL of a replica whose lag counts
+    """
+    settings = throttle_settings(conf)
+    for cell, url in settings.replicas:
+        _check_url(url, cell, "replica in section [throttle]")
+    if settings.max_lag and conf.database.slave_connection:
+        _check_url(conf.database.slave_connection, "the configured database", "slave_connection in section [database]")
+    return settings
+
+
+def _check_url(url: str, cell: str, option: str) -> None:
+    """:raises InvalidSetting: the URL of a replica cannot be used; it is not repeated"""
+    try:
+        replica_of(url, cell)
+    except DatabaseProblem as problem:
+        raise InvalidSetting(f"{option}: {problem}") from None
 
 
 def cells_unknown(cells: Sequence[Cell], settings: ThrottleSettings) -> list[str]:

@@ -9,6 +9,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
@@ -29,9 +30,11 @@ from runs.records import FORMAT, Bell
 from runs.targets import Registry
 from runs.throttles import Throttles, watching
 from settings.brokers import store_address
-from settings.errors import NotConfigured
+from settings.errors import NotConfigured, SettingsProblem
 from settings.files import load_configuration
+from settings.sections import check_values
 from settings.unknown import unknown_settings
+from throttle.servers import usable_throttle
 from workers.broker import configure_broker
 from workers.calm import be_calm
 from workers.heartbeat import Heartbeat
@@ -95,9 +98,25 @@ def configuration() -> cfg.ConfigOpts:
 
 @celeryd_init.connect  # type: ignore[untyped-decorator]
 def configure_worker(**_: Any) -> None:
-    """The broker must be known before a worker starts, also where Celery's own command starts it."""
-    configuration()
+    """The broker must be known before a worker starts, also where Celery's own command starts it.
+
+    A worker that cannot work by its configuration ends: Celery would log what is raised here, and go on.
+    """
+    try:
+        check_configuration(configuration())
+    except SettingsProblem as problem:
+        LOG.critical("The configuration cannot be used: %s", problem)
+        sys.exit(os.EX_CONFIG)
     be_calm()
+
+
+def check_configuration(conf: cfg.ConfigOpts) -> None:
+    """See that a worker can work by it: a cell for which it cannot would be rung again for ever.
+
+    :raises InvalidSetting: a value cannot be used
+    """
+    check_values(conf)
+    usable_throttle(conf)
 
 
 def ring(bell: Bell) -> None:

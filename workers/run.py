@@ -31,9 +31,10 @@ def run_worker(conf: cfg.ConfigOpts, cells: Sequence[str], concurrency: int | No
     :param concurrency: child processes; None: one for each processor
     :param node: the worker's name in Celery
     :returns: the exit code
-    :raises SettingsProblem: store or broker can never be used like this
+    :raises SettingsProblem: a value cannot be used, or store or broker can never be used like this
     :raises RedisError: it refuses the login
     """
+    application.check_configuration(conf)
     application.configure(conf, cells)
     wait_until_usable(conf)
     warn_of_open_redis(conf)

@@ -69,6 +69,8 @@ def _put_head(conductor: Conductor, summary: RunSummary, zone: ZoneInfo) -> None
         put(f"It works the failed cells of run {record.order.retry_of} again")
     _put_reason_to_stand(conductor, record, zone)
     _put_speed(summary)
+    if record.started or not record.order.throttle:
+        put(f"Throttle: {rules.throttle_in_words(record)}")
     for step in record.steering:
         put(f"{clock_time(step.at, zone)}: {step.what}, by {step.by}")
 

@@ -12,6 +12,7 @@ from cli.schedule.ordering import Orders
 from cli.signals import graceful_stop
 from schedules.beat import Beat
 from schedules.entries import InvalidSchedule
+from throttle.servers import usable_throttle
 from workers.run import wait_until_usable
 
 LOG = logging.getLogger("cellkeeper.beat")
@@ -22,6 +23,7 @@ STOPPING: Final = "Stopping after the start that is under way; once more to leav
 def run_beat() -> int:
     """Run until a signal ends it."""
     conf = reading.load(check=True)
+    usable_throttle(conf)  # whatever it starts would be refused
     for logger in (LOG, AUDIT):  # a run may end while a beat looks after it
         logger.setLevel(logging.DEBUG if conf.debug else logging.INFO)
     firings = reading.firings(conf)

@@ -1,26 +1,24 @@
 """``throttle status``: look at every server, print what was seen."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from enum import IntEnum
 from functools import partial
 from typing import Any, Final
 
 from cli import configuration
-from cli.output import put, put_json, say, table
+from cli.output import first_names, put, put_json, say, table
 from cli.run_options import Format
 from clients.concurrency import map_bounded
 from runs.targets import api_database, mapped_cells
-from settings.throttle import ThrottleSettings, throttle_settings
+from settings.throttle import ThrottleSettings
 from throttle.readings import Reading, ServerState
 from throttle.server_watch import ServerWatch
-from throttle.servers import Server, cells_unknown, servers_of
+from throttle.servers import Server, cells_unknown, servers_of, usable_throttle
 
 BETWEEN_LOOKS: Final = 1.0
 """Seconds between two looks at a server that has counters: what they say is their growth."""
 HEADER: Final = ("Server", "Cells", "Signal", "Answer", "Limit", "Detail")
-NAMED_CELLS: Final = 3
-"""How many cells of a server are named in the table."""
 
 
 class Exit(IntEnum):
@@ -35,10 +33,11 @@ def show_status(form: Format) -> int:
     """Look and print.
 
     :returns: whether a signal pauses the work
-    :raises DatabaseProblem: the API database cannot be read, or the URL of a replica cannot be used
+    :raises DatabaseProblem: the API database cannot be read
+    :raises InvalidSetting: the section ``[throttle]`` cannot be used
     """
     conf = configuration.load()
-    settings = throttle_settings(conf)
+    settings = usable_throttle(conf)
     cells = mapped_cells(conf, api_database(conf))
     for name in cells_unknown(cells, settings):
         say(f"replica in section [throttle]: there is no cell {name}")
@@ -66,17 +65,11 @@ def _look(settings: ThrottleSettings, server: Server) -> ServerState:
 def _rows(server: Server, state: ServerState) -> Iterable[tuple[str, ...]]:
     for reading in state.readings:
         limit = "" if reading.limit is None else f"{reading.limit:g}"
-        yield server.name, _named(server.cells), reading.signal, reading.answer, limit, _detail(reading)
+        yield server.name, first_names(server.cells), reading.signal, reading.answer, limit, _detail(reading)
 
 
 def _detail(reading: Reading) -> str:
     return f"{reading.source}: {reading.words}" if reading.source else reading.words
-
-
-def _named(cells: Sequence[str]) -> str:
-    names = ", ".join(cells[:NAMED_CELLS])
-    more = len(cells) - NAMED_CELLS
-    return f"{names} and {more} more" if more > 0 else names
 
 
 def _as_data(server: Server, state: ServerState) -> dict[str, Any]:

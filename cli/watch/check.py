@@ -12,6 +12,7 @@ from redis.exceptions import RedisError
 from cli.output import labels, put, put_json, table
 from cli.run_options import Format
 from cli.schedule import reading
+from cli.watch.throttle_findings import look_at_throttle
 from jobs.action import CellResult
 from jobs.check import (
     LOOK,
@@ -71,6 +72,7 @@ def run_check(form: Format) -> int:
     names = labels(results)
     apart = versions_at_odds({name: one.outcome.schema for name, one in zip(names, results, strict=True)})
     rows += [Row("cells", apart)] if apart else []
+    rows += [Row(where, finding) for where, finding in look_at_throttle(conf, cells)]
     workers: dict[str, set[str] | None] | None = None
     if conf.celery.broker_url:
         found = try_out("Redis", lambda: _redis(conf), (RedisError, SettingsProblem))

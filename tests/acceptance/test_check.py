@@ -87,13 +87,49 @@ def test_without_a_broker_workers_and_schedule_are_not_asked_for(untouched: Real
     ended = call("check -f json", config=untouched.config(tmp_path))
     assert (ended.code, problems(ended)) == (0, {})
     assert {one["where"] for one in ended.document["findings"]} == {
-        "configuration", "API database", "cell0", "cell1", "cell2", "cell3",
+        "configuration", "API database", "all servers", "cell0", "cell1", "cell2", "cell3",
     }  # fmt: skip
 
 
 def test_the_sample_cloud_on_sqlite(untouched_sample: Path) -> None:
     ended = call("check -f json", config=untouched_sample)
     assert (ended.code, problems(ended)) == (0, {})
+
+
+def throttle_findings(ended: Ended) -> list[tuple[str, str, str]]:
+    return [
+        (one["where"], one["verdict"], one["detail"]) for one in ended.document["findings"] if one["what"] == "throttle"
+    ]
+
+
+def test_the_signals_in_force_are_named(untouched: RealCloud, tmp_path: Path) -> None:
+    config = untouched.config(tmp_path)
+    assert throttle_findings(call("check -f json", config=config)) == [("all servers", "ok", "threads_running")]
+    config.write_text(f"{config.read_text()}[throttle]\nmax_threads_running = 0\nmax_history_list = 1000000\n")
+    assert throttle_findings(call("check -f json", config=config)) == [("all servers", "ok", "history_list")]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        (
+            "replica = nowhere mysql://nova:secret-word@db2/nova",
+            "replica in section [throttle]: there is no cell nowhere",
+        ),
+        (
+            "query = SELECT 1",
+            "max_query in section [throttle]: query takes a number here from which on the work pauses",
+        ),
+    ],
+)
+def test_a_throttle_that_does_not_do_what_is_meant_is_found(
+    untouched: RealCloud, tmp_path: Path, line: str, words: str
+) -> None:
+    config = untouched.config(tmp_path)
+    config.write_text(f"{config.read_text()}[throttle]\n{line}\n")
+    ended = call("check -f json", config=config)
+    assert ended.code == 1
+    assert problems(ended) == {("configuration", "throttle"): words}
 
 
 @pytest.mark.parametrize(
@@ -159,6 +195,15 @@ def test_cells_that_are_not_as_they_should_be(realcloud: RealCloud, tmp_path: Pa
         "command denied to user 'reader'"
     )
     assert "shadow_instances lacks the columns locked_by" in found["cell3", "shadow tables"]
+
+
+def test_a_signal_that_the_user_may_not_read_names_the_grant(realcloud: RealCloud, tmp_path: Path) -> None:
+    move(realcloud, "cell0", reader(realcloud, realcloud.cell0))
+    ended = call("check -f json", config=realcloud.config(tmp_path), env={"OS_THROTTLE__MAX_LAG": "1"})
+    (in_force, unknown) = throttle_findings(ended)
+    assert in_force == ("all servers", "ok", "threads_running")
+    words = "the database user may not look at it; allow it by: GRANT REPLICATION MASTER ADMIN ON *.* TO USER"
+    assert unknown == (f"127.0.0.1:{realcloud.server.port}", "warning", f"replica_lag is unknown: {words}")
 
 
 def archiver(cloud: RealCloud, *cells: str) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -141,7 +142,7 @@ def test_a_log_file_gets_the_audit_line_and_nothing_else_is_printed(config: Path
     assert (ended.code, ended.out, ended.err) == (0, "Nothing was archived.\n", "")
     (line,) = (tmp_path / "audit.log").read_text().splitlines()
     assert AUDIT.search(line)
-    assert line.endswith("exit code 0")
+    assert line.endswith("exit code 0; throttle: none")
 
 
 @pytest.mark.parametrize("options", ["--debug", "--debug --use-json"])
@@ -218,6 +219,35 @@ def test_what_a_supervisor_need_not_start_again_is_78(tmp_path: Path, command: s
     ended = call(command, config=config)
     assert (ended.code, ended.out) == (78, "")
     assert ended.line.startswith("The configuration cannot be used: ")
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["replica = cell1", "replica = cell1 mysql://nova:secret-word@x@db2/nova", "query = SELECT 1", "http = freno"],
+)
+@pytest.mark.parametrize("command", ["worker", "beat"])
+def test_a_throttle_that_cannot_be_used_ends_a_service_at_its_start(tmp_path: Path, command: str, line: str) -> None:
+    """Else each cell would be rung for ever."""
+    config = tmp_path / "nova.conf"
+    config.write_text(f"[celery]\nbroker_url = redis://127.0.0.1:1/0\n[throttle]\n{line}\n")
+    ended = call(command, config=config)
+    assert (ended.code, ended.out) == (78, "")
+    assert ended.line.startswith("The configuration cannot be used: ")
+    assert "in section [throttle]: " in ended.line
+    assert "secret-word" not in ended.line
+
+
+def test_celery_starts_no_worker_that_cannot_work_by_its_configuration(tmp_path: Path) -> None:
+    config = tmp_path / "nova.conf"
+    config.write_text("[celery]\nbroker_url = redis://127.0.0.1:1/0\n[throttle]\nquery = SELECT 1\n")
+    command = [sys.executable, "-m", "celery", "-A", "workers.app", "worker"]
+    ended = subprocess.run(
+        command, env=os.environ | {"CELLKEEPER_CONFIG": str(config)}, capture_output=True, text=True
+    )  # fmt: skip
+    assert ended.returncode == 78
+    words = "max_query in section [throttle]: query takes a number here from which on the work pauses"
+    assert f"The configuration cannot be used: {words}\n" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize(

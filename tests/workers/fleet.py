@@ -39,7 +39,7 @@ PATIENCE: Final = {
 }
 # It outlives whoever is killed: its input ends with the process that holds the other end, whatever the reason.
 GUARD: Final = 'read -r _; kill -9 "-$1"'
-AUDIT: Final = re.compile(r"run ([\w.-]+): [\w.]+ by .* exit code (\d+)$", re.MULTILINE)
+AUDIT: Final = re.compile(r"run ([\w.-]+): [\w.]+ by .* exit code (\d+);", re.MULTILINE)
 
 
 def hooked(**more: str) -> dict[str, str]:

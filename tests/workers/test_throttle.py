@@ -40,7 +40,9 @@ def test_workers_write_nothing_while_the_server_suffers(site: Site, pressure: Pr
         pressure.fall()
         assert call(f"runs wait {run}", config=site.config).code == 1
     assert deleted_instances(site) == 0
-    assert call(f"runs show {run}", config=site.config).out.count("throttled") == 0
+    shown = call(f"runs show {run}", config=site.config).out
+    assert shown.count("throttled") == 0
+    assert "\nThrottle: threads_running, query\n" in shown
 
 
 def test_a_worker_that_is_killed_in_a_pause_loses_nothing(site: Site, pressure: Pressure) -> None:

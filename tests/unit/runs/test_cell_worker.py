@@ -355,7 +355,19 @@ def test_a_critical_server_ends_the_run_and_says_who_did() -> None:
     ]
 
 
-def test_a_run_without_throttle_asks_nobody() -> None:
+def test_a_run_without_throttle_asks_nobody(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "cellkeeper.audit")
     bench = Bench(readings=[BUSY] * 1000, throttle=False)
     assert bench.answer() is SliceEnd.COMPLETE
     assert bench.seen == []
+    assert caplog.messages[-1].endswith("; throttle: off by --no-throttle")
+
+
+def test_a_run_knows_which_signals_have_guarded_it(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "cellkeeper.audit")
+    node, flow = (Reading(signal, Answer.GO, "") for signal in ("galera_node", "flow_control"))
+    unread = Reading("http", Answer.UNKNOWN, "the HTTP check answered 500")
+    bench = Bench(readings=[node, flow, unread, BUSY])
+    assert bench.answer() is SliceEnd.COMPLETE
+    assert bench.store.run("r").guards == ("galera", "threads_running")
+    assert caplog.messages[-1].endswith("; throttle: galera, threads_running")

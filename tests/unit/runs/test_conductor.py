@@ -27,7 +27,10 @@ from tests.support.run_records import ALL, ARCHIVE, PURGE, TOTAL, A, B, C, away,
 
 LEASE = 60.0
 PATIENT = Patience(idle=30.0, longest=480.0, grace=NEVER)
-AUDIT = "run r: db.archive_deleted_rows by somebody@somewhere in 2 cells: 5 rows, 0 cells failed, exit code 1"
+AUDIT = (
+    "run r: db.archive_deleted_rows by somebody@somewhere in 2 cells: 5 rows, 0 cells failed, exit code 1; "
+    "throttle: none"
+)
 
 
 class ClockedStore(MemoryStore):

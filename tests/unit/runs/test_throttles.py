@@ -57,6 +57,21 @@ def test_processes_share_a_look_by_way_of_the_store() -> None:
     assert watch.looks == 1
 
 
+def test_a_watch_that_was_closed_is_made_anew_by_the_url_that_the_cell_has_then() -> None:
+    urls: list[str] = []
+
+    def watch(database: Database) -> Watch:
+        urls.append(database.url.password or "")
+        return Watch(BUSY)
+
+    throttles = Throttles(MemoryStore(), watch, every=0.0)
+    throttles.verdict(CELL1)
+    throttles.verdict(CELL1)
+    throttles.close()
+    throttles.verdict(Database("mysql://nova:new@db1/nova_cell1", "cell1", Timeouts()))
+    assert urls == ["pw", "new"]
+
+
 def test_a_silent_server_does_not_hold_up_cell_after_cell() -> None:
     watch = Watch(SILENT)
     throttles = Throttles(MemoryStore(), lambda _: watch, every=0.0)

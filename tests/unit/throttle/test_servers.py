@@ -39,8 +39,14 @@ def test_a_replica_belongs_to_the_server_of_its_cell(name: str) -> None:
 
 def test_the_configured_database_has_the_replica_that_nova_reads() -> None:
     own = Cell.unmapped(Database("mysql://nova:pw@db1/nova", "the configured database", Timeouts()))
-    (server,) = servers_of([own], ThrottleSettings(), "mysql://nova:pw@db2/nova")
+    (server,) = servers_of([own], ThrottleSettings(max_lag=1), "mysql://nova:pw@db2/nova")
     assert [replica.server for replica in server.replicas] == ["db2:3306"]
+
+
+def test_a_replica_whose_lag_does_not_count_may_have_any_url() -> None:
+    own = Cell.unmapped(Database("mysql://nova:pw@db1/nova", "the configured database", Timeouts()))
+    (server,) = servers_of([own], ThrottleSettings(), "postgresql://nova:pw@db2/nova")
+    assert server.replicas == []
 
 
 def test_a_replica_of_no_cell_is_named() -> None:

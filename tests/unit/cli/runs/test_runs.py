@@ -101,10 +101,19 @@ def test_a_run_is_shown_with_its_cells(workers: MemoryRuns) -> None:
     assert re.match(rf"Run {run}, started \S+ \S+ UTC by \S+: ok, exit code 1, after 0:", ended.out)
     assert ended.out.count("| worker:1 |") == 8
     assert "| cell1.instances " in ended.out
+    assert "\nThrottle: none\n" in ended.out, "SQLite is no server"
     assert "cell2: left in instances: id 1: " in ended.out
-    phases = workers.call(f"runs show {run} -f json").document["phases"]
+    document = workers.call(f"runs show {run} -f json").document
+    assert document["throttle"] == []
+    phases = document["phases"]
     assert [phase["action"] for phase in phases] == ["db.archive_deleted_rows", "db.purge"]
     assert [cell["state"] for cell in phases[0]["cells"]] == ["done"] * 4
+
+
+def test_a_run_without_throttle_is_shown_as_such(workers: MemoryRuns) -> None:
+    run = order(workers, f"{ARCHIVE} --no-throttle")
+    assert "\nThrottle: off by --no-throttle\n" in workers.call(f"runs show {run}").out
+    assert workers.call(f"runs show {run} -f json").document["throttle"] is None
 
 
 def test_a_run_with_a_failed_cell_is_tried_again(workers: MemoryRuns, cloud: DemoCloud) -> None:
