@@ -1,6 +1,8 @@
 """What all tests share: the private servers, and the databases of a real cloud."""
 
+import sqlite3
 from collections.abc import Iterator
+from datetime import datetime
 
 import hypothesis
 import pytest
@@ -18,6 +20,17 @@ hypothesis.settings.load_profile("patient")
 # Which server the fixture ``mariadb`` starts, by the option --server.
 DATABASE_SERVERS: dict[str, type[MariaDB]] = {"mariadb": MariaDB, "mysql": MySQL}
 SERVICES: dict[str, type[Service]] = {"mariadb": MariaDB, "redis": Redis}
+
+
+def _refuse(moment: datetime) -> str:
+    """Fail where a moment is bound without a type: of itself sqlite3 warns of it from Python 3.12 on only.
+
+    :raises DeprecationWarning: always
+    """
+    raise DeprecationWarning(f"{moment} is bound without a type")
+
+
+sqlite3.register_adapter(datetime, _refuse)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

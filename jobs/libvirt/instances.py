@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, column, exists, insert, or_, select, table, update
+from sqlalchemy import ColumnElement, Connection, DateTime, column, exists, insert, or_, select, table, update
 
 from novadb.cells import Cell, mapped_cell_ids
 from novadb.engine import Database
@@ -22,7 +22,7 @@ INSTANCES: Final = table(
     column("vm_state"),
     column("host"),
     column("deleted"),
-    column("updated_at"),
+    column("updated_at", DateTime),
 )
 METADATA: Final = table(
     "instance_system_metadata",
@@ -31,8 +31,8 @@ METADATA: Final = table(
     column("key"),
     column("value"),
     column("deleted"),
-    column("created_at"),
-    column("updated_at"),
+    column("created_at", DateTime),
+    column("updated_at", DateTime),
 )
 RECORDED: Final = (METADATA.c.key == KEY) & (METADATA.c.deleted == 0)
 
