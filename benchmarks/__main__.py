@@ -14,6 +14,7 @@ from benchmarks import (
     mapping,
     memory,
     migrations,
+    neighbour,
     providers,
     workers,
 )
@@ -28,6 +29,7 @@ class Benchmark(Protocol):
 
 BENCHMARKS: Final[dict[str, Benchmark]] = {
     "archive": archive.run,
+    "neighbour": neighbour.run,
     "memory": memory.run,
     "late": late.run,
     "empty": empty.run,
