@@ -4,23 +4,38 @@ What a command needs to work is imported when it runs: ``--help`` must be quick.
 """
 
 from cli.grammar import Category, Command
-from cli.options import DETACH, FORMAT, NO_THROTTLE, NO_WAIT, UNTIL, collect_into, concurrency, option
+from cli.options import (
+    DETACH,
+    FORMAT,
+    NO_THROTTLE,
+    NO_WAIT,
+    UNTIL,
+    collect_into,
+    concurrency,
+    option,
+)
 from cli.placement.options import HealOptions
 from cli.run_options import RunOptions
 
-CONCURRENCY = concurrency("Work at most N cells at the same time, with at most N requests of each under way.")
+CONCURRENCY = concurrency("Process at most N cells at the same time, with at most N requests each.")
 
-placement = Category("placement", help="Commands for keeping Placement true to what the cells have.")
+placement = Category("placement", help="Commands that bring Placement in line with the cells.")
 
 
 @placement.command("heal_allocations", cls=Command)
 @option("--max-count", metavar="N", help="Heal at most N instances, over all cells together.")
 @option("--verbose", is_flag=True, help="Print what is done for each instance.")
-@option("--dry-run", is_flag=True, help="Say what would be healed; write nothing. Ends with 4.")
-@option("--instance", metavar="UUID", help="Look at this instance only; --max-count has no effect then.")
-@option("--skip-port-allocations", is_flag=True, help="Leave ports alone: Neutron is not asked then.")
+@option("--dry-run", is_flag=True, help="Say what would be healed, write nothing, return 4.")
+@option(
+    "--instance", metavar="UUID", help="Look at this instance only; --max-count has no effect then."
+)
+@option("--skip-port-allocations", is_flag=True, help="Leave ports alone; Neutron is not asked.")
 @option("--cell", metavar="UUID", help="Look at the instances of this cell only.")
-@option("--force", is_flag=True, help="With --instance: replace what it has by what its flavor and ports need.")
+@option(
+    "--force",
+    is_flag=True,
+    help="With --instance: replace its allocations by what its flavor and ports need.",
+)
 @CONCURRENCY
 @NO_WAIT
 @DETACH
@@ -32,10 +47,11 @@ placement = Category("placement", help="Commands for keeping Placement true to w
 def heal_allocations(run: RunOptions, options: HealOptions) -> int:
     """Create missing allocations of instances in Placement.
 
-    For each instance on a host, in all cells but cell0: allocations that are missing are made of its flavor, on the
-    provider of its compute node; so are those of its ports that request resources; an owner of the allocations that
-    is not the instance's is corrected. Instances in a task are left alone. If automating, run it with --max-count
-    while it returns 1.
+    Looks at every instance on a host, in all cells but cell0. Missing allocations are computed
+    from its flavor and created on the provider of its compute node, those of ports that request
+    resources as well. Allocations that belong to another project or user are given to the
+    instance's. Instances in a task are left alone. In a script, repeat it with --max-count as
+    long as it returns 1.
 
     \b
     Return codes:
@@ -57,7 +73,7 @@ def heal_allocations(run: RunOptions, options: HealOptions) -> int:
 
 
 @placement.command("sync_aggregates", cls=Command)
-@option("--verbose", is_flag=True, help="Print the hosts, and what is added.")
+@option("--verbose", is_flag=True, help="Print the hosts and what is added.")
 @CONCURRENCY
 @NO_WAIT
 @DETACH
@@ -68,8 +84,8 @@ def heal_allocations(run: RunOptions, options: HealOptions) -> int:
 def sync_aggregates(run: RunOptions, verbose: bool) -> int:
     """Mirror host aggregates to the aggregates of resource providers.
 
-    Nothing is removed. All hosts are gone through, whatever is wrong with one of them; of several codes the first
-    of 255, 2, 3, 1, 6, 5, 4 is returned.
+    Nothing is removed. A problem with one host does not keep the others from being mirrored; if
+    several codes apply, the first of 255, 2, 3, 1, 6, 5, 4 is returned.
 
     \b
     Return codes:
@@ -97,8 +113,8 @@ def sync_aggregates(run: RunOptions, verbose: bool) -> int:
 def audit(run: RunOptions, verbose: bool, resource_provider: str | None, delete: bool) -> int:
     """Find allocations that belong to no instance and to no migration.
 
-    Without --delete nothing is changed. What a cell that does not answer would have to say of is not audited, and
-    nothing of it deleted.
+    Without --delete nothing is changed. If a cell does not answer, providers that may belong to
+    it are not audited, and nothing of theirs is deleted.
 
     \b
     Return codes:

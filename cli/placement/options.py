@@ -1,4 +1,4 @@
-"""The options of commands that have many, as values."""
+"""The options of commands that have many, as dataclasses."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 class HealOptions:
     """The options of ``placement heal_allocations``.
 
-    :ivar max_count: instances to heal at most, as typed; not checked yet
+    :ivar max_count: heal at most so many instances; as typed, not checked yet
     :ivar instance: the uuid of the only one to look at
     :ivar cell: the uuid of the only cell to look in
     :ivar force: whether to replace what the instance has

@@ -1,4 +1,4 @@
-"""The aggregates of resource providers: what a host's provider lacks is added."""
+"""The aggregates of resource providers: the ones that a host's provider lacks are added."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -10,7 +10,7 @@ from novadb.attempts import attempts
 from novadb.names import fold_name
 
 NOT_FOUND: Final = 404
-CONFLICT: Final = 409  # the generation; at this microversion the answer holds no code that says so
+CONFLICT: Final = 409  # of generations; at this microversion the answer has no code that says so
 
 
 class Exit(IntEnum):
@@ -27,10 +27,10 @@ class Exit(IntEnum):
 
 
 @dataclass(frozen=True)
-class Wish:
+class AggregateTarget:
     """The aggregates that a host's provider should be in.
 
-    :ivar provider: its uuid, which is the compute node's
+    :ivar provider: its uuid, which is that of the compute node
     """
 
     host: str
@@ -39,11 +39,11 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Problem:
-    """Why a host is not mirrored.
+class SyncProblem:
+    """Why the aggregates of a host were not mirrored.
 
-    :ivar code: the return code that stands for it
-    :ivar text: what is said of it
+    :ivar code: the return code that it leads to
+    :ivar text: a line for an operator
     """
 
     host: str
@@ -51,39 +51,67 @@ class Problem:
     text: str
 
 
-def add(placement: Placement, wish: Wish) -> frozenset[str] | Problem:
-    """Put a provider into the aggregates that it lacks; it stays in those that it is in.
+def add_missing_aggregates(
+    placement: Placement, target: AggregateTarget
+) -> frozenset[str] | SyncProblem:
+    """Put a provider into the aggregates that it lacks. It is never taken out of any.
 
     :returns: the aggregates that were added
     """
-    added, failed = frozenset[str](), None
+    added: frozenset[str] = frozenset()
+    failure: SyncProblem | None = None
     for _ in attempts():
         try:
-            present, generation = placement.aggregates(wish.provider)
+            present, generation = placement.aggregates(target.provider)
         except ServiceProblem as problem:
-            said = f"Failed to get aggregates for resource provider with UUID {wish.provider}: {problem}"
-            return _problem(wish, problem, Exit.PLACEMENT_ERROR, said)
-        known = set(map(fold_name, present))
-        lacking = frozenset(uuid for uuid in wish.aggregates if fold_name(uuid) not in known)
-        if not lacking:
-            return added  # by us if we have tried, though the answer was lost
-        added = lacking
+            return _read_failure(target, problem)
+        present_folded = {fold_name(uuid) for uuid in present}
+        missing = frozenset(
+            uuid for uuid in target.aggregates if fold_name(uuid) not in present_folded
+        )
+        if not missing:
+            return added  # of an earlier attempt whose answer was lost, if there was one
+        added = missing
         try:
-            placement.set_aggregates(wish.provider, present | lacking, generation)
+            placement.set_aggregates(target.provider, present | missing, generation)
         except ServiceProblem as problem:
-            said = f"Failed updating aggregates of host ({wish.host}), provider ({wish.provider}). Error: {problem}"
-            again = problem.status == CONFLICT if isinstance(problem, RequestRefused) else failed is None
-            failed = _problem(wish, problem, Exit.UPDATE_FAILED, said)
-            if not again:
-                break
+            is_first_failure = failure is None
+            failure = _write_failure(target, problem)
+            if not _is_worth_another_try(problem, is_first_failure):
+                return failure
         else:
             return added
-    assert failed
-    return failed
+    assert failure
+    return failure
 
 
-def _problem(wish: Wish, problem: ServiceProblem, code: int, said: str) -> Problem:
-    if isinstance(problem, RequestRefused) and problem.status == NOT_FOUND:
-        said = f"Placement has no resource provider {wish.provider} for host {wish.host}"
-        return Problem(wish.host, Exit.NO_PROVIDER, said)
-    return Problem(wish.host, code, said)
+def _is_worth_another_try(problem: ServiceProblem, is_first_failure: bool) -> bool:
+    """Whether another attempt may succeed.
+
+    Without an answer, the write may have been done all the same: one more look tells.
+    """
+    if isinstance(problem, RequestRefused):
+        return problem.status == CONFLICT
+    return is_first_failure
+
+
+def _read_failure(target: AggregateTarget, problem: ServiceProblem) -> SyncProblem:
+    text = f"Failed to get aggregates for resource provider with UUID {target.provider}: {problem}"
+    return _missing_provider(target, problem) or SyncProblem(
+        target.host, Exit.PLACEMENT_ERROR, text
+    )
+
+
+def _write_failure(target: AggregateTarget, problem: ServiceProblem) -> SyncProblem:
+    text = (
+        f"Failed updating aggregates of host ({target.host}), provider ({target.provider}). "
+        f"Error: {problem}"
+    )
+    return _missing_provider(target, problem) or SyncProblem(target.host, Exit.UPDATE_FAILED, text)
+
+
+def _missing_provider(target: AggregateTarget, problem: ServiceProblem) -> SyncProblem | None:
+    if not (isinstance(problem, RequestRefused) and problem.status == NOT_FOUND):
+        return None
+    text = f"Placement has no resource provider {target.provider} for host {target.host}"
+    return SyncProblem(target.host, Exit.NO_PROVIDER, text)

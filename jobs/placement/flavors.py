@@ -1,25 +1,39 @@
-"""What an instance of a flavor needs of Placement.
+"""What an instance of a flavor needs from Placement.
 
-:source: Nova's manual, "Extra Specs"; as in nova-manage, all groups of a flavor go onto the compute node's provider
+:source: Nova's manual, "Extra Specs"; as in nova-manage, all groups of a flavor go onto the
+    provider of the compute node
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import os_resource_classes as classes
 
 RESOURCES: Final = re.compile(r"resources([a-zA-Z0-9_-]{1,64})?:(.*)")
-TRUE: Final = frozenset({"1", "t", "true", "on", "y", "yes"})
-POLICIES: Final = ("none", "isolate")
+TRUE_VALUES: Final = frozenset({"1", "t", "true", "on", "y", "yes"})
+DEFAULT_GROUP_POLICY: Final = "none"
+GROUP_POLICIES: Final = (DEFAULT_GROUP_POLICY, "isolate")
+MIB_PER_GIB: Final = 1024
+
+
+class RequestedAmount(NamedTuple):
+    """A ``resources:`` extra spec.
+
+    :ivar group: the suffix of its group; None: it is in the group without a suffix
+    """
+
+    group: str | None
+    resource_class: str
+    amount: int
 
 
 @dataclass(frozen=True)
 class Flavor:
     """The flavor that is stored with an instance.
 
-    :ivar swap: MiB; the other sizes are what their names say
+    :ivar swap: in MiB; the units of the other sizes are in their names
     """
 
     vcpus: int
@@ -30,86 +44,100 @@ class Flavor:
     extra_specs: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def unsupported(self) -> str:
-        """What keeps an instance of this flavor from being healed, or nothing."""
+    def unsupported_request(self) -> str:
+        """What keeps an instance of this flavor from being healed; empty: nothing does."""
         if "accel:device_profile" in self.extra_specs:
             return "Cyborg device profile"
-        if any(name == classes.VGPU for _, name, _ in self._explicit()):
+        if any(requested.resource_class == classes.VGPU for requested in self._requested()):
             return "vGPU resource"
         return ""
 
     @property
     def group_policy(self) -> str:
         """Whether request groups must have providers of their own."""
-        policy = self.extra_specs.get("group_policy", POLICIES[0])
-        return policy if policy in POLICIES else POLICIES[0]
+        policy = self.extra_specs.get("group_policy")
+        return policy if policy in GROUP_POLICIES else DEFAULT_GROUP_POLICY
 
-    def resources(self, image: Mapping[str, str], boots_from_volume: bool) -> dict[str, int]:
-        """What an instance needs, all groups merged.
+    def resources(
+        self, image_properties: Mapping[str, str], boots_from_volume: bool
+    ) -> dict[str, int]:
+        """What an instance needs, with all groups merged.
 
-        :param image: properties of the image it was made of, by their names without ``image_``
+        :param image_properties: those of the image it was made from, without ``image_``
         """
         groups: dict[str | None, dict[str, int]] = {}
-        for suffix, name, amount in self._explicit():
-            groups.setdefault(suffix, {})[name] = amount
-        plain = groups.setdefault(None, {})
-        plain |= self._pinned(image)
+        for requested in self._requested():
+            groups.setdefault(requested.group, {})[requested.resource_class] = requested.amount
+        unnamed = groups.setdefault(None, {})
+        unnamed |= self._pinned_cpus(image_properties)
+        # Amounts that the extra specs give take the place of those of the flavor itself.
         explicit = {name for group in groups.values() for name in group}
-        if not {classes.VCPU, classes.PCPU} & explicit:
-            plain[classes.VCPU] = self.vcpus
+        if explicit.isdisjoint({classes.VCPU, classes.PCPU}):
+            unnamed[classes.VCPU] = self.vcpus
         if classes.MEMORY_MB not in explicit:
-            plain[classes.MEMORY_MB] = self.memory_mb
+            unnamed[classes.MEMORY_MB] = self.memory_mb
         if classes.DISK_GB not in explicit:
-            plain[classes.DISK_GB] = self._disk_gb(boots_from_volume)
-        if _is_true(self.extra_specs.get("hw:mem_encryption")) or _is_true(image.get("hw_mem_encryption")):
-            plain[classes.MEM_ENCRYPTION_CONTEXT] = 1
-        plain |= self._persistent_memory()
-        return _merged(groups.values())
+            unnamed[classes.DISK_GB] = self._disk_gb(boots_from_volume)
+        if self._needs_encrypted_memory(image_properties):
+            unnamed[classes.MEM_ENCRYPTION_CONTEXT] = 1
+        unnamed |= self._persistent_memory()
+        return _merge_groups(groups.values())
 
-    def _explicit(self) -> list[tuple[str | None, str, int]]:
-        """Suffix of the group, class and amount of each ``resources:`` that Nova understands; it ignores others."""
-        matches = ((RESOURCES.fullmatch(key), value) for key, value in self.extra_specs.items())
-        return [
-            (match[1], match[2], int(value))
-            for match, value in matches
-            if match and (match[2] in classes.STANDARDS or match[2].startswith("CUSTOM_")) and _is_amount(value)
-        ]
+    def _requested(self) -> Iterator[RequestedAmount]:
+        """The ``resources:`` extra specs that Nova understands; it ignores the others."""
+        for key, value in self.extra_specs.items():
+            match = RESOURCES.fullmatch(key)
+            if match and _is_resource_class(match[2]) and _is_amount(value):
+                yield RequestedAmount(match[1], match[2], int(value))
 
-    def _pinned(self, image: Mapping[str, str]) -> dict[str, int]:
-        """Dedicated CPUs instead of shared ones."""
-        policy = self.extra_specs.get("hw:cpu_policy") or image.get("hw_cpu_policy")
+    def _pinned_cpus(self, image_properties: Mapping[str, str]) -> dict[str, int]:
+        """Dedicated CPUs, and for a mixed policy the shared ones beside them."""
+        policy = self.extra_specs.get("hw:cpu_policy") or image_properties.get("hw_cpu_policy")
         if policy not in ("dedicated", "mixed"):
             return {}
-        dedicated = self.vcpus if policy == "dedicated" else len(self._dedicated_cpus(image))
-        isolated = int(self.extra_specs.get("hw:emulator_threads_policy") == "isolate")
-        shared = {classes.VCPU: self.vcpus - dedicated} if policy == "mixed" else {}
-        return shared | {classes.PCPU: dedicated + isolated}
+        emulator_cpus = int(self.extra_specs.get("hw:emulator_threads_policy") == "isolate")
+        if policy == "dedicated":
+            return {classes.PCPU: self.vcpus + emulator_cpus}
+        dedicated = len(self._dedicated_cpus(image_properties))
+        return {classes.VCPU: self.vcpus - dedicated, classes.PCPU: dedicated + emulator_cpus}
 
-    def _dedicated_cpus(self, image: Mapping[str, str]) -> set[int]:
+    def _dedicated_cpus(self, image_properties: Mapping[str, str]) -> set[int]:
+        all_cpus = f"0-{self.vcpus - 1}"
         mask = self.extra_specs.get("hw:cpu_dedicated_mask")
         if not mask and _is_true(self.extra_specs.get("hw:cpu_realtime")):
-            mask = image.get("hw_cpu_realtime_mask") or self.extra_specs.get("hw:cpu_realtime_mask")
-            mask = mask or f"0-{self.vcpus - 1}"
+            mask = (
+                image_properties.get("hw_cpu_realtime_mask")
+                or self.extra_specs.get("hw:cpu_realtime_mask")
+                or all_cpus
+            )
         if not mask:
             return set()
-        return _cpus(f"0-{self.vcpus - 1},{mask}" if mask.strip().startswith("^") else mask)
+        # A mask that only excludes CPUs starts from all of them.
+        return _cpu_numbers(f"{all_cpus},{mask}" if mask.strip().startswith("^") else mask)
 
     def _disk_gb(self, boots_from_volume: bool) -> int:
-        return self.ephemeral_gb + -(-self.swap // 1024) + (0 if boots_from_volume else self.root_gb)
+        swap_gb = -(-self.swap // MIB_PER_GIB)  # rounded up
+        root_gb = 0 if boots_from_volume else self.root_gb
+        return root_gb + self.ephemeral_gb + swap_gb
+
+    def _needs_encrypted_memory(self, image_properties: Mapping[str, str]) -> bool:
+        return _is_true(self.extra_specs.get("hw:mem_encryption")) or _is_true(
+            image_properties.get("hw_mem_encryption")
+        )
 
     def _persistent_memory(self) -> dict[str, int]:
-        labels = [label.strip() for label in self.extra_specs.get("hw:pmem", "").split(",") if label.strip()]
-        found: dict[str, int] = {}
-        for label in labels:
-            name = classes.normalize_name(f"PMEM_NAMESPACE_{label}")
-            found[name] = found.get(name, 0) + 1
-        return found
+        namespaces: dict[str, int] = {}
+        for label in self.extra_specs.get("hw:pmem", "").split(","):
+            if label.strip():
+                name = classes.normalize_name(f"PMEM_NAMESPACE_{label.strip()}")
+                namespaces[name] = namespaces.get(name, 0) + 1
+        return namespaces
 
 
-def read(document: Mapping[str, Any]) -> Flavor:
-    """The current flavor in what ``instance_extra.flavor`` holds.
+def parse_flavor(document: Mapping[str, Any]) -> Flavor:
+    """The current flavor in a value of ``instance_extra.flavor``.
 
-    :raises KeyError, TypeError, ValueError: it holds something else
+    :raises KeyError, TypeError, ValueError: the document is something else
     """
     data = document["cur"]["nova_object.data"]
     return Flavor(
@@ -122,7 +150,7 @@ def read(document: Mapping[str, Any]) -> Flavor:
     )
 
 
-def _merged(groups: Iterable[Mapping[str, int]]) -> dict[str, int]:
+def _merge_groups(groups: Iterable[Mapping[str, int]]) -> dict[str, int]:
     total: dict[str, int] = {}
     for group in groups:
         for name, amount in group.items():
@@ -130,8 +158,12 @@ def _merged(groups: Iterable[Mapping[str, int]]) -> dict[str, int]:
     return {name: amount for name, amount in total.items() if amount}
 
 
+def _is_resource_class(name: str) -> bool:
+    return name in classes.STANDARDS or name.startswith("CUSTOM_")
+
+
 def _is_true(value: str | None) -> bool:
-    return (value or "").strip().lower() in TRUE
+    return (value or "").strip().lower() in TRUE_VALUES
 
 
 def _is_amount(value: str) -> bool:
@@ -141,12 +173,17 @@ def _is_amount(value: str) -> bool:
         return False
 
 
-def _cpus(spec: str) -> set[int]:
-    """CPU numbers of a specification such as ``0-3,^1``."""
-    taken: set[int] = set()
-    left_out: set[int] = set()
-    for part in filter(None, (word.strip() for word in spec.split(","))):
+def _cpu_numbers(spec: str) -> set[int]:
+    """The CPU numbers of a specification such as ``0-3,^1``."""
+    included: set[int] = set()
+    excluded: set[int] = set()
+    for part in (part.strip() for part in spec.split(",")):
+        if not part:
+            continue
         first, _, last = part.lstrip("^").partition("-")
-        numbers = set(range(int(first), int(last or first) + 1))
-        (left_out if part.startswith("^") else taken).update(numbers)
-    return taken - left_out
+        numbers = range(int(first), int(last or first) + 1)
+        if part.startswith("^"):
+            excluded.update(numbers)
+        else:
+            included.update(numbers)
+    return included - excluded

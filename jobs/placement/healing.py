@@ -1,510 +1,311 @@
-"""Healing one instance: what it should hold in Placement, and writing that, its ports first."""
+"""Healing instances: deciding what each should hold, and writing that, its ports first."""
 
-import json
 import logging
-import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Final, NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Final, NamedTuple
 
-from clients.concurrency import map_per_key
 from clients.errors import RequestRefused, ServiceProblem, ServiceUnavailable
-from clients.neutron import Neutron, Port
-from clients.placement import CANDIDATES_VERSION, Consumer, Placement, Resources
+from clients.neutron import Neutron
+from clients.placement import Consumer, Placement
+from novadb.attempts import attempts
+
 from jobs.placement import ports
-from jobs.placement.failures import FailuresInARow, is_end_of, is_of_one
-from jobs.placement.instances import Instance, Need
-from novadb.attempts import FIRST_PAUSE
+from jobs.placement.deciding import Decider
+from jobs.placement.request_pool import RequestPool
+from jobs.placement.service_watch import ServiceWatch
+from jobs.placement.verdicts import (
+    Decision,
+    Exit,
+    HealedInstance,
+    HealProblem,
+    Plan,
+    Result,
+    Subject,
+    Verdict,
+    allocation_problem,
+)
 
 LOG = logging.getLogger("cellkeeper.heal")
 
-NO_COMPUTE_NODE, NOT_WRITTEN, PORTS_NOT_WRITTEN, PORTS_NOT_ROLLED_BACK, NOT_SUPPORTED = 2, 3, 6, 7, 8
-FAILED: Final = "Failed to update allocations for consumer"
-TRIES: Final = 5  # of one write that others get in the way of
-UNUSED: Final = 0  # generation of a consumer that Placement has made and that has never held anything
-DECISIONS: Final = 4  # about one instance whose consumer others change meanwhile
+# How often an instance is decided on whose consumer others keep changing.
+MAX_DECISIONS: Final = 4
+# The generation of a consumer that Placement has made and that has never held anything.
+NEVER_USED: Final = 0
 
 
-@dataclass(frozen=True)
-class Problem:
-    """An instance that could not be healed.
+class ConsumerChanged(Exception):
+    """Placement refused a write because somebody else has changed the consumer since it was read.
 
-    :ivar code: the return code that stands for it
+    :ivar refusal: what it said
     """
 
-    instance: str
-    code: int
-    text: str
+    def __init__(self, refusal: RequestRefused) -> None:
+        super().__init__(str(refusal))
+        self.refusal = refusal
 
 
-@dataclass(frozen=True)
-class Done:
-    """An instance that was healed, or would be.
+class _Postponed(NamedTuple):
+    """A plan for a consumer that Placement refused as new, although it holds nothing.
 
-    :ivar what: ``created`` or ``updated``
-    :ivar allocations: what it holds now, by provider and resource class
-    :ivar ports: whose binding profile was written
+    :ivar since: by ``time.monotonic``
     """
-
-    instance: str
-    what: str
-    project_id: str
-    user_id: str
-    allocations: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
-    ports: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Subject:
-    """An instance with all that is known of it.
-
-    :ivar node: the uuid of its compute node, which is that of the provider; None: there is no such node
-    :ivar need: None: its flavor cannot be read, or was not asked for
-    :ivar consumer: what it holds. Without a generation: as the ledger knows it
-    :ivar nodes_of_host: the names of the compute nodes that its host has
-    """
-
-    instance: Instance
-    node: str | None
-    need: Need | None
-    consumer: Consumer
-    ports: tuple[Port, ...] = ()
-    nodes_of_host: tuple[str, ...] = ()
-
-    @property
-    def uuid(self) -> str:
-        """Of the instance."""
-        return self.instance.uuid
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What is to be written for an instance.
-
-    :ivar what: ``created`` or ``updated``
-    :ivar profiles: the ports to write before, with their new binding profiles
-    """
-
-    subject: Subject
-    what: str
-    after: Consumer
-    profiles: tuple[tuple[Port, Mapping[str, Any]], ...] = ()
-
-    @property
-    def uuid(self) -> str:
-        """Of the instance."""
-        return self.subject.uuid
-
-    @property
-    def done(self) -> Done:
-        """What it is when it is written."""
-        written = tuple(port.id for port, _ in self.profiles)
-        return Done(self.uuid, self.what, self.after.project_id, self.after.user_id, self.after.allocations, written)
-
-    @property
-    def lines(self) -> list[str]:
-        """What the stock tool says of it before it is written."""
-        return [
-            f"Found a request group : resource provider mapping {profile[ports.ALLOCATION]} for the port {port.id} "
-            f"with resource request {dict(port.request)} attached to the instance {self.uuid}"
-            for port, profile in self.profiles
-        ]
-
-    @property
-    def dry_line(self) -> str:
-        """What the stock tool says instead of writing."""
-        verb = {"created": "Create", "updated": "Update"}[self.what]
-        return f"[dry-run] {verb} allocations for instance {self.uuid}: {json.dumps(self.after.document())}"
-
-
-@dataclass(frozen=True)
-class Unseen:
-    """An instance that was not dealt with: a service had come to its end before, see ``Healer.stopped``."""
-
-
-Decision = Plan | Problem | Unseen | None
-"""None: nothing to be healed."""
-
-
-class _End(NamedTuple):
-    """Why nothing more can be done in a cell, and the instance whose problem tells of it."""
-
-    problem: ServiceProblem
-    instance: str
-
-
-Result = Done | Problem | Unseen | None
-"""What became of a plan; None: there was nothing to do any more."""
-
-
-class _Unsettled(NamedTuple):
-    """A plan for a consumer that Placement refused as new, and that holds nothing."""
 
     since: float
     plan: Plan
-    conflict: RequestRefused
+    refusal: RequestRefused
 
 
 class Healer:
-    """Decides about instances and heals them. Called from several threads.
+    """Heals the instances of one cell. Called from several threads.
 
-    :ivar port_lines: what the stock tool says of the ports of instances while it writes them
+    :ivar port_lines: by instance, what the stock tool prints while ports are written
     """
 
     def __init__(
-        self, placement: Placement, neutron: Neutron | None, tree: Callable[[str], frozenset[str]], *, force: bool
+        self,
+        placement: Placement,
+        neutron: Neutron | None,
+        decider: Decider,
+        watch: ServiceWatch,
+        requests: RequestPool,
     ) -> None:
-        """:param neutron: None: ports are not healed
-        :param tree: tells the providers below that of a compute node
-        :param force: whether instances get what their flavors say, whatever they have
-        """
+        """:param neutron: None: ports are not healed"""
         self._placement = placement
         self._neutron = neutron
-        self._tree = tree
-        self._force = force
-        self._unsettled: list[_Unsettled] = []
-        self._failures = FailuresInARow()
-        self._ends: list[_End] = []  # of which the first counts
+        self._decider = decider
+        self._watch = watch
+        self._requests = requests
+        self._postponed: list[_Postponed] = []
         self.port_lines: dict[str, list[str]] = {}
 
-    @property
-    def stopped(self) -> ServiceProblem | None:
-        """Why nothing more can be done in this cell, once that is so."""
-        return self._ends[0].problem if self._ends else None
-
-    @property
-    def stopped_at(self) -> str:
-        """The instance whose problem tells of that; empty: none does."""
-        return self._ends[0].instance if self._ends else ""
-
-    def stop(self, problem: ServiceProblem, instance: str = "") -> None:
-        """Note that nothing more can be done in this cell.
-
-        :param instance: the one whose problem tells of it
-        """
-        self._ends.append(_End(problem, instance))
-
-    def is_well(self, subject: Subject) -> bool:
-        """Whether it is seen at once that an instance needs nothing."""
-        consumer = subject.consumer
-        return bool(consumer.allocations) and not (
-            self._force or subject.ports or consumer.owner != subject.instance.owner
-        )
-
-    def decide(self, subject: Subject) -> Decision:
-        """What to do for an instance."""
-        if self.stopped:
-            return Unseen()
-        try:
-            decision = self._decide(subject)
-        except ServiceProblem as problem:
-            self._stop_if_dead(problem, subject.instance, subject.node)
-            return self._not_written(subject.uuid, problem)
-        self._failures.note(None)
-        return decision
-
-    def read(self, instance: Instance) -> Consumer | Problem | Unseen:
-        """What an instance holds."""
-        if self.stopped:
-            return Unseen()
-        try:
-            consumer = self._placement.consumer(instance.uuid)
-        except ServiceProblem as problem:
-            self._stop_if_dead(problem, instance)
-            return self._not_written(instance.uuid, problem)
-        self._failures.note(None)
-        return consumer
+    def decide_each(self, subjects: Sequence[Subject]) -> list[Decision]:
+        """What to do for instances, in their order."""
+        return self._requests.map(self._decide, subjects)
 
     def _decide(self, subject: Subject) -> Decision:
-        anew = self._force or not subject.consumer.allocations
-        held = dict(subject.consumer.allocations)
-        if anew:
-            problem = self._hindrance(subject)
-            if problem:
-                return problem
-            assert subject.node
-            assert subject.need
-            try:
-                resources = subject.need.resources
-            except ValueError as error:
-                return Problem(
-                    subject.uuid, NOT_WRITTEN, f"Instance {subject.uuid}: its flavor cannot be used: {error}"
-                )
-            held = {subject.node: resources} if resources else {}
-        lack = ports.lack_of(subject.ports, held, lambda: self._tree(subject.node or ""))
-        if lack and subject.node is None:
-            return self._hindrance(subject)
-        if not lack and not anew and subject.consumer.owner == subject.instance.owner:
-            return None
-        if subject.consumer.allocations and subject.consumer.generation is None:
-            return self._decide(replace(subject, consumer=self._placement.consumer(subject.uuid)))
-        for provider, resources in lack.unbacked.items():
-            held[provider] = _at_least(held.get(provider, {}), resources)
-        profiles: tuple[tuple[Port, Mapping[str, Any]], ...] = ()
-        if lack.homeless:
-            found = self._find_home(subject, lack.homeless)
-            if isinstance(found, Problem):
-                return found
-            more, profiles = found
-            for provider, resources in more.items():
-                held[provider] = _plus(held.get(provider, {}), resources)
-        if not held:
-            return None
-        before = subject.consumer
-        generations = {} if anew else before.generations
-        after = Consumer(held, *subject.instance.owner, before.generation, generations)
-        return Plan(subject, "updated" if self._force or before.allocations else "created", after, profiles)
-
-    def _hindrance(self, subject: Subject) -> Problem | None:
-        """Why nothing can be made for an instance of what its flavor says."""
-        uuid = subject.uuid
-        unsupported = subject.need.flavor.unsupported if subject.need else ""
-        if unsupported:
-            text = f"Healing allocation for instance {uuid} with {unsupported} request is not supported."
-            return Problem(uuid, NOT_SUPPORTED, text)
-        if subject.node is None:
-            host, node = subject.instance.host, subject.instance.node
-            text = (
-                f"Instance {uuid}: Compute host {host} could not be found: the cell has no compute node {node} on it."
-            )
-            if subject.nodes_of_host:
-                names = ", ".join(sorted(subject.nodes_of_host))
-                text += f" It has {names}: where the node was renamed, correct instances.node."
-            return Problem(uuid, NO_COMPUTE_NODE, text)
-        if subject.need is None:
-            return Problem(uuid, NOT_WRITTEN, f"Instance {uuid}: its flavor in instance_extra cannot be read.")
-        return None
-
-    def _find_home(
-        self, subject: Subject, homeless: Sequence[Port]
-    ) -> Problem | tuple[Mapping[str, Resources], tuple[tuple[Port, Mapping[str, Any]], ...]]:
-        """Providers in the tree of the compute node for what ports request; there must be one way exactly."""
-        assert subject.node
-        self._placement.require(CANDIDATES_VERSION, "healing ports")
-        found = self._placement.candidates(
-            [group for port in homeless for group in ports.groups_of(port)],
-            subject.node,
-            [subtree for port in homeless for subtree in ports.subtrees_of(port)],
-            subject.need.flavor.group_policy if subject.need else "none",
-        )
-        if len(found) == 1:
-            (candidate,) = found
-            return candidate.allocations, tuple(
-                (port, ports.with_providers(port, candidate.providers)) for port in homeless
-            )
-        names = [port.id for port in homeless]
-        error = f"Placement returned no allocation candidate to fulfill the resource request of the port(s) {names}"
-        if found:
-            error = (
-                "Placement returned more than one possible allocation candidates to fulfill the resource request of "
-                f"the port(s) {names}. There is not enough information to select the proper one. Migrating the "
-                "instance heals it: that re-creates the full allocation on the target host."
-            )
-        return Problem(subject.uuid, NOT_WRITTEN, f"{FAILED} {subject.uuid}. Error: {error}")
-
-    def write(self, plan: Plan) -> Result:
-        """Carry a plan out; where others changed the consumer meanwhile, decide again.
-
-        :returns: None: there is nothing to do any more, or it is left to ``settle``
-        """
-        decision: Decision | Done = plan
-        for _ in range(DECISIONS):
-            if not isinstance(decision, Plan):
-                return decision
-            if self.stopped:
-                return Unseen()
-            written = self._write_once(decision)
-            if not isinstance(written, RequestRefused):
-                return written
-            conflict = written
-            LOG.info("instance %s: %s; deciding again", plan.uuid, conflict)
-            decision = self._decide_again(decision, conflict)
-        return self._not_written(plan.uuid, conflict) if isinstance(decision, Plan) else decision
-
-    def write_each(self, plans: Sequence[Plan], at_once: int) -> list[Result]:
-        """Carry plans out, those of one provider one after the other.
-
-        :param at_once: requests that may be under way at the same time
-        """
-        return map_per_key(self.write, plans, lambda plan: plan.subject.node, at_once)
-
-    def write_all(self, plans: Sequence[Plan]) -> list[Done] | None:
-        """Carry plans without ports out in one request.
-
-        :returns: None: it was not done, each is to be written on its own
-        """
-        if len(plans) < 2 or self.stopped:
-            return None
+        if self._watch.stopped:
+            return Verdict.NOT_LOOKED_AT
         try:
-            self._patiently(lambda: self._placement.write_all({plan.uuid: plan.after for plan in plans}))
+            decision = self._decider.decide(subject)
+        except ServiceProblem as problem:
+            self._watch.probe_placement(problem, subject.uuid, subject.node)
+            return self._not_written(subject.uuid, problem)
+        self._watch.record_success()
+        return decision
+
+    def write_each(self, plans: Sequence[Plan]) -> list[Result]:
+        """Carry plans out, those of one provider one after the other."""
+        return self._requests.map_per_key(self._write, plans, lambda plan: plan.subject.node)
+
+    def write_in_one_request(self, plans: Sequence[Plan]) -> list[HealedInstance] | None:
+        """Carry plans without ports out, all or none.
+
+        :returns: None: none was carried out, and each is to be written on its own
+        """
+        if len(plans) < 2 or self._watch.stopped:
+            return None
+        consumers = {plan.uuid: plan.after for plan in plans}
+        try:
+            _write_patiently(lambda: self._placement.write_all(consumers))
         except ServiceProblem as problem:
             LOG.info("%s; writing one by one", problem)
             return None
-        return [plan.done for plan in plans]
+        return [plan.healed for plan in plans]
 
-    def settle(self, still_right: Callable[[Sequence[Plan]], Sequence[Plan]], at_once: int) -> list[Result]:
-        """Write what Placement refused as new although it holds nothing.
+    def _write(self, plan: Plan) -> Result:
+        """Carry a plan out; decide again each time others have changed the consumer."""
+        for _ in range(MAX_DECISIONS):
+            if self._watch.stopped:
+                return Verdict.NOT_LOOKED_AT
+            try:
+                return self._write_once(plan)
+            except ConsumerChanged as change:
+                LOG.info("instance %s: %s; deciding again", plan.uuid, change)
+                refusal = change.refusal
+            decision = self._decide_again(plan, refusal)
+            if not isinstance(decision, Plan):
+                return decision
+            plan = decision
+        return self._not_written(plan.uuid, refusal)
 
-        Placement makes a consumer in a transaction of its own, before its allocations. If it was killed in between, the
-        consumer stays, and must be written as what it is. But as long as another request may be at work on it, even
-        one of ours whose answer was lost, that would be wrong: when that request fails at last, Placement deletes the
-        consumer, with what was written meanwhile. So nothing is written before a request has had its time.
-
-        :param still_right: tells those plans whose instances are still where they were
-        """
-        waiting, self._unsettled = self._unsettled, []
-        if self.stopped:
-            return [Unseen() for _ in waiting]
-        if not waiting:
-            return []
-        pause = max(one.since for one in waiting) + self._placement.patience - time.monotonic()
-        LOG.info("%d consumers are refused as new and hold nothing; waiting %.0f s", len(waiting), pause)
-        time.sleep(max(pause, 0))
-        right = {plan.uuid for plan in still_right([one.plan for one in waiting])}
-        waiting = [one for one in waiting if one.plan.uuid in right]
-        results = map_per_key(self._write_settled, waiting, lambda one: one.plan.subject.node, at_once)
-        results += [self._not_written(one.plan.uuid, one.conflict) for one in self._unsettled]
-        self._unsettled = []
-        return results
-
-    def _write_settled(self, waiting: _Unsettled) -> Result:
-        decision = self._decide_again(waiting.plan, waiting.conflict, settled=True)
-        return self.write(decision) if isinstance(decision, Plan) else decision
-
-    def _decide_again(self, plan: Plan, conflict: RequestRefused, *, settled: bool = False) -> Decision | Done:
-        """Read a consumer anew and decide.
-
-        :param conflict: with which Placement refused the plan
-        :param settled: whether a consumer that holds nothing has had its time
-        """
-        try:
-            consumer = self._placement.consumer(plan.uuid)
-            now = self._neutron.ports_of([plan.uuid]) if self._neutron else []
-        except ServiceProblem as problem:
-            return self._not_written(plan.uuid, problem)
-        self._failures.note(None)
-        if _same(consumer, plan.after) and not plan.profiles:
-            return plan.done  # written by us, and the answer was lost; or by somebody who saw the same
-        if not consumer.allocations and plan.after.generation is None:
-            if not settled:
-                self._unsettled.append(_Unsettled(time.monotonic(), plan, conflict))
-                return None
-            consumer = replace(consumer, generation=UNUSED)
-        return self.decide(replace(plan.subject, consumer=consumer, ports=tuple(now)))
-
-    def _write_once(self, plan: Plan) -> Done | Problem | Unseen | RequestRefused:
+    def _write_once(self, plan: Plan) -> Result:
         """Ports, then allocations; all or nothing.
 
-        :returns: a refusal, where the consumer has changed meanwhile
+        :raises ConsumerChanged: nothing was written
         """
-        tell = self._tell_of(plan.uuid)
         try:
             if plan.profiles:
                 assert self._neutron
-                ports.write(self._neutron, plan.profiles, tell)
-            try:
-                self._patiently(lambda: self._placement.write(plan.uuid, plan.after))
-            except ServiceProblem as problem:
-                return self._refused(plan, problem)
-        except ports.NotWritten as error:
-            text = (
-                f"Instance {plan.uuid}: Unable to update ports with allocations that are about to be created in "
-                f"placement: {error}. The healing of the instance is aborted. It is safe to try to heal it again."
-            )
-            return self._problem(Problem(plan.uuid, PORTS_NOT_WRITTEN, text), error.problem)
-        except ports.NotRolledBack as error:
-            self.stop(error.problem, plan.uuid)
-            return Problem(plan.uuid, PORTS_NOT_ROLLED_BACK, _by_hand(plan.uuid, error))
-        self._failures.note(None)
-        return plan.done
+                tell = self._port_line_taker(plan.uuid)
+                ports.write_profiles(self._neutron, plan.profiles, tell)
+        except ports.PortsNotWritten as error:
+            problem = HealProblem(plan.uuid, Exit.PORTS_NOT_WRITTEN, _ports_text(plan.uuid, error))
+            return self._watch.judge(problem, error.problem)
+        except ports.PortsNotRolledBack as error:
+            return self._ports_left_behind(plan, error)
+        try:
+            _write_patiently(lambda: self._placement.write(plan.uuid, plan.after))
+        except ServiceProblem as problem:
+            return self._after_failed_write(plan, problem)
+        self._watch.record_success()
+        return plan.healed
 
-    def _tell_of(self, uuid: str) -> Callable[[str], None]:
-        """What takes the lines on an instance's ports: for the log, and for ``--verbose``."""
-        lines = self.port_lines.setdefault(uuid, [])
+    def _after_failed_write(self, plan: Plan, problem: ServiceProblem) -> Result:
+        """The allocations could not be written: restore the ports, if it is certain.
 
-        def tell(line: str) -> None:
-            LOG.info("instance %s: %s", uuid, line)
-            lines.append(line)
-
-        return tell
-
-    def _refused(self, plan: Plan, problem: ServiceProblem) -> Done | Problem | Unseen | RequestRefused:
-        """The allocations could not be written. Ports go back, unless it is unknown whether that is right.
-
-        :raises ports.NotRolledBack: they could not
+        :raises ConsumerChanged: the ports are restored
         """
         if isinstance(problem, ServiceUnavailable):
             try:
-                if _same(self._placement.consumer(plan.uuid), plan.after):
-                    return plan.done
+                current = self._placement.consumer(plan.uuid)
             except ServiceProblem:
-                self._stop_if_dead(problem, plan.subject.instance, plan.subject.node)
-                if plan.profiles:
-                    names = [port.id for port, _ in plan.profiles]
-                    LOG.warning("instance %s: ports %s are written, allocations perhaps not", plan.uuid, names)
-                return self._not_written(plan.uuid, problem)
+                return self._outcome_unknown(plan, problem)
+            if _holds_the_same(current, plan.after):
+                return plan.healed  # only the answer was lost
         if plan.profiles:
             assert self._neutron
-            ports.roll_back(self._neutron, [port for port, _ in plan.profiles], self._tell_of(plan.uuid))
+            written_ports = [port for port, _ in plan.profiles]
+            tell = self._port_line_taker(plan.uuid)
+            try:
+                ports.roll_back_profiles(self._neutron, written_ports, tell)
+            except ports.PortsNotRolledBack as error:
+                return self._ports_left_behind(plan, error)
         if isinstance(problem, RequestRefused) and problem.is_consumer_conflict:
-            return problem
+            raise ConsumerChanged(problem)
         return self._not_written(plan.uuid, problem)
 
-    def _not_written(self, uuid: str, problem: ServiceProblem) -> Problem | Unseen:
-        return self._problem(Problem(uuid, NOT_WRITTEN, f"{FAILED} {uuid}. Error: {problem}"), problem)
+    def _outcome_unknown(self, plan: Plan, problem: ServiceProblem) -> HealProblem | Verdict:
+        """Ports stay as they are: the allocations may be there, and the next run will see."""
+        self._watch.probe_placement(problem, plan.uuid, plan.subject.node)
+        if plan.profiles:
+            port_ids = [port.id for port, _ in plan.profiles]
+            LOG.warning(
+                "instance %s: ports %s are written, allocations perhaps not", plan.uuid, port_ids
+            )
+        return self._not_written(plan.uuid, problem)
 
-    def _problem(self, told: Problem, problem: ServiceProblem) -> Problem | Unseen:
-        """What becomes of an instance. The end of a service is told of once, by the first instance that meets it."""
-        self._failures.note(problem)
-        if is_of_one(problem):
-            return told
-        if is_end_of(problem) or self._failures.too_many:
-            self.stop(problem, told.instance)
-        return told if self.stopped_at in ("", told.instance) else Unseen()
+    def _ports_left_behind(self, plan: Plan, error: ports.PortsNotRolledBack) -> HealProblem:
+        self._watch.stop(error.problem, plan.uuid)
+        text = _rollback_text(plan.uuid, error)
+        return HealProblem(plan.uuid, Exit.PORTS_NOT_ROLLED_BACK, text)
 
-    def _stop_if_dead(self, problem: ServiceProblem, instance: Instance, node: str | None = None) -> None:
-        """See whether a Placement that answers, but nothing of use for one consumer, can do anything at all."""
-        if not (
-            isinstance(problem, ServiceUnavailable) and problem.answered and problem.service == self._placement.name
-        ):
-            return
+    def _decide_again(
+        self, plan: Plan, refusal: RequestRefused, *, may_take_over: bool = False
+    ) -> Decision | HealedInstance:
+        """Read what Placement refused to change, and decide with that.
+
+        :param may_take_over: whether a consumer that holds nothing has had its time
+        """
         try:
-            self._placement.providers(in_tree=node or instance.uuid)
-        except ServiceProblem as end:
-            self.stop(end, instance.uuid)
+            consumer = self._placement.consumer(plan.uuid)
+            current_ports = self._neutron.ports_of([plan.uuid]) if self._neutron else []
+        except ServiceProblem as problem:
+            return self._not_written(plan.uuid, problem)
+        self._watch.record_success()
+        if _holds_the_same(consumer, plan.after) and not plan.profiles:
+            return plan.healed  # by us, with the answer lost, or by somebody who saw the same
+        if not consumer.allocations and plan.after.generation is None:
+            if not may_take_over:
+                self._postponed.append(_Postponed(time.monotonic(), plan, refusal))
+                return Verdict.POSTPONED
+            consumer = replace(consumer, generation=NEVER_USED)
+        return self._decide(replace(plan.subject, consumer=consumer, ports=tuple(current_ports)))
 
-    @staticmethod
-    def _patiently(write: Callable[[], None]) -> None:
-        """Write again as long as only others of the same provider are in the way."""
-        for attempt in range(1, TRIES):
-            try:
-                return write()
-            except RequestRefused as refusal:
-                if not refusal.is_concurrent:
-                    raise
-                LOG.info("%s; trying again", refusal)
-            pause = FIRST_PAUSE * 2**attempt
-            time.sleep(pause + random.uniform(0, pause))  # noqa: S311 - jitter, no secret
-        return write()
+    @property
+    def has_postponed(self) -> bool:
+        """Whether there are instances for ``settle``."""
+        return bool(self._postponed)
+
+    @property
+    def seconds_to_wait(self) -> float:
+        """How long ``settle`` is too early; 0: it is not."""
+        if self._watch.stopped or not self._postponed:
+            return 0.0
+        newest = max(postponed.since for postponed in self._postponed)
+        return max(newest + self._placement.patience - time.monotonic(), 0.0)
+
+    def settle(self, still_right: Callable[[Sequence[Plan]], Sequence[Plan]]) -> list[Result]:
+        """Write what Placement refused as new although it holds nothing.
+
+        Placement makes a consumer in a transaction of its own, before its allocations. If it is
+        killed in between, the consumer stays, and must be written as what it is. But as long as
+        another request may be at work on it, even one of ours whose answer was lost, that would
+        be wrong: when that request fails at last, Placement deletes the consumer, with what was
+        written meanwhile. So this is to be called only once that request has had its time, see
+        ``seconds_to_wait``.
+
+        :param still_right: picks the plans whose instances are still where they were
+        """
+        if self._watch.stopped:
+            results: list[Result] = [Verdict.NOT_LOOKED_AT] * len(self._postponed)
+            self._postponed = []
+            return results
+        right_plans = {plan.uuid for plan in still_right([each.plan for each in self._postponed])}
+        right = [each for each in self._postponed if each.plan.uuid in right_plans]
+        results = self._requests.map_per_key(
+            self._write_settled, right, lambda postponed: postponed.plan.subject.node
+        )
+        self._postponed = []
+        return results
+
+    def _write_settled(self, postponed: _Postponed) -> Result:
+        plan, refusal = postponed.plan, postponed.refusal
+        decision = self._decide_again(plan, refusal, may_take_over=True)
+        result = self._write(decision) if isinstance(decision, Plan) else decision
+        if result is Verdict.POSTPONED:  # once is enough: the next run will see
+            return self._not_written(plan.uuid, refusal)
+        return result
+
+    def _not_written(self, uuid: str, cause: ServiceProblem) -> HealProblem | Verdict:
+        return self._watch.judge(allocation_problem(uuid, cause), cause)
+
+    def _port_line_taker(self, uuid: str) -> ports.TellLine:
+        """Takes lines about an instance's ports: for the log, and for ``--verbose``."""
+        lines = self.port_lines.setdefault(uuid, [])
+
+        def take_line(line: str) -> None:
+            LOG.info("instance %s: %s", uuid, line)
+            lines.append(line)
+
+        return take_line
 
 
-def _by_hand(uuid: str, error: ports.NotRolledBack) -> str:
-    commands = "; ".join(f"openstack port unset {port} --binding-profile allocation" for port in error.ports)
+def _write_patiently(write: Callable[[], None]) -> None:
+    """Write again as long as only other writers of the same provider are in the way."""
+    conflict: RequestRefused | None = None
+    for _ in attempts():
+        try:
+            return write()
+        except RequestRefused as refusal:
+            if not refusal.is_concurrent:
+                raise
+            LOG.info("%s; trying again", refusal)
+            conflict = refusal
+    assert conflict
+    raise conflict
+
+
+def _holds_the_same(one: Consumer, other: Consumer) -> bool:
+    return one.allocations == other.allocations and one.owner == other.owner
+
+
+def _ports_text(uuid: str, error: ports.PortsNotWritten) -> str:
     return (
-        f"Instance {uuid}: Failed to update neutron ports with allocation keys and the automatic rollback of the "
-        f"previously successful port updates also failed: {error}. Make sure that the binding:profile.allocation key "
-        f"of the affected ports {list(error.ports)} is cleaned in neutron, by hand: {commands}"
+        f"Instance {uuid}: Unable to update ports with allocations that are about to be created "
+        f"in placement: {error}. The healing of the instance is aborted. It is safe to try to "
+        "heal it again."
     )
 
 
-def _same(one: Consumer, two: Consumer) -> bool:
-    return one.allocations == two.allocations and one.owner == two.owner
-
-
-def _plus(one: Resources, two: Resources) -> Resources:
-    return {**one, **{name: one.get(name, 0) + amount for name, amount in two.items()}}
-
-
-def _at_least(one: Resources, two: Resources) -> Resources:
-    return {**one, **{name: max(one.get(name, 0), amount) for name, amount in two.items()}}
+def _rollback_text(uuid: str, error: ports.PortsNotRolledBack) -> str:
+    commands = "; ".join(
+        f"openstack port unset {port} --binding-profile allocation" for port in error.ports
+    )
+    return (
+        f"Instance {uuid}: Failed to update neutron ports with allocation keys and the automatic "
+        f"rollback of the previously successful port updates also failed: {error}. Make sure that "
+        f"the binding:profile.allocation key of the affected ports {list(error.ports)} is cleaned "
+        f"in neutron, by hand: {commands}"
+    )

@@ -1,7 +1,7 @@
-"""``placement sync_aggregates``: host aggregates mirrored to the aggregates of resource providers.
+"""``placement sync_aggregates``: mirror host aggregates to the aggregates of resource providers.
 
-A cell says which compute node, and so which provider, each of its hosts has; the rest is between the API database and
-Placement.
+A cell tells which compute node, and so which provider, each of its hosts has. Everything else
+happens between the API database and Placement.
 """
 
 from collections.abc import Collection, Generator, Mapping, Sequence
@@ -9,40 +9,60 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Final, Self
 
+from clients.placement import AGGREGATES_VERSION
+from novadb.engine import Database, server_message
+from novadb.names import fold_name
 from sqlalchemy import bindparam, text
 from sqlalchemy.exc import DBAPIError
 
-from clients.concurrency import map_bounded
-from clients.placement import AGGREGATES_VERSION
-from jobs.action import Action, ApiDatabaseProblem, CellResult, Cursor, FailureKind, Outcome, Step, Target, Unit
-from jobs.placement.aggregates import Exit as Exit
-from jobs.placement.aggregates import Problem, Wish, add
+from jobs.action import (
+    Action,
+    ApiDatabaseProblem,
+    CellResult,
+    Cursor,
+    FailureKind,
+    Outcome,
+    Step,
+    Target,
+    Unit,
+)
+from jobs.placement.aggregates import AggregateTarget, Exit, SyncProblem, add_missing_aggregates
+from jobs.placement.request_pool import RequestPool
 from jobs.retry import transactionally
-from novadb.engine import Database, server_message
-from novadb.names import fold_name
 
-BATCH: Final = 50  # hosts that are mirrored before the work can be stopped
-NODES: Final = text("SELECT host, uuid FROM compute_nodes WHERE deleted = 0 AND host IS NOT NULL ORDER BY id")
-MEMBERS: Final = (
+HOSTS_PER_STEP: Final = 50  # hosts that are mirrored before the work can be stopped
+_COMPUTE_NODES: Final = text(
+    "SELECT host, uuid FROM compute_nodes WHERE deleted = 0 AND host IS NOT NULL ORDER BY id"
+)
+_MEMBERS: Final = (
     "SELECT a.uuid AS aggregate, a.name, h.host, m.cell_id FROM aggregates a "
-    "LEFT JOIN aggregate_hosts h ON h.aggregate_id = a.id LEFT JOIN host_mappings m ON m.host = h.host "
+    "LEFT JOIN aggregate_hosts h ON h.aggregate_id = a.id "
+    "LEFT JOIN host_mappings m ON m.host = h.host "
     "{where}ORDER BY a.id, h.id"
 )
-ALL_MEMBERS: Final = text(MEMBERS.format(where=""))
-MEMBERS_IN_CELLS: Final = text(MEMBERS.format(where="WHERE m.cell_id IN :cells ")).bindparams(
+_ALL_MEMBERS: Final = text(_MEMBERS.format(where=""))
+_MEMBERS_IN_CELLS: Final = text(_MEMBERS.format(where="WHERE m.cell_id IN :cells ")).bindparams(
     bindparam("cells", expanding=True)
 )
 
 
 BADNESS: Final = (
-    Exit.ERROR, Exit.PLACEMENT_ERROR, Exit.UPDATE_FAILED, Exit.SEVERAL_NODES, Exit.NO_PROVIDER, Exit.NO_COMPUTE_NODE,
-    Exit.NO_HOST_MAPPING, Exit.SYNCED,
-)  # fmt: skip
-"""The codes from worst to best: what failed, then what is wrong with the cloud, in the stock tool's order."""
+    Exit.ERROR,
+    Exit.PLACEMENT_ERROR,
+    Exit.UPDATE_FAILED,
+    Exit.SEVERAL_NODES,
+    Exit.NO_PROVIDER,
+    Exit.NO_COMPUTE_NODE,
+    Exit.NO_HOST_MAPPING,
+    Exit.SYNCED,
+)
+"""The codes from worst to best.
 
+First what failed, then what is wrong with the cloud, in the order of the stock tool.
+"""
 
-# Other failures of a cell are ``Exit.ERROR``.
-FAILURES: Final = (FailureKind.PLACEMENT, FailureKind.MISCONFIGURED)
+# Cells with these failures count as ``Exit.PLACEMENT_ERROR``, all others as ``Exit.ERROR``.
+SERVICE_FAILURES: Final = (FailureKind.PLACEMENT, FailureKind.MISCONFIGURED)
 
 
 @dataclass(frozen=True)
@@ -58,7 +78,7 @@ class Params:
 
 
 @dataclass(frozen=True)
-class Added:
+class AddedAggregates:
     """The aggregates that a host's provider was put into."""
 
     host: str
@@ -77,8 +97,8 @@ class Synced(Outcome):
     handles: ClassVar[Unit | None] = Unit.HOSTS
 
     hosts: int = 0
-    added: tuple[Added, ...] = ()
-    problems: tuple[Problem, ...] = ()
+    added: tuple[AddedAggregates, ...] = ()
+    problems: tuple[SyncProblem, ...] = ()
 
     def __add__(self, other: Self) -> Self:
         return replace(
@@ -90,7 +110,7 @@ class Synced(Outcome):
 
     @property
     def remarks(self) -> Sequence[str]:
-        """What went wrong."""
+        """Why hosts were not mirrored."""
         return [problem.text for problem in self.problems]
 
     @property
@@ -106,15 +126,16 @@ class Synced(Outcome):
     @property
     def rows(self) -> int:
         """How many pairs of host and aggregate were added."""
-        return sum(len(one.aggregates) for one in self.added)
+        return sum(len(each.aggregates) for each in self.added)
 
 
 @dataclass(frozen=True)
-class Member:
+class AggregateMember:
     """A host in an aggregate.
 
-    :ivar host: None in an aggregate without hosts
-    :ivar cell_id: of the mapping that the host's mapping names; None: it is not mapped
+    :ivar name: of the aggregate
+    :ivar host: None: the aggregate has no hosts
+    :ivar cell_id: the ``cell_mappings.id`` of the host's cell; None: the host is not mapped
     """
 
     aggregate: str
@@ -128,112 +149,129 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
 
     :param cursor: ``after``: the last host that was dealt with
     :raises DatabaseProblem: the cell's database, or the API database, cannot be used
-    :raises ServiceProblem: there is no way to Placement
+    :raises ServiceProblem: Placement cannot be used
     """
     placement = target.need_services().placement
     placement.require(AGGREGATES_VERSION, "sync_aggregates")
-    wishes, problems = plan(members(target.need_api(), target.cell.mapping_ids), _nodes(target.database))
+    members = read_members(target.need_api(), target.cell.mapping_ids)
+    targets, problems = find_targets(members, _compute_nodes_by_host(target.database))
     if not cursor:
         cursor = {"after": ""}
-        yield Step(Synced(len(problems), problems=tuple(problems)), cursor, len(wishes))
-    waiting = [wish for wish in wishes if wish.host > cursor["after"]]
-    for begin in range(0, len(waiting), BATCH):
-        batch = waiting[begin : begin + BATCH]
-        ends = map_bounded(partial(add, placement), batch, params.at_once)
-        yield Step(_told(batch, ends), {"after": batch[-1].host}, len(waiting) - begin - len(batch))
-        unread = all(isinstance(end, Problem) and end.code == Exit.PLACEMENT_ERROR for end in ends)
-        if unread and begin + BATCH < len(waiting):
-            placement.aggregates(batch[-1].provider)  # raised now: there is no use in asking for each of the others
+        yield Step(Synced(len(problems), problems=tuple(problems)), cursor, len(targets))
+    waiting = [each for each in targets if each.host > cursor["after"]]
+    requests = RequestPool(params.at_once)
+    for begin in range(0, len(waiting), HOSTS_PER_STEP):
+        batch = waiting[begin : begin + HOSTS_PER_STEP]
+        answers = requests.map(partial(add_missing_aggregates, placement), batch)
+        remaining = len(waiting) - begin - len(batch)
+        yield Step(_outcome_of(batch, answers), {"after": batch[-1].host}, remaining)
+        if remaining and all(map(_is_unread, answers)):
+            # Raised now: it is no use to ask for each of the other hosts.
+            placement.aggregates(batch[-1].provider)
 
 
-def _told(batch: Sequence[Wish], ends: Sequence[frozenset[str] | Problem]) -> Synced:
-    return Synced(
-        len(batch),
-        tuple(
-            Added(wish.host, wish.provider, tuple(sorted(end)))
-            for wish, end in zip(batch, ends, strict=True)
-            if not isinstance(end, Problem) and end
-        ),
-        tuple(end for end in ends if isinstance(end, Problem)),
-    )
+def _is_unread(answer: frozenset[str] | SyncProblem) -> bool:
+    return isinstance(answer, SyncProblem) and answer.code == Exit.PLACEMENT_ERROR
 
 
-def _nodes(database: Database) -> dict[str, tuple[str, ...]]:
-    """The uuids of a cell's compute nodes by the folded name of the host."""
+def _outcome_of(
+    batch: Sequence[AggregateTarget], answers: Sequence[frozenset[str] | SyncProblem]
+) -> Synced:
+    added: list[AddedAggregates] = []
+    problems: list[SyncProblem] = []
+    for target, answer in zip(batch, answers, strict=True):
+        if isinstance(answer, SyncProblem):
+            problems.append(answer)
+        elif answer:
+            added.append(AddedAggregates(target.host, target.provider, tuple(sorted(answer))))
+    return Synced(len(batch), tuple(added), tuple(problems))
+
+
+def _compute_nodes_by_host(database: Database) -> dict[str, tuple[str, ...]]:
+    """The uuids of a cell's compute nodes, by the folded name of the host."""
     with database.connect() as cell:
-        rows = transactionally(lambda: cell.execute(NODES).all(), cell, name=str(database))
+        rows = transactionally(lambda: cell.execute(_COMPUTE_NODES).all(), cell, name=str(database))
     by_host: dict[str, tuple[str, ...]] = {}
     for host, uuid in rows:
         by_host[fold_name(host)] = (*by_host.get(fold_name(host), ()), uuid)
     return by_host
 
 
-def members(api: Database, cells: Collection[int] | None = None) -> list[Member]:
+def read_members(api: Database, cells: Collection[int] | None = None) -> list[AggregateMember]:
     """The hosts of all aggregates, in the order of the stock tool.
 
-    :param cells: ids of mappings of cells: only the hosts there; without them, all
+    :param cells: only hosts that are mapped to these ``cell_mappings.id``; None: all hosts
     :raises ApiDatabaseProblem: the API database cannot be used
     """
-    statement, values = (ALL_MEMBERS, {}) if cells is None else (MEMBERS_IN_CELLS, {"cells": sorted(cells)})
+    statement, values = _ALL_MEMBERS, {}
+    if cells is not None:
+        statement, values = _MEMBERS_IN_CELLS, {"cells": sorted(cells)}
     try:
-        with api.connect() as link:
-            rows = transactionally(lambda: link.execute(statement, values).all(), link, name=str(api))
+        with api.connect() as connection:
+            rows = transactionally(
+                lambda: connection.execute(statement, values).all(), connection, name=str(api)
+            )
     except DBAPIError as error:
         raise ApiDatabaseProblem(f"{api}: {server_message(error)}") from error
-    return [Member(*row) for row in rows]
+    return [AggregateMember(*row) for row in rows]
 
 
-def unmapped(found: Sequence[Member], cells: Collection[int]) -> tuple[str, ...]:
+def unmapped_hosts(members: Sequence[AggregateMember], cells: Collection[int]) -> tuple[str, ...]:
     """The hosts that are mapped to no cell.
 
-    :param cells: the ids of all mappings of cells
+    :param cells: every ``cell_mappings.id`` that there is
     """
     hosts: dict[str, str] = {}
-    for member in found:
+    for member in members:
         if member.host and member.cell_id not in cells:
             hosts.setdefault(fold_name(member.host), member.host)
     return tuple(hosts.values())
 
 
-def plan(found: Sequence[Member], nodes: Mapping[str, tuple[str, ...]]) -> tuple[list[Wish], list[Problem]]:
-    """Find the provider of each host of a cell, in the order of their names.
+def find_targets(
+    members: Sequence[AggregateMember], compute_nodes: Mapping[str, tuple[str, ...]]
+) -> tuple[list[AggregateTarget], list[SyncProblem]]:
+    """Find the provider of each host of a cell, in the order of the host names.
 
-    :param found: the members that are in the cell
-    :param nodes: the uuids of its compute nodes by the folded name of the host
+    :param members: those whose hosts are in the cell
+    :param compute_nodes: the uuids of the cell's compute nodes, by the folded name of the host
     """
-    wanted: dict[str, set[str]] = {}
+    aggregates_by_host: dict[str, set[str]] = {}
     spellings: dict[str, str] = {}
-    for member in found:
+    for member in members:
         if member.host:
             host = spellings.setdefault(fold_name(member.host), member.host)
-            wanted.setdefault(host, set()).add(member.aggregate)
-    wishes, problems = [], []
-    for host, aggregates in sorted(wanted.items()):
-        uuids = nodes.get(fold_name(host), ())
+            aggregates_by_host.setdefault(host, set()).add(member.aggregate)
+    targets: list[AggregateTarget] = []
+    problems: list[SyncProblem] = []
+    for host, aggregates in sorted(aggregates_by_host.items()):
+        uuids = compute_nodes.get(fold_name(host), ())
         if len(uuids) == 1:
-            wishes.append(Wish(host, uuids[0], frozenset(aggregates)))
+            targets.append(AggregateTarget(host, uuids[0], frozenset(aggregates)))
         elif uuids:
-            said = (
-                f"Unexpected number of compute node records ({len(uuids)}) found for host {host}. There should only be "
-                "a one-to-one mapping."
+            reason = (
+                f"Unexpected number of compute node records ({len(uuids)}) found for host {host}. "
+                "There should only be a one-to-one mapping."
             )
-            problems.append(Problem(host, Exit.SEVERAL_NODES, said))
+            problems.append(SyncProblem(host, Exit.SEVERAL_NODES, reason))
         else:
-            problems.append(Problem(host, Exit.NO_COMPUTE_NODE, f"The cell has no compute node for host {host}"))
-    return wishes, problems
+            reason = f"The cell has no compute node for host {host}"
+            problems.append(SyncProblem(host, Exit.NO_COMPUTE_NODE, reason))
+    return targets, problems
 
 
 def collapse(results: Sequence[CellResult[Synced]], params: Params) -> Exit:
-    """The exit code of the whole: the worst of what went wrong, by ``BADNESS``."""
-    found = {Exit(problem.code) for result in results for problem in result.outcome.problems}
+    """The exit code of the run: the worst of what went wrong, by ``BADNESS``."""
+    codes = {Exit.SYNCED}
     if params.unmapped:
-        found.add(Exit.NO_HOST_MAPPING)
+        codes.add(Exit.NO_HOST_MAPPING)
     for result in results:
-        if result.failure:
-            found.add(Exit.PLACEMENT_ERROR if result.failure.kind in FAILURES else Exit.ERROR)
-        elif not result.complete:
-            found.add(Exit.ERROR)
-    return min(found or {Exit.SYNCED}, key=BADNESS.index)
+        codes.update(Exit(problem.code) for problem in result.outcome.problems)
+        if result.failure and result.failure.kind in SERVICE_FAILURES:
+            codes.add(Exit.PLACEMENT_ERROR)
+        elif result.failure or not result.complete:
+            codes.add(Exit.ERROR)
+    return min(codes, key=BADNESS.index)
 
 
 ACTION: Final = Action(

@@ -387,6 +387,22 @@ def test_a_consumer_that_somebody_is_at_work_on_is_left_to_him(
     assert [one.body["consumer_generation"] for one in relay.asked if one.method == "PUT"] == [None, 0, None]
 
 
+def test_the_wait_for_a_consumer_can_be_stopped_and_what_was_healed_before_is_told(
+    cloud: SmallCloud, placement: Placement, relay: Relay
+) -> None:
+    cloud.configure("timeout = 600\n")
+    refused, healthy = cloud.add(), cloud.add()
+    placement.allocate(HOST1, {HOST1: {"VCPU": 1}}, "other", "other")
+    placement.begin_to_allocate(refused)
+    running = Running(f"{HEAL} -f json", config=cloud.config)
+    until(lambda: relay.count("GET", f"/allocations/{refused}") == 1 and bool(placement.held(healthy)))
+    running.interrupt()
+    ended = running.end()
+    (cell, _) = ended.document["cells"]
+    assert (ended.code, cell["created"], cell["looked_at"]) == (1, 1, 0)
+    assert placement.held(refused) == {}
+
+
 def test_a_consumer_that_is_never_settled_is_told(cloud: SmallCloud, placement: Placement, relay: Relay) -> None:
     cloud.configure("timeout = 2\n")
     uuid = cloud.add()

@@ -9,7 +9,8 @@ import pytest
 
 from cli.main import run
 from clients.placement import CONSUMERS_PER_REQUEST
-from jobs.placement import audit, holdings
+from jobs.placement import allocations, audit
+from jobs.placement.failures import MAX_FAILURES_IN_A_ROW
 from tests.support import moments
 from tests.support.placement import Placement, nova_conf
 from tests.support.program import Ended, Program
@@ -73,8 +74,8 @@ def uuid(number: int) -> str:
 def test_every_orphan_is_told_with_the_reason(
     two_hosts: TwoCells, placement: Placement, audited: Audit, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(audit, "CHUNK", 3)
-    monkeypatch.setattr(audit, "NAMED", 2)
+    monkeypatch.setattr(audit, "INSTANCES_PER_STATEMENT", 3)
+    monkeypatch.setattr(audit, "UUIDS_PER_CONDITION", 2)
     for number in range(1, 21):
         orphan(placement, NODE1, consumer=uuid(number))
     cell = "cell1"
@@ -357,24 +358,24 @@ def test_of_many_each_is_deleted_where_a_request_fails(
 def test_where_nothing_can_be_read_or_deleted_not_everything_is_tried(
     two_hosts: TwoCells, placement: Placement, relay: Relay, audited: Audit
 ) -> None:
-    consumers = [uuid(number) for number in range(1, 3 * holdings.IN_A_ROW)]
+    consumers = [uuid(number) for number in range(1, 3 * MAX_FAILURES_IN_A_ROW)]
     placement.allocate_all({one: ({NODE1: COMPUTE}, "p1", "u1") for one in consumers})
     relay.fail("GET", "^/allocations/", status=500)
     ended = audited("--delete")
     assert ended.code == 1
     assert {one["deleted"] for one in ended.data["orphans"]} == {False}
     asked = {one.path for one in relay.asked if one.path.startswith("/allocations/")}
-    assert holdings.IN_A_ROW <= len(asked) < len(consumers)
-    assert ended.data["orphans"][-1]["failure"] == holdings.VAIN
+    assert MAX_FAILURES_IN_A_ROW <= len(asked) < len(consumers)
+    assert ended.data["orphans"][-1]["failure"] == allocations.GIVEN_UP
     relay.heal()
-    for number in range(100, 100 + 3 * holdings.IN_A_ROW):
+    for number in range(100, 100 + 3 * MAX_FAILURES_IN_A_ROW):
         placement.provide(uuid(number), f"bare{number}", INVENTORY)
     relay.fail("GET", "/allocations$", status=500)
     ended = audited("--delete")
     assert ended.code == 1
     asked = {one.path for one in relay.asked if one.path.endswith("/allocations")}
-    assert holdings.IN_A_ROW <= len(asked) < 3 * holdings.IN_A_ROW
-    assert ended.data["not_audited"][-1]["reason"] == holdings.VAIN
+    assert MAX_FAILURES_IN_A_ROW <= len(asked) < 3 * MAX_FAILURES_IN_A_ROW
+    assert ended.data["not_audited"][-1]["reason"] == allocations.GIVEN_UP
     relay.heal()
     assert audited("--delete").code == 4
     assert not any(placement.held(consumer) for consumer in consumers)
@@ -383,7 +384,7 @@ def test_where_nothing_can_be_read_or_deleted_not_everything_is_tried(
 def test_orphans_that_placement_refuses_do_not_keep_others_from_being_deleted(
     two_hosts: TwoCells, placement: Placement, relay: Relay, audited: Audit
 ) -> None:
-    refused = [uuid(number) for number in range(1, holdings.IN_A_ROW + 3)]
+    refused = [uuid(number) for number in range(1, MAX_FAILURES_IN_A_ROW + 3)]
     placement.allocate_all({one: ({NODE1: COMPUTE}, "p1", "u1") for one in [*refused, NOBODY]})
     relay.fail("POST", "/allocations$", status=409, body=placement_error(409))
     relay.fail("PUT", f"/allocations/{uuid(0)[:-3]}", status=409, body=placement_error(409))

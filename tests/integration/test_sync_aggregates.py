@@ -9,7 +9,7 @@ from typing import Any, Final
 import pytest
 
 from cli.main import run
-from jobs.placement.sync_aggregates import BATCH
+from jobs.placement.sync_aggregates import HOSTS_PER_STEP
 from tests.support import moments
 from tests.support.command import Running, until
 from tests.support.placement import Placement, nova_conf
@@ -57,7 +57,7 @@ def hosts(two_cells: TwoCells, placement: Placement) -> TwoCells:
 @pytest.fixture
 def many_hosts(two_cells: TwoCells, placement: Placement) -> list[str]:
     """More hosts of one cell than are mirrored at a time, in one aggregate; returns their names."""
-    names = [f"host{number:03}" for number in range(BATCH + 2)]
+    names = [f"host{number:03}" for number in range(HOSTS_PER_STEP + 2)]
     for number, host in enumerate(names):
         node = f"cccccccc-0000-4000-8000-000000000{number:03}"
         two_cells.node("cell1", node, host)
@@ -181,8 +181,8 @@ def test_stopped_in_the_middle_it_ends_after_a_batch_and_the_next_run_does_the_r
         ended = running.end()
     assert ended.code == 255
     assert "cell1: stopped before all its hosts were mirrored" in ended.err
-    assert len(placement.all_aggregates()) == BATCH
-    assert [one["host"] for one in sync().data["added"]] == many_hosts[BATCH:]
+    assert len(placement.all_aggregates()) == HOSTS_PER_STEP
+    assert [one["host"] for one in sync().data["added"]] == many_hosts[HOSTS_PER_STEP:]
 
 
 def test_where_no_provider_of_a_batch_can_be_read_no_further_ones_are_asked_for(
@@ -191,8 +191,8 @@ def test_where_no_provider_of_a_batch_can_be_read_no_further_ones_are_asked_for(
     relay.fail("GET", "/aggregates$", status=500)
     ended = sync()
     assert ended.code == 2
-    assert [one["host"] for one in ended.data["problems"]] == many_hosts[:BATCH]
-    assert len({one.path for one in relay.asked if one.path.endswith("/aggregates")}) == BATCH
+    assert [one["host"] for one in ended.data["problems"]] == many_hosts[:HOSTS_PER_STEP]
+    assert len({one.path for one in relay.asked if one.path.endswith("/aggregates")}) == HOSTS_PER_STEP
     assert "cell1: Placement" in ended.err
     relay.heal()
     assert [one["host"] for one in sync().data["added"]] == many_hosts

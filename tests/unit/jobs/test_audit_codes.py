@@ -6,41 +6,41 @@ import pytest
 
 from jobs.action import CellResult, Failure, FailureKind
 from jobs.placement import audit, sync_aggregates
-from jobs.placement.aggregates import Problem
-from jobs.placement.audit import Known, Tally
+from jobs.placement.aggregates import SyncProblem
+from jobs.placement.audit import AuditCounts, CellKnowledge
 from jobs.placement.sync_aggregates import BADNESS, Exit, Params, Synced
 from novadb.cells import Cell
 from novadb.errors import DatabaseProblem
 
 CELL = Cell("uuid", "cell1", frozenset({1}), DatabaseProblem("not looked at"))
-READ, STOPPED = CellResult(CELL, Known()), CellResult(CELL, Known(), complete=False)
-GONE = CellResult(CELL, Known(), Failure(FailureKind.CELL, "gone"), complete=False)
+READ, STOPPED = CellResult(CELL, CellKnowledge()), CellResult(CELL, CellKnowledge(), complete=False)
+GONE = CellResult(CELL, CellKnowledge(), Failure(FailureKind.CELL, "gone"), complete=False)
 
 
 @pytest.mark.parametrize(
-    ("cells", "tally", "listed", "deleted"),
+    ("cells", "counts", "listed", "deleted"),
     [
-        pytest.param([], Tally(), 0, 0, id="no cell, nothing"),
-        pytest.param([READ], Tally(), 0, 0, id="nothing"),
-        pytest.param([READ, READ], Tally(orphans=2), 3, 4, id="orphans"),
-        pytest.param([READ], Tally(orphans=2, left=1), 1, 1, id="one could not be deleted"),
-        pytest.param([READ], Tally(unknown=1), 1, 1, id="a provider not audited"),
-        pytest.param([READ], Tally(orphans=1, unknown=1), 1, 1, id="a provider not audited, orphans on others"),
-        pytest.param([READ, GONE], Tally(), 1, 1, id="a cell not read"),
-        pytest.param([READ, GONE], Tally(orphans=3), 1, 1, id="a cell not read, orphans in others"),
-        pytest.param([STOPPED], Tally(), 1, 1, id="stopped"),
+        pytest.param([], AuditCounts(), 0, 0, id="no cell, nothing"),
+        pytest.param([READ], AuditCounts(), 0, 0, id="nothing"),
+        pytest.param([READ, READ], AuditCounts(orphans=2), 3, 4, id="orphans"),
+        pytest.param([READ], AuditCounts(orphans=2, left=1), 1, 1, id="one could not be deleted"),
+        pytest.param([READ], AuditCounts(unknown=1), 1, 1, id="a provider not audited"),
+        pytest.param([READ], AuditCounts(orphans=1, unknown=1), 1, 1, id="a provider not audited, orphans on others"),
+        pytest.param([READ, GONE], AuditCounts(), 1, 1, id="a cell not read"),
+        pytest.param([READ, GONE], AuditCounts(orphans=3), 1, 1, id="a cell not read, orphans in others"),
+        pytest.param([STOPPED], AuditCounts(), 1, 1, id="stopped"),
     ],
 )
-def test_audit(cells: list[CellResult[Known]], tally: Tally, listed: int, deleted: int) -> None:
-    assert audit.collapse(cells, audit.Params(), tally) == listed
-    assert audit.collapse(cells, audit.Params(delete=True), tally) == deleted
-    assert audit.collapse(cells[::-1], audit.Params(), tally) == listed
+def test_audit(cells: list[CellResult[CellKnowledge]], counts: AuditCounts, listed: int, deleted: int) -> None:
+    assert audit.collapse(cells, audit.Params(), counts) == listed
+    assert audit.collapse(cells, audit.Params(delete=True), counts) == deleted
+    assert audit.collapse(cells[::-1], audit.Params(), counts) == listed
 
 
 def test_the_worst_problem_of_a_host_is_the_code_of_the_whole() -> None:
     assert [int(code) for code in BADNESS] == [255, 2, 3, 1, 6, 5, 4, 0]
     assert set(BADNESS) == set(Exit)
-    problems = {code: Problem("host", code, "why") for code in Exit if code}
+    problems = {code: SyncProblem("host", code, "why") for code in Exit if code}
     for first, second in combinations(problems, 2):
         worse = min(first, second, key=BADNESS.index)
         for several in ((problems[first], problems[second]), (problems[second], problems[first])):

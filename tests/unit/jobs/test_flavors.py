@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from jobs.placement.flavors import Flavor, read
+from jobs.placement.flavors import Flavor, parse_flavor
 from tests.support.small_cloud import flavor
 
 PLAIN = {"VCPU": 4, "MEMORY_MB": 512, "DISK_GB": 10}
@@ -65,7 +65,7 @@ PLAIN = {"VCPU": 4, "MEMORY_MB": 512, "DISK_GB": 10}
 def test_resources(
     specs: dict[str, str], sizes: dict[str, int], image: dict[str, str], volume: bool, needed: dict[str, int]
 ) -> None:
-    assert read(flavor(specs, **({"vcpus": 4} | sizes))).resources(image, volume) == needed
+    assert parse_flavor(flavor(specs, **({"vcpus": 4} | sizes))).resources(image, volume) == needed
 
 
 @pytest.mark.parametrize(
@@ -78,19 +78,19 @@ def test_resources(
     ],
 )
 def test_what_is_not_supported(specs: dict[str, str], word: str) -> None:
-    assert read(flavor(specs)).unsupported == word
+    assert parse_flavor(flavor(specs)).unsupported_request == word
 
 
 def test_a_mask_that_cannot_be_understood() -> None:
     stored = flavor({"hw:cpu_policy": "mixed", "hw:cpu_dedicated_mask": "a-b"})
     with pytest.raises(ValueError, match="invalid literal"):
-        read(stored).resources({}, False)
+        parse_flavor(stored).resources({}, False)
 
 
 @pytest.mark.parametrize("document", [{}, {"cur": None}, {"cur": {"nova_object.data": {"vcpus": "x"}}}, []])
 def test_what_is_no_flavor(document: Any) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
-        read(document)
+        parse_flavor(document)
 
 
 def test_a_group_policy() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from clients.neutron import Port
-from jobs.placement.ports import lack_of, with_providers
+from jobs.placement.ports import find_missing, with_providers
 
 HERE = frozenset({"bridge", "other"})
 BANDWIDTH = {"NET_BW_EGR_KILOBIT_PER_SEC": 1000}
@@ -44,7 +44,7 @@ def port(name: str, request: dict[str, Any], allocation: Any = None) -> Port:
 def test_lack(
     ports: list[Port], held: dict[str, dict[str, int]], homeless: list[str], unbacked: dict[str, dict[str, int]]
 ) -> None:
-    lack = lack_of(ports, held, lambda: HERE)
+    lack = find_missing(ports, held, lambda: HERE)
     assert [one.id for one in lack.homeless] == homeless
     assert lack.unbacked == unbacked
     assert bool(lack) is bool(homeless or unbacked)

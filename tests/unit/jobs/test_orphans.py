@@ -9,10 +9,25 @@ import pytest
 from clients.placement import Provider
 from jobs.action import CellResult, Failure, FailureKind
 from jobs.codec import decode, encode
-from jobs.placement.aggregates import Problem, Wish
-from jobs.placement.audit import Known, Node, Stray
-from jobs.placement.orphans import NOBODY, Allocation, Bare, Cloud, bare, in_doubt, judge, left_in_doubt
-from jobs.placement.sync_aggregates import Added, Exit, Member, Params, Synced, plan, unmapped
+from jobs.placement.aggregates import AggregateTarget, SyncProblem
+from jobs.placement.audit import CellKnowledge, ComputeNode, Stray
+from jobs.placement.orphans import (
+    UNKNOWN_CONSUMER,
+    Allocation,
+    CloudKnowledge,
+    UnallocatedInstance,
+    find_orphans,
+    find_unallocated_instances,
+)
+from jobs.placement.sync_aggregates import (
+    AddedAggregates,
+    AggregateMember,
+    Exit,
+    Params,
+    Synced,
+    find_targets,
+    unmapped_hosts,
+)
 from novadb.cells import Cell
 from novadb.errors import DatabaseProblem
 
@@ -26,23 +41,23 @@ THERE: Final = Provider("node2", "node2", 0, "node2", None)
 RETIRED: Final = Provider("old", "old", 0, "old", None)
 SHARED: Final = Provider("storage", "storage", 0, "storage", None)
 
-CELL1: Final = Known(
-    nodes={"node1": Node("host1", "node1"), "node2": Node("host2", "node2")},
-    retired={"old": Node("host9", "old")},
+CELL1: Final = CellKnowledge(
+    nodes={"node1": ComputeNode("host1", "node1"), "node2": ComputeNode("host2", "node2")},
+    retired={"old": ComputeNode("host9", "old")},
     instances={"node1": ("vm1", "moving"), "node2": ("vm2",), "": ("offloaded",)},
     moving=("moving", "migration"),
 )
 
 
-def read(*cells: Known, unread: int = 0) -> list[CellResult[Known]]:
+def read(*cells: CellKnowledge, unread: int = 0) -> list[CellResult[CellKnowledge]]:
     """The results of cells that were read, and of some that were not."""
-    broken = CellResult(CELL, Known(), Failure(FailureKind.CELL, "gone"), complete=False)
+    broken = CellResult(CELL, CellKnowledge(), Failure(FailureKind.CELL, "gone"), complete=False)
     return [*(CellResult(CELL, known) for known in cells), *[broken] * unread]
 
 
-def reasons(held: list[Allocation], cloud: Cloud) -> list[tuple[str, str, str]]:
+def reasons(held: list[Allocation], cloud: CloudKnowledge) -> list[tuple[str, str, str]]:
     """The orphans: consumer, provider, reason."""
-    orphans, _ = judge(held, cloud)
+    orphans, _ = find_orphans(held, cloud)
     return [(one.allocation.consumer, one.allocation.provider.uuid, one.reason) for one in orphans]
 
 
@@ -65,33 +80,35 @@ def holds(consumer: str, provider: Provider, **resources: int) -> Allocation:
         pytest.param("vm2", HERE, "the instance is on host2", id="what an evacuation left"),
         pytest.param("vm2", BRIDGE, "the instance is on host2", id="what it left on a child"),
         pytest.param("offloaded", HERE, "the instance is on no compute node", id="shelved and offloaded"),
-        pytest.param("nobody", HERE, NOBODY, id="nobody"),
-        pytest.param("nobody", SHARED, NOBODY, id="nobody, on shared storage"),
+        pytest.param("nobody", HERE, UNKNOWN_CONSUMER, id="nobody"),
+        pytest.param("nobody", SHARED, UNKNOWN_CONSUMER, id="nobody, on shared storage"),
         pytest.param("vm1", RETIRED, "its compute node is deleted; the instance is on host1", id="a deleted host"),
-        pytest.param("nobody", RETIRED, f"its compute node is deleted; {NOBODY}", id="nobody, on a deleted host"),
+        pytest.param(
+            "nobody", RETIRED, f"its compute node is deleted; {UNKNOWN_CONSUMER}", id="nobody, on a deleted host"
+        ),
     ],
 )
 def test_who_may_hold_what(consumer: str, provider: Provider, reason: str | None) -> None:
-    cloud = Cloud.of(read(CELL1), building=["building"])
+    cloud = CloudKnowledge.of(read(CELL1), building=["building"])
     assert reasons([holds(consumer, provider)], cloud) == ([(consumer, provider.uuid, reason)] if reason else [])
 
 
 def test_what_a_consumer_holds_of_one_tree_belongs_together() -> None:
     held = [holds("nobody", HERE), holds("nobody", GPU, CUSTOM_GPU=1), holds("nobody", SHARED, CUSTOM_SHARE=1)]
-    cloud = Cloud.of(read(CELL1))
+    cloud = CloudKnowledge.of(read(CELL1))
     assert [provider for _, provider, _ in reasons(held, cloud)] == ["node1", "gpu1"]
 
 
 @pytest.mark.parametrize("resources", [{"CUSTOM_BAREMETAL": 1}, {"IPV4_ADDRESS": 1}, {"FPGA": 1}])
 def test_what_is_no_compute_allocation_is_not_audited(resources: dict[str, int]) -> None:
     held = [holds("nobody", HERE, **resources), holds("vm2", HERE, **resources)]
-    assert judge(held, Cloud.of(read(CELL1))) == ([], [])
+    assert find_orphans(held, CloudKnowledge.of(read(CELL1))) == ([], [])
 
 
 def test_a_cell_that_was_not_read_leaves_its_providers_unknown() -> None:
-    other = Known(nodes={"node2": Node("host2", "node2")}, instances={"node2": ("vm2",)})
+    other = CellKnowledge(nodes={"node2": ComputeNode("host2", "node2")}, instances={"node2": ("vm2",)})
     held = [holds(consumer, provider) for consumer in ("vm1", "vm2", "nobody") for provider in (HERE, THERE, SHARED)]
-    orphans, unknown = judge(held, Cloud.of(read(other, unread=1)))
+    orphans, unknown = find_orphans(held, CloudKnowledge.of(read(other, unread=1)))
     assert unknown == [HERE, SHARED]
     assert [(one.allocation.consumer, one.allocation.provider) for one in orphans] == [
         ("vm1", THERE),
@@ -100,37 +117,37 @@ def test_a_cell_that_was_not_read_leaves_its_providers_unknown() -> None:
 
 
 def test_of_a_provider_that_holds_no_compute_allocation_nothing_needs_to_be_known() -> None:
-    assert judge([holds("nobody", SHARED, CUSTOM_SHARE=1)], Cloud.of(read(unread=1))) == ([], [])
+    assert find_orphans([holds("nobody", SHARED, CUSTOM_SHARE=1)], CloudKnowledge.of(read(unread=1))) == ([], [])
 
 
 def test_a_cell_read_in_part_is_as_good_as_unread() -> None:
     stopped = CellResult(CELL, CELL1, complete=False)
-    assert judge([holds("vm1", HERE)], Cloud.of([stopped])) == ([], [HERE])
+    assert find_orphans([holds("vm1", HERE)], CloudKnowledge.of([stopped])) == ([], [HERE])
 
 
 def test_without_any_cell_nothing_is_an_orphan() -> None:
-    assert judge([holds("vm1", HERE)], Cloud.of([])) == ([], [HERE])
+    assert find_orphans([holds("vm1", HERE)], CloudKnowledge.of([])) == ([], [HERE])
 
 
 def test_an_instance_in_two_cells_is_on_its_way_between_them() -> None:
-    one = Known(nodes={"node1": Node("host1", "node1")}, instances={"node1": ("vm1", "vm3")})
-    two = Known(nodes={"node2": Node("host2", "node2")}, instances={"node2": ("vm1",)})
+    one = CellKnowledge(nodes={"node1": ComputeNode("host1", "node1")}, instances={"node1": ("vm1", "vm3")})
+    two = CellKnowledge(nodes={"node2": ComputeNode("host2", "node2")}, instances={"node2": ("vm1",)})
     held = [holds(uuid, provider) for uuid in ("vm1", "vm3") for provider in (HERE, THERE)]
-    assert reasons(held, Cloud.of(read(one, two))) == [("vm3", "node2", "the instance is on host1")]
+    assert reasons(held, CloudKnowledge.of(read(one, two))) == [("vm3", "node2", "the instance is on host1")]
 
 
 def test_a_compute_node_that_came_back_in_another_cell_is_alive() -> None:
-    gone = Known(retired={"node1": Node("host1", "node1")})
-    back = Known(nodes={"node1": Node("host1", "node1")}, instances={"node1": ("vm1",)})
-    assert reasons([holds("vm1", HERE)], Cloud.of(read(gone, back))) == []
+    gone = CellKnowledge(retired={"node1": ComputeNode("host1", "node1")})
+    back = CellKnowledge(nodes={"node1": ComputeNode("host1", "node1")}, instances={"node1": ("vm1",)})
+    assert reasons([holds("vm1", HERE)], CloudKnowledge.of(read(gone, back))) == []
 
 
 def test_instances_that_hold_nothing_but_orphans_are_told() -> None:
-    cloud = Cloud.of(read(CELL1))
+    cloud = CloudKnowledge.of(read(CELL1))
     held = [holds("vm1", THERE), holds("vm2", HERE), holds("vm2", THERE), holds("nobody", HERE)]
-    orphans, _ = judge(held, cloud)
+    orphans, _ = find_orphans(held, cloud)
     assert [one.allocation.consumer for one in orphans] == ["vm1", "vm2", "nobody"]
-    assert bare(held, orphans, cloud) == [Bare("vm1")]
+    assert find_unallocated_instances(held, orphans, cloud) == [UnallocatedInstance("vm1")]
 
 
 STRAYS: Final = {
@@ -140,26 +157,27 @@ STRAYS: Final = {
 
 
 def test_an_instance_on_the_host_keeps_what_it_holds_there_whatever_its_node_is_called() -> None:
-    cloud = Cloud.of(read(CELL1, Known(instances={"": ("renamed", "lost")}, strays=STRAYS)))
+    cloud = CloudKnowledge.of(read(CELL1, CellKnowledge(instances={"": ("renamed", "lost")}, strays=STRAYS)))
     held = [holds("renamed", HERE), holds("renamed", BRIDGE), holds("renamed", THERE), holds("lost", HERE)]
     nowhere = "the instance is on no compute node"
     assert reasons(held, cloud) == [("renamed", "node2", nowhere), ("lost", "node1", nowhere)]
-    assert left_in_doubt(held, cloud) == ["renamed"]
-    text = in_doubt("renamed", cloud)
+    (doubtful,) = cloud.strays_with(held).items()
+    consumer, text = doubtful
+    assert consumer == "renamed"
     assert text.startswith("it is on host host1 as node old-name, and the host's compute node is node1: ")
 
 
 def test_healing_is_advised_only_where_it_can_help() -> None:
     """Whoever is on no host, or waits to be reclaimed, needs no allocations."""
-    others = Known(
+    others = CellKnowledge(
         instances={"": ("renamed", "lost", "shelved"), "node1": ("resting", "gpu")}, strays=STRAYS, resting=("resting",)
     )
-    cloud = Cloud.of(read(CELL1, others))
+    cloud = CloudKnowledge.of(read(CELL1, others))
     held = [holds(uuid, THERE) for uuid in ("vm1", "renamed", "lost", "shelved", "resting")]
     held.append(holds("gpu", THERE, VCPU=1, VGPU=1))
-    orphans, _ = judge(held, cloud)
+    orphans, _ = find_orphans(held, cloud)
     assert len(orphans) == len(held)
-    advice = {one.instance: one.hindrance for one in bare(held, orphans, cloud)}
+    advice = {one.instance: one.hindrance for one in find_unallocated_instances(held, orphans, cloud)}
     assert advice == {
         "vm1": "",
         "renamed": "heal_allocations can make none, its host host1 has no compute node old-name",
@@ -169,9 +187,9 @@ def test_healing_is_advised_only_where_it_can_help() -> None:
 
 
 def test_why_a_consumer_is_gone_is_said_instead_of_that_nobody_knows_it() -> None:
-    cloud = replace(Cloud.of(read(CELL1)), fates={"gone": "the instance is deleted"})
+    cloud = replace(CloudKnowledge.of(read(CELL1)), fates={"gone": "the instance is deleted"})
     held = [holds("GONE", HERE), holds("gone", RETIRED), holds("vm1", HERE)]
-    assert cloud.strangers(held) == {"GONE", "gone"}
+    assert cloud.unknown_consumers(held) == {"GONE", "gone"}
     assert [reason for _, _, reason in reasons(held, cloud)] == [
         "the instance is deleted",
         "its compute node is deleted; the instance is deleted",
@@ -179,42 +197,47 @@ def test_why_a_consumer_is_gone_is_said_instead_of_that_nobody_knows_it() -> Non
 
 
 def test_what_is_known_adds_up_and_travels() -> None:
-    more = Known(instances={"node1": ("vm4",), "node3": ("vm5",)}, moving=("vm5",), strays=STRAYS, resting=("vm4",))
+    more = CellKnowledge(
+        instances={"node1": ("vm4",), "node3": ("vm5",)}, moving=("vm5",), strays=STRAYS, resting=("vm4",)
+    )
     both = CELL1 + more
     assert both.instances == {**CELL1.instances, "node1": ("vm1", "moving", "vm4"), "node3": ("vm5",)}
     assert both.moving == ("moving", "migration", "vm5")
     assert (both.nodes, both.retired) == (CELL1.nodes, CELL1.retired)
-    assert decode(Known, json.loads(json.dumps(encode(both)))) == both
+    assert decode(CellKnowledge, json.loads(json.dumps(encode(both)))) == both
 
 
 MEMBERS: Final = [
-    Member("agg1", "first", "host1", 1),
-    Member("agg1", "first", "HOST2", 1),
-    Member("agg2", "second", "host1", 1),
-    Member("agg2", "second", "unmapped", None),
-    Member("agg2", "second", "ghost", 1),
-    Member("agg2", "second", "bare-metal", 1),
-    Member("agg2", "second", "far", 2),
-    Member("agg3", "empty", None, None),
+    AggregateMember("agg1", "first", "host1", 1),
+    AggregateMember("agg1", "first", "HOST2", 1),
+    AggregateMember("agg2", "second", "host1", 1),
+    AggregateMember("agg2", "second", "unmapped", None),
+    AggregateMember("agg2", "second", "ghost", 1),
+    AggregateMember("agg2", "second", "bare-metal", 1),
+    AggregateMember("agg2", "second", "far", 2),
+    AggregateMember("agg3", "empty", None, None),
 ]
 
 
 def test_the_aggregates_of_all_hosts_are_gathered_by_provider() -> None:
     nodes = {"host1": ("node1",), "host2": ("node2",), "bare-metal": ("n3", "n4"), "stranger": ("n5",)}
-    wishes, problems = plan([member for member in MEMBERS if member.cell_id == 1], nodes)
-    assert wishes == [Wish("HOST2", "node2", frozenset({"agg1"})), Wish("host1", "node1", frozenset({"agg1", "agg2"}))]
+    wishes, problems = find_targets([member for member in MEMBERS if member.cell_id == 1], nodes)
+    assert wishes == [
+        AggregateTarget("HOST2", "node2", frozenset({"agg1"})),
+        AggregateTarget("host1", "node1", frozenset({"agg1", "agg2"})),
+    ]
     assert [(problem.host, problem.code) for problem in problems] == [
         ("bare-metal", Exit.SEVERAL_NODES),
         ("ghost", Exit.NO_COMPUTE_NODE),
     ]
     assert problems[0].text.startswith("Unexpected number of compute node records (2) found for host bare-metal.")
-    assert unmapped(MEMBERS, {1, 2}) == ("unmapped",)
-    assert unmapped(MEMBERS, {1}) == ("unmapped", "far")
+    assert unmapped_hosts(MEMBERS, {1, 2}) == ("unmapped",)
+    assert unmapped_hosts(MEMBERS, {1}) == ("unmapped", "far")
 
 
 def test_what_a_cell_mirrored_adds_up_and_travels() -> None:
-    first = Synced(2, (Added("host1", "node1", ("agg1", "agg2")),), (Problem("ghost", 5, "why"),))
-    both = first + Synced(1, (Added("host2", "node2", ("agg1",)),))
+    first = Synced(2, (AddedAggregates("host1", "node1", ("agg1", "agg2")),), (SyncProblem("ghost", 5, "why"),))
+    both = first + Synced(1, (AddedAggregates("host2", "node2", ("agg1",)),))
     assert (both.hosts, both.rows, both.by_table, len(both.problems)) == (3, 3, {"added": 3}, 1)
     assert decode(Synced, json.loads(json.dumps(encode(both)))) == both
     params = Params(("unmapped",), 3)
