@@ -11,6 +11,7 @@ from sqlalchemy.exc import DBAPIError
 
 from clients.errors import ServiceMisconfigured, ServiceProblem
 from clients.hypervisor import HypervisorProblem, Hypervisors
+from jobs.transaction_size import TransactionSize
 from novadb.cells import Cell
 from novadb.engine import Database, server_message
 from novadb.errors import DatabaseProblem
@@ -89,16 +90,20 @@ O = TypeVar("O", bound=Outcome)  # noqa: E741
 class Step(Generic[O]):
     """One transaction or so of work.
 
+    What an action raises as ``Contended`` (``jobs.retry``) is no failure: the work begins again behind its last step.
+
     :ivar outcome: what it did
     :ivar cursor: where to go on after it; None: where it was, for nothing was done, and the work only asks whether it
         may still write
     :ivar remaining: how much is still to be handled in the cell, as far as that is known without counting for long; it
         may be an estimate, or a limit. None: not known
+    :ivar ends_batch: whether the action's ``pause`` comes after it
     """
 
     outcome: O
     cursor: Cursor | None
     remaining: int | None = None
+    ends_batch: bool = False
 
     def is_behind(self, cursor: Cursor | None) -> bool:
         """Whether work that goes on after it does not do the same again as work that begins at this cursor."""
@@ -110,11 +115,13 @@ class Limits:
     """What the configuration lets a work do.
 
     :ivar tree_ceiling: rows of the largest tree that is moved
-    :ivar purge_chunk: rows deleted in one transaction of a purge
+    :ivar purge_chunk: rows deleted in one transaction of a purge, at most
+    :ivar transaction_seconds: that a transaction may take; 0: however long the rows take that it may have
     """
 
     tree_ceiling: int = 100_000
     purge_chunk: int = 5_000
+    transaction_seconds: float = 0.5
 
 
 SecondConnection = Callable[[], AbstractContextManager[bool]]
@@ -138,6 +145,7 @@ class Target:
     :ivar services: Placement and Neutron, or None where the action does without
     :ivar walked: the cells that the stock tool walks from here, where it is the cell of the configuration alone
     :ivar second: grants a second connection to the cell's database, where its server has one to spare
+    :ivar size: of the transactions
     """
 
     cell: Cell
@@ -147,6 +155,7 @@ class Target:
     services: "Services | None" = None
     walked: tuple[Cell, ...] = ()
     second: SecondConnection = always_free
+    size: TransactionSize = field(default_factory=TransactionSize)
 
     @property
     def database(self) -> Database:
@@ -276,7 +285,7 @@ class Action(Generic[P, O]):
     :ivar next_params: the parameters for the next cell in turn after so much was done; None: the budget is gone
     :ivar has_work: a cheap look whether a cell has anything to do, also where its turn does not come; None: there is
         no such look
-    :ivar pause: seconds to wait after each step
+    :ivar pause: seconds to wait after a step that ends a batch
     :ivar adjustable: the parameters that may be changed while it goes on, with what reads their values; it raises
         ValueError with what is wrong
     :ivar writes: whether it changes anything: then two runs of it keep each other off

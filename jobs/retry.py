@@ -2,23 +2,22 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from jobs.transaction_size import TransactionSize
 from novadb.attempts import QUORUM_PATIENCE, QUORUM_PAUSE, TRIES, attempts
 from novadb.engine import Database, is_contended, is_too_large, is_transient, is_without_quorum, server_message
 from novadb.errors import DatabaseProblem, Unreachable
 
 LOG = logging.getLogger("cellkeeper.retry")
 T = TypeVar("T")
-I = TypeVar("I")  # noqa: E741
-# How often a transaction of several rows is tried that meets others at the same rows, before it is made smaller.
-CONTENDED_TRIES: Final = 2
+S = TypeVar("S")
 
 
 class TryAgain(Exception):
@@ -32,12 +31,22 @@ class TryAgain(Exception):
         self.problem = problem
 
 
-class Contended(Unreachable):
-    """A transaction met others at the same rows again and again: a smaller one may succeed."""
+class Contended(Exception):
+    """A transaction met others at the same rows: deadlock, lock wait, lost certification. It was rolled back.
+
+    Where it had several rows, a smaller one may succeed. Where it had one, or one tree of rows, ``work`` of an action
+    lets it through, and whoever carries the action out begins it again a moment later, where it stood.
+
+    :ivar problem: what to report if that is so for minutes
+    """
+
+    def __init__(self, problem: DatabaseProblem) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
 
 
 def transactionally(
-    work: Callable[[], T], *connections: Connection, name: str, tries: int = TRIES, can_shrink: bool = False
+    work: Callable[[], T], *connections: Connection, name: str, tries: int = TRIES, gives_way: bool = False
 ) -> T:
     """Run ``work`` until it succeeds, rolling all connections back after each failure.
 
@@ -45,9 +54,9 @@ def transactionally(
     :param connections: the connections it works on; they are outside any transaction afterwards
     :param name: the database that is named when nothing helps
     :param tries: how often it is tried at most
-    :param can_shrink: whether the caller has a smaller transaction for the same
+    :param gives_way: whether the caller knows better than to do the same again where others are at the same rows
     :returns: what ``work`` returns
-    :raises Contended: the caller should do the smaller one
+    :raises Contended: others are at the same rows, and ``gives_way``
     :raises DatabaseProblem: it failed ``tries`` times in a way that could have passed: deadlock, lock wait, lost
         certification, lost connection
     :raises DBAPIError: any other error of a database, at once
@@ -67,8 +76,8 @@ def transactionally(
             for connection in connections:
                 rollback(connection)
         LOG.info("%s", problem)
-        if can_shrink and attempt >= CONTENDED_TRIES and isinstance(cause, DBAPIError) and is_contended(cause):
-            raise Contended(str(problem)) from cause
+        if gives_way and isinstance(cause, DBAPIError) and is_contended(cause):
+            raise Contended(problem) from cause
         if isinstance(cause, DBAPIError) and is_without_quorum(cause):
             if attempt == tries or time.monotonic() - begin > QUORUM_PATIENCE:
                 break
@@ -78,40 +87,48 @@ def transactionally(
     raise problem
 
 
-def as_large_as_possible(work: Callable[[int], T], rows: int, *connections: Connection, name: str) -> T:
-    """Do a transaction as ``transactionally``; on half as many rows each time that the server takes none as large, or
-    that others are at the same rows again and again.
+def as_large_as_possible(
+    work: Callable[[int], T], size: TransactionSize, bound: int, *connections: Connection, name: str, ask: S
+) -> Generator[S, None, T]:
+    """Do a transaction as ``transactionally``; on half as many rows each time that others are at the same rows, or that
+    the server takes none as large.
 
     :param work: is given how many rows it may have
+    :param size: says how many; it is told of refusals
+    :param bound: more rows it may not have
+    :param ask: is yielded before each smaller try: whether it may still write
+    :returns: what ``work`` returns
+    :raises Contended: others are at a single row
     :raises DBAPIError: even one row is too large; or any error that ``transactionally`` raises
+    """
+    rows = size.within(bound)
+    while True:
+        try:
+            return transactionally(partial(work, rows), *connections, name=name, gives_way=True)
+        except Contended:
+            size.refused(rows)
+            if rows == 1:
+                raise
+        except DBAPIError as error:
+            if rows == 1 or not is_too_large(error):
+                raise
+            size.refused(rows)
+            LOG.info("%s: the server takes no transaction of %d rows: %s", name, rows, server_message(error))
+        rows //= 2
+        yield ask
+
+
+def run_through(work: Generator[object, None, T]) -> T:
+    """Let a generator come to its end, whatever it yields.
+
+    :returns: what it returns
     """
     while True:
         try:
-            return transactionally(partial(work, rows), *connections, name=name, can_shrink=rows > 1)
-        except Contended:
-            pass
-        except DBAPIError as error:
-            if rows <= 1 or not is_too_large(error):
-                raise
-        rows //= 2
-
-
-def in_pieces(work: Callable[[Sequence[I]], T], items: Sequence[I], *connections: Connection, name: str) -> Iterator[T]:
-    """Do a transaction on all items where that can be, else smaller ones on some each, in order.
-
-    :param work: is given the items of a transaction
-    :returns: what ``work`` returns, for each transaction
-    :raises DBAPIError: as ``as_large_as_possible``
-    """
-
-    def do(rows: int) -> tuple[int, T]:
-        return rows, work(items[done : done + rows])
-
-    done = 0
-    while done < len(items):
-        rows, result = as_large_as_possible(do, len(items) - done, *connections, name=name)
-        done += rows
-        yield result
+            next(work)
+        except StopIteration as end:
+            result: T = end.value
+            return result
 
 
 def one_transaction(

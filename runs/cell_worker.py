@@ -1,6 +1,7 @@
 """Work in one cell for a slice of time: claim it, drive its action step by step, give it back or end it."""
 
 import logging
+import random
 import threading
 import time
 import uuid
@@ -13,8 +14,10 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from clients.errors import ServiceProblem
-from jobs.action import Action, Failure, FailureKind, Step, Target, failure_of
+from jobs.action import Action, Cursor, Failure, FailureKind, Step, Target, failure_of
 from jobs.codec import decode
+from jobs.retry import Contended
+from jobs.transaction_size import TransactionSize
 from novadb.errors import DatabaseProblem
 from runs import rules, tally
 from runs.conductor import Conductor
@@ -80,6 +83,7 @@ class HeldCell:
     """A claimed cell. A thread of the process that works renews the claim: it stops when the process stops.
 
     :ivar view: the cell as this process has left it
+    :ivar size: of its transactions
     """
 
     def __init__(self, store: RunStore, view: View, who: Claimant, action: Action[Any, Any]) -> None:
@@ -88,6 +92,7 @@ class HeldCell:
         self._action = action
         self._who = who
         self._changing = threading.Lock()
+        self.size = TransactionSize()
         self._over = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -135,7 +140,20 @@ class HeldCell:
                 view.cell, self._who, view.now, step.cursor, outcome, handled, remaining=step.remaining
             )
 
-        return self._change(rule, books)
+        return self._change(lambda view: self._sized(rule(view)), books)
+
+    def contend(self, contended: Contended) -> Advice:
+        """Note that others hold up the next transaction.
+
+        :returns: what the run is to do
+        :raises ClaimLost: the claim is somebody else's
+        """
+        problem = str(contended)
+        return self._change(lambda view: self._sized(rules.contend(view.cell, self._who, view.now, problem)))
+
+    def _sized(self, cell: CellRecord | None) -> CellRecord | None:
+        """A record with the size of the transactions, for the next slice."""
+        return cell and replace(cell, transaction_rows=self.size.rows)
 
     def throttle(self, reading: Reading | None, seconds: float) -> Advice:
         """Note why the work pauses, or that it goes on.
@@ -271,21 +289,37 @@ class CellWorker:
 
     def _steps(self, held: HeldCell, target: Target) -> SliceEnd:
         """Step until the work is through, the slice is over, or the run is to do something else."""
+        until = time.monotonic() + self._limits.work
+        held.size = TransactionSize(target.limits.transaction_seconds, held.view.cell.transaction_rows)
+        target = replace(target, size=held.size)
+        begun_at = deepcopy(held.view.cell.cursor)
+        if end := self._wait_for_server(held, target, until):
+            return end
+        while True:
+            try:
+                return self._work_on(held, target, begun_at, until)
+            except Contended as contended:
+                if end := self._wait_for_others(held, contended, until):
+                    return end
+
+    def _work_on(self, held: HeldCell, target: Target, begun_at: Cursor | None, until: float) -> SliceEnd:
+        """Begin the work behind the last step, and go on as ``_steps``.
+
+        :param begun_at: the cursor with which the slice began
+        :raises Contended: others are at the next row
+        """
         action, params = self._action_of(held.view.run)
         outcome = rules.outcome_of(action, held.view.cell)
         phases = held.view.run.order.phases
-        until = time.monotonic() + self._limits.work
-        begun_at, is_further = deepcopy(held.view.cell.cursor), False
-        if end := self._wait_for_server(held, target, until):
-            return end
-        steps = action.work(target, params, held.view.cell.cursor)
+        is_further = held.view.cell.cursor != begun_at
+        steps = action.work(target, params, deepcopy(held.view.cell.cursor))
         try:
             for step in steps:
                 self._show_life()
                 outcome += step.outcome
                 is_further = is_further or step.is_behind(begun_at)
                 advice = self._record(held, step, outcome)
-                if advice is Advice.GO_ON and step.outcome.rows:
+                if advice is Advice.GO_ON and step.ends_batch:
                     advice = self._rest(action.pause(params), held)
                 if end := ENDS.get(advice) or self._wait_for_server(held, target, until):
                     return end
@@ -299,6 +333,27 @@ class CellWorker:
         if action.in_turn(params) and action.next_params(params, outcome) is None:
             return SliceEnd.BUDGET  # whether there would have been more is not known
         return SliceEnd.COMPLETE
+
+    def _wait_for_others(self, held: HeldCell, contended: Contended, until: float) -> SliceEnd | None:
+        """Wait a moment, as others are at the next row or tree of rows. The claim is kept.
+
+        :param until: when the slice is over, by ``time.monotonic``; the next one goes on trying
+        :returns: what ends the slice meanwhile; None: the work may be tried again
+        :raises DatabaseProblem: they have been for minutes
+        """
+        advice = held.contend(contended)
+        cell = held.view.cell
+        if rules.gives_up(cell):
+            minutes = rules.CONTENDED_PATIENCE / 60
+            raise type(contended.problem)(f"{contended}; it was tried again for {minutes:g} minutes") from contended
+        if end := ENDS.get(advice):
+            return end
+        pause = rules.pause_of_contended(cell)
+        LOG.info("%s: others are at the same rows, which is tried again: %s", cell.ref.label, contended)
+        advice = self._rest(pause + random.uniform(0, pause), held)  # noqa: S311 - jitter, no secret
+        if end := ENDS.get(advice):
+            return end
+        return SliceEnd.MORE if time.monotonic() > until or self._draining() else None
 
     def _wait_for_server(self, held: HeldCell, target: Target, until: float) -> SliceEnd | None:
         """Wait while the cell's server suffers. The claim is kept, and nothing is written.
@@ -321,6 +376,7 @@ class CellWorker:
                 return end
         if held.view.cell.throttled:
             LOG.info("%s: the work goes on", label)
+            held.size.begin_small()
             return ENDS.get(held.throttle(None, 0.0))
         return None
 

@@ -216,9 +216,10 @@ class _Watch:
         if rows:
             self._rows[cell.number] = result.outcome.rows
             self._listener.stepped(result.cell, rows)
-        if cell.started is not None and cell.throttled != self._throttled.get(cell.number, ""):
-            self._throttled[cell.number] = cell.throttled
-            self._listener.throttled(result.cell, cell.throttled)
+        reason = rules.reason_of_pause(cell)
+        if cell.started is not None and reason != self._throttled.get(cell.number, ""):
+            self._throttled[cell.number] = reason
+            self._listener.throttled(result.cell, reason)
         if cell.stage is Stage.DONE:
             self._under_way.pop(cell.number, None)
             self._listener.finished(result)

@@ -157,6 +157,12 @@ class CellRecord:
     :ivar pace: what was handled lately, see ``runs.pace``
     :ivar remaining: how much is still to be handled, as far as that is known
     :ivar throttled: why its work pauses, by what its database server suffers; empty: it does not
+    :ivar contended: by what others hold up the next of its transactions; empty: they do not
+    :ivar contended_at: when a try was held up last
+    :ivar contended_for: seconds since the first try that was, without pauses of the run
+    :ivar contentions: how many tries these were, one after the other
+    :ivar transaction_rows: how many rows its next transaction may have by the duration of those before; None: there
+        were none
     """
 
     number: int
@@ -182,6 +188,11 @@ class CellRecord:
     pace: dict[int, int] = field(default_factory=dict)
     remaining: int | None = None
     throttled: str = ""
+    contended: str = ""
+    contended_at: float = 0.0
+    contended_for: float = 0.0
+    contentions: int = 0
+    transaction_rows: int | None = None
 
 
 NEVER: Final = 1e18

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from jobs.action import Action, CellResult, Failure, Scope
 from jobs.codec import decode, encode
+from novadb.attempts import FIRST_PAUSE
 from runs import pace
 from runs.outcomes import RunFacts, ending_of
 from runs.pace import Speed
@@ -39,6 +40,13 @@ ATTEMPTS: Final = 3
 """How often a slice may be begun without getting a step done: a tree that kills its worker must not do so for ever."""
 LONGEST_IN_LINE: Final = 480.0
 """Seconds after which a cell that waits for a connection is looked at, should whoever calls it have forgotten it."""
+CONTENDED_PATIENCE: Final = 180.0
+"""Seconds for which a single row, or tree of rows, may be refused as others are at it, before the cell fails. What
+works on a row of Nova's ends within seconds; what holds one for minutes is a session that somebody has to look at."""
+LONGEST_PAUSE: Final = 5.0
+"""Seconds between two tries of such a transaction, at most."""
+LONGEST_TRY: Final = 60.0
+"""Seconds that such a try and the pause before it count for at most: between two tries a run may be paused."""
 MANY: Final = 1 << 30
 """More connections than any server has."""
 FAILED: Final = 255
@@ -503,6 +511,8 @@ def record_step(
     :param remaining: how much is still to be handled; None: the step does not know, and what was known before counts
     """
     kept = keep(cell, who, now)
+    if kept and (handled or cursor != cell.cursor):
+        kept = replace(kept, contended="", contended_at=0.0, contended_for=0.0, contentions=0)
     if remaining is None and cell.remaining is not None:
         remaining = max(cell.remaining - handled, 0)
     return kept and replace(
@@ -523,6 +533,33 @@ def throttle(cell: CellRecord, who: Claimant, now: float, reason: str) -> CellRe
     """
     kept = keep(cell, who, now)
     return kept and replace(kept, throttled=reason)
+
+
+def contend(cell: CellRecord, who: Claimant, now: float, problem: str) -> CellRecord | None:
+    """A transaction was refused, as others are at the same rows, and is tried again; None: the claim is lost.
+
+    :param problem: the words of the database
+    """
+    kept = keep(cell, who, now)
+    since_last = min(now - cell.contended_at, LONGEST_TRY) if cell.contentions else 0.0
+    return kept and replace(
+        kept,
+        contended=problem,
+        contended_at=now,
+        contended_for=cell.contended_for + since_last,
+        contentions=cell.contentions + 1,
+    )
+
+
+def pause_of_contended(cell: CellRecord) -> float:
+    """Seconds until the transaction is tried again that others hold up, without jitter."""
+    pause: float = FIRST_PAUSE * 2 ** min(cell.contentions - 1, 16)
+    return min(pause, LONGEST_PAUSE)
+
+
+def gives_up(cell: CellRecord) -> bool:
+    """Whether others have held up a transaction of a cell for so long that the cell fails."""
+    return cell.contended_for >= CONTENDED_PATIENCE
 
 
 def give_back(cell: CellRecord, who: Claimant, now: float, patience: Patience) -> CellRecord | None:
@@ -558,7 +595,7 @@ def finish(
     return replace(
         cell, stage=Stage.DONE, holder="", lease_until=0.0, look_at=NEVER,
         failure=failure or cell.failure, complete=complete, finished=now, touched=now, second=False, waits_since=0.0,
-        called=False, pace={}, remaining=0, throttled="",
+        called=False, pace={}, remaining=0, throttled="", contended="",
     )  # fmt: skip
 
 
@@ -576,6 +613,13 @@ def ring_again(cell: CellRecord, run: RunRecord, now: float, patience: Patience)
     return replace(cell, rings=cell.rings + 1, look_at=now + pause)
 
 
+def reason_of_pause(cell: CellRecord) -> str:
+    """Why the work in a cell pauses; empty: it does not."""
+    if cell.contended and not cell.throttled:
+        return f"others are at the same rows: {cell.contended}"
+    return cell.throttled
+
+
 def cell_in_words(cell: CellRecord) -> str:
     """The state of a cell for people."""
     if cell.failure:
@@ -588,6 +632,8 @@ def cell_in_words(cell: CellRecord) -> str:
         return "server busy"
     if cell.throttled:
         return "throttled"
+    if cell.contended:
+        return "rows locked"
     return "working" if cell.holder else "waiting"
 
 

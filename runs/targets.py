@@ -88,7 +88,8 @@ def targets(
 
     :param services: for an action that asks Placement or Neutron: those of this process, one for all its cells
     """
-    limits = Limits(conf.cellkeeper.tree_ceiling, conf.cellkeeper.purge_chunk)
+    own = conf.cellkeeper
+    limits = Limits(own.tree_ceiling, own.purge_chunk, own.transaction_seconds)
     reach = hypervisors(conf)
     return [Target(cell, api, limits, reach, services) for cell in chosen]
 

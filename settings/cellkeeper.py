@@ -39,7 +39,12 @@ OPTIONS: Final = [
     ),
     cfg.IntOpt(
         "purge_chunk", default=5_000, min=1,
-        help="Rows that a purge deletes in one transaction.",
+        help="Rows that a purge deletes in one transaction, at most.",
+    ),
+    cfg.FloatOpt(
+        "transaction_seconds", default=0.5, min=0.0, max=60.0,
+        help="Seconds that a transaction should take: it has as many rows as go into that, by how long those before "
+             "took, and at most as many as --max_rows, purge_chunk or --max-count allow. 0: as many as these allow.",
     ),
     cfg.FloatOpt(
         "hypervisor_timeout", default=10.0, min=0.1,

@@ -93,7 +93,7 @@ def sync(run: RunOptions, revision: str | None, local_cell: bool, all_cells: boo
     type=click.FloatRange(min=0),
     default=0,
     metavar="SECONDS",
-    help="Pause between two transactions of a cell, with --until-complete.",
+    help="Pause after each --max_rows rows of a cell, with --until-complete.",
 )
 @new_option(
     "--repair",

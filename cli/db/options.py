@@ -10,7 +10,7 @@ class ArchiveOptions:
     :ivar max_rows: rows of a transaction at most; not checked yet
     :ivar before: a date or an age, as typed
     :ivar purge: whether to purge the shadow tables afterwards
-    :ivar sleep: seconds between two transactions of a cell
+    :ivar sleep: seconds to pause after each ``max_rows`` rows of a cell
     """
 
     max_rows: int

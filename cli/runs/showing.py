@@ -29,7 +29,7 @@ from runs.conductor import Conductor, result_of
 from runs.follow import Follower
 from runs.pace import Speed
 from runs.records import CellRecord, RunRecord, RunState
-from runs.rules import cell_in_words, is_held
+from runs.rules import cell_in_words, is_held, reason_of_pause
 
 
 def show_run(run: str, form: str) -> int:
@@ -110,7 +110,8 @@ def _put_phase(action: str, cells: Sequence[tuple[CellRecord, Speed]], zone: Zon
         rows.append((label, cell_in_words(cell), outcome.rows, rate, eta, outcome.stayed, cell.worker, *times))
         tables += [(f"{label}.{name}", number) for name, number in sorted(outcome.by_table.items())]
         failures += [failure_line(label, result.failure)] if result.failure else []
-        remarks += [f"{label}: the work pauses: {cell.throttled}"] if cell.throttled else []
+        reason = reason_of_pause(cell)
+        remarks += [f"{label}: the work pauses: {reason}"] if reason else []
         remarks += [f"{label}: {remark}" for remark in outcome.remarks]
     put("")
     put(action)
@@ -132,6 +133,8 @@ def _phase_as_data(action: str, cells: Sequence[tuple[CellRecord, Speed]]) -> di
             "complete": cell.complete,
             "failure": cell.failure.reason if cell.failure else None,
             "throttled": cell.throttled or None,
+            "contended": cell.contended or None,
+            "transaction_rows": cell.transaction_rows,
             "outcome": encode(cell.outcome),
             **speed_as_data(speed),
             "worker": cell.worker or None,

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, DateTime, column, func, null, or_, select, ta
 
 from jobs.action import Action, CellResult, Cursor, Outcome, Scope, Step, Target
 from jobs.cell_v2.mapper import BATCH, Mapper, Unadded
-from jobs.retry import in_pieces, rollback, transactionally
+from jobs.retry import as_large_as_possible, rollback, run_through, transactionally
 from novadb.mappings import HOST_MAPPINGS, now
 from novadb.names import fold_name
 
@@ -150,7 +150,7 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
     at = cursor or {"after": 0}
     begun = Batch(**at["begun"]) if "begun" in at else None
     number = min(target.cell.mapping_ids)
-    with target.database.connect() as cell, Mapper(target.need_api(), HOST_MAPPINGS, "host") as api:
+    with target.database.connect() as cell, Mapper(target.need_api(), HOST_MAPPINGS, "host", target.size) as api:
         look = _Look(cell, str(target.database), api, params, number)
         while batch := begun or look.next_batch(at):
             made: set[str] = set()
@@ -163,7 +163,7 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
             if made and not params.by_service:
                 yield Step(Discovered(), None)
                 nodes = sorted(batch.hosts[host] for host in made)
-                list(in_pieces(partial(_mark, cell), nodes, cell, name=str(target.database)))
+                _mark_all(target, cell, nodes)
             at = batch.behind
             begun = None
             yield Step(_outcome(batch, made, unadded, params), at)
@@ -250,11 +250,22 @@ def _nodes(cell: Connection, numbers: Sequence[int]) -> list[NodeRow]:
     return nodes
 
 
-def _mark(cell: Connection, nodes: Sequence[int]) -> None:
-    """Note in the cell that nodes are mapped."""
-    marked = update(NODES).where(NODES.c.id.in_(nodes))
+def _mark_all(target: Target, cell: Connection, nodes: Sequence[int]) -> None:
+    """Note in the cell that nodes are mapped, in as many transactions as it takes."""
+    while nodes:
+        mark = partial(_mark, cell, nodes)
+        number = run_through(
+            as_large_as_possible(mark, target.size, len(nodes), cell, name=str(target.database), ask=None)
+        )
+        nodes = nodes[number:]
+
+
+def _mark(cell: Connection, nodes: Sequence[int], number: int) -> int:
+    """Note in the cell that the first of some nodes are mapped; returns how many."""
+    marked = update(NODES).where(NODES.c.id.in_(nodes[:number]))
     cell.execute(marked.values(mapped=1, updated_at=now()))
     cell.commit()
+    return number
 
 
 def _outcome(batch: Batch, made: Set[str], unadded: Unadded, params: Params) -> Discovered:

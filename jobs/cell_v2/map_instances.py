@@ -177,10 +177,14 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
 
     :param cursor: ``since``: the place to go on behind, or None; ``after``: the same by id, without a limit;
         ``left``: of the limit, or None; ``rest``: how many there are still, estimated, or None
+    :raises Contended: others are at the mapping of the next instance
     :raises DatabaseProblem: a database cannot be used
     """
     number = min(target.cell.mapping_ids)
-    with target.database.connect() as cell, Mapper(target.need_api(), MAPPINGS, "instance_uuid") as api:
+    with (
+        target.database.connect() as cell,
+        Mapper(target.need_api(), MAPPINGS, "instance_uuid", target.size) as api,
+    ):
         in_cell = partial(transactionally, name=str(target.database))
         marker = Marker(api, number)
         if cursor is None and params.reset:
@@ -190,11 +194,17 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
         while more and at["left"] != 0:
             size = min(BATCH, at["left"] or BATCH)
             page = in_cell(partial(_page, cell, at, size + 1), cell)
-            batch, more = page[:size], len(page) > size
-            yield Step(Mapped(), None)
-            at = _behind(at, batch)
-            mapped = _add(api, number, batch, partial(_move, marker, at, batch, more))
-            yield Step(replace(mapped, looked_at=len(batch), left=more and at["left"] == 0), at, _remaining(at))
+            instances, more = page[:size], len(page) > size
+            while True:
+                yield Step(Mapped(), None)
+                rows = target.size.within(BATCH)
+                batch = _Batch(api, number, marker, instances[:rows], at, more=more or len(instances) > rows)
+                mapped = yield from batch.map()
+                instances = instances[len(batch.instances) :]
+                at = _behind(at, batch.instances)
+                yield Step(replace(mapped, left=more and at["left"] == 0), at, _remaining(at))
+                if not instances:
+                    break
 
 
 def _beginning(cell: Connection, marker: Marker, params: Params, name: str) -> Cursor:
@@ -233,31 +243,60 @@ def _remaining(at: Cursor) -> int | None:
     return left
 
 
-def _add(api: Mapper, number: int, batch: Sequence[Any], also: Any) -> Mapped:
-    """Add the mappings that are not there."""
-    there = api.cells_of([instance.uuid for instance in batch])
-    rows = {
-        instance.uuid: {
-            "instance_uuid": instance.uuid,
-            "cell_id": number,
-            "project_id": instance.project_id,
-            "user_id": instance.user_id,
-            "queued_for_delete": False,
+@dataclass
+class _Batch:
+    """Instances whose mappings are added in one transaction.
+
+    :ivar number: the id of the cell's mapping
+    :ivar instances: fewer, once it has turned out that a transaction is to be smaller
+    :ivar at: the cursor before them
+    :ivar more: whether there are instances behind them
+    """
+
+    api: Mapper
+    number: int
+    marker: Marker
+    instances: Sequence[Any]
+    at: Cursor
+    more: bool
+
+    def map(self) -> Generator[Step[Mapped], None, Mapped]:
+        """Add the mappings that are not there, and let the marker follow."""
+        there = self.api.cells_of([instance.uuid for instance in self.instances])
+        rows = {
+            instance.uuid: {
+                "instance_uuid": instance.uuid,
+                "cell_id": self.number,
+                "project_id": instance.project_id,
+                "user_id": instance.user_id,
+                "queued_for_delete": False,
+            }
+            for instance in self.instances
+            if instance.uuid not in there
         }
-        for instance in batch
-        if instance.uuid not in there
-    }
-    unadded = api.add(list(rows.values()), also)
-    named = dict(islice(sorted(unadded.refused.items()), NAMED))
-    return Mapped(len(rows) - len(unadded.names), refused=len(unadded.refused), named=named)
+        unmapped = list(rows)
+        ask = Step(Mapped(), None)
+        added, unadded = yield from self.api.add_some(
+            list(rows.values()), ask, lambda connection, added: self._move_marker(connection, unmapped[added:])
+        )
+        self.instances = self._before(unmapped[added:])
+        named = dict(islice(sorted(unadded.refused.items()), NAMED))
+        return Mapped(added - len(unadded.names), len(self.instances), refused=len(unadded.refused), named=named)
 
+    def _before(self, left: Sequence[str]) -> Sequence[Any]:
+        """The instances before the first of those that are left for the next transaction."""
+        uuids = [instance.uuid for instance in self.instances]
+        return self.instances[: uuids.index(left[0])] if left else self.instances
 
-def _move(marker: Marker, at: Cursor, batch: Sequence[Any], more: bool, api: Connection) -> None:
-    """Let the marker follow a limited run, and take it away at the end of all instances."""
-    if not more:
-        marker.move(api, None)
-    elif at["left"] is not None:
-        marker.move(api, batch[-1].uuid)
+    def _move_marker(self, api: Connection, left: Sequence[str]) -> None:
+        """Let the marker follow a limited run, and take it away at the end of all instances."""
+        is_limited = self.at["left"] is not None
+        if left and is_limited:
+            self.marker.move(api, self._before(left)[-1].uuid)
+        elif not left and not self.more:
+            self.marker.move(api, None)
+        elif not left and is_limited:
+            self.marker.move(api, self.instances[-1].uuid)
 
 
 def collapse(results: Sequence[CellResult[Mapped]], _params: Params) -> Exit:

@@ -1,6 +1,6 @@
 """Adding mappings of hosts or instances while others may add them, too: the unique key decides who was first."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Self, TypeVar
@@ -9,7 +9,8 @@ from sqlalchemy import Connection, TableClause, insert, select
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
 from jobs.action import ApiDatabaseProblem
-from jobs.retry import TryAgain, in_pieces, rollback, savepoint, transactionally
+from jobs.retry import Contended, TryAgain, as_large_as_possible, rollback, run_through, savepoint, transactionally
+from jobs.transaction_size import TransactionSize
 from novadb.engine import Database, error_number, server_message
 from novadb.errors import Unreachable
 from novadb.mappings import now
@@ -26,6 +27,7 @@ TRIGGER: Final = 1644
 
 Row = dict[str, Any]
 T = TypeVar("T")
+S = TypeVar("S")
 
 
 @dataclass(frozen=True)
@@ -51,11 +53,14 @@ class Unadded:
 class Mapper:
     """A connection to the API database for the rows of one table of mappings. Each method is a transaction."""
 
-    def __init__(self, database: Database, mappings: TableClause, key: str) -> None:
-        """:param key: the column with the unique key"""
+    def __init__(self, database: Database, mappings: TableClause, key: str, size: TransactionSize) -> None:
+        """:param key: the column with the unique key
+        :param size: of the transactions that add mappings
+        """
         self._database = database
         self._mappings = mappings
         self._key = mappings.c[key]
+        self._size = size
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -72,6 +77,7 @@ class Mapper:
         """Do a transaction, again where that helps.
 
         :param work: need not commit, and may be called again
+        :raises Contended: others are at the same rows
         :raises ApiDatabaseProblem: it failed
         """
 
@@ -81,7 +87,7 @@ class Mapper:
             return result
 
         with self._problems():
-            return transactionally(committed, self._api, name=str(self._database))
+            return transactionally(committed, self._api, name=str(self._database), gives_way=True)
 
     def cells_of(self, names: Collection[str]) -> dict[str, int | None]:
         """Those that are mapped, with the id of the cell; at most ``BATCH`` are asked for."""
@@ -94,31 +100,52 @@ class Mapper:
         found = {fold_name(name): cell for name, cell in api.execute(rows)}
         return {name: found[fold_name(name)] for name in names if fold_name(name) in found}
 
-    def add(self, rows: Sequence[Row], also: Callable[[Connection], None] = lambda _: None) -> Unadded:
-        """Add mappings that were not there a moment ago. What is refused for one of them costs that one.
+    def add(self, rows: Sequence[Row]) -> Unadded:
+        """Add mappings that were not there a moment ago, in as many transactions as it takes.
 
         :param rows: at most ``BATCH``
-        :param also: is done in the same transaction; in the last one, where it takes several
         :returns: those that were not added
+        :raises Contended: others are at one of the rows; some may have been added
         :raises ApiDatabaseProblem: some were not added, as far as can be told
         """
-        if not rows:
-            self.do(also)
-            return Unadded()
-        tried: set[str] = set()
-        last = rows[-1][self._key.name]
+        unadded = Unadded()
+        while rows:
+            number, of_these = run_through(self.add_some(rows, ask=None))
+            rows, unadded = rows[number:], unadded + of_these
+        return unadded
 
-        def attempt(some: Sequence[Row]) -> Unadded:
+    def add_some(
+        self, rows: Sequence[Row], ask: S, also: Callable[[Connection, int], None] = lambda *_: None
+    ) -> Generator[S, None, tuple[int, Unadded]]:
+        """Add the first of some mappings, in one transaction. What is refused for one of them costs that one.
+
+        :param rows: as in ``add``
+        :param ask: is yielded where the transaction is to be smaller: whether it may still write
+        :param also: is done in the same transaction; is given how many of the rows it is about
+        :returns: how many of the rows it was about, and which of these were not added
+        :raises Contended: others are at the first row
+        :raises ApiDatabaseProblem: they were not added, as far as can be told
+        """
+        tried: set[str] = set()
+
+        def attempt(number: int) -> tuple[int, Unadded]:
+            some = rows[:number]
             names = {row[self._key.name] for row in some}
-            unadded = self._insert(self._api, some, is_retry=not names.isdisjoint(tried))
+            is_retry = not names.isdisjoint(tried)
             tried.update(names)
-            if last in names:
-                also(self._api)
-            self._api.commit()
-            return unadded
+            with self._size.measure() as transaction:
+                unadded = self._insert(self._api, some, is_retry=is_retry)
+                also(self._api, number)
+                self._api.commit()
+                transaction.rows = number
+            return number, unadded
 
         with self._problems():
-            return sum(in_pieces(attempt, rows, self._api, name=str(self._database)), Unadded())
+            if not rows:
+                self.do(lambda api: also(api, 0))
+                return 0, Unadded()
+            name = str(self._database)
+            return (yield from as_large_as_possible(attempt, self._size, len(rows), self._api, name=name, ask=ask))
 
     def _insert(self, api: Connection, rows: Sequence[Row], *, is_retry: bool) -> Unadded:
         """Insert what is not there. After a broken connection it may be there, by the attempt before."""
@@ -151,6 +178,8 @@ class Mapper:
     def _problems(self) -> Iterator[None]:
         try:
             yield
+        except Contended as contended:
+            raise Contended(ApiDatabaseProblem(str(contended))) from contended
         except Unreachable as error:
             raise ApiDatabaseProblem(str(error)) from error
         except DBAPIError as error:

@@ -31,6 +31,8 @@ class ApiRows(ApiConnection):
         # The instances of the last call, and the rows that its tries have deleted, by the beginning of the chunk.
         self._tried: list[str] = []
         self._rows_of_chunks: dict[int, Counter[str]] = {}
+        self._committed_chunks: set[int] = set()
+        self._untold: Counter[str] = Counter()
         self._ours = MAPPINGS.c.cell_id.in_(sorted(mapping_ids))
         named, mapped = Among(MAPPINGS.c.instance_uuid), MAPPINGS.c.cell_id
         elsewhere = select(MAPPINGS.c.instance_uuid).where(named, mapped.is_not(None), ~self._ours)
@@ -47,23 +49,40 @@ class ApiRows(ApiConnection):
         An instance that is mapped to another cell lives there: a cross-cell move leaves a deleted copy behind.
         Its rows stay. Safe to do again.
 
-        :returns: rows by table, also those with none; those are among them that an earlier try for the same instances
-            has deleted
+        :returns: rows by table, also those with none; those are among them that earlier tries have deleted, until
+            ``told`` is called
         :raises TryAgain: a passing error; some of the rows may be gone already
         :raises ApiDatabaseProblem: any other error
         """
         deleted: Counter[str] = Counter({rows.name: 0 for rows in TABLES})
         ordered = sorted(uuids)
         if ordered != self._tried:
-            self._tried, self._rows_of_chunks = ordered, {}
+            self._untold = self.untold()
+            self._forget_chunks(ordered)
         for start in range(0, len(ordered), UUIDS_PER_STATEMENT):
             earlier = self._rows_of_chunks.get(start, Counter())
             with self.transaction() as api:
                 chunk = Values(ordered[start : start + UUIDS_PER_STATEMENT])
                 # What came to its commit earlier is there no more, or is there as it was.
                 self._rows_of_chunks[start] = self._delete_chunk(api, chunk) | earlier
-            deleted.update(self._rows_of_chunks[start])
+            self._committed_chunks.add(start)
+        deleted.update(self.untold())
         return deleted
+
+    def untold(self) -> Counter[str]:
+        """The rows that are gone although the cell did not commit what they were deleted for, by table."""
+        untold = Counter(self._untold)
+        for start in self._committed_chunks:
+            untold.update(self._rows_of_chunks[start])
+        return untold
+
+    def told(self) -> None:
+        """The rows that ``delete`` or ``untold`` returned are counted."""
+        self._untold = Counter()
+        self._forget_chunks([])
+
+    def _forget_chunks(self, tried: list[str]) -> None:
+        self._tried, self._rows_of_chunks, self._committed_chunks = tried, {}, set()
 
     def _delete_chunk(self, api: Connection, uuids: Values) -> Counter[str]:
         deleted = Counter({MAPPINGS.name: self._own_mappings.execute(api, uuids).rowcount})

@@ -65,7 +65,7 @@ class Params:
     :ivar before: move only what was deleted before; naive, in UTC
     :ivar until_complete: go on until nothing is left
     :ivar task_log: also move ``task_log``, whose rows are never deleted
-    :ivar sleep: seconds between transactions, with ``until_complete``
+    :ivar sleep: seconds to pause after each ``max_rows`` rows, with ``until_complete``
     :ivar repair: resolve what is known to block: identical twins in the shadow tables, leftover API rows
     :ivar begun: an earlier cell of this run has moved rows, so that even the first tree must fit
     """
@@ -150,14 +150,16 @@ def _blocked(table: str, reasons: Mapping[int, str]) -> Archived:
 def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Step[Archived]]:
     """Move the deleted rows of one cell, table by table, each batch in one transaction.
 
-    :param cursor: ``table`` and ``after``: go on in this table behind this id; ``moved``: rows so far;
+    :param cursor: ``table`` and ``after``: go on in this table behind this id; ``moved``: rows so far, and ``batch``
+        those since the last pause;
         ``mapping``: look for leftovers behind this instance mapping; ``refused``: by table, why it was left;
         ``rest``: what is left by the forecast
+    :raises Contended: others are at the next tree
     :raises DatabaseProblem: the cell's database cannot be used; or, once the others are archived, some of its tables
         cannot be
     :raises ApiDatabaseProblem: the API database cannot be used
     """
-    at = dict(cursor or {"table": "", "after": 0, "moved": 0, "mapping": 0})
+    at: Cursor = {"batch": 0} | (cursor or {"table": "", "after": 0, "moved": 0, "mapping": 0})
     with target.database.connect() as cell, ApiRows(target.need_api(), target.cell.mapping_ids) as api:
         forest = _forest(cell)
         busy = _busy_tables(cell, forest, params)
@@ -236,43 +238,74 @@ def _move_table(
     :param at: the cursor; it is moved along
     """
 
-    def step(outcome: Archived) -> Step[Archived]:
+    def step(outcome: Archived, *, ends_batch: bool = False) -> Step[Archived]:
         if params.until_complete:
-            return forecast.step(outcome, dict(at))
+            return replace(forecast.step(outcome, dict(at)), ends_batch=ends_batch)
         return Step(outcome, dict(at), max(params.max_rows - at["moved"], 0))
 
     root = forest.tree(at["table"])
     condition = roots(forest, root.name, params)
     ceiling, database = target.limits.tree_ceiling, target.database
-    mover = TableMover(cell, api, root, condition, repair=params.repair, name=str(database))
-
-    def room() -> int:
-        """The rows that the next batch may have."""
-        return params.max_rows if params.until_complete else params.max_rows - at["moved"]
-
+    mover = TableMover(cell, api, root, condition, target.size, repair=params.repair, name=str(database))
+    page = params.max_rows if params.until_complete else _room(params, at)
     with TreeQueue(
-        cell, database, root, condition, second=target.second, after=at["after"], page=room(), ceiling=ceiling
+        cell, database, root, condition, second=target.second, after=at["after"], page=page, ceiling=ceiling
     ) as queue:
-        while room() > 0:
+        while (room := _room(params, at)) > 0:
             if params.until_complete:
                 forecast.look()
-            batch = queue.take(room(), at_least_one=params.until_complete or not (at["moved"] or params.begun))
+            rows, at_least_one = target.size.within(room), _may_exceed(params, at)
+            batch = queue.take(rows, room, at_least_one=at_least_one)
             if batch.last is None:
-                if batch.full:
+                if not batch.full:
+                    return
+                if not params.until_complete:
                     yield step(Archived(full=True))
-                return
+                    return
+                at["batch"] = 0
+                yield step(Archived(), ends_batch=True)
+                continue
             # What was moved is gone from the table: only when the whole batch is through may the cursor pass it.
             # And only then is told what stayed, lest it be told twice.
             stayed, has_told = _too_large(batch, ceiling), False
             for done in mover.move(batch.ids, batch.rows):
-                at["moved"] += done.rows.total()
+                _count(params, at, done.rows.total())
                 stayed |= done.blocked
-                if done.rows or done.twins:
-                    yield step(Archived(dict(done.rows), dict(done.api), repaired=dict(done.twins)))
+                if done.rows or done.twins or done.api:
+                    outcome = Archived(dict(done.rows), dict(done.api), repaired=dict(done.twins))
+                    yield step(outcome, ends_batch=bool(done.rows) and at["batch"] == 0)
                     has_told = True
+                elif not done.blocked:
+                    yield Step(Archived(), None)
             at["after"] = batch.last
             if stayed or not has_told:
                 yield step(_blocked(root.name, stayed))
+
+
+def _room(params: Params, at: Cursor) -> int:
+    """The rows that the next transaction may have."""
+    if not params.until_complete:
+        return params.max_rows - int(at["moved"])
+    return max(params.max_rows - _rows_of_batch(params, at), 1)
+
+
+def _may_exceed(params: Params, at: Cursor) -> bool:
+    """Whether the next tree moves although it is larger than the room: a tree is never split."""
+    if params.until_complete:
+        return _rows_of_batch(params, at) == 0
+    return not (at["moved"] or params.begun)
+
+
+def _rows_of_batch(params: Params, at: Cursor) -> int:
+    """The rows that were moved since the last pause. Without pauses each transaction is a batch."""
+    return int(at["batch"]) if params.sleep else 0
+
+
+def _count(params: Params, at: Cursor, rows: int) -> None:
+    """Count rows that were moved; once a batch is full, the next one begins."""
+    at["moved"] += rows
+    batch = _rows_of_batch(params, at) + rows
+    at["batch"] = batch if params.sleep and batch < params.max_rows else 0
 
 
 def has_work(target: Target, params: Params) -> bool:

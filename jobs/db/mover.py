@@ -1,5 +1,6 @@
 """Moving batches of trees of one table, and finding out which trees of a batch cannot move."""
 
+import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,8 +15,11 @@ from jobs.db.statements import Among, Prepared, chunks
 from jobs.db.trees import INSTANCES, Move, Node, Owned, rows_below
 from jobs.db.write_sets import Gauge, TooLarge
 from jobs.retry import Contended, TryAgain, rollback, transactionally
+from jobs.transaction_size import TransactionSize
 from novadb.engine import is_too_large, is_transient, server_message
 from novadb.errors import DatabaseProblem
+
+LOG = logging.getLogger("cellkeeper.retry")
 
 # How often more a tree is tried that the database refuses for a reason that cannot be seen.
 REFUSALS: Final = 3
@@ -39,6 +43,18 @@ class Moved:
     twins: Counter[str] = field(default_factory=Counter)
 
 
+@dataclass(frozen=True)
+class _Size:
+    """How large a batch is."""
+
+    trees: int = 0
+    rows: int = 0
+
+    def rows_of(self, trees: int) -> int:
+        """About how many rows so many of the trees have."""
+        return self.rows * trees // self.trees
+
+
 Twins = Mapping[Node, Sequence[int]]
 """Ids of rows that stand identically in a table and in its shadow table."""
 
@@ -60,11 +76,13 @@ class TableMover:
         api: ApiRows,
         root: Node,
         still: ColumnElement[bool],
+        size: TransactionSize,
         *,
         repair: bool,
         name: str,
     ) -> None:
         """:param still: the condition that makes a row a root
+        :param size: of the transactions; it is told how long they take, and what is refused
         :param repair: whether an identical row in a shadow table gives way
         :param name: the database, for messages
         """
@@ -73,10 +91,12 @@ class TableMover:
         self._root = root
         keys = select(*(root.live.c[name] for name in root.keys))
         self._claim = Prepared(keys.where(Among(root.live.c.id), still).with_for_update())
+        self._size = size
         self._repair = repair
         self._name = name
         self._wary = False
         self._is_measured = False
+        self._batch = _Size()
 
     def move(self, ids: Sequence[int], rows: int) -> Iterator[Moved]:
         """Move the trees of these roots, in one transaction if all goes well.
@@ -84,17 +104,20 @@ class TableMover:
         After a batch with blocked trees the next one is looked through before it is tried.
 
         :param rows: that the trees have
+        :returns: what each transaction did; nothing where one was refused, and a smaller one comes next
+        :raises Contended: others are at a single tree
         :raises DatabaseProblem: the cell's or the API database cannot be used
         """
         if not ids:
             return
+        self._batch = _Size(len(ids), rows)
         self._is_measured = self._root.name == INSTANCES and self._gauge is not None and self._gauge.may_matter(rows)
         if not self._wary:
             try:
                 yield self._transaction(ids, {})
                 return
             except (Contended, TooLarge) as problem:
-                yield from self._in_halves(ids, {}, problem)
+                yield from self._smaller(ids, {}, problem)
                 return
             except (IntegrityError, DataError):
                 self._wary = True
@@ -109,25 +132,46 @@ class TableMover:
         if not ids:
             return
         try:
-            yield self._transaction(ids, twins)
+            moved = self._tried(ids, twins)
         except (Contended, TooLarge) as problem:
-            yield from self._in_halves(ids, twins, problem)
-        except (IntegrityError, DataError) as error:
-            if len(ids) == 1:
-                yield self._once_more(ids, twins, error)
-            else:
-                yield from self._in_halves(ids, twins)
-
-    def _in_halves(
-        self, ids: Sequence[int], twins: Twins, problem: Contended | TooLarge | None = None
-    ) -> Iterator[Moved]:
-        """Move the halves of a batch.
-
-        :param problem: with the whole; a single tree stays
-        """
-        if len(ids) == 1:
-            yield Moved(blocked={ids[0]: str(problem)})
+            yield from self._smaller(ids, twins, problem)
             return
+        if moved is None:
+            yield from self._in_halves(ids, twins)
+        else:
+            yield moved
+
+    def _tried(self, ids: Sequence[int], twins: Twins) -> Moved | None:
+        """Move trees in one transaction; None: the database refuses one of several."""
+        try:
+            return self._transaction(ids, twins)
+        except (IntegrityError, DataError) as error:
+            return self._once_more(ids, twins, error) if len(ids) == 1 else None
+
+    def _smaller(self, ids: Sequence[int], twins: Twins, problem: Contended | TooLarge) -> Iterator[Moved]:
+        """Move trees in smaller transactions.
+
+        :param problem: with all in one; a single tree that is too large stays
+        :raises Contended: others are at a single tree
+        """
+        if isinstance(problem, Contended):
+            self._size.refused(self._batch.rows_of(len(ids)))
+        elif 1 < len(ids) == self._batch.trees:  # a part of a batch is refused for a tree, not for its size
+            self._size.refused(self._batch.rows)
+        if len(ids) > 1:
+            LOG.info("%s: %d trees of %s are moved in halves: %s", self._name, len(ids), self._root.name, problem)
+            yield Moved()
+            yield from self._in_halves(ids, twins)
+        elif isinstance(problem, TooLarge):
+            yield Moved(blocked={ids[0]: str(problem)})
+        else:
+            if untold := self._api.untold():
+                self._api.told()
+                yield Moved(api=untold)
+            raise problem
+
+    def _in_halves(self, ids: Sequence[int], twins: Twins) -> Iterator[Moved]:
+        """Move the halves of a batch."""
         middle = len(ids) // 2
         yield from self._isolate(ids[:middle], twins)
         yield from self._isolate(ids[middle:], twins)
@@ -143,15 +187,14 @@ class TableMover:
                 raise TryAgain(refused) from again
 
         try:
-            return transactionally(move, self._cell, name=self._name, tries=REFUSALS)
+            return transactionally(move, self._cell, name=self._name, tries=REFUSALS, gives_way=True)
         except DatabaseProblem as problem:
             if problem is not refused and not isinstance(problem, TooLarge):
                 raise
             return Moved(blocked={ids[0]: str(problem)})
 
     def _transaction(self, ids: Sequence[int], twins: Twins) -> Moved:
-        can_shrink = len(ids) > 1
-        return transactionally(lambda: self._move_once(ids, twins), self._cell, name=self._name, can_shrink=can_shrink)
+        return transactionally(lambda: self._move_once(ids, twins), self._cell, name=self._name, gives_way=True)
 
     def _move_once(self, ids: Sequence[int], twins: Twins) -> Moved:
         """Move trees in one transaction.
@@ -159,17 +202,22 @@ class TableMover:
         :raises TooLarge: the server takes none as large
         """
         try:
-            return self._move(ids, twins)
+            with self._size.measure() as transaction:
+                done, is_answered = self._move(ids, twins)
+                transaction.rows = done.rows.total() if is_answered else 0
+                return done
         except DBAPIError as error:
             if not is_too_large(error):
                 raise
             raise TooLarge(f"the server takes no transaction as large as this one: {server_message(error)}") from error
 
-    def _move(self, ids: Sequence[int], twins: Twins) -> Moved:
+    def _move(self, ids: Sequence[int], twins: Twins) -> tuple[Moved, bool]:
         """The cell's statements, then the API database's and their commit, then the cell's commit.
 
         A crash in between leaves a deleted instance without API rows; the next run moves it. One that is too large to
         be moved would stay so: it is measured before.
+
+        :returns: what was done, and whether the cell's commit was answered
         """
         done = Moved()
         for node, numbers in twins.items():
@@ -179,23 +227,29 @@ class TableMover:
         roots = move.trees(self._root, ids, self._claim)
         if self._root.name == INSTANCES and roots:
             done.api = self._api.delete([root["uuid"] for root in roots])
-        self._commit(roots)
-        return done
+        is_answered = self._commit(roots)
+        self._api.told()
+        return done, is_answered
 
     @cached_property
     def _gauge(self) -> Gauge | None:
         return transactionally(lambda: Gauge.read(self._cell), self._cell, name=self._name)
 
-    def _commit(self, roots: Sequence[RowMapping]) -> None:
-        """Commit. Where nobody knows whether it came through, a look tells, as soon as one can be had."""
+    def _commit(self, roots: Sequence[RowMapping]) -> bool:
+        """Commit. Where nobody knows whether it came through, a look tells, as soon as one can be had.
+
+        :returns: whether it was answered
+        """
         try:
             self._cell.commit()
+            return True
         except DBAPIError as error:
             if not roots or not is_transient(error):
                 raise
             rollback(self._cell)
             if transactionally(lambda: self._is_live(roots[0]["id"]), self._cell, name=self._name):
                 raise
+            return False
 
     def _is_live(self, number: int) -> bool:
         live = self._root.live
@@ -223,7 +277,7 @@ class TableMover:
 
     def _diagnose(self, ids: Sequence[int]) -> Diagnosis:
         """Look what is in the way of each tree."""
-        return transactionally(lambda: self._diagnose_once(ids), self._cell, name=self._name)
+        return transactionally(lambda: self._diagnose_once(ids), self._cell, name=self._name, gives_way=True)
 
     def _diagnose_once(self, ids: Sequence[int]) -> Diagnosis:
         found = Diagnosis()

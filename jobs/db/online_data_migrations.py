@@ -13,7 +13,7 @@ from sqlalchemy import text
 from jobs.action import Action, CellResult, Cursor, Outcome, Step, Target, failure_of
 from jobs.db.migrations.migration import CHUNK, Batch, Defaults, Migration, Place, Tally
 from jobs.db.migrations.order import MIGRATIONS
-from jobs.retry import as_large_as_possible, transactionally
+from jobs.retry import Contended, as_large_as_possible, transactionally
 from novadb.cells import Cell
 
 LOG = logging.getLogger("cellkeeper.migrations")
@@ -86,10 +86,13 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
     as the others get something done: they may depend on it.
 
     :param cursor: ``due`` and ``put_back``: migrations with the number of the cell and the id to go on behind;
-        ``done``: rows so far, and ``done_before`` this round; ``looked``: rows that a budget of looks has gone to
+        ``done``: rows so far, and ``done_before`` this round; ``looked``: rows that a budget of looks has gone to, and
+        ``uncounted`` those that it has gone to for the migration whose turn it is, in this cell alone
+    :raises Contended: others are at the next row
     :raises DatabaseProblem: the cell's database cannot be used
     """
-    at = cursor or {"due": _all(target), "put_back": [], "done": 0, "done_before": 0, "looked": 0}
+    beginning = {"due": _all(target), "put_back": [], "done": 0, "done_before": 0, "looked": 0}
+    at: Cursor = {"uncounted": 0} | (cursor or beginning)
     with _Places(target, params.defaults) as places:
         places.check_own()
         while at["due"] and (params.max_count is None or at["done"] < params.max_count):
@@ -97,12 +100,14 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
             migration = MIGRATIONS[name]
             cell = target.walked[number] if migration.walks and target.walked else target.cell
             try:
-                outcome = _next_batch(places.of(cell), migration, params, at)
+                outcome = yield from _next_batch(places.of(cell), migration, params, at)
+            except Contended:
+                raise
             except Exception as error:
                 LOG.debug("%s: %s failed", cell.identity, name, exc_info=True)
                 reason = failure_of(error, replace(target, cell=cell)).reason
                 outcome = Migrated({name: Tally(errors={cell.identity: reason})})
-                at["put_back"].append(at["due"].pop(0))
+                at["put_back"].append(_pass_on(at))
                 places.check_own()
             if not at["due"] and params.max_count is None and at["done"] > at["done_before"]:
                 at |= {"due": at["put_back"], "put_back": [], "done_before": at["done"]}
@@ -116,30 +121,43 @@ def _all(target: Target) -> list[list[Any]]:
     return [[name, number, 0] for name, one in MIGRATIONS.items() for number in (cells if one.walks else [0])]
 
 
-def _next_batch(place: Place, migration: Migration, params: Params, at: Cursor) -> Migrated:
+def _pass_on(at: Cursor) -> list[Any]:
+    """Take the first migration that is due off the list, and return it."""
+    at["uncounted"] = 0
+    due: list[Any] = at["due"].pop(0)
+    return due
+
+
+def _next_batch(
+    place: Place, migration: Migration, params: Params, at: Cursor
+) -> Generator[Step[Migrated], None, Migrated]:
     """Do one batch of the migration whose turn it is; at its end, the turn passes on.
 
     :param at: the cursor; it is moved along
     """
     name = migration.name
     if lacking := transactionally(partial(migration.lacks, place), name=place.name):
-        at["due"].pop(0)
+        _pass_on(at)
         return Migrated(not_there={name: lacking})
     room = None
     if params.max_count is not None:
-        room = params.max_count - at["done"] - (at["looked"] if migration.looks else 0)
+        looked = at["looked"] + at["uncounted"]
+        room = params.max_count - at["done"] - (looked if migration.looks else 0)
     if room == 0:
-        at["due"].pop(0)
+        _pass_on(at)
         return Migrated({name: Tally(unseen=True)})
-    size = CHUNK if room is None else min(CHUNK, room)
-    batch = as_large_as_possible(partial(_step, place, migration, at["due"][0][2]), size, name=place.name)
+    bound = CHUNK if room is None else min(CHUNK, room)
+    step, ask = partial(_step, place, migration, at["due"][0][2]), Step(Migrated(), None)
+    batch = yield from as_large_as_possible(step, place.size, bound, name=place.name, ask=ask)
     tally = batch.tally if room is None else replace(batch.tally, found=min(batch.tally.found, room))
     at["done"] += tally.done
-    at["looked"] += tally.found - tally.done if migration.looks else 0
+    if migration.looks:
+        at["looked"] += tally.found - tally.done
+        at["uncounted"] += batch.looked_at - tally.found
     if batch.after is not None:
         at["due"][0][2] = batch.after
     else:
-        at["due"].pop(0)
+        _pass_on(at)
         if at["done_before"]:  # it may have failed in an earlier round
             tally += Tally(errors={place.identity: ""})
     return Migrated({name: tally})

@@ -14,6 +14,7 @@ from jobs.conditions import older_than
 from jobs.estimates import Forecast, count_within, estimate, estimated_rows
 from jobs.retry import as_large_as_possible, rollback
 from jobs.sums import add
+from jobs.transaction_size import TransactionSize
 from novadb import catalogue
 from novadb.catalogue import Catalogue
 
@@ -105,11 +106,13 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
             condition = older_than(shadow.c[aged_by], params.before) if aged_by and params.before else true()
             key = tables.primary_keys[name]
             more = True
-            size = target.limits.purge_chunk if len(key) == 1 else 1
+            bound = target.limits.purge_chunk if len(key) == 1 else 1
             while more:
                 forecast.look()
-                chunk = _Chunk(cell, shadow, key, condition, after)
-                rows, after = as_large_as_possible(chunk.delete, size, cell, name=str(target.database))
+                chunk = _Chunk(cell, shadow, key, condition, after, target.size)
+                rows, after = yield from as_large_as_possible(
+                    chunk.delete, target.size, bound, cell, name=str(target.database), ask=Step(Purged(), None)
+                )
                 more = after is not None
                 if rows:
                     outcome = Purged({name: rows}, {name: aged_by} if aged_by else {})
@@ -136,6 +139,7 @@ class _Chunk:
     """The next rows of a shadow table that are old enough.
 
     :ivar after: the key behind which they begin
+    :ivar size: is told how long it takes
     """
 
     cell: Connection
@@ -143,6 +147,7 @@ class _Chunk:
     key: Sequence[str]
     condition: ColumnElement[bool]
     after: Any
+    size: TransactionSize
     _uncommitted: tuple[int, Any] | None = None
 
     def delete(self, size: int) -> tuple[int, Any]:
@@ -153,10 +158,12 @@ class _Chunk:
         earlier = self._uncommitted
         if earlier and not self._are_there(last=earlier[1]):
             return earlier  # the answer to its commit was lost
-        last = self._last(size)
-        rows = self.cell.execute(delete(self.shadow).where(*self._bounds(last))).rowcount
-        self._uncommitted = rows, last
-        self.cell.commit()
+        with self.size.measure() as transaction:
+            last = self._last(size)
+            rows = self.cell.execute(delete(self.shadow).where(*self._bounds(last))).rowcount
+            self._uncommitted = rows, last
+            self.cell.commit()
+            transaction.rows = rows
         return rows, last
 
     def _last(self, size: int) -> Any:

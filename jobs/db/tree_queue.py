@@ -86,30 +86,34 @@ class TreeQueue:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def take(self, room: int, at_least_one: bool) -> Batch:
+    def take(self, rows: int, room: int, at_least_one: bool) -> Batch:
         """The next batch.
 
+        :param rows: that it should have at most; its first tree alone may have more
         :param room: rows that it may have
-        :param at_least_one: whether its first tree may have more: a tree is never split
+        :param at_least_one: whether its first tree may have even more: a tree is never split
         :returns: a batch without ``last`` when the table has no more trees, or the next one does not fit
         """
         ids: list[int] = []
         too_large: dict[int, int] = {}
-        last, left, full = None, room, False
+        taken = 0
+        last, left, full = None, min(rows, room), False
         while self._waiting or self._read_page():
-            number, rows = self._waiting[0]
-            if rows > self._ceiling:
-                too_large[number] = rows
-            elif rows <= left or (at_least_one and not ids):
+            number, size = self._waiting[0]
+            is_first = not ids
+            if size > self._ceiling:
+                too_large[number] = size
+            elif size <= left or (is_first and (at_least_one or size <= room)):
                 ids.append(number)
-                left -= rows
+                taken += size
+                left -= size
             else:
                 full = True
                 break
             last, _ = self._waiting.popleft()
             if left <= 0 or len(too_large) >= PAGE:
                 break
-        return Batch(ids, room - left, too_large, last, full)
+        return Batch(ids, taken, too_large, last, full)
 
     def _read_page(self) -> bool:
         """Read more trees into the queue; False: there are none."""

@@ -1,5 +1,6 @@
-"""A row that somebody else keeps locked holds up no other of its batch: the batch becomes smaller."""
+"""A row that others keep locked holds up no other of its batch, and is waited for; slow transactions become small."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -8,9 +9,12 @@ from typing import Any, Final
 
 import pytest
 
-from jobs.action import Limits, Outcome, Step, Target
+from jobs.action import CellResult, Limits, Outcome, Step, Target
 from jobs.cell_v2 import discover_hosts, map_instances
 from jobs.db import archive_deleted_rows, purge
+from jobs.transaction_size import SMALL, TransactionSize
+from runs import rules
+from runs.local import LocalEngine
 from tests.integration.cells import add_nodes, target
 from tests.support.command import until
 from tests.support.realcloud import RealCloud
@@ -108,3 +112,74 @@ def test_a_row_that_others_keep_locked_holds_up_no_other(realcloud: RealCloud, c
         thread.join()
     assert done, "it failed"
     assert realcloud.rows(*case.left) == [(0,)]
+
+
+MORE_THAN_SIX: Final = 7
+
+
+def test_a_row_that_is_locked_for_longer_than_six_tries_does_not_fail_the_cell(
+    realcloud: RealCloud, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(rules, "LONGEST_PAUSE", 0.1)
+    caplog.set_level(logging.INFO, "cellkeeper.runs")
+    case = CASES["archive_deleted_rows"]
+    params = archive_deleted_rows.Params(max_rows=60, until_complete=True)
+    results: list[CellResult[Any]] = []
+
+    def work() -> None:
+        engine = LocalEngine(concurrency=1, per_server=4)
+        results.extend(engine.work(archive_deleted_rows.ACTION, params, [target(realcloud, "cell3")]))
+
+    thread = threading.Thread(target=work, daemon=True)
+    locked_in, lock = case.lock
+    with closing(realcloud.server.connect(locked_in, autocommit=False)) as link, link.cursor() as cursor:
+        assert cursor.execute(lock) == 1
+        thread.start()
+
+        def was_tried_often() -> bool:
+            assert thread.is_alive(), "it gave up"
+            return caplog.text.count("others are at the same rows") >= MORE_THAN_SIX
+
+        until(was_tried_often)
+        assert realcloud.rows(*case.left) == [(case.held,)]
+        link.rollback()
+        thread.join()
+    (result,) = results
+    assert (result.failure, result.complete) == (None, True)
+    assert realcloud.rows(*case.left) == [(0,)]
+    assert result.outcome.moved["instances"] == result.outcome.api["instance_mappings"]
+
+
+# What each action writes, with a trigger that makes each row slow, and how the action is done.
+SLOW: Final = {
+    "archive_deleted_rows": ("BEFORE INSERT ON shadow_instances", archive, CASES["archive_deleted_rows"]),
+    "purge": ("BEFORE DELETE ON shadow_instances", purge_all, CASES["purge"]),
+}
+
+
+@pytest.mark.parametrize("name", SLOW)
+def test_transactions_become_small_where_the_server_is_slow(realcloud: RealCloud, name: str) -> None:
+    event, work, case = SLOW[name]
+    for database, statement in case.prepare:
+        realcloud.rows(database, statement)
+    realcloud.rows(CELL, f"CREATE TRIGGER slow {event} FOR EACH ROW DO SLEEP(0.1)")
+    size = TransactionSize(seconds=0.05)
+    steps = list(work(replace(target(realcloud, "cell3"), size=size)))
+    assert size.rows < SMALL
+    assert len([step for step in steps if step.outcome.rows]) > 1
+    assert realcloud.rows(*case.left) == [(0,)]
+
+
+def test_a_pause_comes_once_for_all_transactions_of_a_batch(realcloud: RealCloud) -> None:
+    """However small transactions are: ``--sleep`` is a pause for each ``--max_rows`` rows."""
+    params = archive_deleted_rows.Params(max_rows=100, until_complete=True, sleep=1.0)
+    cell = replace(target(realcloud, "cell3"), size=TransactionSize(seconds=0.000001))
+    batches, transactions = [0], 0
+    for step in archive_deleted_rows.work(cell, params, None):
+        transactions += step.outcome.rows > 0
+        batches[-1] += step.outcome.rows
+        if step.ends_batch:
+            batches.append(0)
+    assert transactions > len(batches)
+    assert all(0 < rows <= params.max_rows for rows in batches[:-1])
+    assert sum(batches) > params.max_rows

@@ -38,8 +38,8 @@ def set_availability_zones(place: Place, size: int, after: int) -> Batch:
     place.rollback()
     zones = zones_of(place.api, set(hosts.values())) if hosts else {}
     values = {number: zones.get(fold_name(host), place.defaults.zone) for number, host in hosts.items()}
-    done = fill(place.cell, INSTANCES, "availability_zone", values)
-    place.cell.commit()
+    with place.writing(len(values)) as cell:
+        done = fill(cell, INSTANCES, "availability_zone", values)
     return Batch(Tally(len(hosts), done), next_after(list(hosts), size))
 
 
@@ -77,8 +77,8 @@ def set_compute_ids(place: Place, size: int, after: int) -> Batch:
     """
     due = select(INSTANCES.c.id, NODE).where(INSTANCES.c.id > after, INSTANCES.c.compute_id.is_(None), NODE_IS_KNOWN)
     nodes = pairs(place.cell, due.order_by(INSTANCES.c.id).limit(size))
-    done = fill(place.cell, INSTANCES, "compute_id", nodes)
-    place.cell.commit()
+    with place.writing(len(nodes)) as cell:
+        done = fill(cell, INSTANCES, "compute_id", nodes)
     tally, following = Tally(len(nodes), done), next_after(list(nodes), size)
     return Batch(tally if following else tally + _without_node(place.cell), following)
 

@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, Connection, and_, delete, insert, or_, select, true, update
 from sqlalchemy.exc import IntegrityError
 
-from jobs.db.migrations.migration import CHUNK, FAKE, Batch, Migration, Place, Tally, left_for, nova_table, now, pairs
+from jobs.db.migrations.migration import FAKE, Batch, Migration, Place, Tally, left_for, nova_table, now, pairs
 from jobs.retry import TryAgain
 from novadb.errors import DatabaseProblem
 from novadb.names import fold_name
@@ -84,18 +84,16 @@ def rebuild_interfaces(place: Place, size: int, _after: int) -> Batch:
     uuids = list(cell.execute(following).scalars())
     if not uuids:
         return Batch(Tally(), None)
-    if fake is None:
-        _make_fake_instance(cell)
-    look = _look(cell, uuids)
-    _rebuild(cell, look.rebuild)
-    _set_marker(cell, uuids[-1])
-    cell.commit()
-    tally = Tally(
-        look.checked - sum(map(len, look.left.values())), len(look.rebuild), unseen=len(uuids) == size < CHUNK
-    )
+    with place.writing(len(uuids)):
+        if fake is None:
+            _make_fake_instance(cell)
+        look = _look(cell, uuids)
+        _rebuild(cell, look.rebuild)
+        _set_marker(cell, uuids[-1])
+    tally = Tally(look.checked - sum(map(len, look.left.values())), len(look.rebuild))
     for reason, instances in look.left.items():
         tally += left_for(reason, instances)
-    return Batch(tally, 0 if len(uuids) == CHUNK else None)
+    return Batch(tally, 0 if len(uuids) == size else None, looked_at=len(uuids))
 
 
 def _behind_marker(cell: Connection) -> ColumnElement[bool]:

@@ -91,7 +91,7 @@ def _of_instances(place: Place, mapped: Mapped, what: ColumnElement[Any]) -> dic
 def _write(place: Place, name: str, values: dict[int, Any]) -> int:
     if not values:
         return 0
-    with place.api.transaction() as api:
+    with place.writing_to_api(len(values)) as api:
         return fill(api, MAPPINGS, name, values)
 
 

@@ -1,7 +1,7 @@
 """What an online data migration is, where it works, and how rows get a value that they lack."""
 
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import cached_property, lru_cache
@@ -83,10 +83,12 @@ class Batch:
 
     :ivar tally: what it came to
     :ivar after: the id to go on behind; None: the migration is through
+    :ivar looked_at: rows, those included that do not count as found; of a migration that ``looks``
     """
 
     tally: Tally
     after: int | None
+    looked_at: int = 0
 
 
 @dataclass(frozen=True)
@@ -104,7 +106,10 @@ class Defaults:
 
 
 class Place:
-    """A cell in which a migration works. Its databases are connected to when they are first needed."""
+    """A cell in which a migration works. Its databases are connected to when they are first needed.
+
+    :ivar size: of the transactions; each is measured from its first statement that locks or writes
+    """
 
     def __init__(self, target: Target, defaults: Defaults) -> None:
         self._target = target
@@ -112,6 +117,7 @@ class Place:
         self.defaults = defaults
         self.identity = target.cell.identity
         self.mapping_ids = target.cell.mapping_ids
+        self.size = target.size
 
     @property
     def name(self) -> str:
@@ -155,6 +161,24 @@ class Place:
         """What the API database has, as ``table.column``."""
         with self.api.transaction() as api:
             return _columns(api)
+
+    @contextmanager
+    def writing(self, rows: int) -> Iterator[Connection]:
+        """A transaction in the cell's database, committed at the end, whose time tells how large the next one may be.
+
+        :param rows: that it writes
+        """
+        with self.size.measure() as transaction:
+            yield self.cell
+            self.cell.commit()
+            transaction.rows = rows
+
+    @contextmanager
+    def writing_to_api(self, rows: int) -> Iterator[Connection]:
+        """The same in the API database."""
+        with self.size.measure() as transaction, self.api.transaction() as api:
+            yield api
+            transaction.rows = rows
 
     def rollback(self) -> None:
         """End what transaction there may be in the cell."""

@@ -69,11 +69,11 @@ def _move(place: Place, limits: Limits, size: int) -> Batch:
     place.rollback()
     if not rows:
         return Batch(Tally(), None)
-    with place.api.transaction() as api:
+    with place.writing_to_api(len(rows)) as api:
         _copy(api, limits, rows)
     gone = update(source).where(source.c.id.in_([row.id for row in rows]), source.c.deleted == 0)
-    done = place.cell.execute(gone.values(deleted=source.c.id, deleted_at=now())).rowcount
-    place.cell.commit()
+    with place.writing(len(rows)) as cell:
+        done = cell.execute(gone.values(deleted=source.c.id, deleted_at=now())).rowcount
     return Batch(Tally(len(rows), done), 0 if len(rows) == size else None)
 
 

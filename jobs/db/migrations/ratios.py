@@ -22,14 +22,11 @@ def set_ratios(place: Place, size: int, after: int) -> Batch:
     configured = (_cpu_ratio(place), place.defaults.ram, place.defaults.disk)
     ratios = dict(zip(COLUMNS, configured, strict=True))
     values = {name: func.coalesce(func.nullif(NODES.c[name], 0.0), ratio) for name, ratio in ratios.items()}
-    done = (
-        place.cell.execute(
-            update(NODES).where(NODES.c.id.in_(ids), EMPTY).values(values | {"updated_at": now()})
-        ).rowcount
-        if ids
-        else 0
-    )
-    place.cell.commit()
+    done = 0
+    with place.writing(len(ids)) as cell:
+        if ids:
+            changed = update(NODES).where(NODES.c.id.in_(ids), EMPTY).values(values | {"updated_at": now()})
+            done = cell.execute(changed).rowcount
     return Batch(Tally(len(ids), done), next_after(ids, size))
 
 

@@ -17,8 +17,8 @@ def give_uuids(rows: TableClause, place: Place, size: int, after: int) -> Batch:
     """Give random uuids; where the table tells live rows from deleted ones, to those alive."""
     live = (rows.c.deleted == 0,) if "deleted" in rows.c else ()
     ids = without_value(place.cell, rows, "uuid", after, size, *live)
-    done = fill(place.cell, rows, "uuid", {number: str(uuid4()) for number in ids})
-    place.cell.commit()
+    with place.writing(len(ids)) as cell:
+        done = fill(cell, rows, "uuid", {number: str(uuid4()) for number in ids})
     return Batch(Tally(len(ids), done), next_after(ids, size))
 
 

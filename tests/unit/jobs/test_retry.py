@@ -1,12 +1,16 @@
 """What is done again, and what is not."""
 
-from collections.abc import Sequence
+from collections.abc import Generator
+from typing import TypeVar
 
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from jobs.retry import as_large_as_possible, in_pieces, transactionally
+from jobs.retry import Contended, as_large_as_possible, transactionally
+from jobs.transaction_size import TransactionSize
 from novadb.errors import DatabaseProblem
+
+T = TypeVar("T")
 
 
 def failing_once(number: int) -> list[OperationalError]:
@@ -53,46 +57,48 @@ class Server:
         return rows
 
 
-CONTENDED = pytest.param((1213, "Deadlock found"), 2, id="deadlock, or lost certification")
-LOCKED = pytest.param((1205, "Lock wait timeout exceeded"), 2, id="lock wait")
-TOO_LARGE = pytest.param((1105, "Maximum writeset size exceeded"), 1, id="write set too large")
-TOO_MANY = pytest.param((1180, "wsrep_max_ws_rows exceeded"), 1, id="too many rows")
+CONTENDED = pytest.param((1213, "Deadlock found"), id="deadlock, or lost certification")
+LOCKED = pytest.param((1205, "Lock wait timeout exceeded"), id="lock wait")
+TOO_LARGE = pytest.param((1105, "Maximum writeset size exceeded"), id="write set too large")
+TOO_MANY = pytest.param((1180, "wsrep_max_ws_rows exceeded"), id="too many rows")
 
 
-@pytest.mark.parametrize(("error", "tries"), [CONTENDED, LOCKED, TOO_LARGE, TOO_MANY])
-def test_a_transaction_that_does_not_come_through_becomes_smaller(error: tuple[object, ...], tries: int) -> None:
-    server = Server(3, *error)
-    assert as_large_as_possible(server.take, 12, name="cell1") == 3
-    assert server.tried == [12] * tries + [6] * tries + [3]
+def asked(work: Generator[str, None, T]) -> tuple[T, int]:
+    """What a work returns, and how often it asked before whether it may still write."""
+    asks = 0
+    while True:
+        try:
+            assert next(work) == "may I?"
+        except StopIteration as end:
+            return end.value, asks
+        asks += 1
 
 
-@pytest.mark.parametrize("error", [pytest.param((1213, "Deadlock found"), id="deadlock")])
-def test_a_row_that_others_never_leave_is_told(error: tuple[object, ...]) -> None:
+@pytest.mark.parametrize("error", [CONTENDED, LOCKED, TOO_LARGE, TOO_MANY])
+def test_a_transaction_that_does_not_come_through_becomes_smaller_at_once(error: tuple[object, ...]) -> None:
+    server, size = Server(3, *error), TransactionSize()
+    assert asked(as_large_as_possible(server.take, size, 12, name="cell1", ask="may I?")) == (3, 2)
+    assert server.tried == [12, 6, 3]
+    assert size.within(12) == 3
+
+
+def test_a_transaction_is_no_larger_than_its_duration_allows() -> None:
+    server = Server(100, 1213, "Deadlock found")
+    work = as_large_as_possible(server.take, TransactionSize(0.5, rows=5), 12, name="cell1", ask="may I?")
+    assert asked(work) == (5, 0)
+
+
+@pytest.mark.parametrize("error", [CONTENDED, LOCKED])
+def test_a_row_that_others_are_at_is_left_to_whoever_knows_how_long_to_wait(error: tuple[object, ...]) -> None:
     server = Server(0, *error)
-    with pytest.raises(DatabaseProblem, match="cell1: Deadlock found"):
-        as_large_as_possible(server.take, 2, name="cell1")
-    assert server.tried == [2] * 2 + [1] * 6
+    with pytest.raises(Contended, match=f"cell1: {error[1]}") as caught:
+        asked(as_large_as_possible(server.take, TransactionSize(), 2, name="cell1", ask="may I?"))
+    assert isinstance(caught.value.problem, DatabaseProblem)
+    assert server.tried == [2, 1]
 
 
 def test_a_row_that_is_too_large_by_itself_is_told() -> None:
     server = Server(0, 1105, "Maximum writeset size exceeded")
     with pytest.raises(OperationalError, match="writeset"):
-        as_large_as_possible(server.take, 2, name="cell1")
+        asked(as_large_as_possible(server.take, TransactionSize(), 2, name="cell1", ask="may I?"))
     assert server.tried == [2, 1]
-
-
-@pytest.mark.parametrize(("error", "_tries"), [CONTENDED, TOO_LARGE])
-def test_items_are_all_done_in_order_in_transactions_that_come_through(error: tuple[object, ...], _tries: int) -> None:
-    server = Server(3, *error)
-
-    def work(items: Sequence[int]) -> list[int]:
-        server.take(len(items))
-        return list(items)
-
-    pieces = list(in_pieces(work, range(11), name="cell1"))
-    assert [number for piece in pieces for number in piece] == list(range(11))
-    assert max(map(len, pieces)) <= 3
-
-
-def test_no_items_need_no_transaction() -> None:
-    assert list(in_pieces(lambda items: items, [], name="cell1")) == []

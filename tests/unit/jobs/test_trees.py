@@ -406,15 +406,22 @@ def test_batches_are_cut_by_rows_and_never_through_a_tree(
     tiny = trees(tmp_path, sizes) if sizes else Tiny(tmp_path, {"parents": ""})
     with tiny.queue(page=room) as queue:
         taken = []
-        while (batch := queue.take(room, at_least_one=True)).last is not None:
+        while (batch := queue.take(room, room, at_least_one=True)).last is not None:
             taken.append(batch.ids)
     assert taken == batches
 
 
 def test_the_next_tree_does_not_fit_into_what_is_left(tmp_path: Path) -> None:
     with trees(tmp_path, [2, 3]).queue(after=1) as queue:
-        assert queue.take(2, at_least_one=False).full
-        assert queue.take(3, at_least_one=False).ids == [2]
+        assert queue.take(2, 2, at_least_one=False).full
+        assert queue.take(3, 3, at_least_one=False).ids == [2]
+
+
+def test_a_batch_has_few_rows_or_a_single_tree_that_fits_into_the_room(tmp_path: Path) -> None:
+    with trees(tmp_path, [1, 1, 1, 3, 5]).queue() as queue:
+        batches = [queue.take(2, 4, at_least_one=False) for _ in range(4)]
+    assert [(batch.ids, batch.rows) for batch in batches] == [([1, 2], 2), ([3], 1), ([4], 3), ([], 0)]
+    assert batches[-1].full
 
 
 def test_a_tree_above_the_ceiling_is_left_and_named_with_its_size(tmp_path: Path) -> None:

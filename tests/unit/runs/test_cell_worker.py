@@ -3,14 +3,17 @@
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from enum import IntEnum
+from itertools import count
 from typing import Any
 
 import pytest
 
-from jobs.action import Action, Cursor, Failure, FailureKind, Step, Target
+from jobs.action import Action, ApiDatabaseProblem, Cursor, Failure, FailureKind, Step, Target
+from jobs.retry import Contended
 from novadb.cells import Cell
 from novadb.engine import Database
-from novadb.errors import Unreachable
+from novadb.errors import DatabaseProblem, Unreachable
+from runs import rules
 from runs.cell_worker import CellWorker, SliceEnd, SliceLimits
 from runs.conductor import Conductor
 from runs.memory_store import MemoryStore
@@ -22,6 +25,7 @@ from settings.databases import Timeouts
 from tests.support.run_records import Rows
 from throttle.readings import Answer, Reading, ServerState
 
+NEVER_ENDING = 1 << 30
 PATIENCE = Patience(idle=30.0, longest=480.0, grace=NEVER)
 
 
@@ -371,3 +375,118 @@ def test_a_run_knows_which_signals_have_guarded_it(caplog: pytest.LogCaptureFixt
     assert bench.answer() is SliceEnd.COMPLETE
     assert bench.store.run("r").guards == ("galera", "threads_running")
     assert caplog.messages[-1].endswith("; throttle: galera, threads_running")
+
+
+# -- others are at the same rows -------------------------------------------------------------------------------------
+
+
+@dataclass
+class Locked:
+    """Work of three steps, of which the second is refused some times, as others are at its row.
+
+    :ivar seen: the sizes of transactions with which the work began
+    """
+
+    refusals: int
+    problem: type[DatabaseProblem] = Unreachable
+    seen: list[int] = field(default_factory=list)
+
+    def work(self, target: Target, params: Params, cursor: Cursor | None) -> Generator[Step[Rows]]:
+        self.seen.append(target.size.rows)
+        for step in three_steps(target, params, cursor):
+            if self.refusals and step.cursor == {"step": 2}:
+                self.refusals -= 1
+                target.size.refused(target.size.rows)
+                raise Contended(self.problem("a: Lock wait timeout exceeded"))
+            yield step
+
+
+@pytest.fixture
+def no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rules, "FIRST_PAUSE", 0.0)
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_a_row_that_others_hold_longer_than_six_tries_does_not_fail_the_cell() -> None:
+    locked = Locked(10)
+    bench = Bench(locked.work)
+    assert bench.answer() is SliceEnd.COMPLETE
+    assert (bench.cell.outcome, bench.cell.contended, bench.cell.contentions) == (Rows(3), "", 0)
+    assert locked.seen == [100, 50, 25, 12, 6, 3, 1, 1, 1, 1, 1]
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_waiting_for_others_ends_with_the_slice_and_goes_on_in_the_next() -> None:
+    locked = Locked(3)
+    bench = Bench(locked.work, SliceLimits(0.0, NEVER))
+    ends = [bench.answer() for _ in range(7)]
+    assert ends == [*[SliceEnd.MORE] * 6, SliceEnd.COMPLETE]
+    assert (bench.cell.outcome, bench.cell.slices) == (Rows(3), 6)
+
+
+@pytest.mark.usefixtures("no_pauses")
+@pytest.mark.parametrize("problem", [Unreachable, ApiDatabaseProblem])
+def test_others_that_hold_a_row_for_minutes_fail_the_cell(
+    monkeypatch: pytest.MonkeyPatch, problem: type[DatabaseProblem]
+) -> None:
+    locked = Locked(NEVER_ENDING, problem)
+    bench = Bench(locked.work)
+    clock = count(0.0, 50.0)
+    monkeypatch.setattr(bench.store, "now", lambda: next(clock))
+    assert bench.answer() is SliceEnd.FAILED
+    assert bench.cell.outcome == Rows(1)
+    is_of_api = problem is ApiDatabaseProblem
+    assert bench.failure.kind is (FailureKind.API_DATABASE if is_of_api else FailureKind.CELL)
+    assert bench.failure.reason == "a: Lock wait timeout exceeded; it was tried again for 3 minutes"
+
+
+@pytest.mark.parametrize("wish", ["cancel", "pause"])
+def test_a_run_is_steered_while_it_waits_for_others(wish: str) -> None:
+    def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Step[Rows]]:
+        getattr(bench.conductor, wish)("r", "ops@c1")
+        yield from Locked(NEVER_ENDING).work(target, params, {"step": 1})
+
+    bench = Bench(work)
+    assert bench.answer() is (SliceEnd.CANCELLED if wish == "cancel" else SliceEnd.PAUSED)
+    assert bench.cell.failure is None
+
+
+@pytest.mark.usefixtures("no_pauses")
+def test_a_cell_that_waits_for_others_says_so() -> None:
+    bench = Bench(Locked(1).work, SliceLimits(0.0, NEVER))
+    for _ in range(2):
+        assert bench.answer() is SliceEnd.MORE
+    assert rules.cell_in_words(bench.cell) == "rows locked"
+    assert rules.reason_of_pause(bench.cell) == "others are at the same rows: a: Lock wait timeout exceeded"
+
+
+# -- the size of transactions ----------------------------------------------------------------------------------------
+
+
+def test_the_size_of_transactions_outlives_the_slice() -> None:
+    sizes: list[int] = []
+
+    def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Step[Rows]]:
+        for step in three_steps(target, params, cursor):
+            sizes.append(target.size.rows)
+            target.size.took(target.size.rows, 0.001)
+            yield step
+
+    bench = Bench(work, SliceLimits(0.0, NEVER))
+    while bench.answer() is SliceEnd.MORE:
+        pass
+    assert sizes == [100, 200, 400]
+    assert bench.cell.transaction_rows == 800
+
+
+def test_after_a_pause_of_the_server_transactions_are_small_again() -> None:
+    sizes: list[int] = []
+
+    def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Step[Rows]]:
+        for step in three_steps(target, params, cursor):
+            sizes.append(target.size.rows)
+            target.size.took(target.size.rows, 0.001)
+            yield step
+
+    assert Bench(work, readings=[None, None, BUSY]).answer() is SliceEnd.COMPLETE
+    assert sizes == [100, 200, 100]

@@ -41,7 +41,7 @@ Work = Callable[[Target, Budget], Generator[Step[Rows]]]
 
 
 def step(rows: int) -> Step[Rows]:
-    return Step(Rows(rows), {})
+    return Step(Rows(rows), {}, ends_batch=rows > 0)
 
 
 def next_budget(left: Budget, done: Rows) -> Budget | None:
@@ -334,7 +334,7 @@ def test_a_stop_ends_the_pause_between_two_steps() -> None:
     assert [(result.outcome.rows, result.complete) for result in results] == [(1, False), (0, True)]
 
 
-def test_there_is_no_pause_behind_a_step_without_rows() -> None:
+def test_there_is_no_pause_behind_a_step_that_ends_no_batch() -> None:
     def work(*_: Any) -> Generator[Step[Rows]]:
         yield step(0)
         yield step(0)
