@@ -7,17 +7,17 @@ from novadb.names import is_same_name
 
 
 class UnknownCell(Exception):
-    """No cell has this UUID."""
+    """No mapped cell fits the options; the text says why."""
 
 
-def chosen(mapped: Sequence[Cell], uuid: str | None) -> list[Cell]:
-    """The named cell, or all: cell0 is left out, its instances have never been on a host.
+def choose_cells(mapped: Sequence[Cell], uuid: str | None) -> list[Cell]:
+    """The cell with this UUID, or all but cell0, whose instances have never been on a host.
 
-    :raises UnknownCell: the named cell is not mapped
+    :raises UnknownCell: no cell with this UUID is mapped
     """
     if uuid is None:
         return [cell for cell in mapped if cell.uuid != CELL0]
-    named = [cell for cell in mapped if is_same_name(cell.uuid, uuid)]
-    if not named:
+    matching = [cell for cell in mapped if is_same_name(cell.uuid, uuid)]
+    if not matching:
         raise UnknownCell(f"Cell {uuid} has no mapping: see list_cells")
-    return named
+    return matching

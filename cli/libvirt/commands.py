@@ -6,10 +6,20 @@ What a command needs to work is imported when it runs: ``--help`` must be quick.
 import click
 
 from cli.grammar import Category, Command
-from cli.options import CONCURRENCY, DETACH, FORMAT, NO_THROTTLE, NO_WAIT, UNTIL, collect_into, new_option, option
+from cli.options import (
+    CONCURRENCY,
+    DETACH,
+    FORMAT,
+    NO_THROTTLE,
+    NO_WAIT,
+    UNTIL,
+    collect_into,
+    new_option,
+    option,
+)
 from cli.run_options import RunOptions
 
-libvirt = Category("libvirt", help="Commands for the machine types of instances, where libvirt runs them.")
+libvirt = Category("libvirt", help="Commands for the machine types of instances that libvirt runs.")
 
 
 @libvirt.command("get_machine_type", cls=Command, unexpected=1)
@@ -24,22 +34,24 @@ def get_machine_type(instance_uuid: str) -> int:
       2    Unable to find instance or instance mapping.
       3    No machine type found for instance.
     """
-    from cli.libvirt.get_machine_type import get
+    from cli.libvirt.get_machine_type import print_machine_type
 
-    return get(instance_uuid)
+    return print_machine_type(instance_uuid)
 
 
 @libvirt.command("update_machine_type", cls=Command, unexpected=1)
 @click.argument("instance_uuid")
 @click.argument("machine_type")
-@option("--force", is_flag=True, help="Skip the checks. The hardware that the instance sees may change.")
+@option(
+    "--force", is_flag=True, help="Skip the checks. The hardware that the instance sees may change."
+)
 def update_machine_type(instance_uuid: str, machine_type: str, force: bool) -> int:
     """Set or update the recorded machine type of an instance.
 
-    The instance must be stopped, shelved or shelved offloaded. The machine type must be pc, q35, virt or
-    s390-ccw-virtio, or a version of pc, pc-i440fx, pc-q35, virt or s390-ccw-virtio. An update neither moves the
-    instance between underlying machine types (pc to q35), nor between an alias and a version (pc to pc-1.2.3), nor to
-    an older version.
+    The instance must be stopped, shelved or shelved offloaded. The machine type must be pc, q35,
+    virt or s390-ccw-virtio, or a version of pc, pc-i440fx, pc-q35, virt or s390-ccw-virtio. An
+    update must not move the instance between underlying machine types (pc to q35), between an
+    alias and a version (pc to pc-1.2.3), or to an older version.
 
     \b
     Return codes:
@@ -63,8 +75,8 @@ def update_machine_type(instance_uuid: str, machine_type: str, force: bool) -> i
 def list_unset_machine_type(run: RunOptions, cell_uuid: str | None) -> int:
     """List the instances without a recorded machine type, by their UUIDs.
 
-    All cells are looked at, except for cell0. While there are any, it is not safe to change hw_machine_type in section
-    [libvirt] of nova.conf.
+    Looks in all cells but cell0. As long as there are such instances, it is not safe to change
+    hw_machine_type in section [libvirt] of nova.conf.
 
     \b
     Return codes:
@@ -81,7 +93,7 @@ def list_unset_machine_type(run: RunOptions, cell_uuid: str | None) -> int:
 @libvirt.command("record_machine_types", cls=Command, unexpected=1)
 @new_option("--cell-uuid", metavar="UUID", help="Record instances of this cell only.")
 @new_option("--host", metavar="HOST", help="Record instances on this host only.")
-@new_option("--dry-run", is_flag=True, help="Ask the hosts and print what they tell; write nothing.")
+@new_option("--dry-run", is_flag=True, help="Ask the hosts and print their answers; write nothing.")
 @CONCURRENCY
 @NO_WAIT
 @DETACH
@@ -89,11 +101,14 @@ def list_unset_machine_type(run: RunOptions, cell_uuid: str | None) -> int:
 @NO_THROTTLE
 @FORMAT
 @collect_into(RunOptions)
-def record_machine_types(run: RunOptions, cell_uuid: str | None, host: str | None, dry_run: bool) -> int:
+def record_machine_types(
+    run: RunOptions, cell_uuid: str | None, host: str | None, dry_run: bool
+) -> int:
     """Record the machine types that instances without a recorded one really have.
 
-    Asks the libvirt of each host, at connection_uri in section [libvirt], where {host} stands for the name of the host:
-    qemu+tls://{host}/system. A host that does not answer is named and passed over.
+    Asks the libvirt of each host at connection_uri in section [libvirt], in which {host} stands for
+    the name of the host: qemu+tls://{host}/system. A host that does not answer is named and passed
+    over.
 
     \b
     Return codes:
@@ -103,6 +118,6 @@ def record_machine_types(run: RunOptions, cell_uuid: str | None, host: str | Non
       3    Instances are left without a machine type.
       4    Hosts cannot be asked: connection_uri or libvirt-python is missing.
     """
-    from cli.libvirt.record_machine_types import record
+    from cli.libvirt.record_machine_types import record_types
 
-    return record(run, cell_uuid, host, dry_run=dry_run)
+    return record_types(run, cell_uuid, host, dry_run=dry_run)

@@ -2,18 +2,17 @@
 
 from cli import configuration
 from cli.output import put, say
-from jobs.libvirt.get_machine_type import Exit
-from jobs.libvirt.get_machine_type import get as get_recorded
+from jobs.libvirt.get_machine_type import Exit, read_machine_type
 from jobs.libvirt.instances import UnknownInstance
 from runs.targets import api_database, mapped_cells
 
 
-def get(uuid: str) -> int:
-    """Look it up, print it."""
+def print_machine_type(uuid: str) -> int:
+    """Print the recorded machine type of an instance."""
     conf = configuration.load()
     api = api_database(conf)
     try:
-        machine_type = get_recorded(api, mapped_cells(conf, api), uuid)
+        machine_type = read_machine_type(api, mapped_cells(conf, api), uuid)
     except UnknownInstance as error:
         say(str(error))
         return Exit.UNKNOWN_INSTANCE

@@ -2,7 +2,7 @@
 
 from cli import configuration
 from cli.cell_runs import Runner
-from cli.libvirt.cells import UnknownCell, chosen
+from cli.libvirt.cells import UnknownCell, choose_cells
 from cli.output import cell_as_data, put, put_json, say, say_failures
 from cli.run_options import RunOptions
 from cli.signals import graceful_stop
@@ -15,7 +15,7 @@ def list_unset(run: RunOptions, cell_uuid: str | None) -> int:
     conf = configuration.load()
     api = api_database(conf)
     try:
-        cells = chosen(mapped_cells(conf, api), cell_uuid)
+        cells = choose_cells(mapped_cells(conf, api), cell_uuid)
     except UnknownCell as error:
         say(str(error))
         return Exit.UNKNOWN_CELL
@@ -25,8 +25,10 @@ def list_unset(run: RunOptions, cell_uuid: str | None) -> int:
         results = runner.run([(ACTION, params)], targets(conf, cells, None)).phases[0]
     code = ACTION.collapse(results, params)
     if run.json:
-        found = [cell_as_data(result) | {"instances": result.outcome.uuids} for result in results]
-        put_json({"exit_code": int(code), "cells": found})
+        cells_as_data = [
+            cell_as_data(result) | {"instances": result.outcome.uuids} for result in results
+        ]
+        put_json({"exit_code": int(code), "cells": cells_as_data})
     elif code == Exit.NONE_FOUND:
         put("No instances found without hw_machine_type set.")
     else:

@@ -6,6 +6,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 from uuid import UUID
 
+from oslo_config import cfg
+
+from cli import configuration
+from cli.cell_runs import Results, Runner
+from cli.output import NAMED, cell_as_data, put, put_json, say, say_failures, table
+from cli.run_options import RunOptions
+from cli.signals import graceful_stop
 from clients.errors import ServiceProblem
 from clients.placement import ALLOCATIONS_VERSION, PROVIDERS_VERSION, Placement, Provider
 from clients.services import Services
@@ -30,14 +37,7 @@ from jobs.placement.orphans import (
 from jobs.placement.request_pool import RequestPool
 from novadb.errors import DatabaseProblem
 from novadb.names import fold_name, is_same_name
-from oslo_config import cfg
 from runs.targets import api_database, mapped_cells, targets
-
-from cli import configuration
-from cli.cell_runs import Results, Runner
-from cli.output import NAMED, cell_as_data, put, put_json, say, say_failures, table
-from cli.run_options import RunOptions
-from cli.signals import graceful_stop
 
 LOG: Final = logging.getLogger("cellkeeper.audit")
 UNJUDGED: Final = "a cell could not be read, and the provider may belong to it"

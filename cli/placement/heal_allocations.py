@@ -4,6 +4,12 @@ import uuid
 from collections.abc import Sequence
 from typing import Any, Final
 
+from cli import configuration
+from cli.cell_runs import Runner
+from cli.output import cell_as_data, failure_line, labels, put, put_json, say
+from cli.placement.options import HealOptions
+from cli.run_options import RunOptions
+from cli.signals import graceful_stop
 from clients.services import Services
 from jobs.action import CellResult, FailureKind
 from jobs.placement.heal_allocations import ACTION, DRY_RUN, MAX_LISTED, Healed
@@ -14,13 +20,6 @@ from novadb.cells import CELL0, Cell, mapped_cell_ids
 from novadb.engine import Database
 from novadb.names import is_same_name
 from runs.targets import api_database, mapped_cells, targets
-
-from cli import configuration
-from cli.cell_runs import Runner
-from cli.output import cell_as_data, failure_line, labels, put, put_json, say
-from cli.placement.options import HealOptions
-from cli.run_options import RunOptions
-from cli.signals import graceful_stop
 
 MAX_PROBLEM_LINES: Final = 50  # per cell, on standard error
 MAX_CELLS_NAMED: Final = 5  # that failed for the same reason

@@ -3,6 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from cli import configuration
+from cli.cell_runs import Results, Runner
+from cli.output import NAMED, cell_as_data, labels, put, put_json, say, say_failures
+from cli.run_options import RunOptions
+from cli.signals import graceful_stop
 from clients.errors import ServiceProblem
 from clients.placement import AGGREGATES_VERSION
 from clients.services import Services
@@ -21,12 +26,6 @@ from jobs.placement.sync_aggregates import (
 )
 from novadb.names import fold_name
 from runs.targets import api_database, mapped_cells, targets
-
-from cli import configuration
-from cli.cell_runs import Results, Runner
-from cli.output import NAMED, cell_as_data, labels, put, put_json, say, say_failures
-from cli.run_options import RunOptions
-from cli.signals import graceful_stop
 
 SUMMARIES: Final = {
     Exit.ERROR: "The cells of the following hosts could not be read: {}",

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from enum import IntEnum
 
-from jobs.libvirt import instances
+from jobs.libvirt.instances import find_database, find_instance
 from novadb.cells import Cell
 from novadb.engine import Database
 
@@ -17,12 +17,12 @@ class Exit(IntEnum):
     NO_MACHINE_TYPE = 3
 
 
-def get(api: Database, cells: Sequence[Cell], uuid: str) -> str | None:
-    """Read the machine type of an instance; None: none is recorded.
+def read_machine_type(api: Database, cells: Sequence[Cell], uuid: str) -> str | None:
+    """The recorded machine type of an instance; None: none is recorded.
 
-    :param cells: the registry
+    :param cells: all mapped cells
     :raises UnknownInstance: there is no such instance, or no mapping of it
     :raises DatabaseProblem: a database cannot be used
     """
-    with instances.database_of(api, cells, uuid).connect() as cell:
-        return instances.find(cell, uuid).machine_type
+    with find_database(api, cells, uuid).connect() as cell:
+        return find_instance(cell, uuid).machine_type

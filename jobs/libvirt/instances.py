@@ -1,18 +1,29 @@
-"""Where Nova keeps the machine type of an instance: ``image_hw_machine_type`` in its system metadata."""
+"""Where Nova keeps an instance's machine type: ``image_hw_machine_type`` in its metadata."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 
-from sqlalchemy import ColumnElement, Connection, DateTime, column, exists, insert, or_, select, table, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    DateTime,
+    column,
+    exists,
+    insert,
+    or_,
+    select,
+    table,
+    update,
+)
 
 from novadb.cells import Cell, mapped_cell_ids
 from novadb.engine import Database
 from novadb.errors import DatabaseProblem
 from novadb.names import fold_name
 
-KEY: Final = "image_hw_machine_type"
+METADATA_KEY: Final = "image_hw_machine_type"
 BUILDING: Final = "building"
 
 INSTANCES: Final = table(
@@ -34,7 +45,7 @@ METADATA: Final = table(
     column("created_at", DateTime),
     column("updated_at", DateTime),
 )
-RECORDED: Final = (METADATA.c.key == KEY) & (METADATA.c.deleted == 0)
+RECORDED: Final = (METADATA.c.key == METADATA_KEY) & (METADATA.c.deleted == 0)
 
 
 class UnknownInstance(Exception):
@@ -43,10 +54,10 @@ class UnknownInstance(Exception):
 
 @dataclass(frozen=True)
 class Instance:
-    """What the commands need of an instance.
+    """What the commands need to know about an instance.
 
-    :ivar host: None: it is on none, as when it is shelved and offloaded
-    :ivar machine_type: as recorded; None: none is
+    :ivar host: None: it is on no host, as when it is shelved and offloaded
+    :ivar machine_type: the recorded one; None: none is recorded
     """
 
     uuid: str
@@ -55,30 +66,31 @@ class Instance:
     machine_type: str | None
 
 
-def database_of(api: Database, cells: Sequence[Cell], uuid: str) -> Database:
+def find_database(api: Database, cells: Sequence[Cell], uuid: str) -> Database:
     """The database of the cell that an instance is mapped to.
 
     :raises UnknownInstance: it is not mapped, or to no cell
     :raises DatabaseProblem: the API database cannot be used, or the URL of the cell cannot
     """
     with api.connect() as connection:
-        mapped = mapped_cell_ids(connection, uuid)
-    cell = next((cell for cell in cells if cell.mapping_ids.intersection(mapped)), None)
-    if cell is None:
-        raise UnknownInstance(f"Instance {uuid} has no mapping to a cell")
-    if isinstance(cell.database, DatabaseProblem):
-        raise cell.database
-    return cell.database
+        cell_ids = mapped_cell_ids(connection, uuid)
+    for cell in cells:
+        if cell.mapping_ids.isdisjoint(cell_ids):
+            continue
+        if isinstance(cell.database, DatabaseProblem):
+            raise cell.database
+        return cell.database
+    raise UnknownInstance(f"Instance {uuid} has no mapping to a cell")
 
 
-def find(cell: Connection, uuid: str, *, claim: bool = False) -> Instance:
+def find_instance(cell: Connection, uuid: str, *, claim: bool = False) -> Instance:
     """Read an instance that is not deleted.
 
-    :param claim: keep others from changing it until the end of the transaction
-    :raises UnknownInstance: there is none
+    :param claim: whether to lock its row until the end of the transaction
+    :raises UnknownInstance: there is no such instance
     """
-    wanted = select(INSTANCES).where(INSTANCES.c.uuid == uuid, INSTANCES.c.deleted == 0)
-    row = cell.execute(wanted.with_for_update() if claim else wanted).first()
+    query = select(INSTANCES).where(INSTANCES.c.uuid == uuid, INSTANCES.c.deleted == 0)
+    row = cell.execute(query.with_for_update() if claim else query).first()
     if row is None:
         raise UnknownInstance(f"Instance {uuid} could not be found")
     recorded = (
@@ -90,28 +102,42 @@ def find(cell: Connection, uuid: str, *, claim: bool = False) -> Instance:
     return Instance(row.uuid, row.vm_state, row.host, cell.execute(recorded).scalar() or None)
 
 
-def unset() -> ColumnElement[bool]:
+def lacks_machine_type() -> ColumnElement[bool]:
     """The condition that an instance ought to have a machine type recorded and has none.
 
     :source: the stock tool leaves out instances that are deleted or being built, and no others
     """
-    recorded = exists().where(METADATA.c.instance_uuid == INSTANCES.c.uuid, RECORDED, METADATA.c.value != "")
-    built = or_(INSTANCES.c.vm_state.is_(None), INSTANCES.c.vm_state != BUILDING)
-    return (INSTANCES.c.deleted == 0) & built & ~recorded
+    recorded = exists().where(
+        METADATA.c.instance_uuid == INSTANCES.c.uuid, RECORDED, METADATA.c.value != ""
+    )
+    is_built = or_(INSTANCES.c.vm_state.is_(None), INSTANCES.c.vm_state != BUILDING)
+    return (INSTANCES.c.deleted == 0) & is_built & ~recorded
 
 
-def write(cell: Connection, machine_types: Mapping[str, str]) -> None:
-    """Record machine types, by UUID of the instance; the caller has claimed these and commits."""
+def write_machine_types(cell: Connection, machine_types: Mapping[str, str]) -> None:
+    """Record machine types, by the UUIDs of instances that the caller has claimed; it commits."""
     now = datetime.now(UTC).replace(tzinfo=None, microsecond=0)
-    known = select(METADATA.c.instance_uuid).where(METADATA.c.instance_uuid.in_(machine_types), RECORDED)
-    known_uuids = {fold_name(uuid) for uuid in cell.execute(known).scalars()}
-    added = []
+    has_record = select(METADATA.c.instance_uuid).where(
+        METADATA.c.instance_uuid.in_(machine_types), RECORDED
+    )
+    recorded_uuids = {fold_name(uuid) for uuid in cell.execute(has_record).scalars()}
+    new_rows = []
     for uuid, machine_type in sorted(machine_types.items()):
-        if fold_name(uuid) in known_uuids:
-            changed = update(METADATA).where(METADATA.c.instance_uuid == uuid, RECORDED)
-            cell.execute(changed.values(value=machine_type, updated_at=now))
+        if fold_name(uuid) in recorded_uuids:
+            record = update(METADATA).where(METADATA.c.instance_uuid == uuid, RECORDED)
+            cell.execute(record.values(value=machine_type, updated_at=now))
         else:
-            added.append({"instance_uuid": uuid, "key": KEY, "value": machine_type, "deleted": 0, "created_at": now})
-    if added:
-        cell.execute(insert(METADATA), added)
-    cell.execute(update(INSTANCES).where(INSTANCES.c.uuid.in_(machine_types)).values(updated_at=now))
+            new_rows.append(
+                {
+                    "instance_uuid": uuid,
+                    "key": METADATA_KEY,
+                    "value": machine_type,
+                    "deleted": 0,
+                    "created_at": now,
+                }
+            )
+    if new_rows:
+        cell.execute(insert(METADATA), new_rows)
+    cell.execute(
+        update(INSTANCES).where(INSTANCES.c.uuid.in_(machine_types)).values(updated_at=now)
+    )

@@ -9,10 +9,10 @@ from typing import Any, ClassVar, Final, Self
 from sqlalchemy import Connection, select
 
 from jobs.action import Action, CellResult, Cursor, Outcome, Step, Target, Unit
-from jobs.libvirt.instances import INSTANCES, unset
+from jobs.libvirt.instances import INSTANCES, lacks_machine_type
 from jobs.retry import transactionally
 
-PAGE: Final = 10_000  # instances found in one statement
+PAGE_SIZE: Final = 10_000  # instances that one statement returns
 
 
 class Exit(IntEnum):
@@ -26,14 +26,14 @@ class Exit(IntEnum):
 
 @dataclass(frozen=True)
 class Params:
-    """There are none: which cells are looked at is the run's affair."""
+    """No parameters: which cells are looked at is up to the run."""
 
 
 @dataclass(frozen=True)
 class Unset(Outcome):
-    """What was found in a cell.
+    """The instances of a cell without a machine type.
 
-    :ivar uuids: of the instances, in the order of their ids
+    :ivar uuids: in the order of the instances' ids
     """
 
     counts: ClassVar[Unit] = Unit.INSTANCES
@@ -45,40 +45,43 @@ class Unset(Outcome):
 
     @property
     def by_table(self) -> Mapping[str, int]:
-        """Instances found."""
+        """Instances without a machine type; nothing was written."""
         return {"instances": self.rows} if self.uuids else {}
 
     @property
     def rows(self) -> int:
-        """All of them."""
+        """Instances without a machine type."""
         return len(self.uuids)
 
 
 def work(target: Target, _params: Params, cursor: Cursor | None) -> Generator[Step[Unset]]:
     """Find the instances of one cell that have no machine type: one anti-join, in pages.
 
-    :param cursor: ``after``: go on behind the instance with this id
+    :param cursor: ``after``: go on after the instance with this id
     :raises DatabaseProblem: the cell's database cannot be used
     """
     after = cursor["after"] if cursor else 0
     with target.database.connect() as cell:
-        while found := transactionally(partial(_page, cell, after), cell, name=str(target.database)):
-            after = found[-1].id
-            yield Step(Unset(tuple(row.uuid for row in found)), {"after": after})
-            if len(found) < PAGE:
+        name = str(target.database)
+        while rows := transactionally(partial(_read_page, cell, after), cell, name=name):
+            after = rows[-1].id
+            yield Step(Unset(tuple(row.uuid for row in rows)), {"after": after})
+            if len(rows) < PAGE_SIZE:
                 return
 
 
-def _page(cell: Connection, after: int) -> Sequence[Any]:
-    page = select(INSTANCES.c.id, INSTANCES.c.uuid).where(INSTANCES.c.id > after, unset())
-    return cell.execute(page.order_by(INSTANCES.c.id).limit(PAGE)).all()
+def _read_page(cell: Connection, after: int) -> Sequence[Any]:
+    query = select(INSTANCES.c.id, INSTANCES.c.uuid).where(
+        INSTANCES.c.id > after, lacks_machine_type()
+    )
+    return cell.execute(query.order_by(INSTANCES.c.id).limit(PAGE_SIZE)).all()
 
 
 def collapse(results: Sequence[CellResult[Unset]], _params: Params) -> Exit:
-    """The exit code of the whole.
+    """The exit code of the command.
 
-    From worst to best: a cell failed, or was not looked at to its end (1: what is printed is not all); there are
-    such instances (3); there are none (0).
+    From worst to best: a cell failed or was not read to its end, so that the list is not complete
+    (1); there are such instances (3); there are none (0).
     """
     if any(result.failure or not result.complete for result in results):
         return Exit.ERROR

@@ -1,4 +1,4 @@
-"""Machine types of QEMU: which are supported, and which may take the place of which."""
+"""Machine types of QEMU: which are supported, and which may replace which."""
 
 import re
 from dataclasses import dataclass
@@ -11,15 +11,15 @@ VERSIONED: Final = re.compile(
     r"(?:-[a-z][\w-]*)?",  # what distributions append, as in pc-1.0-precise
     re.ASCII,
 )
-VERSION_AT_THE_END: Final = re.compile(r"\d+(?:\.\d+){1,2}$", re.ASCII)
+TRAILING_VERSION: Final = re.compile(r"\d+(?:\.\d+){1,2}$", re.ASCII)
 
 
 @dataclass(frozen=True)
 class MachineType:
-    """A machine type, taken apart.
+    """A machine type, split into its parts.
 
-    :ivar family: what comes before the version, or the alias; None: it is none of the supported ones
-    :ivar version: None: it has none
+    :ivar family: the part before the version, or the alias; None: it is not supported
+    :ivar version: None: it has no version
     :source: the manual of nova-manage, ``libvirt update_machine_type``
     """
 
@@ -29,13 +29,13 @@ class MachineType:
 
     @classmethod
     def parse(cls, name: str) -> Self:
-        """Take any text apart."""
+        """Parse any text."""
         if name in ALIASES:
             return cls(name, name, None)
         if match := VERSIONED.fullmatch(name):
-            return cls(name, match["family"], _numbers(match["version"]))
-        end = VERSION_AT_THE_END.search(name)
-        return cls(name, None, _numbers(end[0]) if end else None)
+            return cls(name, match["family"], _parse_version(match["version"]))
+        trailing = TRAILING_VERSION.search(name)
+        return cls(name, None, _parse_version(trailing[0]) if trailing else None)
 
     @property
     def supported(self) -> bool:
@@ -44,29 +44,29 @@ class MachineType:
 
     @property
     def board(self) -> str:
-        """What it emulates, as far as an alias and its versions have it in common."""
+        """The board that it emulates: an alias and its versions have it in common."""
         return "q35" if "q35" in self.name else self.name.partition("-")[0]
 
 
-def _numbers(version: str) -> tuple[int, ...]:
-    """A version as numbers; 5.2 and 5.2.0 are the same."""
+def _parse_version(version: str) -> tuple[int, ...]:
+    """The numbers of a version; 5.2 and 5.2.0 are the same."""
     numbers = [int(number) for number in version.split(".")]
     while numbers[-1:] == [0]:
         numbers.pop()
     return tuple(numbers)
 
 
-def objection(old: MachineType, new: MachineType) -> str | None:
-    """What an update would do that it must not, by the manual's criteria in their order; None: it may be made.
+def objection_to_update(old: MachineType, new: MachineType) -> str | None:
+    """Why an update must not be made, by the manual's criteria in their order; None: it may be.
 
-    An old type that is not supported objects to nothing but an older version: it can be compared with none.
+    An old type that is not supported can only be compared by its version.
 
-    :param new: a supported one
+    :param new: a supported type
     """
-    turns_alias = (old.version is None) != (new.version is None)
-    if old.supported and old.family != new.family and not (turns_alias and old.board == new.board):
+    changes_kind = (old.version is None) != (new.version is None)
+    if old.supported and old.family != new.family and not (changes_kind and old.board == new.board):
         return "it would move the instance between underlying machine types"
-    if turns_alias and (old.supported or new.version is None):
+    if changes_kind and (old.supported or new.version is None):
         return "it would move the instance between an alias and a versioned machine type"
     if old.version and new.version and new.version < old.version:
         return "it would move the instance to an older version"

@@ -1,4 +1,4 @@
-"""``libvirt record_machine_types``: record the machine types that the domains of instances really have."""
+"""``libvirt record_machine_types``: record the machine types that the instances' domains have."""
 
 from collections import Counter
 from collections.abc import Generator, Mapping, Sequence
@@ -12,14 +12,14 @@ from sqlalchemy import Connection, func, select
 
 from clients.hypervisor import DomainsAnswer
 from jobs.action import Action, CellResult, Cursor, FailureKind, Outcome, Step, Target, Unit
-from jobs.libvirt.instances import INSTANCES, unset, write
+from jobs.libvirt.instances import INSTANCES, lacks_machine_type, write_machine_types
 from jobs.retry import rollback, transactionally
 from jobs.sums import add
 from novadb.names import fold_name
 
 
 class Exit(IntEnum):
-    """The return codes; those that ``list_unset_machine_type`` has, too, mean the same."""
+    """The return codes; 0 to 3 mean the same as in ``list_unset_machine_type``."""
 
     NONE_LEFT = 0
     ERROR = 1
@@ -32,7 +32,7 @@ class Exit(IntEnum):
 class Params:
     """The options of the command.
 
-    :ivar host: only instances on this host; None: on all
+    :ivar host: only instances on this host; None: on any host
     :ivar dry_run: write nothing
     """
 
@@ -44,22 +44,22 @@ class Params:
 class Recorded(Outcome):
     """What was done in a cell. No host is asked twice.
 
-    :ivar hosts: instances recorded, by host and by machine type
-    :ivar without_domain: instances of which their host knows no machine type, by host
-    :ivar passed_over: why a host did not tell all, by host
-    :ivar unknown: instances on hosts that did not tell
-    :ivar without_host: instances that are on no host
+    :ivar hosts: how many instances were recorded, by host and machine type
+    :ivar without_domain: for how many instances their host knows no machine type, by host
+    :ivar passed_over: why a host did not answer, or not for all instances, by host
+    :ivar unknown: how many instances are on hosts that did not answer for them
+    :ivar without_host: how many instances are on no host
     """
 
     counts: ClassVar[Unit] = Unit.INSTANCES
+
+    handles: ClassVar[Unit | None] = Unit.LOOKED_AT
 
     hosts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     without_domain: Mapping[str, int] = field(default_factory=dict)
     passed_over: Mapping[str, str] = field(default_factory=dict)
     unknown: int = 0
     without_host: int = 0
-
-    handles: ClassVar[Unit | None] = Unit.LOOKED_AT
 
     def __add__(self, other: Self) -> Self:
         return type(self)(
@@ -72,7 +72,7 @@ class Recorded(Outcome):
 
     @property
     def by_table(self) -> Mapping[str, int]:
-        """Rows written."""
+        """Instances recorded: one row each."""
         return {"instance_system_metadata": self.rows} if self.rows else {}
 
     @property
@@ -92,67 +92,84 @@ class Recorded(Outcome):
 
 
 def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Step[Recorded]]:
-    """Ask the hosts of one cell, several at a time, and record host by host what they tell.
+    """Ask the hosts of one cell, several at a time, and record their answers host by host.
 
-    :param cursor: ``host``: go on with the hosts behind this one
+    :param cursor: ``host``: go on with the hosts after this one
     :raises DatabaseProblem: the cell's database cannot be used
-    :raises HypervisorProblem: no host can be asked
+    :raises HypervisorProblem: hosts cannot be asked at all
     """
     hypervisors = target.need_hypervisors()
     with target.database.connect() as cell:
         if cursor is None and params.host is None:
-            nowhere = cell.execute(select(func.count()).where(unset(), func.coalesce(INSTANCES.c.host, "") == ""))
-            yield Step(Recorded(without_host=nowhere.scalar_one()), {"host": ""})
-        wanted = _by_host(cell, params, cursor["host"] if cursor else "")
-        remaining = sum(len(uuids) for uuids in wanted.values())
-        with closing(hypervisors.machine_types(wanted)) as answers:
+            yield Step(Recorded(without_host=_count_without_host(cell)), {"host": ""})
+        uuids_by_host = _read_by_host(cell, params, cursor["host"] if cursor else "")
+        remaining = sum(map(len, uuids_by_host.values()))
+        with closing(hypervisors.machine_types(uuids_by_host)) as answers:
             for host, answer in answers:
-                step = partial(_record, cell, host, wanted[host], answer, params.dry_run)
-                remaining -= len(wanted[host])
-                yield Step(transactionally(step, cell, name=str(target.database)), {"host": host}, remaining)
+                uuids = uuids_by_host[host]
+                record = partial(_record, cell, host, uuids, answer, params.dry_run)
+                outcome = transactionally(record, cell, name=str(target.database))
+                remaining -= len(uuids)
+                yield Step(outcome, {"host": host}, remaining)
 
 
-def _by_host(cell: Connection, params: Params, after: str) -> dict[str, list[str]]:
-    """The instances without a machine type, by their host, in the order of the hosts.
+def _count_without_host(cell: Connection) -> int:
+    is_without_host = func.coalesce(INSTANCES.c.host, "") == ""
+    query = select(func.count()).where(lacks_machine_type(), is_without_host)
+    return cell.execute(query).scalar_one()
 
-    Spellings of one host are one host: what comes next is told by its name alone.
+
+def _read_by_host(cell: Connection, params: Params, after: str) -> dict[str, list[str]]:
+    """The instances without a machine type by their host, in the order of the hosts.
+
+    A host that is spelled in several ways is one host: the cursor goes by its name, and to MySQL
+    these spellings are equal.
+
+    :param after: only hosts after this one
     """
-    found = select(INSTANCES.c.host, INSTANCES.c.uuid).where(unset(), INSTANCES.c.host > after)
-    if params.host is not None:
-        found = found.where(INSTANCES.c.host == params.host)
-    wanted: dict[str, list[str]] = {}
-    spellings: dict[str, str] = {}
-    for host, uuid in cell.execute(found.order_by(INSTANCES.c.host, INSTANCES.c.id)):
-        wanted.setdefault(spellings.setdefault(fold_name(host), host), []).append(uuid)
-    rollback(cell)
-    return wanted
-
-
-def _record(cell: Connection, host: str, uuids: Sequence[str], answer: DomainsAnswer, dry_run: bool) -> Recorded:
-    """Record what a host told, in one transaction.
-
-    Asking took a while: who was given a machine type, moved away or was deleted meanwhile is left as it is.
-    """
-    still = select(INSTANCES.c.uuid).where(unset(), INSTANCES.c.uuid.in_(uuids), INSTANCES.c.host == host)
-    claimed = cell.execute(still.order_by(INSTANCES.c.id).with_for_update()).scalars().all()
-    told = {uuid: answer.machine_types[uuid] for uuid in claimed if uuid in answer.machine_types}
-    if told and not dry_run:
-        write(cell, told)
-        cell.commit()
-    untold = len(claimed) - len(told)
-    return Recorded(
-        hosts={host: dict(Counter(told.values()))} if told else {},
-        without_domain={host: untold} if untold and not answer.problem else {},
-        passed_over={host: answer.problem} if answer.problem else {},
-        unknown=untold if answer.problem else 0,
+    query = select(INSTANCES.c.host, INSTANCES.c.uuid).where(
+        lacks_machine_type(), INSTANCES.c.host > after
     )
+    if params.host is not None:
+        query = query.where(INSTANCES.c.host == params.host)
+    uuids_by_host: dict[str, list[str]] = {}
+    spellings: dict[str, str] = {}
+    for spelling, uuid in cell.execute(query.order_by(INSTANCES.c.host, INSTANCES.c.id)):
+        host = spellings.setdefault(fold_name(spelling), spelling)
+        uuids_by_host.setdefault(host, []).append(uuid)
+    rollback(cell)
+    return uuids_by_host
+
+
+def _record(
+    cell: Connection, host: str, uuids: Sequence[str], answer: DomainsAnswer, dry_run: bool
+) -> Recorded:
+    """Record what a host answered, in one transaction.
+
+    Asking took a while. Instances that were given a machine type, were moved or deleted meanwhile
+    are left as they are.
+    """
+    query = select(INSTANCES.c.uuid).where(
+        lacks_machine_type(), INSTANCES.c.uuid.in_(uuids), INSTANCES.c.host == host
+    )
+    claimed = cell.execute(query.order_by(INSTANCES.c.id).with_for_update()).scalars().all()
+    known_types = answer.machine_types
+    answered = {uuid: known_types[uuid] for uuid in claimed if uuid in known_types}
+    if answered and not dry_run:
+        write_machine_types(cell, answered)
+        cell.commit()
+    unanswered = len(claimed) - len(answered)
+    hosts = {host: dict(Counter(answered.values()))} if answered else {}
+    if answer.problem:
+        return Recorded(hosts, passed_over={host: answer.problem}, unknown=unanswered)
+    return Recorded(hosts, without_domain={host: unanswered} if unanswered else {})
 
 
 def collapse(results: Sequence[CellResult[Recorded]], _params: Params) -> Exit:
-    """The exit code of the whole.
+    """The exit code of the run.
 
-    From worst to best: a cell failed, or was not worked to its end (1); the hypervisors of a cell cannot be asked
-    (4); instances are left without a machine type (3); there are none (0).
+    From worst to best: a cell failed or was not finished (1); the hypervisors of a cell cannot be
+    asked (4); instances are left without a machine type (3); none is (0).
     """
     failures = [result.failure for result in results if result.failure]
     if any(failure.kind is not FailureKind.HYPERVISORS for failure in failures):

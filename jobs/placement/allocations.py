@@ -7,12 +7,11 @@ from typing import Final
 
 from clients.errors import RequestRefused, ServiceProblem
 from clients.placement import CONSUMERS_PER_REQUEST, Consumer, Placement, Provider
-from novadb.attempts import attempts
-from novadb.names import fold_name
-
 from jobs.placement.failures import MAX_FAILURES_IN_A_ROW, FailuresInARow
 from jobs.placement.orphans import Allocation, Orphan
 from jobs.placement.request_pool import RequestPool
+from novadb.attempts import attempts
+from novadb.names import fold_name
 
 LOG = logging.getLogger("cellkeeper.audit")
 

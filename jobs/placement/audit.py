@@ -10,14 +10,14 @@ from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Any, ClassVar, Final, Self
 
-from novadb.cells import CELL0
-from novadb.engine import Database
-from novadb.names import fold_name
 from sqlalchemy import Row, TextClause, bindparam, text
 
 from jobs.action import Action, CellResult, Cursor, Outcome, Step, Target, Unit
 from jobs.placement.instances import host_and_node
 from jobs.retry import transactionally
+from novadb.cells import CELL0
+from novadb.engine import Database
+from novadb.names import fold_name
 
 INSTANCES_PER_STATEMENT: Final = 10_000
 UUIDS_PER_CONDITION: Final = 500

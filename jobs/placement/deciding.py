@@ -6,7 +6,6 @@ from itertools import chain
 
 from clients.neutron import Port
 from clients.placement import CANDIDATES_VERSION, Consumer, Placement, Resources
-
 from jobs.placement import ports
 from jobs.placement.verdicts import (
     Change,

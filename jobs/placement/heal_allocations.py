@@ -7,12 +7,11 @@ from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Se
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, ClassVar, Final, Self, TypeVar
 
+from sqlalchemy import Connection
+
 from clients.errors import ServiceMisconfigured, ServiceProblem, ServiceUnavailable
 from clients.neutron import DEVICES_PER_REQUEST
 from clients.placement import CONSUMERS_PER_REQUEST
-from novadb.cells import CELL0
-from sqlalchemy import Connection
-
 from jobs.action import Action, CellResult, Cursor, FailureKind, Outcome, Step, Target, Unit
 from jobs.placement.deciding import Decider
 from jobs.placement.heal_lines import HealedPage, lines_of_page
@@ -34,6 +33,7 @@ from jobs.placement.verdicts import (
 )
 from jobs.retry import transactionally
 from jobs.sums import add
+from novadb.cells import CELL0
 
 LOG = logging.getLogger("cellkeeper.heal")
 T = TypeVar("T")

@@ -9,8 +9,6 @@ from typing import Final, NamedTuple
 from clients.errors import RequestRefused, ServiceProblem, ServiceUnavailable
 from clients.neutron import Neutron
 from clients.placement import Consumer, Placement
-from novadb.attempts import attempts
-
 from jobs.placement import ports
 from jobs.placement.deciding import Decider
 from jobs.placement.request_pool import RequestPool
@@ -26,6 +24,7 @@ from jobs.placement.verdicts import (
     Verdict,
     allocation_problem,
 )
+from novadb.attempts import attempts
 
 LOG = logging.getLogger("cellkeeper.heal")
 

@@ -5,10 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from novadb.names import fold_name
 from sqlalchemy import BindParameter, Connection, bindparam, text
 
 from jobs.placement.flavors import Flavor, parse_flavor
+from novadb.names import fold_name
 
 IMAGE_PREFIX: Final = "image_"
 IMAGE_PROPERTIES: Final = ("hw_cpu_policy", "hw_cpu_realtime_mask", "hw_mem_encryption")

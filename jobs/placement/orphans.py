@@ -6,10 +6,9 @@ from enum import Enum
 from typing import Final, Self
 
 from clients.placement import Provider
-from novadb.names import fold_name
-
 from jobs.action import CellResult
 from jobs.placement.audit import CellKnowledge, ComputeNode, Stray
+from novadb.names import fold_name
 
 # A consumer with any of these is an instance or a migration. Bare metal nodes are held as a
 # whole, by a class of their own: they are not audited, as in the stock tool.

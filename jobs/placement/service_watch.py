@@ -4,7 +4,6 @@ from typing import NamedTuple
 
 from clients.errors import ServiceProblem, ServiceUnavailable
 from clients.placement import Placement
-
 from jobs.placement.failures import FailuresInARow, is_about_one_item, is_service_down
 from jobs.placement.verdicts import HealProblem, Verdict
 

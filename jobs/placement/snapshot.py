@@ -14,15 +14,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
+from sqlalchemy import Connection, bindparam, text
+
 from clients.concurrency import Once
 from clients.errors import ServiceProblem
 from clients.placement import Consumer, Placement, Provider, Resources
-from novadb.names import fold_name
-from sqlalchemy import Connection, bindparam, text
-
 from jobs.placement.failures import is_service_down
 from jobs.placement.instances import Instance
 from jobs.placement.request_pool import RequestPool
+from novadb.names import fold_name
 
 LOG = logging.getLogger("cellkeeper.heal")
 T = TypeVar("T")

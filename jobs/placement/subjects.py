@@ -5,14 +5,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
-from clients.errors import ServiceProblem
-from clients.neutron import Port
-from clients.placement import ALLOCATIONS_VERSION, Consumer, Provider
-from novadb.engine import server_message
-from novadb.names import fold_name, is_same_name
 from sqlalchemy import Connection
 from sqlalchemy.exc import DBAPIError
 
+from clients.errors import ServiceProblem
+from clients.neutron import Port
+from clients.placement import ALLOCATIONS_VERSION, Consumer, Provider
 from jobs.action import ApiDatabaseProblem, Target
 from jobs.placement.failures import FailuresInARow, is_service_down
 from jobs.placement.heal_params import Params
@@ -29,6 +27,8 @@ from jobs.placement.verdicts import (
     allocation_problem,
 )
 from jobs.retry import transactionally
+from novadb.engine import server_message
+from novadb.names import fold_name, is_same_name
 
 LOG = logging.getLogger("cellkeeper.heal")
 T = TypeVar("T")

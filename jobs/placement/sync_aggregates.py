@@ -9,12 +9,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar, Final, Self
 
-from clients.placement import AGGREGATES_VERSION
-from novadb.engine import Database, server_message
-from novadb.names import fold_name
 from sqlalchemy import bindparam, text
 from sqlalchemy.exc import DBAPIError
 
+from clients.placement import AGGREGATES_VERSION
 from jobs.action import (
     Action,
     ApiDatabaseProblem,
@@ -29,6 +27,8 @@ from jobs.action import (
 from jobs.placement.aggregates import AggregateTarget, Exit, SyncProblem, add_missing_aggregates
 from jobs.placement.request_pool import RequestPool
 from jobs.retry import transactionally
+from novadb.engine import Database, server_message
+from novadb.names import fold_name
 
 HOSTS_PER_STEP: Final = 50  # hosts that are mirrored before the work can be stopped
 _COMPUTE_NODES: Final = text(

@@ -8,7 +8,6 @@ from typing import Final
 
 from clients.neutron import Port
 from clients.placement import Consumer
-
 from jobs.placement import ports
 from jobs.placement.instances import Instance, ResourceNeed
 

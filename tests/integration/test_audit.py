@@ -261,7 +261,7 @@ def test_a_cell_that_does_not_answer_loses_nothing(two_hosts: TwoCells, placemen
         ("cell1", "complete"),
         ("cell2", "failed"),
     ]
-    assert f"Not audited: resource provider {NODE2} (host2): a cell was not read" in ended.err
+    assert f"Not audited: resource provider {NODE2} (host2): a cell could not be read" in ended.err
     assert "cell2 (127.0.0.1" in ended.err
 
 

@@ -13,9 +13,9 @@ from jobs.codec import decode, encode
 from jobs.libvirt import list_unset_machine_type, record_machine_types, update_machine_type
 from jobs.libvirt.instances import Instance
 from jobs.libvirt.list_unset_machine_type import Unset
-from jobs.libvirt.machine_types import MachineType, objection
+from jobs.libvirt.machine_types import MachineType, objection_to_update
 from jobs.libvirt.record_machine_types import Recorded
-from jobs.libvirt.update_machine_type import Exit, Refused
+from jobs.libvirt.update_machine_type import Exit, UpdateRefused
 from novadb.cells import Cell
 from novadb.errors import DatabaseProblem
 
@@ -77,7 +77,7 @@ OLDER: Final = "to an older version"
     ],
 )
 def test_an_update_that_is_not_allowed(old: str, new: str, why: str) -> None:
-    assert why in (objection(MachineType.parse(old), MachineType.parse(new)) or "")
+    assert why in (objection_to_update(MachineType.parse(old), MachineType.parse(new)) or "")
 
 
 @pytest.mark.parametrize(
@@ -97,7 +97,7 @@ def test_an_update_that_is_not_allowed(old: str, new: str, why: str) -> None:
     ],
 )
 def test_an_update_that_is_allowed(old: str, new: str) -> None:
-    assert objection(MachineType.parse(old), MachineType.parse(new)) is None
+    assert objection_to_update(MachineType.parse(old), MachineType.parse(new)) is None
 
 
 @pytest.mark.parametrize(
@@ -115,10 +115,10 @@ def test_an_update_that_is_allowed(old: str, new: str) -> None:
 def test_the_criteria_of_the_manual_in_its_order(state: str, old: str | None, new: str, code: Exit | None) -> None:
     instance = Instance("uuid", state, None, old)
     if code is None:
-        update_machine_type.check(instance, new)
+        update_machine_type.check_update(instance, new)
         return
-    with pytest.raises(Refused) as refused:
-        update_machine_type.check(instance, new)
+    with pytest.raises(UpdateRefused) as refused:
+        update_machine_type.check_update(instance, new)
     assert refused.value.code is code
 
 
