@@ -36,7 +36,7 @@ from settings.sections import check_values
 from settings.unknown import unknown_settings
 from throttle.servers import usable_throttle
 from workers.broker import configure_broker
-from workers.calm import be_calm
+from workers.calm import be_calm, ignore_settled_warnings
 from workers.heartbeat import Heartbeat
 from workers.redis_client import run_store
 from workers.vitals import ChildWatch, Vitals
@@ -177,6 +177,7 @@ def cell_worker() -> CellWorker:
 @celeryd_after_setup.connect  # type: ignore[untyped-decorator]
 def begin_heartbeat(sender: str, **_: Any) -> None:
     """Give the worker its other duties, however it was started."""
+    ignore_settled_warnings()
     conf = configuration()
     heartbeat = Heartbeat(app, conductor(), conf, app.cellkeeper_cells, sender)
     worker_ready.connect(heartbeat.start, weak=False)

@@ -10,16 +10,16 @@ from oslo_config import cfg
 
 from runs.store import BrokerAway
 from settings.brokers import broker_address
-from workers.redis_client import SENTINEL_OPTIONS, check_redis, redis_client
+from workers.redis_client import ANSWER, SENTINEL_OPTIONS, check_redis, redis_client
 from workers.redis_needs import OF_BROKER
 from workers.redis_transport import use_patient_transports
 
 REDIS_OPTIONS: Final = {
     "visibility_timeout": 300,
-    "socket_timeout": 10,
-    "socket_connect_timeout": 5,
+    "socket_timeout": ANSWER,
+    "socket_connect_timeout": ANSWER,
     "socket_keepalive": True,
-    "health_check_interval": 15,
+    "health_check_interval": ANSWER,  # a wait for messages that is not answered is given up after twice that, and 1 s
     "priority_steps": [0],  # by default each queue is four, all of which are named whenever a message is waited for
 }
 AMQP_OPTIONS: Final = {"confirm_publish": True}

@@ -64,7 +64,11 @@ def _reason(record: logging.LogRecord) -> object | None:
 
 def be_calm() -> None:
     """Filter the loggers of Celery and kombu in this process."""
-    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)  # of a setting that is set
     calm = Calm()
     for name in LOGGERS:
         logging.getLogger(name).addFilter(calm)
+
+
+def ignore_settled_warnings() -> None:
+    """Hide what Celery says of a setting that is set; once its logging is set up, which shows all warnings again."""
+    warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)

@@ -22,7 +22,7 @@ from redis.exceptions import (
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 from redis.retry import Retry
-from redis.sentinel import MasterNotFoundError
+from redis.sentinel import MasterNotFoundError, SentinelManagedConnection
 
 from runs.redis_store import RedisStore
 from settings.brokers import RedisAddress, store_address
@@ -49,6 +49,11 @@ PASSING: Final = (
 )
 # What a Redis answers that cannot save, or lacks replicas; redis-py has no class of its own for these.
 REFUSING: Final = ("MISCONF", "NOREPLICAS")
+IS_CLUSTER: Final = (
+    "The Redis of section [celery] is a Redis Cluster, which Celery cannot use: name a Redis, or Sentinels"
+)
+NO_OTHER_DATABASE: Final = "not allowed in cluster mode"
+"""How a Redis Cluster ends its answer to a login that names another database than the first."""
 
 
 class _Patience(threading.local):
@@ -143,7 +148,12 @@ def check_redis(client: Redis, needs: Needs) -> None:
         it allows too little
     :raises RedisError: it does not answer
     """
-    lacking = lacking_rights(client, needs)
+    try:
+        lacking = lacking_rights(client, needs)
+    except ResponseError as error:
+        if str(error).endswith(NO_OTHER_DATABASE):
+            raise NotConfigured(IS_CLUSTER) from None
+        raise
     if lacking:
         user = client.get_connection_kwargs().get("username") or "default"
         raise NotConfigured(
@@ -151,9 +161,7 @@ def check_redis(client: Redis, needs: Needs) -> None:
             f"all that is needed: {RULE}"
         )
     if int(client.info("cluster").get("cluster_enabled", 0)):
-        raise NotConfigured(
-            "The Redis of section [celery] is a Redis Cluster, which Celery cannot use: name a Redis, or Sentinels"
-        )
+        raise NotConfigured(IS_CLUSTER)
 
 
 def store_client(conf: cfg.ConfigOpts, patience: float = PATIENCE) -> Redis:
@@ -206,8 +214,26 @@ class _Sentinels(Sentinel):
             ) from None
 
 
+class _ConnectionToMaster(SentinelManagedConnection):
+    """A connection that asks the Sentinels whenever it connects.
+
+    Within the tries of one command redis-py 8.1 connects again to where the master was: one that hangs was tried until
+    the patience was over, however soon another one had taken its place.
+    """
+
+    def connect(self) -> None:
+        super(SentinelManagedConnection, self).connect()  # type: ignore[no-untyped-call]
+
+    def connect_check_health(self, check_health: bool = True, retry_socket_connect: bool = True) -> None:
+        """Connect to the master of this moment; one that cannot be reached is not tried again, but asked for."""
+        if not self._sock:
+            self.host, self.port = self.connection_pool.get_master_address()
+        super().connect_check_health(check_health, retry_socket_connect=False)
+
+
 def _behind_sentinels(address: RedisAddress, options: dict[str, Any]) -> Redis:
     """The Redis that Sentinels know by a name. Login and database are its own, as for messages."""
     login = {"username": address.username or None, "password": address.password or None, "db": address.database}
     sentinel = _Sentinels(address.sentinels, sentinel_kwargs=SENTINEL_OPTIONS)  # type: ignore[no-untyped-call]
-    return cast(Redis, sentinel.master_for(address.master, **options, **login))  # type: ignore[no-untyped-call]
+    options = options | login | {"connection_class": _ConnectionToMaster}
+    return cast(Redis, sentinel.master_for(address.master, **options))  # type: ignore[no-untyped-call]

@@ -363,7 +363,10 @@ class MySQL(MariaDB):
 
 
 class Redis(Service):
-    """A Redis server that has written down each change when it answers: a kill loses none."""
+    """A Redis server that has written down each change when it answers: a kill loses none.
+
+    :ivar options: more options of its command line, from its next start on
+    """
 
     PROGRAMS = ("redis-server",)
 
@@ -374,7 +377,7 @@ class Redis(Service):
         """
         super().__init__()
         self.password = password
-        self._options = options
+        self.options = options
 
     def command(self) -> list[str]:
         settings = {
@@ -387,7 +390,7 @@ class Redis(Service):
             "requirepass": self.password,
         }
         words = [word for name, value in settings.items() for word in (f"--{name}", value)]
-        return [self.programs["redis-server"], *words, *self._options]
+        return [self.programs["redis-server"], *words, *self.options]
 
     def answers(self) -> bool:
         try:

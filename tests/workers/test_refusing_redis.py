@@ -1,10 +1,13 @@
 """A Redis that answers and takes no writes, or loads its data: it is waited for like one that is away, in two lines."""
 
 import json
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from redis import Redis as Client
 
 from tests.support.command import until
 from tests.support.services import HOST, Redis, free_port
@@ -17,6 +20,17 @@ SLOWLY = f"{ARCHIVE} --max_rows 10 --sleep 0.3"
 LOST = "the broker cannot be used, it is waited for: "
 FOUND = "Connected to redis://"
 NO_DATA = "saved.rdb"
+LOADING = "Redis is loading the dataset in memory"
+WAITED_FOR = f"Store or broker cannot be used, they are waited for: {LOADING}"
+MANY_KEYS = 60_000
+SLOWLY_LOADED = ("--key-load-delay", "2000")  # microseconds: minutes for all of them
+SCHEDULE = """
+[schedule]
+enabled = daily
+[schedule_daily]
+cron = 0 3 * * *
+command = db purge --all-cells --all
+"""
 # A command waits longer for a Redis than a single request of it does.
 PATIENT = {"CELLKEEPER_TEST_PATIENCE": json.dumps(PATIENCE | {"runs.follow:AWAY": 60.0})}
 
@@ -88,6 +102,65 @@ def test_a_redis_that_refuses_writes_is_waited_for(refusing: Site, redis: Redis,
         worker.wait_for("signs of life: it works again")
         ended = running.end()
         assert ended.code == 1
+        check_is_calm(worker)
+        worker.terminate()
+        assert worker.process.wait(60) == 0
+
+
+def have_much_to_load(redis: Redis) -> None:
+    """Fill a database that nobody uses."""
+    with Client.from_url(redis.url(9)) as client, client.pipeline(transaction=False) as pipe:
+        for number in range(MANY_KEYS):
+            pipe.set(f"key {number}", "")
+        pipe.execute()
+
+
+@contextmanager
+def loading(redis: Redis) -> Iterator[None]:
+    """Start a Redis again, which loads its data until the end of the context."""
+    redis.options = SLOWLY_LOADED
+    starting = threading.Thread(target=redis.start)
+    starting.start()
+    try:
+        until(lambda: says(redis, f"-LOADING {LOADING}"))
+        yield
+    finally:
+        assert redis.execute("CONFIG SET key-load-delay 0") == ["+OK"]
+        starting.join()
+
+
+def says(redis: Redis, answer: str) -> bool:
+    """Whether a Redis that may still be down gives an answer."""
+    try:
+        return redis.execute("PING") == [answer]
+    except OSError:
+        return False
+
+
+def test_a_redis_that_loads_its_data_is_waited_for(refusing: Site, redis: Redis) -> None:
+    site = refusing
+    site.config.write_text(site.config.read_text() + SCHEDULE)
+    have_much_to_load(redis)
+    with site.worker() as worker:
+        worker.serve()
+        running = site.start(f"{SLOWLY} -f json", env=PATIENT)
+        run = site.begun(running)
+        until(lambda: site.rows(run) > 0)
+        redis.kill()
+        with loading(redis), site.worker(name="late") as late, site.start("beat") as beat:
+            for words in (LOST, "signs of life: "):
+                worker.wait_for(words)
+            late.wait_for(WAITED_FOR)
+            until(lambda: WAITED_FOR in site.log)
+            (found,) = [row for row in site.call("check -f json").document["findings"] if row["where"] == "Redis"]
+            assert (found["verdict"], found["detail"]) == ("failed", LOADING)
+            refused = site.call(ARCHIVE)
+            assert (refused.code, refused.out) == (255, "")
+            assert refused.line == f"The store of runs cannot be used: {LOADING}"
+            assert (running.process.poll(), running.err, beat.process.poll()) == (None, "", None)
+            assert (late.log.count(LOADING), site.log.count(WAITED_FOR)) == (1, 1)
+        worker.wait_for("signs of life: it works again")
+        assert running.end().code == 1
         check_is_calm(worker)
         worker.terminate()
         assert worker.process.wait(60) == 0
