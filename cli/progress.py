@@ -17,7 +17,7 @@ from rich.text import Text
 
 from cli.output import put
 from cli.run_summary import eta_in_words, mean_speed, rate_in_words
-from cli.signals import STOPPING
+from cli.signals import STOPPING, watch
 from jobs.action import CellResult
 from novadb.cells import Cell
 from runs.follow import Listener, Silent
@@ -177,8 +177,9 @@ def shown(cells: int, stop: threading.Event) -> Iterator[Listener]:
         return
     progress = Progress(cells, stop)
     direct = sys.stderr
-    with Live(progress, console=console, refresh_per_second=4), _logs_moved(direct, sys.stderr):
-        yield progress
+    with Live(progress, console=console, refresh_per_second=4) as live, _logs_moved(direct, sys.stderr):
+        with watch.below_table(live.stop):
+            yield progress
 
 
 @contextmanager

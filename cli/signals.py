@@ -9,7 +9,7 @@ import os
 import select
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
 
@@ -17,6 +17,8 @@ from cli.start import INTERRUPTED, leave_at_once
 
 STOPPING: Final = "Stopping after the current batches; once more to leave at once."
 SHOW_CURSOR: Final = "\x1b[?25h"
+TABLE_ENDS: Final = 1.0
+"""Seconds for a live table to be shown for the last time."""
 
 
 class Stop(threading.Event):
@@ -38,6 +40,7 @@ class SignalWatch:
     def __init__(self) -> None:
         # Replaced as a whole, without a lock: the thread does not outlive the interpreter, and might take one along.
         self._work: tuple[Stop | None, str] = None, ""
+        self._end_table: Callable[[], None] | None = None
         self._is_watching = False
 
     def begin(self) -> None:
@@ -69,6 +72,18 @@ class SignalWatch:
         if self._is_watching:
             signal.signal(signal.SIGTERM, _leave_it_to_the_thread)
 
+    @contextmanager
+    def below_table(self, end_table: Callable[[], None]) -> Iterator[None]:
+        """Meanwhile standard error is a terminal with a live table, which ends before the process is left.
+
+        :param end_table: shows it for the last time, and goes to the line below it
+        """
+        self._end_table = end_table
+        try:
+            yield
+        finally:
+            self._end_table = None
+
     def end_work(self) -> None:
         """From now on the first signal does nothing: what was done is being reported."""
         stop, _ = self._work
@@ -87,14 +102,23 @@ class SignalWatch:
     def _act(self, number: int) -> None:
         stop, announcement = self._work
         if stop is None:
-            _leave(number, INTERRUPTED)
+            self._leave(number, INTERRUPTED)
         elif stop.is_set():
-            _leave(number, stop.farewell)
+            self._leave(number, stop.farewell)
         else:
             # Before the work ends of it, and with it the process; on a terminal the live table says it.
             if announcement and not os.isatty(2) and _takes_a_line():
                 _write(announcement)
             stop.set()
+
+    def _leave(self, number: int, farewell: str) -> None:
+        """End the process, be it in the middle of a transaction: the databases roll it back, and nothing is lost."""
+        if end_table := self._end_table:
+            ending = threading.Thread(target=end_table, daemon=True)  # a terminal may take nothing any more
+            ending.start()
+            ending.join(TABLE_ENDS)
+        _write(f"{SHOW_CURSOR if os.isatty(2) else ''}{farewell}")
+        os._exit(128 + number)
 
 
 class _Over(Stop):
@@ -115,12 +139,6 @@ def _open_standard_streams() -> None:
 
 def _leave_it_to_the_thread(*_: object) -> None:
     """Without a handler of Python's, there would be no byte in the pipe."""
-
-
-def _leave(number: int, farewell: str) -> None:
-    """End the process, be it in the middle of a transaction: the databases roll it back, and nothing is lost."""
-    _write(f"{SHOW_CURSOR if os.isatty(2) else ''}{farewell}")
-    os._exit(128 + number)
 
 
 def _takes_a_line() -> bool:

@@ -65,24 +65,25 @@ class Neutron(Service):
 
 def _page(found: Any) -> tuple[list[Port], list[tuple[str, str]] | None]:
     """The ports of a page, and by which parameters the next one is asked for; None: there is no other."""
-    ports = [_port(port) for port in expect_list(found["ports"])]
-    onward = [expect_text(link["href"]) for link in found.get("ports_links", ()) if link["rel"] == "next"]
+    page = expect_object(found)
+    ports = [_port(port) for port in expect_list(page["ports"])]
+    onward = [expect_text(link["href"]) for link in expect_list(page.get("ports_links", [])) if link["rel"] == "next"]
     if not onward:
         return ports, None
     return ports, [pair for pair in parse_qsl(urlsplit(onward[0]).query) if pair[0] in ("marker", "limit")]
 
 
 def _port(found: Any) -> Port:
-    request, profile = (
-        expect_object(found.get("resource_request") or {}),
-        expect_object(found.get(BINDING_PROFILE) or {}),
-    )
-    for group in expect_list(request.get("request_groups") or [{"id": "", **request}]):
+    port = expect_object(found)
+    request = expect_object(port.get("resource_request") or {})
+    profile = expect_object(port.get(BINDING_PROFILE) or {})
+    for document in expect_list(request.get("request_groups") or [{"id": "", **request}]):
+        group = expect_object(document)
         expect_text(group["id"])
         expect_amounts(group.get("resources") or {})
         expect_texts(group.get("required") or [])
     expect_texts(request.get("same_subtree") or [])
-    return Port(expect_text(found["id"]), expect_text(found["device_id"]), request, profile)
+    return Port(expect_text(port["id"]), expect_text(port["device_id"]), request, profile)
 
 
 def _several(pairs: Sequence[tuple[str, str]]) -> dict[str, list[str]]:

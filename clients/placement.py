@@ -218,7 +218,7 @@ def _providers(found: Any) -> list[Provider]:
             expect_text(provider["root_provider_uuid"]),
             _or_none(expect_text, provider.get("parent_provider_uuid")),
         )
-        for provider in expect_list(found["resource_providers"])
+        for provider in map(expect_object, expect_list(found["resource_providers"]))
     ]
 
 
@@ -232,15 +232,16 @@ def _holdings(found: Any) -> dict[str, ProviderAllocation]:
 
 
 def _consumer(found: Any) -> Consumer:
-    by_provider = expect_object(found["allocations"])
+    document = expect_object(found)
+    by_provider = expect_object(document["allocations"])
     allocations = {provider: expect_amounts(held["resources"]) for provider, held in by_provider.items()}
     if not allocations:
         return Consumer()
     return Consumer(
         allocations,
-        expect_text(found.get("project_id", "")),
-        expect_text(found.get("user_id", "")),
-        _or_none(expect_number, found.get("consumer_generation")),
+        expect_text(document.get("project_id", "")),
+        expect_text(document.get("user_id", "")),
+        _or_none(expect_number, document.get("consumer_generation")),
         {provider: expect_number(held["generation"]) for provider, held in by_provider.items() if "generation" in held},
     )
 

@@ -12,6 +12,7 @@ from requests import Response
 from requests.utils import get_environ_proxies, select_proxy
 
 from clients import activity
+from clients.documents import expect_object
 from clients.errors import RequestForbidden, RequestRefused, ServiceMisconfigured, ServiceTooOld, ServiceUnavailable
 
 # What may be another answer a moment later: every request here may come twice. keystoneauth1 asks again.
@@ -25,8 +26,13 @@ _IDENTITY: Final = (
     exceptions.AuthorizationFailure, exceptions.AuthPluginException, exceptions.CatalogException,
     exceptions.DiscoveryFailure, exceptions.MissingAuthPlugin, exceptions.Unauthorized, exceptions.VersionNotAvailable,
 )  # fmt: skip
-# What becomes of a document that has another form than whoever reads it takes for granted.
-_MALFORMED: Final = (LookupError, TypeError, ValueError, AttributeError, AssertionError)
+# What our own readers raise about a document of another form: a key that is not there, a value of another type
+# (``clients.documents``), a link that is no URL.
+_MALFORMED: Final = (LookupError, TypeError, ValueError)
+# What keystoneauth1 lets through, which trusts the documents of Keystone and of discovery: no X-Subject-Token, or a
+# token without an end (KeyError); a catalog or versions that are no lists (TypeError); an end that is no date, a URL
+# that is none (ValueError); a token that is no object, a URL that is a number (AttributeError).
+_MALFORMED_LOGIN: Final = (*_MALFORMED, AttributeError)
 
 T = TypeVar("T")
 
@@ -203,7 +209,7 @@ class Service:
             yield
         except exceptions.ClientException as error:
             raise self._unreached(error, where) from error
-        except _MALFORMED as error:
+        except _MALFORMED_LOGIN as error:
             raise ServiceMisconfigured(
                 self.name,
                 f"{self.title}{where}: no way to it with the options of section [{self.name}] of nova.conf: Keystone "
@@ -251,9 +257,10 @@ def _numbers(microversion: str) -> tuple[float, ...]:
 def _words(answer: Response) -> tuple[str, str]:
     """Code and detail of an answer that refuses, in any of the forms that services have."""
     try:
-        document = answer.json()
+        document = expect_object(answer.json())
         if errors := document.get("errors"):
-            return str(errors[0].get("code", "")), _short(str(errors[0].get("detail") or errors[0].get("title", "")))
+            error = expect_object(errors[0])
+            return str(error.get("code", "")), _short(str(error.get("detail") or error.get("title", "")))
         error = document.get("NeutronError") or document.get("error") or document
         return "", _short(str(error.get("message", "") if isinstance(error, dict) else error))
     except _MALFORMED:

@@ -1,5 +1,6 @@
 """The Redis that knows the runs, as a client."""
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -52,6 +53,8 @@ REFUSING: Final = ("MISCONF", "NOREPLICAS")
 IS_CLUSTER: Final = (
     "The Redis of section [celery] is a Redis Cluster, which Celery cannot use: name a Redis, or Sentinels"
 )
+SCRIPT: Final = re.compile(r"\.? script: [0-9a-f]{40}, on @\w+:\d+\.?$")
+"""How a Redis ends the error of a command within a script: with the place in it, which says nothing to an operator."""
 NO_OTHER_DATABASE: Final = "not allowed in cluster mode"
 """How a Redis Cluster ends its answer to a login that names another database than the first."""
 
@@ -103,6 +106,7 @@ class PatientRetry(Retry):
                 try:
                     return do()
                 except (*PASSING, ResponseError) as error:
+                    error.args = tuple(SCRIPT.sub("", word) for word in error.args)
                     if not passes(error) or (is_retryable and not is_retryable(error)):
                         raise
                     failures += 1

@@ -8,11 +8,12 @@ import click
 
 from cli.output import put, put_json, say
 from cli.run_options import Format
+from cli.runs.listing import say_hold
 from cli.runs.store import connect
 from jobs import dates
 from runs.caller import caller_at_host
-from runs.records import Hold
-from runs.rules import Adjustment, NotPossible
+from runs.records import Hold, RunState, Wish
+from runs.rules import Adjustment, NotPossible, is_held
 
 IMPOSSIBLE = 1
 """The exit code where the run is in no state to do it."""
@@ -21,20 +22,38 @@ IMPOSSIBLE = 1
 def cancel(run: str) -> int:
     """Ask a run to end."""
     conductor, _ = connect()
+    before = conductor.store.run(run)
     conductor.cancel(run, caller_at_host())
+    if before.state is RunState.ENDED:
+        say(f"Run {run} had ended before, with exit code {before.exit_code}")
+    elif before.wish is Wish.CANCEL:
+        say(f"Run {run} was asked to end before")
     return 0
 
 
 def pause(run: str) -> int:
     """Ask a run to pause."""
     conductor, _ = connect()
-    return _done(conductor.pause(run, caller_at_host()), f"Run {run} has ended, or is about to: it cannot pause")
+    before = conductor.store.run(run)
+    if not conductor.pause(run, caller_at_host()):
+        say(f"Run {run} has ended, or is about to: it cannot pause")
+        return IMPOSSIBLE
+    if before.wish is Wish.PAUSE:
+        say(f"Run {run} was asked to pause before")
+    return 0
 
 
 def resume(run: str) -> int:
     """Let a run go on."""
-    conductor, _ = connect()
-    return _done(conductor.resume(run, caller_at_host()), f"Run {run} has ended, or is about to: it cannot go on")
+    conductor, zone = connect()
+    before = conductor.store.run(run)
+    if not conductor.resume(run, caller_at_host()):
+        say(f"Run {run} has ended, or is about to: it cannot go on")
+        return IMPOSSIBLE
+    if before.wish is not Wish.PAUSE:
+        say(f"Run {run} was not paused")
+    say_hold(conductor.store, zone)
+    return 0
 
 
 def adjust(run: str, settings: Sequence[str]) -> int:
@@ -81,14 +100,10 @@ def hold(reason: str, span: timedelta | None) -> int:
 def release() -> int:
     """Let all runs go on."""
     conductor, _ = connect()
+    store = conductor.store
+    if not is_held(store.hold(), store.now()):
+        say("No runs were held")
     conductor.release()
-    return 0
-
-
-def _done(is_done: bool, problem: str) -> int:
-    if not is_done:
-        say(problem)
-        return IMPOSSIBLE
     return 0
 
 

@@ -49,6 +49,8 @@ from workers.redis_needs import OF_BROKER, OF_STORE, refusal
 STATEMENT: Final = 10.0
 """Seconds that a statement may take here, where nothing large is read."""
 MIB: Final = 1 << 20
+SIGNS_OF_LIFE: Final = ("Redis", "answers", "writes")
+"""What must be well before workers and beats can be told: one that cannot write gives no sign of life."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +79,7 @@ def run_check(form: Format) -> int:
     if conf.celery.broker_url:
         found = try_out("Redis", lambda: _redis(conf), (RedisError, SettingsProblem))
         rows += [Row("Redis", finding) for finding in found]
-        if found[0].verdict is Verdict.OK:
+        if not is_failed([one for one in found if one.subject in SIGNS_OF_LIFE]):
             workers = run_store(conf).workers()
         rows += [Row("broker", finding) for finding in _broker(conf)]
         rows += [Row("schedule", finding) for finding in _schedule(conf, entries, reachable=workers is not None)]
@@ -213,7 +215,7 @@ def _persistence(told: dict[str, Any]) -> Finding:
 def _schedule(conf: cfg.ConfigOpts, entries: list[Entry] | InvalidSchedule, *, reachable: bool) -> list[Finding]:
     """The entries and the beats.
 
-    :param reachable: whether Redis is
+    :param reachable: whether Redis answers, and takes the signs of life of the beats
     """
     if isinstance(entries, InvalidSchedule):
         return [Finding("entry", Verdict.FAILED, line) for line in entries.lines]

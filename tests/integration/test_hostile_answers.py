@@ -145,6 +145,8 @@ VALUES: Final[tuple[Any, ...]] = (
     [{"id": 7, "device_id": 7}], [{"id": "x", "device_id": "x", "resource_request": {"request_groups": 7}}],
     [{"id": "x", "device_id": "x", "resource_request": {"request_groups": [{"resources": 7}]}}],
     [{"uuid": "x", "name": None, "generation": 1, "root_provider_uuid": "x"}],
+    {"ports": [], "ports_links": 7}, {"ports": [], "ports_links": ["text"]},
+    {"ports": [], "ports_links": [{"rel": "next", "href": "http://["}]},
     [{"allocations": {}, "mappings": {}}], [{"allocations": {}, "mappings": {"x": []}}],
 )  # fmt: skip
 KEYS: Final = ("resource_providers", "allocations", "usages", "allocation_requests", "aggregates", "ports", "versions")
@@ -222,11 +224,19 @@ def test_a_keystone_whose_answers_are_of_another_form(
     anything: Anything, tmp_path: Path, headers: dict[str, str]
 ) -> None:
     login = BY_PASSWORD.format(keystone=anything.url) + QUICK
-    catalogs = [{"token": {"catalog": value, "expires_at": "2099-01-01T00:00:00Z"}} for value in VALUES]
+    values = [*VALUES, *(placement_at(url) for url in (7, [], "text", "http://["))]
+    catalogs = [{"token": {"catalog": value, "expires_at": "2099-01-01T00:00:00Z"}} for value in values]
+    catalogs += [{"token": {"catalog": [], "expires_at": value}} for value in (7, "soon")]
     for document in [*VALUES, *({"token": value} for value in VALUES), *catalogs]:
         anything.reply = Answer(201, document, headers)
         with pytest.raises(ServiceProblem, match="Placement"):
             services(tmp_path, f"[placement]\n{login}").placement.providers()
+
+
+def placement_at(url: Any) -> list[dict[str, Any]]:
+    """A catalog in which Placement has this URL."""
+    endpoint = {"url": url, "interface": "internal", "region": "RegionOne", "region_id": "RegionOne"}
+    return [{"type": "placement", "name": "placement", "endpoints": [endpoint]}]
 
 
 @pytest.mark.parametrize("words", ["audit", "sync_aggregates", "heal_allocations"])

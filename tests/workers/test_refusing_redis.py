@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 from redis import Redis as Client
+from redis.exceptions import RedisError
 
+from settings.brokers import RedisAddress
 from tests.support.command import until
 from tests.support.services import HOST, Redis, free_port
 from tests.workers.conftest import PASSWORD
 from tests.workers.fleet import PATIENCE, Site, Worker
 from tests.workers.sqlite_cloud import SqliteCloud
+from workers.redis_client import redis_client
 
 ARCHIVE = "db archive_deleted_rows --all-cells --until-complete"
 SLOWLY = f"{ARCHIVE} --max_rows 10 --sleep 0.3"
@@ -32,7 +35,7 @@ cron = 0 3 * * *
 command = db purge --all-cells --all
 """
 # A command waits longer for a Redis than a single request of it does.
-PATIENT = {"CELLKEEPER_TEST_PATIENCE": json.dumps(PATIENCE | {"runs.follow:AWAY": 60.0})}
+PATIENT = {"CELLKEEPER_TEST_PATIENCE": json.dumps(PATIENCE | {"runs.follow:AWAY": 600.0})}
 
 
 def become_replica(redis: Redis) -> None:
@@ -89,9 +92,11 @@ def test_a_redis_that_refuses_writes_is_waited_for(refusing: Site, redis: Redis,
         refuse(redis)
         worker.wait_for(LOST)
         worker.wait_for("signs of life: ")
-        (found,) = [one for one in site.call("check -f json").document["findings"] if one["what"] == "writes"]
+        findings = site.call("check -f json").document["findings"]
+        (found,) = [one for one in findings if one["what"] == "writes"]
         assert found["verdict"] == "failed"
         assert word in found["detail"]
+        assert "workers" not in {one["what"] for one in findings}, "nobody can give a sign of life"
         refused = site.call(ARCHIVE)
         assert (refused.code, refused.out) == (255, "")
         assert refused.line.startswith("The store of runs cannot be used: ")
@@ -105,6 +110,17 @@ def test_a_redis_that_refuses_writes_is_waited_for(refusing: Site, redis: Redis,
         check_is_calm(worker)
         worker.terminate()
         assert worker.process.wait(60) == 0
+
+
+@pytest.mark.parametrize("kind", REFUSALS)
+def test_what_is_refused_within_a_script_is_told_without_the_script(redis: Redis, kind: str) -> None:
+    refuse, _, word = REFUSALS[kind]
+    refuse(redis)
+    client = redis_client(RedisAddress(HOST, redis.port, password=PASSWORD), 0)
+    with pytest.raises(RedisError) as refused:
+        client.register_script("return redis.call('SET', 'cellkeeper', '')")()
+    assert word in str(refused.value)
+    assert "script" not in str(refused.value)
 
 
 def have_much_to_load(redis: Redis) -> None:

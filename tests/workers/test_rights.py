@@ -13,6 +13,7 @@ from tests.workers.web import FlowerPage
 from workers.redis_needs import OF_BROKER, OF_STORE, RULE
 
 USER, PASSWORD = "cellkeeper", "redis-secret"
+HOLD = ("runs hold --reason test --for 1h", "runs release")
 ARCHIVE = "db archive_deleted_rows --all-cells --until-complete"
 SCHEDULE = """
 [schedule]
@@ -57,10 +58,9 @@ def test_a_rule_suffices_for_worker_beat_flower_and_commands(restricted: Site, r
             site.until(lambda: any(run.startswith("often-") for run in site.store.recent()))
             (run, *_) = [run for run in site.store.recent() if run.startswith("often-")]
             assert site.until_ended(run) in (0, 3)
-            for line in ("runs list", f"runs show {run}", "runs history", "schedule list", "metrics", "runs release"):
+            for line in ("runs list", f"runs show {run}", "runs history", "schedule list", "metrics", *HOLD):
                 ended = site.call(line)
                 assert (ended.code, ended.err) == (0, "")
-            assert site.call("runs hold --reason test --for 1s").code == 0
             assert site.call("worker --name w@here --ping").code == 0
             findings = {(one["where"], one["what"]): one["verdict"] for one in check(site)}
             assert findings["Redis", "answers"] == findings["Redis", "writes"] == "ok"

@@ -2,6 +2,10 @@
 
 import io
 import logging
+import os
+import pty
+import re
+import subprocess
 import sys
 import threading
 
@@ -10,6 +14,7 @@ from rich.console import Console
 
 from cli.output import say
 from cli.progress import Progress, shown
+from cli.signals import STOPPING
 from jobs.action import CellResult
 from novadb.cells import Cell
 from novadb.errors import DatabaseProblem
@@ -93,3 +98,36 @@ def test_messages_and_log_lines_stand_above_the_live_table_on_lines_of_their_own
     assert log.endswith("\x1b[2K")
     assert "0 of 1 cells" in rest
     assert rest.endswith("the end\nafter it\n")
+
+
+INTERRUPTED_TWICE = """
+import os, signal, threading
+from cli.progress import shown
+from cli.signals import graceful_stop, watch
+watch.begin()
+with graceful_stop() as stop, shown(1, stop):
+    os.kill(os.getpid(), signal.SIGINT)
+    stop.wait()
+    os.kill(os.getpid(), signal.SIGINT)
+    threading.Event().wait()
+"""
+ESCAPES = re.compile(r"\x1b\[[?;\d]*[A-Za-z]|\r")
+
+
+def test_the_farewell_of_a_second_ctrl_c_stands_below_the_table() -> None:
+    terminal, standard_error = pty.openpty()
+    command = [sys.executable, "-c", INTERRUPTED_TWICE]
+    with subprocess.Popen(command, stderr=standard_error, env=os.environ | {"TERM": "xterm"}) as process:
+        os.close(standard_error)
+        seen = b"".join(iter(lambda: read(terminal), b"")).decode()
+    os.close(terminal)
+    assert process.returncode == 130
+    assert ESCAPES.sub("", seen).endswith(f"\n{STOPPING}\nLeft at once.\n"), seen
+
+
+def read(terminal: int) -> bytes:
+    """What was written to a terminal; nothing once nobody has it open any more."""
+    try:
+        return os.read(terminal, 65_536)
+    except OSError:
+        return b""

@@ -162,6 +162,26 @@ def test_a_run_is_steered(workers: MemoryRuns) -> None:
         assert ended.err.startswith(f"Run {run} has ended, or is about to: it cannot ")
 
 
+def test_what_changes_nothing_is_said(workers: MemoryRuns) -> None:
+    def told(line: str) -> str:
+        ended = workers.call(f"runs {line}")
+        assert (ended.code, ended.out) == (0, "")
+        return ended.err
+
+    assert told("release") == "No runs were held\n"
+    with workers.standing_still():
+        run = order(workers, ARCHIVE)
+        assert told(f"resume {run}") == f"Run {run} was not paused\n"
+        assert told(f"pause {run}") == ""
+        assert told(f"pause {run}") == f"Run {run} was asked to pause before\n"
+        assert told("hold --reason test") == ""
+        assert re.fullmatch(r"All runs are held, by \S+ since .* UTC: test\n", told(f"resume {run}"))
+        assert told("release") == ""
+        assert told(f"cancel {run}") == ""
+    workers.call(f"runs wait {run}")
+    assert told(f"cancel {run}") == f"Run {run} had ended before, with exit code 0\n"
+
+
 @pytest.mark.parametrize(
     ("setting", "code", "words"),
     [
