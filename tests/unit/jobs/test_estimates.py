@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import pytest
 from sqlalchemy import create_engine
+from sqlalchemy.pool import NullPool
 
 from jobs import estimates
 from jobs.estimates import Forecast, Rest
@@ -40,7 +41,7 @@ def test_a_question_that_is_refused_ends_no_work() -> None:
         connection.exec_driver_sql("SELECT number FROM nowhere")
         raise AssertionError("it is refused")
 
-    with create_engine("sqlite://").connect() as connection:
+    with create_engine("sqlite://", poolclass=NullPool).connect() as connection:
         assert estimates.estimate(ask, connection, "cell1") == {}
 
 

@@ -10,6 +10,7 @@ import billiard
 import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.exc import OperationalError
+from sqlalchemy.pool import NullPool
 
 from clients import activity
 from workers.vitals import ChildWatch, Vitals
@@ -54,12 +55,12 @@ def child(vitals: Vitals, work: Callable[[], None]) -> Iterator[Any]:
 
 
 def ask_a_database() -> None:
-    with create_engine("sqlite://").connect() as connection:
+    with create_engine("sqlite://", poolclass=NullPool).connect() as connection:
         connection.execute(text("SELECT 1"))
 
 
 def ask_a_database_in_vain() -> None:
-    with create_engine("sqlite://").connect() as connection, pytest.raises(OperationalError):
+    with create_engine("sqlite://", poolclass=NullPool).connect() as connection, pytest.raises(OperationalError):
         connection.execute(text("SELECT nothing"))
 
 
