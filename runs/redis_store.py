@@ -301,7 +301,7 @@ class RedisStore:
 
     def _decode_names(self, run: str, record: str | None) -> frozenset[str]:
         try:
-            return frozenset() if record is None else msgspec.json.decode(record, type=frozenset[str])
+            return frozenset() if record is None else _decode_json(record, frozenset[str])
         except msgspec.MsgspecError:
             self._report(f"run {run}, what it keeps others off", "it keeps off nobody")
             return frozenset()
@@ -512,7 +512,7 @@ class RedisStore:
         if text is None:
             return None
         try:
-            return msgspec.json.decode(text, type=ServerState)
+            return _decode_json(text, ServerState)
         except (msgspec.MsgspecError, TypeError):
             self._report(f"server {server}, what was seen of it", "it is looked at anew")
             return None
@@ -552,7 +552,7 @@ class RedisStore:
             if text is None:
                 continue
             try:
-                sign = msgspec.json.decode(text, type=_SignOfLife)
+                sign = _decode_json(text, _SignOfLife)
             except msgspec.MsgspecError:
                 self._report(f"worker {name}, its sign of life", "it counts as dead")
                 continue
@@ -594,7 +594,7 @@ class RedisStore:
         """Which cell of a run has this number, as it was ordered; without uuid where that cannot be read, either."""
         (refs,) = self._read((_run_key(run), "refs"))
         try:
-            return msgspec.json.decode(refs or "[]", type=list[CellRef])[number]
+            return _decode_json(refs or "[]", list[CellRef])[number]
         except (msgspec.MsgspecError, IndexError):
             return CellRef("", f"cell {number}", "")
 
@@ -828,9 +828,36 @@ def _decode(record: str, kind: type[T], is_sound: Callable[[T], bool] = lambda _
     version, _, text = record.partition(" ")
     number = int(version) if version.isdecimal() else 0
     try:
-        decoded = msgspec.json.decode(text, type=kind, dec_hook=lambda _, value: value)
+        decoded = _decode_json(text, kind)
     except (msgspec.MsgspecError, RecursionError):
         raise Unreadable(number) from None
     if not is_sound(decoded):
         raise Unreadable(number)
     return decoded, number
+
+
+# Made while the module is imported, by one thread: two that have msgspec examine a class at the same time crash the
+# process.
+_DECODERS: Final[Mapping[Any, msgspec.json.Decoder[Any]]] = {
+    kind: msgspec.json.Decoder(kind, dec_hook=lambda _, value: value)
+    for kind in (
+        RunRecord,
+        CellRecord,
+        Hold,
+        Summary,
+        ServerState,
+        _SignOfLife,
+        list[Place],
+        list[CellRef],
+        frozenset[str],
+    )
+}
+
+
+def _decode_json(text: str, kind: type[T]) -> T:
+    """A document as one of the types that are kept.
+
+    :raises msgspec.MsgspecError: it is none of them
+    """
+    decoded: T = _DECODERS[kind].decode(text)
+    return decoded
