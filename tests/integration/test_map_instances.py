@@ -1,6 +1,7 @@
 """Mapping the instances of one cell: batches, the marker, and what is left of them by a death in the middle."""
 
 from collections.abc import Generator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from jobs.action import Step
 from jobs.cell_v2 import map_instances
 from jobs.cell_v2.map_instances import MARKER, Mapped, Params, work
 from jobs.codec import encode
+from jobs.transaction_size import TransactionSize
 from tests.integration.cells import statements, target
 from tests.support.realcloud import RealCloud
 
@@ -175,3 +177,21 @@ def test_instances_that_nova_maps_meanwhile_are_left_to_it(cloud: RealCloud) -> 
         cloud.rows(cloud.api, f"INSERT INTO instance_mappings (instance_uuid, cell_id, project_id) {values}")
     assert outcome(steps).mapped == len(wanted) - 3
     assert mapped(cloud) == set(wanted)
+
+
+def test_a_limit_is_the_same_however_small_transactions_are(cloud: RealCloud) -> None:
+    """Each call looks at so many instances, and the marker stands at the last of them."""
+    in_order = instances(cloud, cloud.cell3)
+    size = TransactionSize(seconds=0.000001, rows=3)
+    done = 0
+    is_left = True
+    while is_left:
+        steps = list(work(replace(target(cloud, "cell3"), size=size), Params(max_count=10), None))
+        assert len([step for step in steps if step.outcome.looked_at]) > 1
+        call = sum((step.outcome for step in steps), start=Mapped())
+        assert call.looked_at == call.mapped == min(10, len(in_order) - done)
+        done += call.looked_at
+        is_left = call.left
+        assert mapped(cloud) == set(in_order[:done])
+        assert [uuid.replace(" ", "-") for uuid in markers(cloud)] == ([in_order[done - 1]] if is_left else [])
+    assert done == len(in_order)

@@ -7,6 +7,7 @@ import itertools
 import random
 import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,11 +16,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from jobs.action import Target
+from jobs.db import online_data_migrations
 from jobs.db.migrations import interfaces, quotas
-from jobs.db.migrations.migration import CHUNK, FAKE, Defaults, Migration, Place
+from jobs.db.migrations.migration import CHUNK, FAKE, Defaults, Migration, Place, Tally
+from jobs.db.online_data_migrations import Migrated, Params
+from jobs.transaction_size import TransactionSize
 from novadb.cells import Cell
 from novadb.engine import Database
 from settings.databases import Timeouts
+from tests.integration.cells import target
 from tests.support.program import Moment, Program
 from tests.support.realcloud import RealCloud
 from tests.support.unmigrated import API, CELLS, look, put_back, recorded
@@ -320,3 +325,27 @@ def test_more_rows_than_one_transaction_takes(realcloud: RealCloud, program: Pro
     assert realcloud.rows(
         realcloud.cell1, "SELECT COUNT(*), COUNT(DISTINCT uuid) = COUNT(*) FROM block_device_mapping WHERE uuid IS NULL"
     ) == [(0, 1)]
+
+
+def test_a_budget_of_looks_is_the_same_however_small_transactions_are(realcloud: RealCloud) -> None:
+    """Instances without a cache of their network count for the budget of their cell, and are not told as found."""
+    name, cell = interfaces.FILL_VIRTUAL_INTERFACE_LIST.name, realcloud.cell3
+    live = "SELECT uuid FROM instances WHERE deleted = 0"
+    realcloud.rows(
+        cell,
+        "UPDATE instance_info_caches SET network_info = '[]' WHERE instance_uuid IN "
+        f"(SELECT uuid FROM ({live} ORDER BY created_at, id LIMIT 2) AS oldest)",
+    )
+    ((instances,),) = realcloud.rows(cell, f"SELECT COUNT(*) FROM ({live}) AS living")
+    ends = []
+    for size in (TransactionSize(), TransactionSize(seconds=0.000001, rows=2)):
+        realcloud.rows(cell, f"DELETE FROM virtual_interfaces WHERE instance_uuid = '{FAKE}'")
+        steps = online_data_migrations.work(
+            replace(target(realcloud, "cell3"), size=size), Params(max_count=instances - 1), None
+        )
+        outcome = sum((step.outcome for step in steps), start=Migrated())
+        tally: Tally = outcome.tallies[name]
+        marker = realcloud.rows(cell, f"SELECT tag FROM virtual_interfaces WHERE instance_uuid = '{FAKE}'")
+        ends.append((tally.found, tally.unseen, marker))
+    assert ends[0] == ends[1]
+    assert ends[0][1]

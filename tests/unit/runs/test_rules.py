@@ -586,6 +586,55 @@ def test_a_step_tells_what_is_left_or_takes_off_what_it_did(
     assert recorded.pace == ({100: handled} if handled else {})
 
 
+LOCKED = "a: Lock wait timeout exceeded"
+
+
+@pytest.mark.parametrize(
+    ("before", "seconds_since", "contended_for", "contentions"),
+    [
+        pytest.param({}, 0.0, 0.0, 1, id="the first time"),
+        pytest.param({"contended_for": 20.0, "contentions": 4}, 10.0, 30.0, 5, id="again"),
+        pytest.param({"contended_for": 20.0, "contentions": 4}, 7200.0, 80.0, 5, id="again, behind a pause of the run"),
+    ],
+)
+def test_tries_that_others_hold_up_are_counted_with_their_time(
+    before: dict[str, Any], seconds_since: float, contended_for: float, contentions: int
+) -> None:
+    mine = replace(MINE, contended_at=NOW - seconds_since, **before)
+    contended = rules.contend(mine, ME, NOW, LOCKED)
+    assert contended is not None
+    assert (contended.contended, contended.contended_at) == (LOCKED, NOW)
+    assert (contended.contended_for, contended.contentions) == (contended_for, contentions)
+    assert contended.lease_until == NOW + 60
+
+
+@pytest.mark.parametrize(("contended_for", "is_over"), [(0.0, False), (179.0, False), (180.0, True)])
+def test_others_that_hold_up_a_cell_for_three_minutes_fail_it(contended_for: float, is_over: bool) -> None:
+    assert rules.gives_up(replace(MINE, contended_for=contended_for)) is is_over
+
+
+@pytest.mark.parametrize(("contentions", "pause"), [(1, 0.1), (2, 0.2), (5, 1.6), (7, 5.0), (1000, 5.0)])
+def test_pauses_between_tries_grow_to_some_seconds(contentions: int, pause: float) -> None:
+    assert rules.pause_of_contended(replace(MINE, contentions=contentions)) == pause
+
+
+@pytest.mark.parametrize(
+    ("cursor", "handled", "is_free"),
+    [
+        pytest.param({"at": 6}, 0, True, id="it went on"),
+        pytest.param({"at": 5}, 3, True, id="it wrote rows"),
+        pytest.param({"at": 5}, 0, False, id="it is where it was"),
+    ],
+)
+def test_a_step_ends_the_count_of_tries_if_it_got_further(cursor: dict[str, int], handled: int, is_free: bool) -> None:
+    contended = {"contended": LOCKED, "contended_at": NOW, "contended_for": 9.0, "contentions": 3}
+    mine = replace(MINE, cursor={"at": 5}, **contended)
+    recorded = rules.record_step(mine, ME, NOW, cursor, moved(3), handled)
+    assert recorded is not None
+    assert (recorded.contentions, recorded.contended_for) == ((0, 0.0) if is_free else (3, 9.0))
+    assert bool(recorded.contended) is not is_free
+
+
 # -- how fast it goes --------------------------------------------------------------------------------------------------
 
 PACE = {100: 50, 99: 50}
