@@ -25,13 +25,21 @@ cell_v2 = Category("cell_v2", help="Commands for managing cells v2.")
 
 
 def cell_uuid(meaning: str, *, required: bool = True) -> Decorator:
-    """The option that names a cell."""
+    """The option that names a cell.
+
+    :param meaning: the help
+    """
     return option("--cell_uuid", required=required, metavar="UUID", help=meaning)
 
 
 def transport_url(meaning: str) -> Decorator:
-    """The option with the message queue of a cell."""
-    return option("--transport-url", metavar="URL", help=f"{meaning} By default [DEFAULT]/transport_url.")
+    """The option with the message queue of a cell.
+
+    :param meaning: the help
+    """
+    return option(
+        "--transport-url", metavar="URL", help=f"{meaning} By default [DEFAULT]/transport_url."
+    )
 
 
 @cell_v2.command("simple_cell_setup", cls=Command)
@@ -39,8 +47,8 @@ def transport_url(meaning: str) -> Decorator:
 def simple_cell_setup(transport_url: str | None) -> int:
     """Set up cells: cell0, and one cell with all hosts and all instances.
 
-    Maps cell0 and makes its tables, maps the configured database as a cell with the hosts in it, and maps its
-    instances. What is done already is passed over.
+    Maps cell0 and creates its tables, maps the configured database as a cell together with the
+    hosts in it, and maps its instances. What is done already is skipped.
 
     \b
     Return codes:
@@ -57,13 +65,13 @@ def simple_cell_setup(transport_url: str | None) -> int:
 @option(
     "--database_connection",
     metavar="URL",
-    help="The database of cell0. By default the one of [database]/connection, with _cell0 behind its name unless it "
-    "ends so.",
+    help="The database of cell0. By default [database]/connection, with _cell0 appended to its "
+    "name unless it ends in that.",
 )
 def map_cell0(database_connection: str | None) -> int:
-    """Map the database of cell0, for instances that no cell has taken.
+    """Map the database of cell0, for instances that fail to be scheduled.
 
-    A mapping that is there is left as it is. The database itself is not created.
+    An existing mapping is left as it is. The database itself is not created.
 
     \b
     Return codes:
@@ -76,8 +84,14 @@ def map_cell0(database_connection: str | None) -> int:
 
 @cell_v2.command("map_instances", cls=Command)
 @cell_uuid("The cell to which its instances are mapped.")
-@option("--max-count", metavar="N", help="Look at N instances at most, the oldest first. By default all are mapped.")
-@option("--reset", is_flag=True, help="Begin with the oldest instance, not where the last run ended.")
+@option(
+    "--max-count",
+    metavar="N",
+    help="Look at no more than N instances, the oldest first. Default: all.",
+)
+@option(
+    "--reset", is_flag=True, help="Begin with the oldest instance, not where the last run ended."
+)
 @NO_WAIT
 @DETACH
 @UNTIL
@@ -87,7 +101,7 @@ def map_cell0(database_connection: str | None) -> int:
 def map_instances(run: RunOptions, cell_uuid: str, max_count: str | None, reset: bool) -> int:
     """Map the instances of a cell to it, deleted ones included.
 
-    With --max-count, run it again until it returns 0: each run goes on where the last one ended.
+    With --max-count, repeat it until it returns 0: each run continues where the last one ended.
 
     \b
     Return codes:
@@ -104,11 +118,16 @@ def map_instances(run: RunOptions, cell_uuid: str, max_count: str | None, reset:
 @cell_v2.command("map_cell_and_hosts", cls=Command)
 @transport_url("The message queue of the cell.")
 @option("--name", metavar="NAME", help="The name of the cell, if it is not mapped yet.")
-@option("--verbose", is_flag=True, help="Print the hosts that are mapped already, and the UUID of the cell.")
+@option(
+    "--verbose",
+    is_flag=True,
+    help="Print the hosts that are mapped already, and the UUID of the cell.",
+)
 def map_cell_and_hosts(transport_url: str | None, name: str | None, verbose: bool) -> int:
     """Map the configured database as a cell, and the hosts in it.
 
-    If some of its hosts are mapped already, the others go to the same cell. It can be run again.
+    If some of its hosts are mapped already, the others are mapped to the same cell. It is safe to
+    run it again.
 
     \b
     Return codes:
@@ -142,7 +161,11 @@ def verify_instance(uuid: str, quiet: bool) -> int:
 
 @cell_v2.command("create_cell", cls=Command)
 @option("--name", metavar="NAME", help="The name of the cell.")
-@option("--database_connection", metavar="URL", help="The database of the cell. By default [database]/connection.")
+@option(
+    "--database_connection",
+    metavar="URL",
+    help="The database of the cell. By default [database]/connection.",
+)
 @transport_url("The message queue of the cell.")
 @option("--verbose", is_flag=True, help="Print the UUID of the new cell.")
 @option("--disabled", is_flag=True, help="Create it disabled: nothing is scheduled there.")
@@ -163,24 +186,25 @@ def create_cell(options: NewCellOptions) -> int:
 
 @cell_v2.command("discover_hosts", cls=Command, unexpected=1)
 @cell_uuid("Search this cell only.", required=False)
-@option("--verbose", is_flag=True, help="Print what is looked at, and what is mapped.")
+@option("--verbose", is_flag=True, help="Print what is looked at and what is mapped.")
 @option("--strict", is_flag=True, help="Succeed only if a host is mapped.")
 @option(
     "--by-service",
     is_flag=True,
-    help="Look at the services nova-compute, not at the compute nodes: with Ironic a host may have none.",
+    help="Look at nova-compute services instead of compute nodes: with Ironic, a host may have no "
+    "node.",
 )
 @new_option(
     "--wait-for",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Go on looking until N new hosts are mapped, by this command or the scheduler.",
+    help="Search again until N new hosts are mapped, by this command or the scheduler.",
 )
 @new_option(
     "--timeout",
     type=click.FloatRange(min=0),
     metavar="SECONDS",
-    help="With --wait-for: give up after so long. By default 600.",
+    help="With --wait-for: give up after this time. Default: 600.",
 )
 @CONCURRENCY
 @NO_WAIT
@@ -193,8 +217,8 @@ def create_cell(options: NewCellOptions) -> int:
 def discover_hosts(run: RunOptions, options: DiscoverOptions) -> int:
     """Search the cells for hosts that are not mapped, and map them.
 
-    Run it after compute hosts were added: until a host is mapped nothing is scheduled there. A host that is mapped
-    is left alone. Runs at the same time wait for each other.
+    Run it after adding compute hosts: until a host is mapped, nothing is scheduled there. Hosts
+    that are mapped already are left alone. If it runs twice at the same time, the second run waits.
 
     \b
     Return codes:
@@ -223,7 +247,11 @@ def list_cells(verbose: bool, format: Format) -> int:  # noqa: A002 - the option
 
 
 @cell_v2.command("delete_cell", cls=Command)
-@option("--force", is_flag=True, help="Delete the mappings of its hosts and of its deleted instances as well.")
+@option(
+    "--force",
+    is_flag=True,
+    help="Also delete the mappings of its hosts and of its deleted instances.",
+)
 @cell_uuid("The cell to delete.")
 def delete_cell(cell_uuid: str, force: bool) -> int:
     """Delete a cell's mapping. Its databases are left alone.
@@ -260,20 +288,33 @@ def list_hosts(cell_uuid: str | None, format: Format) -> int:  # noqa: A002 - th
 @cell_v2.command("update_cell", cls=Command)
 @cell_uuid("The cell to update.")
 @option("--name", metavar="NAME", help="Set its name.")
-@transport_url("Set its message queue; running services take notice when they are restarted.")
+@transport_url("Set its message queue; running services use it after a restart.")
 @option(
     "--database_connection",
     metavar="URL",
-    help="Set its database; running services take notice when they are restarted. By default [database]/connection.",
+    help="Set its database; running services use it after a restart. "
+    "By default [database]/connection.",
 )
-@option("--disable", is_flag=True, help="Schedule nothing there, once nova-scheduler was sent SIGHUP.")
-@option("--enable", is_flag=True, help="Schedule there again, once nova-scheduler was sent SIGHUP.")
-@new_option("--keep-urls", is_flag=True, help="Leave the URLs that are not given as they are, whatever is configured.")
+@option(
+    "--disable",
+    is_flag=True,
+    help="Schedule nothing there; takes effect when nova-scheduler gets SIGHUP.",
+)
+@option(
+    "--enable",
+    is_flag=True,
+    help="Schedule there again; takes effect when nova-scheduler gets SIGHUP.",
+)
+@new_option(
+    "--keep-urls",
+    is_flag=True,
+    help="Leave URLs that are not given as they are, whatever is configured.",
+)
 @collect_into(UpdateOptions)
 def update_cell(options: UpdateOptions) -> int:
     """Update the properties of a cell.
 
-    Mind that URLs that are not given are taken from the configuration, unless --keep-urls is given.
+    Note: URLs that are not given are taken from the configuration, unless --keep-urls is given.
 
     \b
     Return codes:

@@ -1,22 +1,22 @@
 """``cell_v2 list_cells``: print the cells."""
 
-from cli.cell_v2.cloud import Cloud
+from cli.cell_v2.configured import ConfiguredCloud
 from cli.output import put, put_json, table
 from cli.run_options import Format
-from jobs.cell_v2.list_cells import Exit, cells
+from jobs.cell_v2.list_cells import Exit, read_cells
 from novadb.mappings import CellMapping
 from novadb.urls import mask_url
 
 HEADER = ("Name", "UUID", "Transport URL", "Database Connection", "Disabled")
 
 
-def list_cells(form: Format, *, verbose: bool) -> int:
-    """Print the cells, what is secret in their URLs only with ``verbose``."""
-    cloud = Cloud.configured()
-    rows = [_row(cell, verbose) for cell in cells(cloud.api, cloud.defaults)]
-    if form == "json":
-        names = [name.lower().replace(" ", "_") for name in HEADER]
-        put_json([dict(zip(names, row, strict=True)) for row in rows])
+def list_cells(output_format: Format, *, verbose: bool) -> int:
+    """Print the cells; secrets in their URLs only with ``verbose``."""
+    cloud = ConfiguredCloud.load()
+    rows = [_row(cell, verbose) for cell in read_cells(cloud.api, cloud.defaults)]
+    if output_format == "json":
+        keys = [name.lower().replace(" ", "_") for name in HEADER]
+        put_json([dict(zip(keys, row, strict=True)) for row in rows])
     else:
         put(table(HEADER, rows, centred=True))
     return Exit.LISTED

@@ -1,11 +1,11 @@
-"""The options of commands that have many, as values."""
+"""The options of commands that have many, as dataclasses."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class NewCellOptions:
-    """The options of ``cell_v2 create_cell``; URLs that are None are the configured ones."""
+    """The options of ``cell_v2 create_cell``; a URL that is None is the configured one."""
 
     name: str | None
     database_connection: str | None
@@ -18,7 +18,7 @@ class NewCellOptions:
 class UpdateOptions:
     """The options of ``cell_v2 update_cell``.
 
-    :ivar keep_urls: whether URLs that are None stay as they are; otherwise the configured ones are set
+    :ivar keep_urls: leave URLs that are None as they are, instead of setting the configured ones
     """
 
     cell_uuid: str
@@ -35,8 +35,8 @@ class DiscoverOptions:
     """The options of ``cell_v2 discover_hosts``.
 
     :ivar cell_uuid: the cell to search; None: all
-    :ivar wait_for: go on until so many new hosts are mapped; None: one look
-    :ivar timeout: seconds to go on for at most; None: as documented
+    :ivar wait_for: search again until so many new hosts are mapped; None: search once
+    :ivar timeout: seconds to wait at most; None: as documented
     """
 
     cell_uuid: str | None

@@ -9,7 +9,13 @@ from sqlalchemy import Connection, select
 
 from jobs.retry import one_transaction
 from novadb.engine import Database
-from novadb.mappings import CELL_MAPPINGS, CellMapping, DefaultUrls, add_cell_mapping, read_cell_mappings
+from novadb.mappings import (
+    CELL_MAPPINGS,
+    CellMapping,
+    DefaultUrls,
+    add_cell_mapping,
+    read_cell_mappings,
+)
 
 
 class Exit(IntEnum):
@@ -24,8 +30,8 @@ class Exit(IntEnum):
 class Params:
     """The new cell.
 
-    :ivar transport_url: as given, be it a template; secret
-    :ivar database_connection: the same
+    :ivar transport_url: as given, possibly a template; secret
+    :ivar database_connection: as given, possibly a template; secret
     """
 
     name: str | None
@@ -34,40 +40,46 @@ class Params:
     disabled: bool = False
 
 
-def create(api: Database, defaults: DefaultUrls, params: Params) -> tuple[Exit, str]:
-    """Create a cell, unless another one has its database or its transport URL.
+def create_cell_mapping(api: Database, defaults: DefaultUrls, params: Params) -> tuple[Exit, str]:
+    """Map a new cell, unless another one has its database or its transport URL.
 
-    :returns: the code, and the UUID of the new cell, or of the other one
+    :returns: the code, and the UUID of the new cell or of the other one
     """
-    return one_transaction(api, lambda connection: _create(connection, defaults, params), _is_created)
+    return one_transaction(
+        api, lambda connection: _create(connection, defaults, params), _is_created
+    )
 
 
 def _create(api: Connection, defaults: DefaultUrls, params: Params) -> tuple[Exit, str]:
     others = read_cell_mappings(api, defaults, lock=True)
     if twin := cell_with_urls(others, defaults, params.transport_url, params.database_connection):
         return Exit.NOT_UNIQUE, twin.uuid
-    number = str(uuid.uuid4())
-    add_cell_mapping(api, uuid=number, **vars(params))
-    return Exit.CREATED, number
+    new_uuid = str(uuid.uuid4())
+    add_cell_mapping(api, uuid=new_uuid, **vars(params))
+    return Exit.CREATED, new_uuid
 
 
 def _is_created(api: Connection, created: tuple[Exit, str]) -> bool:
-    code, number = created
-    return (
-        code is Exit.CREATED
-        and api.execute(select(CELL_MAPPINGS.c.id).where(CELL_MAPPINGS.c.uuid == number)).first() is not None
-    )
+    code, new_uuid = created
+    if code is not Exit.CREATED:
+        return False
+    query = select(CELL_MAPPINGS.c.id).where(CELL_MAPPINGS.c.uuid == new_uuid)
+    return api.execute(query).first() is not None
 
 
 def cell_with_urls(
-    cells: Iterable[CellMapping], defaults: DefaultUrls, transport_url: str | None, database_connection: str | None
+    cells: Iterable[CellMapping],
+    defaults: DefaultUrls,
+    transport_url: str | None,
+    database_connection: str | None,
 ) -> CellMapping | None:
-    """The first cell that has the same database or transport URL: as they are stored, or with their templates filled.
+    """The first cell with the same database or transport URL, before or after filling templates.
 
-    :param transport_url: None: is not compared
-    :param database_connection: None: is not compared
+    :param transport_url: None: transport URLs are not compared
+    :param database_connection: None: databases are not compared
     """
-    transports, databases = set(), set()
+    transports: set[str] = set()
+    databases: set[str] = set()
     if transport_url:
         transports = {transport_url, defaults.transport_url(transport_url)}
     if database_connection:

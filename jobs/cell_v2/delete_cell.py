@@ -1,14 +1,14 @@
-"""``cell_v2 delete_cell``: remove a cell's mapping, and with force those of its hosts and deleted instances.
+"""``cell_v2 delete_cell``: remove a cell's mapping, with force those of its hosts as well.
 
-An interruption leaves a part of it done, and doing it again goes on: the cell's own row is deleted last.
+After an interruption, running it again does the rest: the cell's own row is deleted last.
 """
 
 from dataclasses import dataclass
 from enum import IntEnum
 
-from sqlalchemy import Connection, column, delete, select, table, update
+from sqlalchemy import Connection, TableClause, column, delete, select, table, update
 
-from jobs.cell_v2.discover_hosts import NODES
+from jobs.cell_v2.discover_hosts import COMPUTE_NODES
 from jobs.cell_v2.mapper import BATCH
 from jobs.retry import one_transaction, transactionally
 from novadb.engine import Database
@@ -37,7 +37,7 @@ class Exit(IntEnum):
 class Params:
     """The options of the command.
 
-    :ivar force: delete mappings of hosts and deleted instances, too
+    :ivar force: also delete the mappings of hosts and of deleted instances
     """
 
     cell_uuid: str
@@ -45,20 +45,26 @@ class Params:
 
 
 @dataclass(frozen=True)
-class _Mapped:
-    """What is mapped to a cell."""
+class _CellContents:
+    """Whether anything is mapped to a cell.
+
+    :ivar cell: None: there is no such cell
+    """
 
     cell: CellMapping | None
     hosts: bool = False
     instances: bool = False
 
 
-def delete_mapping(api: Database, defaults: DefaultUrls, params: Params) -> Exit:
-    """Delete a cell's mapping, if nothing speaks against it, in the order of the stock tool.
+def delete_cell_mapping(api: Database, defaults: DefaultUrls, params: Params) -> Exit:
+    """Delete a cell's mapping, after the checks of the stock tool in their order.
 
-    :raises DatabaseProblem: a database cannot be used; where the cell's has to be asked, it is not taken for empty
+    :raises DatabaseProblem: a database cannot be used. A cell whose database does not answer is
+        not taken for empty
     """
-    mapped = one_transaction(api, lambda connection: _read(connection, defaults, params.cell_uuid))
+    mapped = one_transaction(
+        api, lambda connection: _read_contents(connection, defaults, params.cell_uuid)
+    )
     cell = mapped.cell
     if cell is None:
         return Exit.UNKNOWN_CELL
@@ -68,53 +74,63 @@ def delete_mapping(api: Database, defaults: DefaultUrls, params: Params) -> Exit
         return Exit.HAS_INSTANCES
     if mapped.instances and not params.force:
         return Exit.HAS_MAPPINGS
-    _delete(api, cell, unmark=mapped.hosts)
+    if mapped.hosts:
+        one_transaction(cell.database(api.timeouts), _unmark_all)
+    _delete(api, cell)
     return Exit.DELETED
 
 
-def _read(api: Connection, defaults: DefaultUrls, uuid: str) -> _Mapped:
+def _read_contents(api: Connection, defaults: DefaultUrls, uuid: str) -> _CellContents:
     cell = find_cell_mapping(api, defaults, uuid)
     if cell is None:
-        return _Mapped(None)
-    hosts, instances = (
-        api.execute(select(rows.c.id).where(rows.c.cell_id == cell.id).limit(1)).first()
-        for rows in (HOST_MAPPINGS, INSTANCE_MAPPINGS)
-    )
-    return _Mapped(cell, hosts is not None, instances is not None)
+        return _CellContents(None)
+
+    def is_named_by(mappings: TableClause) -> bool:
+        query = select(mappings.c.id).where(mappings.c.cell_id == cell.id).limit(1)
+        return api.execute(query).first() is not None
+
+    return _CellContents(cell, is_named_by(HOST_MAPPINGS), is_named_by(INSTANCE_MAPPINGS))
 
 
 def _has_instances(cell: Connection) -> bool:
     instances = table("instances", column("id"), column("deleted"))
-    return cell.execute(select(instances.c.id).where(instances.c.deleted == 0).limit(1)).first() is not None
+    query = select(instances.c.id).where(instances.c.deleted == 0).limit(1)
+    return cell.execute(query).first() is not None
 
 
-def _delete(api: Database, cell: CellMapping, *, unmark: bool) -> None:
-    """Delete all that is mapped to the cell, and it.
-
-    :param unmark: its nodes, so that they can be discovered again
-    """
-    if unmark:
-        one_transaction(cell.database(api.timeouts), _unmark_all)
+def _delete(api: Database, cell: CellMapping) -> None:
+    """Delete the mappings to a cell, then its own."""
     with api.connect() as connection:
-        while transactionally(lambda: _delete_instances(connection, cell.id), connection, name=str(api)):
+
+        def delete_chunk() -> int:
+            return _delete_instance_mappings(connection, cell.id)
+
+        while transactionally(delete_chunk, connection, name=str(api)):
             pass
     one_transaction(api, lambda connection: _delete_cell(connection, cell))
 
 
 def _unmark_all(cell: Connection) -> None:
-    """Note in a cell that none of its nodes is mapped."""
-    cell.execute(update(NODES).where(NODES.c.deleted == 0).values(mapped=0, updated_at=now()))
+    """Note in a cell that none of its nodes is mapped, so that they can be discovered again."""
+    cell.execute(
+        update(COMPUTE_NODES).where(COMPUTE_NODES.c.deleted == 0).values(mapped=0, updated_at=now())
+    )
 
 
-def _delete_instances(api: Connection, cell_id: int) -> int:
-    found = select(INSTANCE_MAPPINGS.c.id).where(INSTANCE_MAPPINGS.c.cell_id == cell_id).limit(BATCH)
-    chunk = api.execute(found).scalars().all()
-    if chunk:
+def _delete_instance_mappings(api: Connection, cell_id: int) -> int:
+    """Delete some mappings; returns how many."""
+    query = (
+        select(INSTANCE_MAPPINGS.c.id).where(INSTANCE_MAPPINGS.c.cell_id == cell_id).limit(BATCH)
+    )
+    ids = api.execute(query).scalars().all()
+    if ids:
         api.execute(
-            delete(INSTANCE_MAPPINGS).where(INSTANCE_MAPPINGS.c.id.in_(chunk), INSTANCE_MAPPINGS.c.cell_id == cell_id)
+            delete(INSTANCE_MAPPINGS).where(
+                INSTANCE_MAPPINGS.c.id.in_(ids), INSTANCE_MAPPINGS.c.cell_id == cell_id
+            )
         )
     api.commit()
-    return len(chunk)
+    return len(ids)
 
 
 def _delete_cell(api: Connection, cell: CellMapping) -> None:

@@ -4,7 +4,7 @@ from enum import IntEnum
 
 from sqlalchemy import Connection, column, delete, select, table, update
 
-from jobs.cell_v2.discover_hosts import NODES
+from jobs.cell_v2.discover_hosts import COMPUTE_NODES
 from jobs.retry import one_transaction
 from novadb.engine import Database
 from novadb.mappings import HOST_MAPPINGS, CellMapping, DefaultUrls, find_cell_mapping, now
@@ -20,38 +20,54 @@ class Exit(IntEnum):
     HAS_INSTANCES = 4
 
 
-def delete_mapping(api: Database, defaults: DefaultUrls, cell_uuid: str, host: str) -> Exit:
-    """Delete a host's mapping, if no instance is there; services, nodes and resource providers stay.
+def delete_host_mapping(api: Database, defaults: DefaultUrls, cell_uuid: str, host: str) -> Exit:
+    """Delete a host's mapping unless it has instances. Services, nodes and providers stay.
 
-    The cell is written first: an interruption leaves a host that is still mapped, and doing it again goes on.
+    The cell is written first: after an interruption the host is still mapped, and running it again
+    does the rest.
 
     :raises DatabaseProblem: a database cannot be used
     """
-    found = one_transaction(api, lambda connection: _find(connection, defaults, cell_uuid, host))
-    if isinstance(found, Exit):
-        return found
-    if not one_transaction(found.database(api.timeouts), lambda cell: _unmark(cell, host)):
+    mapping = one_transaction(
+        api, lambda connection: _find_cell(connection, defaults, cell_uuid, host)
+    )
+    if isinstance(mapping, Exit):
+        return mapping
+    is_empty = one_transaction(
+        mapping.database(api.timeouts), lambda cell: _unmark_if_empty(cell, host)
+    )
+    if not is_empty:
         return Exit.HAS_INSTANCES
-    mine = HOST_MAPPINGS.c.host == host, HOST_MAPPINGS.c.cell_id == found.id
-    one_transaction(api, lambda connection: connection.execute(delete(HOST_MAPPINGS).where(*mine)))
+    statement = delete(HOST_MAPPINGS).where(
+        HOST_MAPPINGS.c.host == host, HOST_MAPPINGS.c.cell_id == mapping.id
+    )
+    one_transaction(api, lambda connection: connection.execute(statement))
     return Exit.DELETED
 
 
-def _find(api: Connection, defaults: DefaultUrls, cell_uuid: str, host: str) -> CellMapping | Exit:
+def _find_cell(
+    api: Connection, defaults: DefaultUrls, cell_uuid: str, host: str
+) -> CellMapping | Exit:
+    """The cell, if the host is mapped to it; otherwise the code that says why not."""
     cell = find_cell_mapping(api, defaults, cell_uuid)
     if cell is None:
         return Exit.UNKNOWN_CELL
-    mapped_to = api.execute(select(HOST_MAPPINGS.c.cell_id).where(HOST_MAPPINGS.c.host == host)).scalar()
-    if mapped_to is None:
+    query = select(HOST_MAPPINGS.c.cell_id).where(HOST_MAPPINGS.c.host == host)
+    mapped_cell_id = api.execute(query).scalar()
+    if mapped_cell_id is None:
         return Exit.UNKNOWN_HOST
-    return cell if mapped_to == cell.id else Exit.IN_ANOTHER_CELL
+    return cell if mapped_cell_id == cell.id else Exit.IN_ANOTHER_CELL
 
 
-def _unmark(cell: Connection, host: str) -> bool:
-    """Note that the host's nodes are not mapped; False: it has instances."""
+def _unmark_if_empty(cell: Connection, host: str) -> bool:
+    """Note that the host's nodes are not mapped.
+
+    :returns: False: it has instances, and nothing was written
+    """
     instances = table("instances", column("id"), column("host"), column("deleted"))
-    there = select(instances.c.id).where(instances.c.host == host, instances.c.deleted == 0).limit(1)
-    if cell.execute(there).first():
+    query = select(instances.c.id).where(instances.c.host == host, instances.c.deleted == 0)
+    if cell.execute(query.limit(1)).first():
         return False
-    cell.execute(update(NODES).where(NODES.c.host == host, NODES.c.deleted == 0).values(mapped=0, updated_at=now()))
+    nodes = update(COMPUTE_NODES).where(COMPUTE_NODES.c.host == host, COMPUTE_NODES.c.deleted == 0)
+    cell.execute(nodes.values(mapped=0, updated_at=now()))
     return True

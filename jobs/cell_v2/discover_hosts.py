@@ -1,18 +1,21 @@
 """``cell_v2 discover_hosts``: map the hosts of a cell that are not mapped yet.
 
-A host is mapped in the API database, and then its node is marked in the cell. Before either is written, a step asks the
-engine whether this process still may; the cursor of the first says what is about to be written, so that whoever takes
-over after a death in between counts it as done by this run.
+A host is mapped in the API database, then its node is marked in the cell. Before either is
+written, a step asks the engine whether this process still may. The cursor of the first of these
+steps says what is about to be written, so that after a crash in between the successor counts it
+as done by this run.
 
-A mark may be wrong: before release 33 (2026.1), Nova left it when a service was deleted, and the node keeps it when it
-comes back. So the hosts of marked nodes are looked for by their names alone, a thousand in one statement of each of the
-two databases; their nodes are read only where the mapping is missing.
+A mark may be wrong: before release 33 (2026.1), Nova left it when a service was deleted, and the
+node keeps it when it comes back. So the hosts of marked nodes are looked up by their names alone,
+a thousand in one statement of each of the two databases; their nodes are read only where the
+mapping is missing.
 """
 
 from collections.abc import Callable, Generator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import partial
+from itertools import chain
 from typing import Final, Self, TypeVar
 
 from sqlalchemy import Connection, DateTime, column, func, null, or_, select, table, update
@@ -23,7 +26,7 @@ from jobs.retry import as_large_as_possible, rollback, run_through, transactiona
 from novadb.mappings import HOST_MAPPINGS, now
 from novadb.names import fold_name
 
-NODES: Final = table(
+COMPUTE_NODES: Final = table(
     "compute_nodes",
     column("id"),
     column("updated_at", DateTime),
@@ -32,12 +35,14 @@ NODES: Final = table(
     column("mapped"),
     column("deleted"),
 )
-SERVICES: Final = table("services", column("id"), column("host"), column("binary"), column("deleted"))
-COMPUTE: Final = "nova-compute"
+SERVICES: Final = table(
+    "services", column("id"), column("host"), column("binary"), column("deleted")
+)
+COMPUTE_BINARY: Final = "nova-compute"
 
 T = TypeVar("T")
-NodeRow = tuple[int, str, str | None]
-"""Of a compute node: id, host and uuid."""
+ComputeNodeRow = tuple[int, str, str | None]
+"""The id, host and uuid of a compute node; of a service, the uuid is None."""
 
 
 class Exit(IntEnum):
@@ -52,9 +57,9 @@ class Exit(IntEnum):
 class Params:
     """The options of the command.
 
-    :ivar strict: only a host that was mapped is a success
-    :ivar by_service: look at the services, not at the compute nodes
-    :ivar verbose: tell what was looked at
+    :ivar strict: it is a failure if no host is mapped
+    :ivar by_service: look at services instead of compute nodes
+    :ivar verbose: report what was looked at
     """
 
     strict: bool = False
@@ -63,18 +68,21 @@ class Params:
 
 
 @dataclass(frozen=True)
-class Node:
-    """A compute node that was looked at; of a service there is the host alone."""
+class CheckedNode:
+    """A compute node that was looked at.
+
+    :ivar uuid: None: it was a service
+    """
 
     host: str
     uuid: str | None
 
 
 @dataclass(frozen=True)
-class Refused:
+class RefusedHost:
     """A host whose mapping the API database refuses.
 
-    :ivar reason: in the words of the database
+    :ivar reason: the words of the database
     """
 
     host: str
@@ -85,18 +93,18 @@ class Refused:
 class Discovered(Outcome):
     """What was found in a cell.
 
-    :ivar looked_at: in order, if that is to be told
-    :ivar mapped: the hosts that were mapped
-    :ivar collided: hosts that somebody else mapped at the very moment
+    :ivar looked_at: nodes in order of their ids; empty unless ``verbose``
+    :ivar mapped: hosts that were mapped
+    :ivar collided: hosts that somebody else mapped at the same moment
     :ivar elsewhere: hosts that are mapped to another cell
     :ivar refused: hosts that could not be mapped
     """
 
-    looked_at: tuple[Node, ...] = ()
+    looked_at: tuple[CheckedNode, ...] = ()
     mapped: tuple[str, ...] = ()
     collided: tuple[str, ...] = ()
     elsewhere: tuple[str, ...] = ()
-    refused: tuple[Refused, ...] = ()
+    refused: tuple[RefusedHost, ...] = ()
 
     def __add__(self, other: Self) -> Self:
         return type(self)(
@@ -104,31 +112,31 @@ class Discovered(Outcome):
             self.mapped + other.mapped,
             self.collided + other.collided,
             self.elsewhere + tuple(host for host in other.elsewhere if host not in self.elsewhere),
-            self.refused + tuple(one for one in other.refused if one not in self.refused),
+            self.refused + tuple(host for host in other.refused if host not in self.refused),
         )
 
     @property
     def by_table(self) -> Mapping[str, int]:
-        """The mappings made."""
+        """Mappings made."""
         return {HOST_MAPPINGS.name: len(self.mapped)} if self.mapped else {}
 
     @property
     def rows(self) -> int:
-        """All of them."""
+        """Mappings made."""
         return len(self.mapped)
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Some nodes, and what the API database said of their hosts.
+class NodeBatch:
+    """Some nodes, with what the API database has for their hosts. Part of cursors, as JSON.
 
-    :ivar nodes: (id, host, uuid) in order of id
-    :ivar missing: the ids of the nodes whose hosts are to be mapped: the first of each host
-    :ivar behind: the cursor with which the work goes on after them
-    :ivar elsewhere: the hosts that are mapped to another cell
+    :ivar nodes: in order of their ids
+    :ivar missing: the ids of nodes whose hosts are to be mapped: of each host, the first node
+    :ivar behind: the cursor with which the work continues after them
+    :ivar elsewhere: hosts that are mapped to another cell
     """
 
-    nodes: list[NodeRow]
+    nodes: list[ComputeNodeRow]
     missing: list[int]
     behind: Cursor
     elsewhere: list[str] = field(default_factory=list)
@@ -136,160 +144,191 @@ class Batch:
     @property
     def hosts(self) -> dict[str, int]:
         """The hosts to be mapped, with the ids of their nodes."""
-        wanted = set(self.missing)
-        return {host: number for number, host, _ in self.nodes if number in wanted}
+        missing = set(self.missing)
+        return {host: node_id for node_id, host, _ in self.nodes if node_id in missing}
 
 
 def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Step[Discovered]]:
     """Map the hosts of one cell, batch by batch.
 
-    :param cursor: ``after``: go on behind this node; ``host``: all unmarked nodes are done, go on with the marked ones
-        behind this host; ``begun``: a batch whose writing was begun
+    :param cursor: ``after``: go on after the node with this id; ``host``: all unmarked nodes are
+        done, go on with the marked ones after this host; ``begun``: a batch that a predecessor may
+        have begun to write
     :raises DatabaseProblem: a database cannot be used
     """
-    at = cursor or {"after": 0}
-    begun = Batch(**at["begun"]) if "begun" in at else None
-    number = min(target.cell.mapping_ids)
-    with target.database.connect() as cell, Mapper(target.need_api(), HOST_MAPPINGS, "host", target.size) as api:
-        look = _Look(cell, str(target.database), api, params, number)
-        while batch := begun or look.next_batch(at):
-            made: set[str] = set()
+    position = cursor or {"after": 0}
+    begun = NodeBatch(**position["begun"]) if "begun" in position else None
+    cell_id = min(target.cell.mapping_ids)
+    with (
+        target.database.connect() as cell,
+        Mapper(target.need_api(), HOST_MAPPINGS, "host", target.size) as api,
+    ):
+        search = _NodeSearch(cell, str(target.database), api, params, cell_id)
+        while batch := begun or search.next_batch(position):
+            already_mapped: set[str] = set()
             if begun:
-                made = {host for host, mapped_to in api.cells_of(batch.hosts).items() if mapped_to == number}
+                mapped_to = api.cells_of(batch.hosts)
+                already_mapped = {
+                    host for host, mapped_cell in mapped_to.items() if mapped_cell == cell_id
+                }
             elif batch.missing:
-                yield Step(Discovered(), at | {"begun": vars(batch)})
-            unadded = api.add([{"host": host, "cell_id": number} for host in batch.hosts if host not in made])
-            made = batch.hosts.keys() - unadded.names
-            if made and not params.by_service:
+                yield Step(Discovered(), position | {"begun": vars(batch)})
+            unadded = api.add(
+                [
+                    {"host": host, "cell_id": cell_id}
+                    for host in batch.hosts
+                    if host not in already_mapped
+                ]
+            )
+            mapped = batch.hosts.keys() - unadded.names
+            if mapped and not params.by_service:
                 yield Step(Discovered(), None)
-                nodes = sorted(batch.hosts[host] for host in made)
-                _mark_all(target, cell, nodes)
-            at = batch.behind
+                _mark_all(target, cell, sorted(batch.hosts[host] for host in mapped))
+            position = batch.behind
             begun = None
-            yield Step(_outcome(batch, made, unadded, params), at)
+            yield Step(_outcome_of(batch, mapped, unadded, params), position)
 
 
 @dataclass(frozen=True)
-class _Look:
-    """Looks for the next nodes whose hosts are to be mapped.
+class _NodeSearch:
+    """Finds the nodes whose hosts are to be mapped.
 
-    :ivar name: of the cell's database, in messages
-    :ivar number: the id of the cell's mapping
+    :ivar name: of the cell's database, for messages
+    :ivar cell_id: the id of the cell's mapping
     """
 
     cell: Connection
     name: str
     api: Mapper
     params: Params
-    number: int
+    cell_id: int
 
-    def next_batch(self, at: Cursor) -> Batch | None:
-        """The next batch behind a cursor; None: there is no more."""
-        if "host" not in at:
-            if nodes := self._read(partial(_read, self.cell, self.params, at["after"])):
-                return self._batch(nodes, {"after": nodes[-1][0]})
+    def next_batch(self, position: Cursor) -> NodeBatch | None:
+        """The next batch after a cursor; None: there are no more nodes."""
+        if "host" not in position:
+            nodes = self._read(partial(_read_unmarked, self.cell, self.params, position["after"]))
+            if nodes:
+                return self._look_up(nodes, {"after": nodes[-1][0]})
             if self.params.by_service:
                 return None
-        return self._wrongly_marked(at)
+        return self._next_wrongly_marked(position)
 
-    def _wrongly_marked(self, at: Cursor) -> Batch | None:
+    def _next_wrongly_marked(self, position: Cursor) -> NodeBatch | None:
         """The next nodes that are marked although their hosts are not mapped."""
-        after = at.get("host", "")
-        while hosts := self._read(partial(_marked_hosts, self.cell, after)):
+        after = position.get("host", "")
+        while hosts := self._read(partial(_read_marked_hosts, self.cell, after)):
             after = hosts[-1][1]
-            mapped = {fold_name(host) for host in self.api.cells_of([host for _, host in hosts])}
-            if unmapped := [number for number, host in hosts if fold_name(host) not in mapped]:
-                nodes = self._read(partial(_nodes, self.cell, unmapped))
-                return self._batch(nodes, {"after": at["after"], "host": after})
+            mapped_hosts = self.api.cells_of([host for _, host in hosts])
+            mapped = {fold_name(host) for host in mapped_hosts}
+            unmapped = [node_id for node_id, host in hosts if fold_name(host) not in mapped]
+            if unmapped:
+                nodes = self._read(partial(_read_nodes, self.cell, unmapped))
+                return self._look_up(nodes, {"after": position["after"], "host": after})
         return None
 
-    def _batch(self, nodes: list[NodeRow], behind: Cursor) -> Batch:
-        """Ask which hosts are mapped, and where."""
-        first = {fold_name(host): number for number, host, _ in reversed(nodes)}
+    def _look_up(self, nodes: list[ComputeNodeRow], behind: Cursor) -> NodeBatch:
+        """Ask the API database which hosts are mapped, and where."""
+        first_nodes = {fold_name(host): node_id for node_id, host, _ in reversed(nodes)}
         mapped_to = self.api.cells_of({host for _, host, _ in nodes})
-        there = {fold_name(host) for host in mapped_to}
-        missing = sorted(number for host, number in first.items() if host not in there)
-        elsewhere = sorted(host for host, cell in mapped_to.items() if cell != self.number)
-        return Batch(nodes, missing, behind, elsewhere)
+        mapped = {fold_name(host) for host in mapped_to}
+        missing = sorted(node_id for host, node_id in first_nodes.items() if host not in mapped)
+        elsewhere = sorted(host for host, cell in mapped_to.items() if cell != self.cell_id)
+        return NodeBatch(nodes, missing, behind, elsewhere)
 
     def _read(self, read: Callable[[], list[T]]) -> list[T]:
         return transactionally(read, self.cell, name=self.name)
 
 
-def _read(cell: Connection, params: Params, after: int) -> list[NodeRow]:
-    """The next nodes that may have to be mapped, in order of id."""
+def _read_unmarked(cell: Connection, params: Params, after: int) -> list[ComputeNodeRow]:
+    """The next nodes or services that may have to be mapped, in order of their ids."""
     if params.by_service:
         rows = SERVICES
-        found = select(rows.c.id, rows.c.host, null()).where(rows.c.binary == COMPUTE)
+        query = select(rows.c.id, rows.c.host, null()).where(rows.c.binary == COMPUTE_BINARY)
     else:
-        rows = NODES
-        found = select(rows.c.id, rows.c.host, rows.c.uuid).where(rows.c.mapped < 1)
-    there = rows.c.deleted == 0, rows.c.host.is_not(None), rows.c.id > after
+        rows = COMPUTE_NODES
+        query = select(rows.c.id, rows.c.host, rows.c.uuid).where(rows.c.mapped < 1)
+    query = query.where(rows.c.deleted == 0, rows.c.host.is_not(None), rows.c.id > after)
     nodes = [
-        (number, host, uuid)
-        for number, host, uuid in cell.execute(found.where(*there).order_by(rows.c.id).limit(BATCH))
+        (node_id, host, uuid)
+        for node_id, host, uuid in cell.execute(query.order_by(rows.c.id).limit(BATCH))
     ]
     rollback(cell)
     return nodes
 
 
-def _marked_hosts(cell: Connection, after: str) -> list[tuple[int, str]]:
-    """The next hosts behind a name with nodes that are marked as mapped; the id of one node of each."""
-    marked = or_(NODES.c.mapped.is_(None), NODES.c.mapped >= 1)
-    hosts = select(func.min(NODES.c.id), NODES.c.host).where(NODES.c.deleted == 0, marked, NODES.c.host > after)
-    rows = cell.execute(hosts.group_by(NODES.c.host).order_by(NODES.c.host).limit(BATCH)).all()
+def _read_marked_hosts(cell: Connection, after: str) -> list[tuple[int, str]]:
+    """The next hosts with nodes that are marked as mapped, each with the id of one such node.
+
+    :param after: only hosts after this one
+    """
+    nodes = COMPUTE_NODES.c
+    is_marked = or_(nodes.mapped.is_(None), nodes.mapped >= 1)
+    query = select(func.min(nodes.id), nodes.host).where(
+        nodes.deleted == 0, is_marked, nodes.host > after
+    )
+    query = query.group_by(nodes.host).order_by(nodes.host).limit(BATCH)
+    hosts = [(node_id, host) for node_id, host in cell.execute(query)]
     rollback(cell)
-    return [(number, host) for number, host in rows]
+    return hosts
 
 
-def _nodes(cell: Connection, numbers: Sequence[int]) -> list[NodeRow]:
-    """Nodes that are still there, in order of id."""
-    wanted = select(NODES.c.id, NODES.c.host, NODES.c.uuid).where(NODES.c.id.in_(numbers), NODES.c.deleted == 0)
-    nodes = [(number, host, uuid) for number, host, uuid in cell.execute(wanted.order_by(NODES.c.id))]
+def _read_nodes(cell: Connection, node_ids: Sequence[int]) -> list[ComputeNodeRow]:
+    """Those nodes that are still there, in order of their ids."""
+    nodes = COMPUTE_NODES.c
+    query = select(nodes.id, nodes.host, nodes.uuid).where(
+        nodes.id.in_(node_ids), nodes.deleted == 0
+    )
+    rows = [(node_id, host, uuid) for node_id, host, uuid in cell.execute(query.order_by(nodes.id))]
     rollback(cell)
-    return nodes
+    return rows
 
 
-def _mark_all(target: Target, cell: Connection, nodes: Sequence[int]) -> None:
+def _mark_all(target: Target, cell: Connection, node_ids: Sequence[int]) -> None:
     """Note in the cell that nodes are mapped, in as many transactions as it takes."""
-    while nodes:
-        mark = partial(_mark, cell, nodes)
-        number = run_through(
-            as_large_as_possible(mark, target.size, len(nodes), cell, name=str(target.database), ask=None)
+    name = str(target.database)
+    while node_ids:
+        mark = partial(_mark_first, cell, node_ids)
+        marked = run_through(
+            as_large_as_possible(mark, target.size, len(node_ids), cell, name=name, ask=None)
         )
-        nodes = nodes[number:]
+        node_ids = node_ids[marked:]
 
 
-def _mark(cell: Connection, nodes: Sequence[int], number: int) -> int:
+def _mark_first(cell: Connection, node_ids: Sequence[int], number: int) -> int:
     """Note in the cell that the first of some nodes are mapped; returns how many."""
-    marked = update(NODES).where(NODES.c.id.in_(nodes[:number]))
-    cell.execute(marked.values(mapped=1, updated_at=now()))
+    statement = update(COMPUTE_NODES).where(COMPUTE_NODES.c.id.in_(node_ids[:number]))
+    cell.execute(statement.values(mapped=1, updated_at=now()))
     cell.commit()
     return number
 
 
-def _outcome(batch: Batch, made: Set[str], unadded: Unadded, params: Params) -> Discovered:
-    looked_at = [Node(host, uuid) for _, host, uuid in batch.nodes] if params.verbose else []
+def _outcome_of(batch: NodeBatch, mapped: Set[str], unadded: Unadded, params: Params) -> Discovered:
+    looked_at: list[CheckedNode] = []
+    if params.verbose:
+        looked_at = [CheckedNode(host, uuid) for _, host, uuid in batch.nodes]
+    refused = [RefusedHost(host, reason) for host, reason in sorted(unadded.refused.items())]
     return Discovered(
         tuple(looked_at),
-        tuple(sorted(made)),
+        tuple(sorted(mapped)),
         tuple(sorted(unadded.taken)),
         tuple(batch.elsewhere),
-        tuple(Refused(host, why) for host, why in sorted(unadded.refused.items())),
+        tuple(refused),
     )
 
 
 def collisions(results: Sequence[CellResult[Discovered]]) -> set[str]:
-    """Hosts that somebody beside this run mapped; one that stands in two cells collides with itself."""
-    own = {host for result in results for host in result.outcome.mapped}
-    return {host for result in results for host in result.outcome.collided} - own
+    """Hosts that somebody else mapped; a host that is in two cells collides with itself."""
+    mapped_here = chain.from_iterable(result.outcome.mapped for result in results)
+    collided = chain.from_iterable(result.outcome.collided for result in results)
+    return set(collided).difference(mapped_here)
 
 
 def collapse(results: Sequence[CellResult[Discovered]], params: Params) -> Exit:
-    """The exit code of the whole.
+    """The exit code of the run.
 
-    From worst to best: somebody else mapped a host meanwhile (2); a cell failed or was not looked through, or the API
-    database refused a host (1); with ``strict`` no host was mapped (1); all went well (0).
+    From worst to best: somebody else mapped a host meanwhile (2); a cell failed or was not
+    searched to its end, or the API database refused a host (1); with ``strict`` no host was mapped
+    (1); all went well (0).
     """
     if collisions(results):
         return Exit.DUPLICATE
@@ -305,7 +344,9 @@ ACTION: Final = Action(
     work=work,
     nothing=Discovered(),
     collapse=collapse,
-    good_codes=frozenset({Exit.MAPPED, Exit.NOTHING_OR_ERROR}),  # a cell that failed is counted as that
+    good_codes=frozenset(
+        {Exit.MAPPED, Exit.NOTHING_OR_ERROR}
+    ),  # a cell that failed is counted as that
     scope=Scope.CLOUD,
     uses_api=True,
 )

@@ -13,7 +13,7 @@ class Exit(IntEnum):
     LISTED = 0
 
 
-def cells(api: Database, defaults: DefaultUrls) -> list[CellMapping]:
-    """All cells, sorted by name; one without a name as if it were empty."""
-    found = one_transaction(api, lambda connection: read_cell_mappings(connection, defaults))
-    return sorted(found, key=lambda cell: cell.name or "")
+def read_cells(api: Database, defaults: DefaultUrls) -> list[CellMapping]:
+    """All cells, sorted by name; a cell without a name comes first."""
+    mappings = one_transaction(api, lambda connection: read_cell_mappings(connection, defaults))
+    return sorted(mappings, key=lambda cell: cell.name or "")

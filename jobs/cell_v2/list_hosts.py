@@ -27,31 +27,34 @@ class MappedHost:
     host: str
 
 
-def hosts(api: Database, cell_uuid: str | None) -> list[MappedHost] | None:
+def read_mapped_hosts(api: Database, cell_uuid: str | None) -> list[MappedHost] | None:
     """The mapped hosts, sorted by name.
 
-    :param cell_uuid: of one cell; None: all cells
+    :param cell_uuid: only hosts of this cell; None: of all cells
     :returns: None: there is no such cell
     """
     return one_transaction(api, lambda connection: _read(connection, cell_uuid))
 
 
 def _read(api: Connection, cell_uuid: str | None) -> list[MappedHost] | None:
-    mapped = select(CELL_MAPPINGS.c.name, CELL_MAPPINGS.c.uuid, HOST_MAPPINGS.c.host).join_from(
+    query = select(CELL_MAPPINGS.c.name, CELL_MAPPINGS.c.uuid, HOST_MAPPINGS.c.host).join_from(
         HOST_MAPPINGS, CELL_MAPPINGS, HOST_MAPPINGS.c.cell_id == CELL_MAPPINGS.c.id
     )
     if cell_uuid:
-        number = api.execute(select(CELL_MAPPINGS.c.id).where(CELL_MAPPINGS.c.uuid == cell_uuid)).scalar()
-        if number is None:
+        cell_query = select(CELL_MAPPINGS.c.id).where(CELL_MAPPINGS.c.uuid == cell_uuid)
+        cell_id = api.execute(cell_query).scalar()
+        if cell_id is None:
             return None
-        mapped = mapped.where(HOST_MAPPINGS.c.cell_id == number)
-    return sorted((MappedHost(*row) for row in api.execute(mapped)), key=lambda mapped_host: mapped_host.host)
+        query = query.where(HOST_MAPPINGS.c.cell_id == cell_id)
+    hosts = [MappedHost(*row) for row in api.execute(query)]
+    return sorted(hosts, key=lambda mapped: mapped.host)
 
 
-def count(api: Database, cells: Sequence[int]) -> int:
+def count_mapped_hosts(api: Database, cell_ids: Sequence[int]) -> int:
     """How many hosts are mapped to some cells.
 
-    :param cells: ``cell_mappings.id``
+    :param cell_ids: ``cell_mappings.id``
     """
-    mapped = select(func.count()).select_from(HOST_MAPPINGS).where(HOST_MAPPINGS.c.cell_id.in_(cells))
-    return int(one_transaction(api, lambda connection: connection.execute(mapped).scalar_one()))
+    in_cells = HOST_MAPPINGS.c.cell_id.in_(cell_ids)
+    query = select(func.count()).select_from(HOST_MAPPINGS).where(in_cells)
+    return int(one_transaction(api, lambda connection: connection.execute(query).scalar_one()))

@@ -1,4 +1,4 @@
-"""``cell_v2 map_cell0``: map the cell of the instances that no host has taken."""
+"""``cell_v2 map_cell0``: map the cell of instances that failed to be scheduled."""
 
 from enum import IntEnum
 from typing import Final
@@ -13,10 +13,9 @@ from novadb.engine import Database
 from novadb.errors import DatabaseProblem
 from novadb.mappings import CELL_MAPPINGS, DefaultUrls, add_cell_mapping
 
-NAME: Final = "cell0"
-SUFFIX: Final = "_cell0"
-# Nothing is ever sent there.
-TRANSPORT: Final = "none:///"
+CELL0_NAME: Final = "cell0"
+CELL0_SUFFIX: Final = "_cell0"
+CELL0_TRANSPORT: Final = "none:///"  # nothing is ever sent there
 
 
 class Exit(IntEnum):
@@ -26,23 +25,27 @@ class Exit(IntEnum):
 
 
 def default_url(defaults: DefaultUrls) -> str:
-    """The database beside the configured one: its name with ``_cell0`` behind it, all else to the letter.
+    """The configured database URL with ``_cell0`` appended to the database's name.
 
-    A name that ends in ``_cell0`` is cell0's own, and is taken as it is.
+    A database whose name ends in ``_cell0`` is cell0's own.
 
-    :raises DatabaseProblem: none is configured, or it is no URL
+    :raises DatabaseProblem: none is configured, or it is not a URL
     """
     if not defaults.database:
-        raise DatabaseProblem("Give --database_connection, or set connection in section [database] of nova.conf")
-    url = _parsed(defaults.database)
+        raise DatabaseProblem(
+            "Give --database_connection, or set connection in section [database] of nova.conf"
+        )
+    url = _parse_url(defaults.database)
     if url is None or not url.database:
-        raise DatabaseProblem("The connection in section [database] names no database: give --database_connection")
-    if url.database.endswith(SUFFIX):
+        raise DatabaseProblem(
+            "The connection in section [database] names no database: give --database_connection"
+        )
+    if url.database.endswith(CELL0_SUFFIX):
         return defaults.database
-    return _with_suffix(defaults.database, url.set(database=url.database + SUFFIX))
+    return _with_suffix(defaults.database, url.set(database=url.database + CELL0_SUFFIX))
 
 
-def _parsed(text: str) -> URL | None:
+def _parse_url(text: str) -> URL | None:
     try:
         return make_url(text)
     except (ArgumentError, ValueError):
@@ -50,23 +53,24 @@ def _parsed(text: str) -> URL | None:
 
 
 def _with_suffix(text: str, wanted: URL) -> str:
-    """Put the suffix into the text of a URL, where it makes the URL that is wanted: before its query, or at its end.
+    """Insert the suffix into the text of a URL so that it becomes the wanted URL.
 
-    Putting the URL together anew would change how its query and its password are written.
+    That is before its query or at its end. Rendering the wanted URL instead could change how its
+    query and its password are written.
     """
-    ends = [place for place, letter in enumerate(text) if letter == "?"]
-    for end in (*ends, len(text)):
-        written = text[:end] + SUFFIX + text[end:]
-        if _parsed(written) == wanted:
-            return written
+    question_marks = [position for position, letter in enumerate(text) if letter == "?"]
+    for position in (*question_marks, len(text)):
+        candidate = text[:position] + CELL0_SUFFIX + text[position:]
+        if _parse_url(candidate) == wanted:
+            return candidate
     return wanted.render_as_string(hide_password=False)
 
 
-def map_cell0(api: Database, url: str) -> bool:
-    """Map cell0; a mapping that is there is left as it is.
+def map_cell0_to(api: Database, url: str) -> bool:
+    """Map cell0 to a database. An existing mapping is left as it is.
 
-    :param url: of its database, be it a template
-    :returns: False: it was there
+    :param url: of the database; it may be a template
+    :returns: False: cell0 was mapped already
     """
 
     def is_added(connection: Connection, _: None) -> bool:
@@ -85,8 +89,13 @@ def map_cell0(api: Database, url: str) -> bool:
 
 
 def _is_mapped(api: Connection) -> bool:
-    return api.execute(select(CELL_MAPPINGS.c.id).where(CELL_MAPPINGS.c.uuid == CELL0)).first() is not None
+    return (
+        api.execute(select(CELL_MAPPINGS.c.id).where(CELL_MAPPINGS.c.uuid == CELL0)).first()
+        is not None
+    )
 
 
 def _add(api: Connection, url: str) -> None:
-    add_cell_mapping(api, uuid=CELL0, name=NAME, transport_url=TRANSPORT, database_connection=url)
+    add_cell_mapping(
+        api, uuid=CELL0, name=CELL0_NAME, transport_url=CELL0_TRANSPORT, database_connection=url
+    )

@@ -10,7 +10,13 @@ from sqlalchemy.exc import DBAPIError
 from jobs.cell_v2.create_cell import cell_with_urls
 from jobs.retry import one_transaction
 from novadb.engine import Database, server_message
-from novadb.mappings import CellMapping, DefaultUrls, change_cell_mapping, find_cell_mapping, read_cell_mappings
+from novadb.mappings import (
+    CellMapping,
+    DefaultUrls,
+    change_cell_mapping,
+    find_cell_mapping,
+    read_cell_mappings,
+)
 from novadb.names import fold_name
 
 
@@ -29,9 +35,9 @@ class Exit(IntEnum):
 class Params:
     """What to change.
 
-    :ivar name: None or empty: leave it
-    :ivar transport_url: as given, be it a template; None: leave it; secret
-    :ivar database_connection: the same
+    :ivar name: None or empty: leave it unchanged
+    :ivar transport_url: as given, possibly a template; None: leave it unchanged; secret
+    :ivar database_connection: as given, possibly a template; None: leave it unchanged; secret
     """
 
     name: str | None = None
@@ -43,10 +49,10 @@ class Params:
 
 @dataclass(frozen=True)
 class Updated:
-    """What became of it.
+    """The result of an update.
 
     :ivar twin: the UUID of another cell that has one of the URLs
-    :ivar already: that the cell is disabled, or enabled, already
+    :ivar already: ``disabled`` or ``enabled``, if the cell was in that state before
     :ivar changed: whether anything was written
     :ivar problem: why nothing could be saved
     """
@@ -58,15 +64,17 @@ class Updated:
     problem: str = ""
 
 
-def update(api: Database, defaults: DefaultUrls, uuid: str, params: Params) -> Updated:
-    """Change a cell, or nothing at all."""
+def change_cell(api: Database, defaults: DefaultUrls, uuid: str, params: Params) -> Updated:
+    """Make all changes to a cell, or none."""
 
     def is_changed(connection: Connection, updated: Updated) -> bool:
         cell = find_cell_mapping(connection, defaults, uuid)
         return updated.changed and cell is not None and not _changes(cell, params)
 
     try:
-        return one_transaction(api, lambda connection: _update(connection, defaults, uuid, params), is_changed)
+        return one_transaction(
+            api, lambda connection: _update(connection, defaults, uuid, params), is_changed
+        )
     except DBAPIError as error:
         return Updated(Exit.CANNOT_BE_SET, problem=server_message(error))
 
@@ -76,7 +84,10 @@ def _update(api: Connection, defaults: DefaultUrls, uuid: str, params: Params) -
     cell = cells.pop(fold_name(uuid), None)
     if cell is None:
         return Updated(Exit.UNKNOWN_CELL)
-    if twin := cell_with_urls(cells.values(), defaults, params.transport_url, params.database_connection):
+    twin = cell_with_urls(
+        cells.values(), defaults, params.transport_url, params.database_connection
+    )
+    if twin:
         return Updated(Exit.NOT_UNIQUE, twin=twin.uuid)
     if params.disable and params.enable:
         return Updated(Exit.BOTH_SWITCHES)
@@ -89,13 +100,17 @@ def _update(api: Connection, defaults: DefaultUrls, uuid: str, params: Params) -
 
 
 def _changes(cell: CellMapping, params: Params) -> dict[str, Any]:
-    """The columns that are to be written: given, and other than what is stored."""
-    wanted: dict[str, tuple[Any, Any]] = {
+    """The columns to write: those with a given value that differs from the stored one."""
+    given_and_stored: dict[str, tuple[Any, Any]] = {
         "name": (params.name, cell.name),
         "transport_url": (params.transport_url, cell.stored_transport_url),
         "database_connection": (params.database_connection, cell.stored_database_connection),
     }
-    changes = {name: given for name, (given, stored) in wanted.items() if given and given != stored}
+    changes = {
+        column: given
+        for column, (given, stored) in given_and_stored.items()
+        if given and given != stored
+    }
     if (params.disable or params.enable) and params.disable != cell.disabled:
         changes["disabled"] = params.disable
     return changes
@@ -104,4 +119,6 @@ def _changes(cell: CellMapping, params: Params) -> dict[str, Any]:
 def _already(cell: CellMapping, params: Params) -> str:
     if params.disable and cell.disabled:
         return "disabled"
-    return "enabled" if params.enable and not cell.disabled else ""
+    if params.enable and not cell.disabled:
+        return "enabled"
+    return ""

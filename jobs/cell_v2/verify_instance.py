@@ -1,4 +1,4 @@
-"""``cell_v2 verify_instance``: where an instance is mapped to, and what is there of it."""
+"""``cell_v2 verify_instance``: which cell an instance is mapped to, and whether it is there."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -6,7 +6,13 @@ from enum import IntEnum
 from sqlalchemy import column, exists, select, table
 
 from novadb.engine import Database
-from novadb.mappings import CELL_MAPPINGS, INSTANCE_MAPPINGS, CellMapping, DefaultUrls, find_cell_mapping
+from novadb.mappings import (
+    CELL_MAPPINGS,
+    INSTANCE_MAPPINGS,
+    CellMapping,
+    DefaultUrls,
+    find_cell_mapping,
+)
 
 
 class Exit(IntEnum):
@@ -21,11 +27,11 @@ class Exit(IntEnum):
 
 @dataclass(frozen=True)
 class Verified:
-    """What is known of an instance.
+    """What is known about an instance.
 
-    :ivar cell: that it is mapped to, if any
-    :ivar in_shadow: of an archived one: whether its row lies in the shadow table; otherwise it was purged, or never was
-        in this cell
+    :ivar cell: the cell that it is mapped to, if any
+    :ivar in_shadow: for an archived instance, whether its row is in the shadow table; if not, it
+        was purged, or was never in this cell
     """
 
     exit: Exit
@@ -33,35 +39,38 @@ class Verified:
     in_shadow: bool = False
 
 
-def verify(api: Database, defaults: DefaultUrls, uuid: str) -> Verified:
-    """Look for an instance's mapping, and in its cell.
+def verify_mapping(api: Database, defaults: DefaultUrls, uuid: str) -> Verified:
+    """Look for an instance's mapping, then for the instance in its cell.
 
     :raises DatabaseProblem: the API database or the cell's cannot be used
     """
     with api.connect() as connection:
-        mapped_to = select(INSTANCE_MAPPINGS.c.cell_id, CELL_MAPPINGS.c.uuid).where(
-            INSTANCE_MAPPINGS.c.instance_uuid == uuid
-        )
-        row = connection.execute(
-            mapped_to.outerjoin_from(
+        query = (
+            select(INSTANCE_MAPPINGS.c.cell_id, CELL_MAPPINGS.c.uuid)
+            .outerjoin_from(
                 INSTANCE_MAPPINGS, CELL_MAPPINGS, INSTANCE_MAPPINGS.c.cell_id == CELL_MAPPINGS.c.id
             )
-        ).first()
+            .where(INSTANCE_MAPPINGS.c.instance_uuid == uuid)
+        )
+        row = connection.execute(query).first()
         if row is None:
             return Verified(Exit.NOT_MAPPED)
         cell = find_cell_mapping(connection, defaults, row.uuid) if row.uuid else None
     if cell is None:
         return Verified(Exit.WITHOUT_CELL)
-    return _in_cell(cell, cell.database(api.timeouts), uuid)
+    return _look_in_cell(cell, cell.database(api.timeouts), uuid)
 
 
-def _in_cell(mapping: CellMapping, database: Database, uuid: str) -> Verified:
-    live, shadow = (table(name, column("uuid"), column("deleted")) for name in ("instances", "shadow_instances"))
+def _look_in_cell(mapping: CellMapping, database: Database, uuid: str) -> Verified:
+    live = table("instances", column("uuid"), column("deleted"))
+    shadow = table("shadow_instances", column("uuid"))
     with database.connect() as cell:
-        rows = cell.execute(select(live.c.deleted).where(live.c.uuid == uuid)).scalars().all()
-        if 0 in rows:
+        query = select(live.c.deleted).where(live.c.uuid == uuid)
+        deleted_values = cell.execute(query).scalars().all()
+        if 0 in deleted_values:
             return Verified(Exit.IN_ITS_CELL, mapping)
-        if rows:
+        if deleted_values:
             return Verified(Exit.DELETED, mapping)
-        archived = bool(cell.execute(select(exists().where(shadow.c.uuid == uuid))).scalar())
-    return Verified(Exit.ARCHIVED, mapping, archived)
+        shadow_query = select(exists().where(shadow.c.uuid == uuid))
+        in_shadow = bool(cell.execute(shadow_query).scalar())
+    return Verified(Exit.ARCHIVED, mapping, in_shadow)

@@ -147,7 +147,7 @@ def test_verify_instance(realcloud: RealCloud, config: Path) -> None:
         (4, is_archived.format(purged)),
     ]
     assert [bool(one.err) for one in ended] == [False] * 5 + [True]
-    assert ended[-1].line.startswith("It is not in the shadow tables of its cell either")
+    assert ended[-1].line.startswith("It is not in the shadow tables either")
     quiet = call_all((f"cell_v2 verify_instance --quiet --uuid {uuid}" for uuid in (live, purged)), config=config)
     assert [(one.code, one.out, one.err) for one in quiet] == [(0, "", ""), (4, "", "")]
 
@@ -235,7 +235,7 @@ def test_update_cell_says_so_when_nothing_was_changed(realcloud: RealCloud, conf
     ):
         ended = call(f"cell_v2 update_cell --cell_uuid {uuid} {options}", config=config)
         assert (ended.code, ended.out) == (0, "")
-        assert ended.line == f"Nothing was changed: the cell {uuid} has all that was given already"
+        assert ended.line == f"Nothing was changed: the cell {uuid} already has these values"
     assert realcloud.checksums() == before
 
 
@@ -383,7 +383,7 @@ def test_delete_cell_warns_when_cell0_goes_before_the_others(realcloud: RealClou
     delete_all_instances(realcloud, CELL0)
     ended = call(f"cell_v2 delete_cell --force --cell_uuid {CELL0_UUID}", config=config)
     assert (ended.code, ended.out) == (0, "")
-    assert ended.line.startswith("Warning: cell0 is mapped no more")
+    assert ended.line.startswith("Warning: cell0 is no longer mapped")
     assert ended.line.endswith("cellkeeper cell_v2 map_cell0")
     assert "cell0" not in cells(realcloud)
 
@@ -697,7 +697,7 @@ def test_discover_hosts_waits_for_hosts(realcloud: RealCloud, config: Path) -> N
     )
     assert (given.code, given.out, given.err) == (0, "", "")
     assert (missing.code, missing.out) == (1, "")
-    assert missing.line == "2 of the hosts that were waited for did not come"
+    assert missing.line == "2 of the expected hosts were not mapped"
 
 
 def test_discover_hosts_refuses_options_that_do_not_go_together(config: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from jobs.action import CellResult, Failure, FailureKind
 from jobs.cell_v2 import discover_hosts, map_instances
-from jobs.cell_v2.discover_hosts import Discovered, Node
+from jobs.cell_v2.discover_hosts import CheckedNode, Discovered
 from jobs.cell_v2.map_instances import Mapped
 from novadb.cells import Cell
 from novadb.errors import DatabaseProblem
@@ -70,9 +70,9 @@ def test_map_instances(result: CellResult[Any], code: int) -> None:
 
 
 def test_what_was_discovered_adds_up_in_order_and_names_each_host_of_another_cell_once() -> None:
-    one = Discovered((Node("h1", "n1"),), ("h1",), (), ("h9",))
-    two = Discovered((Node("h2", "n2"),), (), ("h2",), ("h9", "h8"))
-    assert one + two == Discovered((Node("h1", "n1"), Node("h2", "n2")), ("h1",), ("h2",), ("h9", "h8"))
+    one = Discovered((CheckedNode("h1", "n1"),), ("h1",), (), ("h9",))
+    two = Discovered((CheckedNode("h2", "n2"),), (), ("h2",), ("h9", "h8"))
+    assert one + two == Discovered((CheckedNode("h1", "n1"), CheckedNode("h2", "n2")), ("h1",), ("h2",), ("h9", "h8"))
     assert ((one + two).rows, (one + two).by_table) == (1, {"host_mappings": 1})
 
 

@@ -104,7 +104,7 @@ def test_an_update_by_what_the_cell_has_says_that_nothing_is_new(cloud: DemoClou
     uuid = cloud.uuid("cell1")
     ended = cloud.call(f"cell_v2 update_cell --cell_uuid {uuid} --name cell1 --keep-urls")
     assert (ended.code, ended.out) == (0, "")
-    assert ended.err == f"Nothing was changed: the cell {uuid} has all that was given already\n"
+    assert ended.err == f"Nothing was changed: the cell {uuid} already has these values\n"
 
 
 def test_an_update_takes_the_urls_of_the_configuration(cloud: DemoCloud) -> None:
@@ -162,7 +162,7 @@ def test_a_cloud_without_cell0_is_warned_of_and_cell0_is_mapped_again(cloud: Dem
     cloud.sql("cell0", "UPDATE instances SET deleted = id")
     ended = cloud.call(f"cell_v2 delete_cell --cell_uuid {CELL0} --force")
     assert (ended.code, ended.out) == (0, "")
-    assert ended.err.startswith("Warning: cell0 is mapped no more")
+    assert ended.err.startswith("Warning: cell0 is no longer mapped")
     line = f"cell_v2 map_cell0 --database_connection sqlite:///{cloud.folder}/nova_cell0.db"
     assert cloud.call(line).out == ""
     assert cloud.call(line).out == "Cell0 is already setup\n"

@@ -1,4 +1,4 @@
-"""The cloud that the configuration names, and what the commands of the category say of it alike."""
+"""The cloud that the configuration names, and messages that several commands share."""
 
 from dataclasses import dataclass
 from typing import Final, Self
@@ -15,7 +15,9 @@ from novadb.mappings import CellMapping, DefaultUrls, find_cell_mapping
 from novadb.transport import InvalidTransportUrl
 from runs.targets import api_database
 
-NOT_PROVIDED: Final = "{} not provided in the command line, using the value {} from the configuration file"
+NOT_PROVIDED: Final = (
+    "{} not provided in the command line, using the value {} from the configuration file"
+)
 MUST_SPECIFY: Final = "Must specify {} if {} is not set in the configuration file."
 
 
@@ -24,11 +26,11 @@ class UnusableUrl(Exception):
 
 
 @dataclass(frozen=True)
-class Cloud:
-    """What every command of the category needs.
+class ConfiguredCloud:
+    """What every command of the category works on.
 
     :ivar api: the API database
-    :ivar defaults: the URLs of the configuration
+    :ivar defaults: the URLs in the configuration
     """
 
     conf: cfg.ConfigOpts
@@ -36,27 +38,33 @@ class Cloud:
     defaults: DefaultUrls
 
     @classmethod
-    def configured(cls) -> Self:
+    def load(cls) -> Self:
         """Read the configuration.
 
         :raises DatabaseProblem: it names no API database
         """
         conf = configuration.load()
         own = conf.database
-        return cls(conf, api_database(conf), DefaultUrls(own.connection, conf.transport_url, own.connection_parameters))
+        return cls(
+            conf,
+            api_database(conf),
+            DefaultUrls(own.connection, conf.transport_url, own.connection_parameters),
+        )
 
-    def cell(self, uuid: str) -> CellMapping | None:
-        """The cell of a UUID.
+    def find_cell(self, uuid: str) -> CellMapping | None:
+        """The cell with this UUID; None: there is none.
 
         :raises DatabaseProblem: the API database cannot be used
         """
-        return one_transaction(self.api, lambda connection: find_cell_mapping(connection, self.defaults, uuid))
+        return one_transaction(
+            self.api, lambda connection: find_cell_mapping(connection, self.defaults, uuid)
+        )
 
-    def transport_url(self, given: str | None) -> str:
-        """A transport URL that can be used: the one given, or else the configured one, which is said.
+    def usable_transport_url(self, given: str | None) -> str:
+        """The transport URL given, or else the configured one, about which a line is printed.
 
-        :returns: as it is to be stored, be it a template
-        :raises UnusableUrl: there is none, or oslo.messaging would not take it
+        :returns: the URL as it is to be stored; it may be a template
+        :raises UnusableUrl: there is none, or oslo.messaging would not accept it
         """
         url = given or self.defaults.transport
         if not url:
@@ -68,13 +76,18 @@ class Cloud:
         except InvalidTransportUrl as error:
             raise UnusableUrl(f"Invalid transport URL: {error}") from error
         if parsed.credentials_are_mixed:
-            say("Warning: some hosts of the transport URL have a user and a password, others have none")
+            say(
+                "Warning: some hosts of the transport URL have a user and a password, "
+                "others have none"
+            )
         return url
 
-    def database_connection(self, given: str | None) -> str:
-        """A database URL that can be used, in the same way. That nobody answers there yet is a warning.
+    def usable_database_url(self, given: str | None) -> str:
+        """The database URL given, or else the configured one, about which a line is printed.
 
-        :raises UnusableUrl: there is none, or it is no database URL
+        If nobody answers there yet, there is a warning.
+
+        :raises UnusableUrl: there is none, or it is not a database URL
         """
         url = given or self.defaults.database
         if not url:
@@ -87,11 +100,14 @@ class Cloud:
     def check_database(self, url: str) -> None:
         """Warn if nobody answers at a database URL.
 
-        :raises UnusableUrl: it is none
+        :raises UnusableUrl: it is not a database URL
         """
         try:
             database = Database(
-                self.defaults.database_url(url), "the database", self.api.timeouts, self.defaults.parameters
+                self.defaults.database_url(url),
+                "the database",
+                self.api.timeouts,
+                self.defaults.parameters,
             )
         except DatabaseProblem as problem:
             raise UnusableUrl(f"Invalid database connection: {problem}") from problem
@@ -102,10 +118,10 @@ class Cloud:
             say(f"Warning: it cannot be reached from here: {problem}")
 
 
-ARCHIVE: Final = "cellkeeper db archive_deleted_rows --all-cells"
-"""The command that the stock tool advises, in words of this program and for whichever cell it is."""
+ARCHIVE_COMMAND: Final = "cellkeeper db archive_deleted_rows --all-cells"
+"""The command that the stock tool advises, as this program has it, for any cell."""
 
 
-def unknown_cell(uuid: str) -> str:
-    """What is said of a cell that is not mapped."""
+def unknown_cell_line(uuid: str) -> str:
+    """The stock tool's line about a cell that is not mapped."""
     return f"Cell with uuid {uuid} was not found."
