@@ -27,6 +27,7 @@ from sqlalchemy.exc import DBAPIError
 from jobs.action import Action, CellResult, Cursor, FailureKind, Outcome, Step, Target
 from jobs.conditions import older_than
 from jobs.db.api_rows import ApiRows
+from jobs.db.key_walk import KeyWalk
 from jobs.db.mover import TableMover
 from jobs.db.tree_queue import Batch, TreeQueue
 from jobs.db.trees import INSTANCES, Forest, Node
@@ -317,17 +318,39 @@ def has_work(target: Target, params: Params) -> bool:
 
 
 def _busy_tables(cell: Connection, forest: Forest, params: Params) -> set[str]:
-    """The tables that have any row that is deleted, whenever: one statement passes over all others."""
-    quoted = cell.dialect.identifier_preparer.quote
-    looks = [
-        f"SELECT '{name}', EXISTS (SELECT 1 FROM {quoted(name)}"
-        + ("" if name == TASK_LOG and params.task_log else " WHERE deleted != 0")
-        + ")"
-        for name in forest.roots
-    ]
+    """The tables that have any row that is deleted, whenever. Of small tables one statement tells."""
+    walks = {name: KeyWalk(forest.tree(name).live.c.id) for name in forest.roots}
+    looks = [_look_for_deleted(cell, name, walk, params) for name, walk in walks.items()]
     found = cell.execute(text(" UNION ALL ".join(looks))).all() if looks else ()
     rollback(cell)
-    return {name for name, is_busy in found if is_busy}
+    busy = set()
+    for name, is_busy, following in found:
+        walks[name].go_on(following)
+        if is_busy or _is_busy(cell, name, walks[name], params):
+            busy.add(name)
+    return busy
+
+
+def _look_for_deleted(cell: Connection, name: str, walk: KeyWalk, params: Params) -> str:
+    """Asks whether the current piece of a table has any row that is deleted; and for what its walk goes on by."""
+    quoted = cell.dialect.identifier_preparer.quote(name)
+    is_deleted = "" if name == TASK_LOG and params.task_log else " AND deleted != 0"
+    first, last = walk.bounds()
+    return (
+        f"SELECT '{name}', EXISTS (SELECT 1 FROM {quoted} WHERE id BETWEEN {first} AND {last}{is_deleted}), "
+        f"(SELECT MIN(id) FROM {quoted} WHERE id > {last})"
+    )
+
+
+def _is_busy(cell: Connection, name: str, walk: KeyWalk, params: Params) -> bool:
+    """Whether any piece of a table from the current one on has a row that is deleted."""
+    while not walk.is_over:
+        _, is_busy, following = cell.execute(text(_look_for_deleted(cell, name, walk, params))).one()
+        rollback(cell)
+        if is_busy:
+            return True
+        walk.go_on(following)
+    return False
 
 
 def roots(forest: Forest, name: str, params: Params) -> ColumnElement[bool]:

@@ -1,6 +1,9 @@
-"""What an archive or a purge would find: rows by table, with the oldest and the newest. Nothing is written."""
+"""What an archive or a purge would find: rows by table, with the oldest and the newest. Nothing is written.
 
-from collections.abc import Generator, Mapping, Sequence
+Large tables are read piece by piece: no snapshot is held for long, and no limit of time ends the count.
+"""
+
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import IntEnum
@@ -23,6 +26,7 @@ from sqlalchemy import (
 from jobs.action import Action, CellResult, Cursor, Outcome, Step, Target, Unit
 from jobs.conditions import older_than
 from jobs.db import archive_deleted_rows, purge
+from jobs.db.key_walk import walk_through
 from jobs.db.trees import Forest
 from jobs.retry import rollback
 from novadb import catalogue
@@ -40,6 +44,13 @@ class Waiting:
     rows: int
     oldest: datetime | None
     newest: datetime | None
+
+    def __add__(self, other: Self) -> Self:
+        oldest = [age for age in (self.oldest, other.oldest) if age]
+        newest = [age for age in (self.newest, other.newest) if age]
+        return replace(
+            self, rows=self.rows + other.rows, oldest=min(oldest, default=None), newest=max(newest, default=None)
+        )
 
 
 @dataclass(frozen=True)
@@ -64,8 +75,19 @@ class Backlog(Outcome):
         return sum(waiting.rows for waiting in self.tables.values())
 
 
-Counted = tuple[TableClause, str | None, ColumnElement[bool]]
-"""A table, the column that tells the age of its rows, and the condition that a row waits."""
+@dataclass(frozen=True)
+class Counted:
+    """What is counted of a table.
+
+    :ivar aged_by: the column that tells the age of its rows; None: they have none
+    :ivar condition: that a row waits
+    :ivar key: by which it is read piece by piece; None: it is read at once
+    """
+
+    table: TableClause
+    aged_by: str | None
+    condition: ColumnElement[bool]
+    key: str | None
 
 
 def to_archive(target: Target, params: archive_deleted_rows.Params, cursor: Cursor | None) -> Generator[Step[Backlog]]:
@@ -81,7 +103,7 @@ def to_archive(target: Target, params: archive_deleted_rows.Params, cursor: Curs
         for name in forest.roots:
             if name not in refused:
                 waits = archive_deleted_rows.moves(forest, name, params)
-                wanted[name] = (forest.tree(name).live, "deleted_at", waits)
+                wanted[name] = Counted(forest.tree(name).live, "deleted_at", waits, "id")
         yield from _count(cell, cursor, wanted)
     if refused:
         raise DatabaseProblem(f"{target.database}: {archive_deleted_rows.in_words(refused)}")
@@ -97,7 +119,8 @@ def to_purge(target: Target, params: purge.Params, cursor: Cursor | None) -> Gen
             if aged_by or not params.before:
                 shadow = table(name, *map(column, tables.columns[name]))
                 old = older_than(shadow.c[aged_by], params.before) if aged_by and params.before else true()
-                wanted[name] = (shadow, aged_by, old)
+                key = tables.primary_keys[name]
+                wanted[name] = Counted(shadow, aged_by, old, key[0] if len(key) == 1 else None)
         yield from _count(cell, cursor, wanted)
 
 
@@ -109,13 +132,27 @@ def _count(
     rollback(cell)
     names = list(wanted)
     for name in names[names.index(cursor["table"]) + 1 if cursor else 0 :]:
-        counted, aged_by, condition = wanted[name]
-        age = type_coerce(counted.c[aged_by], DateTime) if aged_by else null()
-        rows, oldest, newest = cell.execute(
-            select(func.count(), func.min(age), func.max(age)).select_from(counted).where(condition)
-        ).one()
+        waiting = Waiting(0, None, None)
+        for piece in _count_table(cell, wanted[name]):
+            waiting += piece
+            yield Step(Backlog(), None)
+        yield Step(Backlog({name: waiting} if waiting.rows else {}), {"table": name})
+
+
+def _count_table(cell: Connection, counted: Counted) -> Iterator[Waiting]:
+    """Count one table, piece by piece."""
+    age = type_coerce(counted.table.c[counted.aged_by], DateTime) if counted.aged_by else null()
+    numbers = select(func.count(), func.min(age), func.max(age)).select_from(counted.table).where(counted.condition)
+    walk = walk_through(cell, counted.table.c[counted.key]) if counted.key else None
+    if walk is None:
+        yield Waiting(*cell.execute(numbers).one())
         rollback(cell)
-        yield Step(Backlog({name: Waiting(rows, oldest, newest)} if rows else {}), {"table": name})
+        return
+    while not walk.is_over:
+        rows, oldest, newest, following = cell.execute(numbers.where(walk.piece()).add_columns(walk.following())).one()
+        rollback(cell)
+        walk.go_on(following)
+        yield Waiting(rows, oldest, newest)
 
 
 def _collapse(worst: IntEnum, nothing: IntEnum, results: Sequence[CellResult[Backlog]]) -> IntEnum:

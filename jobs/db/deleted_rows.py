@@ -1,6 +1,7 @@
 """The backlog of a cell for whoever watches it: rows that are marked as deleted, and how old they are.
 
 Bounded in rows and in time: unlike ``--dry-run``, which counts what would move, it may be asked every few minutes.
+Large tables are read piece by piece, so that no snapshot is held meanwhile.
 """
 
 import time
@@ -15,6 +16,7 @@ from sqlalchemy import Connection, DateTime, column, func, select, table, type_c
 from sqlalchemy.exc import DBAPIError
 
 from jobs.action import Action, CellResult, Cursor, Outcome, Step, Target, Unit
+from jobs.db.key_walk import KeyWalk
 from jobs.db.trees import INSTANCES, Forest
 from jobs.estimates import is_over_limit, limit_statements
 from jobs.retry import rollback, transactionally
@@ -96,24 +98,31 @@ def count(cell: Connection, database: Database, params: Params) -> Generator[Ste
 
 
 def _look(cell: Connection, name: str, bound: int, until: float) -> DeletedRows:
-    """Look into one table.
+    """Look into one table; what was counted when the time is over stands.
 
     :param until: when all is over, by ``time.monotonic``
     """
-    seconds = until - time.monotonic()
-    if seconds <= 0:
-        return DeletedRows(uncounted=(name,))
-    found = table(name, column("deleted"), column("deleted_at"))
-    some = select(found.c.deleted_at).where(found.c.deleted != 0).limit(bound).subquery()
-    oldest = type_coerce(func.min(some.c.deleted_at), DateTime)
-    try:
-        limit_statements(cell, seconds)
-        rows, age = cell.execute(select(func.count(), oldest).select_from(some)).one()
-    except DBAPIError as error:
-        if not is_over_limit(error):
-            raise
-        return DeletedRows(uncounted=(name,))
-    return DeletedRows({name: rows} if rows else {}, age, (name,) if rows == bound else ())
+    found = table(name, column("id"), column("deleted"), column("deleted_at"))
+    walk, rows, ages = KeyWalk(found.c.id), 0, set[datetime]()
+    while not walk.is_over and rows < bound:
+        seconds = until - time.monotonic()
+        if seconds <= 0:
+            break
+        some = select(found.c.deleted_at).where(walk.piece(), found.c.deleted != 0).limit(bound - rows).subquery()
+        oldest = type_coerce(func.min(some.c.deleted_at), DateTime)
+        try:
+            limit_statements(cell, seconds)
+            more, age, following = cell.execute(select(func.count(), oldest, walk.following()).select_from(some)).one()
+        except DBAPIError as error:
+            if not is_over_limit(error):
+                raise
+            break
+        rollback(cell)
+        rows += more
+        ages |= {age} if age else set()
+        walk.go_on(following)
+    is_whole = walk.is_over and rows < bound
+    return DeletedRows({name: rows} if rows else {}, min(ages, default=None), () if is_whole else (name,))
 
 
 def collapse(results: Sequence[CellResult[DeletedRows]], _params: Params) -> Exit:

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, Connection, TableClause, column, delete, s
 
 from jobs.action import Action, CellResult, Cursor, Outcome, Step, Target
 from jobs.conditions import older_than
+from jobs.db.key_walk import KeyWalk, walk_through
 from jobs.estimates import Forecast, count_within, estimate, estimated_rows
 from jobs.retry import as_large_as_possible, rollback
 from jobs.sums import add
@@ -105,21 +106,38 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
             shadow = table(name, *map(column, tables.columns[name]))
             condition = older_than(shadow.c[aged_by], params.before) if aged_by and params.before else true()
             key = tables.primary_keys[name]
-            more = True
+            walk = walk_through(cell, shadow.c[key[0]], after) if len(key) == 1 else None
+            more = walk is None or not walk.is_over
             bound = target.limits.purge_chunk if len(key) == 1 else 1
             while more:
                 forecast.look()
-                chunk = _Chunk(cell, shadow, key, condition, after, target.size)
+                end = walk.bounds()[1] if walk else None
+                chunk = _Chunk(cell, shadow, key, condition, after, end, target.size)
                 rows, after = yield from as_large_as_possible(
                     chunk.delete, target.size, bound, cell, name=str(target.database), ask=Step(Purged(), None)
                 )
+                if walk:
+                    after = _go_on(walk, cell, after)
                 more = after is not None
-                if rows:
-                    outcome = Purged({name: rows}, {name: aged_by} if aged_by else {})
+                if rows or more:
+                    outcome = Purged({name: rows}, {name: aged_by} if aged_by else {}) if rows else Purged()
                     yield forecast.step(
                         outcome,
                         {"table": name, "after": after} if more else {"table": name + " ", "after": None},
                     )
+
+
+def _go_on(walk: KeyWalk, cell: Connection, last: int | None) -> int | None:
+    """Go on behind a chunk.
+
+    :param last: its last key; None: it came to the end of the current piece
+    :returns: the key to go on behind; None: the table is through
+    """
+    if last is not None:
+        walk.go_behind(last)
+    else:
+        walk.go_on_by(cell)
+    return None if walk.is_over else walk.after
 
 
 def _count_due(cell: Connection, tables: Catalogue, params: Params, names: Sequence[str]) -> dict[str, int]:
@@ -139,6 +157,7 @@ class _Chunk:
     """The next rows of a shadow table that are old enough.
 
     :ivar after: the key behind which they begin
+    :ivar end: the last key of the piece of the table that is read; None: it is read to its end
     :ivar size: is told how long it takes
     """
 
@@ -147,13 +166,14 @@ class _Chunk:
     key: Sequence[str]
     condition: ColumnElement[bool]
     after: Any
+    end: int | None
     size: TransactionSize
     _uncommitted: tuple[int, Any] | None = None
 
     def delete(self, size: int) -> tuple[int, Any]:
         """Delete them, at most so many; may be tried again.
 
-        :returns: how many, and the last key of the chunk; None when the table is through
+        :returns: how many, and the last key of the chunk; None when the piece is through
         """
         earlier = self._uncommitted
         if earlier and not self._are_there(last=earlier[1]):
@@ -182,8 +202,9 @@ class _Chunk:
         bounds = [self.condition]
         if self.after is not None:
             bounds.append(self.shadow.c[self.key[0]] > self.after)
-        if last is not None:
-            bounds.append(self.shadow.c[self.key[0]] <= last)
+        end = self.end if last is None else last
+        if end is not None:
+            bounds.append(self.shadow.c[self.key[0]] <= end)
         return bounds
 
 

@@ -10,6 +10,7 @@ from typing import Final, Self
 from sqlalchemy import ColumnElement, Connection, select
 
 from jobs.action import SecondConnection
+from jobs.db.key_walk import KeyWalk
 from jobs.db.statements import KEYS_PER_STATEMENT
 from jobs.db.trees import Node, count_rows
 from jobs.retry import transactionally
@@ -138,18 +139,18 @@ class TreeQueue:
             yield from self._read(connection, after, size)
 
     def _read(self, connection: Connection, after: int, size: int) -> Generator[Page]:
-        name = str(self._database)
-        while page := transactionally(partial(self._page, connection, after, size), connection, name=name):
+        walk, name = KeyWalk(self._root.live.c.id, after), str(self._database)
+        while page := transactionally(partial(self._page, connection, walk, size), connection, name=name):
             yield page
-            after = page[-1][0]
+            walk.go_behind(page[-1][0])
 
-    def _page(self, connection: Connection, after: int, size: int) -> Page:
+    def _page(self, connection: Connection, walk: KeyWalk, size: int) -> Page:
+        """The trees of the first piece of the table that has any."""
         live = self._root.live
-        roots = (
-            select(*(live.c[name] for name in self._root.keys))
-            .where(live.c.id > after, self._still)
-            .order_by(live.c.id)
-            .limit(size)
-        )
-        rows = connection.execute(roots).mappings().all()
-        return list(count_rows(connection, self._root, rows).items())
+        keys = [live.c[name] for name in self._root.keys]
+        while not walk.is_over:
+            roots = select(*keys).where(walk.piece(), self._still).order_by(live.c.id).limit(size)
+            if rows := connection.execute(roots).mappings().all():
+                return list(count_rows(connection, self._root, rows).items())
+            walk.go_on_by(connection)
+        return []
