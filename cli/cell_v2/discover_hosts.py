@@ -144,13 +144,15 @@ def _lines_of_cell(outcome: Discovered, by_service: bool) -> Iterator[str]:
     """A line for each node that was looked at, and one where its host was mapped."""
     newly_mapped = set(outcome.mapped)
     for node in outcome.looked_at:
-        compute_host = f"compute host '{node.host}': {node.uuid}"
         if not by_service:
-            yield f"Checking host mapping for {compute_host}"
-        if node.host in newly_mapped:
-            newly_mapped.remove(node.host)  # a host may have several nodes
-            place = f"service {node.host}" if by_service else compute_host
-            yield f"Creating host mapping for {place}"
+            yield f"Checking host mapping for compute host '{node.host}': {node.uuid}"
+        if node.host not in newly_mapped:
+            continue
+        newly_mapped.remove(node.host)  # a host may have several nodes
+        if by_service:
+            yield f"Creating host mapping for service {node.host}"
+        else:
+            yield f"Creating host mapping for compute host '{node.host}': {node.uuid}"
 
 
 def _say_problems(results: Results, missing: int, verbose: bool) -> None:

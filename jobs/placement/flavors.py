@@ -71,7 +71,7 @@ class Flavor:
         unnamed = groups.setdefault(None, {})
         unnamed |= self._pinned_cpus(image_properties)
         # Amounts that the extra specs give take the place of those of the flavor itself.
-        explicit = {name for group in groups.values() for name in group}
+        explicit = set[str]().union(*groups.values())
         if explicit.isdisjoint({classes.VCPU, classes.PCPU}):
             unnamed[classes.VCPU] = self.vcpus
         if classes.MEMORY_MB not in explicit:

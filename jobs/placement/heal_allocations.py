@@ -386,8 +386,9 @@ def collapse(results: Sequence[CellResult[Healed]], _params: Params) -> Exit:
     reached, or the run was stopped, and instances are left (1); instances were healed (0); there
     was nothing to heal (4).
     """
-    failures = {Exit(int(code)) for result in results for code in result.outcome.codes}
+    failures: set[Exit] = set()
     for result in results:
+        failures.update(Exit(int(code)) for code in result.outcome.codes)
         if result.failure:
             failures.add(CODES_OF_SERVICES.get(result.failure.kind, Exit.ERROR))
     if failures:
