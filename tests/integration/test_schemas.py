@@ -42,9 +42,9 @@ ELSEWHERE: Final = """
 import sys
 from jobs.schema import upgrade
 from novadb.engine import Database
-from novadb.migrations.upgrade import MAIN
+from novadb.migrations.upgrade import MAIN_SCHEMA
 from settings.databases import Timeouts
-upgrade(Database(sys.argv[1], "the same", Timeouts()), MAIN, "head")
+upgrade(Database(sys.argv[1], "the same", Timeouts()), MAIN_SCHEMA, "head")
 """
 
 
