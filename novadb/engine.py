@@ -1,4 +1,4 @@
-"""Connections to one database: with limits on every wait, always to its writer, and no secret in any error."""
+"""Connections to one database: every wait has a limit, and no error holds a secret."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -14,29 +14,37 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from novadb import urls
-from novadb.error_numbers import CONTENDED, TOO_LARGE, TRANSIENT, UNKNOWN_DATABASE, WITHOUT_QUORUM, WRITE_SET_TOO_LARGE
+from novadb.error_numbers import (
+    CONTENDED,
+    TOO_LARGE,
+    TRANSIENT,
+    UNKNOWN_DATABASE,
+    WITHOUT_QUORUM,
+    WRITE_SET_TOO_LARGE,
+)
 from novadb.errors import MissingDatabase, Unreachable
 from novadb.urls import Location
 from settings.databases import Timeouts
 
-# Engines that are kept: more than cells at work at once. One holds all the statements that it has compiled.
-ENGINES: Final = 8
-# What each session is set up with. Of what a server may give by default, it undoes what would refuse a statement
-# without a WHERE or with a large join, return only the first rows, or leave foreign keys unchecked.
-SESSION: Final = (
+# How many engines are kept: more than cells at work at once, as each holds its compiled statements.
+MAX_ENGINES: Final = 8
+# Undoes server defaults that would refuse a statement without WHERE or with a large join, return
+# only the first rows, or leave foreign keys unchecked.
+SESSION_SETUP: Final = (
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
     "SET SESSION innodb_lock_wait_timeout = {lock_wait}, lock_wait_timeout = {lock_wait}, "
     "group_concat_max_len = 1048576, sql_mode = 'STRICT_ALL_TABLES,NO_AUTO_VALUE_ON_ZERO', "
-    "sql_safe_updates = 0, sql_big_selects = 1, sql_select_limit = 18446744073709551615, foreign_key_checks = 1",
+    "sql_safe_updates = 0, sql_big_selects = 1, sql_select_limit = 18446744073709551615, "
+    "foreign_key_checks = 1",
 )
 # Options of a URL that lead elsewhere than its host, port and database.
-REDIRECTING: Final = frozenset(
+REDIRECTING_OPTIONS: Final = frozenset(
     {"read_default_file", "read_default_group", "host", "port", "database", "db", "unix_socket"}
 )
 
 
 class Database:
-    """One database of the cloud. Neither its representation nor an error of its shows the URL.
+    """One database of the cloud. Neither its representation nor its errors show the URL.
 
     :ivar name: what the database is called in messages: ``cell1``, ``the API database``
     :ivar url: where it is; secret
@@ -44,8 +52,8 @@ class Database:
 
     def __init__(self, url: str, name: str, timeouts: Timeouts, parameters: str = "") -> None:
         """
-        :param parameters: what is put behind the query of the URL: oslo.db's ``connection_parameters``
-        :raises DatabaseProblem: the text is no database URL
+        :param parameters: appended to the query of the URL: oslo.db's ``connection_parameters``
+        :raises DatabaseProblem: the text is not a database URL
         """
         self.name = name
         self.url: URL = urls.parse_database_url(url, name)
@@ -65,31 +73,34 @@ class Database:
 
         :param name: what it is called in messages
         """
-        elsewhere = self.url.set(host=host, port=port).difference_update_query(["host", "port", "unix_socket"])
-        return Database(elsewhere.render_as_string(hide_password=False), name, self.timeouts)
+        url = self.url.set(host=host, port=port)
+        url = url.difference_update_query(["host", "port", "unix_socket"])
+        return Database(url.render_as_string(hide_password=False), name, self.timeouts)
 
     @cached_property
     def location(self) -> Location:
-        """Where it is; by the URL, and by the file of options that the URL names."""
+        """Where the database is, by its URL and by the file of options that the URL names."""
         by_url = urls.location_of_url(self.url)
-        if urls.unsupported_driver(self.url) or by_url.port is None or REDIRECTING.isdisjoint(self.url.query):
+        is_redirected = not REDIRECTING_OPTIONS.isdisjoint(self.url.query)
+        if urls.unsupported_driver(self.url) or by_url.port is None or not is_redirected:
             return by_url
         from novadb import mysql
 
         try:
             _, options = self.url.get_dialect()().create_connect_args(self.url)
             return mysql.find_location(options)
-        except (mysql.UnusableOption, TypeError, ValueError):  # whoever connects is told
+        except (mysql.UnusableOption, TypeError, ValueError):
+            # Not an error yet: connecting will report it.
             return by_url
 
     @property
     def server(self) -> str:
-        """What shares one set of disks and locks: the cap on parallel work counts by it."""
+        """The database server, by which parallel work is limited: databases share its disks."""
         return self.location.server
 
     @property
     def fingerprint(self) -> str:
-        """The same for every URL of this database."""
+        """A short name that all URLs of this database share."""
         return self.location.fingerprint
 
     @contextmanager
@@ -97,7 +108,8 @@ class Database:
         """Open one connection, outside any transaction, and close it at the end.
 
         :raises MissingDatabase: the server does not know the database
-        :raises Unreachable: the server refuses, does not answer in time, or its URL names another driver
+        :raises Unreachable: the server refuses or does not answer in time, or the URL names another
+            driver
         """
         if problem := urls.unsupported_driver(self.url):
             raise Unreachable(f"{self}: {problem}")
@@ -106,10 +118,14 @@ class Database:
         try:
             connection = _engine_of(self).connect()
         except DBAPIError as error:
-            kind = MissingDatabase if error_number(error) == UNKNOWN_DATABASE else Unreachable
+            is_missing = error_number(error) == UNKNOWN_DATABASE
+            kind = MissingDatabase if is_missing else Unreachable
             raise kind(f"{self}: {server_message(error)}") from error
-        except (OSError, TypeError, ValueError):  # of a driver that looks at its options late
-            raise Unreachable(f"{self}: its URL cannot be used: an option has a value of the wrong kind") from None
+        except (OSError, TypeError, ValueError):
+            # Some options are looked at only when the connection is made.
+            raise Unreachable(
+                f"{self}: its URL cannot be used: an option has a value of the wrong kind"
+            ) from None
         with connection:
             yield connection
 
@@ -117,7 +133,7 @@ class Database:
         return f"{self.name} ({self.location})"
 
 
-@lru_cache(maxsize=ENGINES)
+@lru_cache(maxsize=MAX_ENGINES)
 def _engine_of(database: Database) -> Engine:
     if database.url.get_backend_name() == "sqlite":
         return _sqlite_engine(database)
@@ -128,24 +144,28 @@ def _mysql_engine(database: Database) -> Engine:
     from novadb.mysql import MySQLConnection, UnusableOption
 
     limits = database.timeouts
-    session = [statement.format(lock_wait=limits.lock_wait) for statement in SESSION]
+    session_setup = [statement.format(lock_wait=limits.lock_wait) for statement in SESSION_SETUP]
     engine = _create_engine(
         database,
-        pool_reset_on_return=None,  # closing rolls back as well; resetting a lost connection logs a traceback
+        # Closing rolls back as well, and resetting a lost connection logs a traceback.
+        pool_reset_on_return=None,
         connect_args={"read_timeout": limits.read, "write_timeout": limits.read},
     )
 
     @event.listens_for(engine, "do_connect")
-    def establish_link(_dialect: Any, _record: Any, _args: Any, options: dict[str, Any]) -> MySQLConnection:
+    def establish_connection(
+        _dialect: Any, _record: Any, _args: Any, options: dict[str, Any]
+    ) -> MySQLConnection:
         try:
-            link = MySQLConnection(options, session, limits.connect)
+            connection = MySQLConnection(options, session_setup, limits.connect)
         except UnusableOption as error:
             raise Unreachable(f"{database}: its URL cannot be used: {error}") from error
         try:
-            link.establish()
-        except RuntimeError as error:  # PyMySQL lacks a package for the way in which the server takes passwords
+            connection.establish()
+        except RuntimeError as error:
+            # PyMySQL lacks a package for the way in which the server takes passwords.
             raise Unreachable(f"{database}: {error}; with TLS it is not needed") from error
-        return link
+        return connection
 
     return engine
 
@@ -155,7 +175,8 @@ def _create_engine(database: Database, **options: Any) -> Engine:
         return sqlalchemy.create_engine(database.url, poolclass=NullPool, **options)
     except (SQLAlchemyError, TypeError, ValueError):
         raise Unreachable(
-            f"{database}: its URL cannot be used: its driver is unknown, or an option has a value of the wrong kind"
+            f"{database}: its URL cannot be used: its driver is unknown, or an option has a value "
+            "of the wrong kind"
         ) from None
 
 
@@ -185,19 +206,21 @@ def server_message(error: DBAPIError) -> str:
     """What the server said, without the statement and its values."""
     if is_locked_file(error):
         return "another process has locked the file"
-    words = getattr(error.orig, "args", ()) or (str(error.orig),)
-    number = f" (error {words[0]})" if isinstance(words[0], int) and len(words) > 1 else ""
-    return f"{words[-1]}{number}".replace("\n", " ")
+    arguments = getattr(error.orig, "args", ()) or (str(error.orig),)
+    message = str(arguments[-1])
+    if isinstance(arguments[0], int) and len(arguments) > 1:
+        message += f" (error {arguments[0]})"
+    return message.replace("\n", " ")
 
 
 def error_number(error: DBAPIError) -> int | None:
-    """The server's number of an error; None where it has none, as of SQLite's."""
-    words = getattr(error.orig, "args", ())
-    return words[0] if words and isinstance(words[0], int) else None
+    """The server's number of an error; None: it has none, as with SQLite."""
+    arguments = getattr(error.orig, "args", ())
+    return arguments[0] if arguments and isinstance(arguments[0], int) else None
 
 
 def is_mariadb(connection: Connection) -> bool:
-    """Whether the server is a MariaDB; not so of MySQL and SQLite."""
+    """Whether the server is MariaDB, and neither MySQL nor SQLite."""
     return bool(getattr(connection.dialect, "is_mariadb", False))
 
 
@@ -209,20 +232,20 @@ def is_transient(error: DBAPIError) -> bool:
 
 
 def is_without_quorum(error: DBAPIError) -> bool:
-    """Whether a node of Galera does nothing until it has found the others again."""
+    """Whether a Galera node refuses all statements until it has found the others again."""
     return error_number(error) in WITHOUT_QUORUM and not is_too_large(error)
 
 
 def is_too_large(error: DBAPIError) -> bool:
-    """Whether the server takes no transaction as large as this one."""
+    """Whether the transaction is too large for the server."""
     number = error_number(error)
-    return number in TOO_LARGE or (
-        number in WRITE_SET_TOO_LARGE and WRITE_SET_TOO_LARGE[number] in server_message(error)
-    )
+    if number in TOO_LARGE:
+        return True
+    return number in WRITE_SET_TOO_LARGE and WRITE_SET_TOO_LARGE[number] in server_message(error)
 
 
 def is_contended(error: DBAPIError) -> bool:
-    """Whether others are at the same rows: a smaller transaction meets fewer of them."""
+    """Whether others use the same rows: a smaller transaction meets fewer of them."""
     return error_number(error) in CONTENDED
 
 

@@ -1,12 +1,12 @@
-"""The tables of the API database that say where things are; and a cell's row as Nova reads it."""
+"""The tables of the API database that say where things are, and a cell's row as Nova reads it."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
 
 from sqlalchemy import Boolean, Connection, DateTime, Row, column, insert, select, table, update
 
 from novadb.cells import CELL0, Cell
+from novadb.clock import utc_now
 from novadb.engine import Database
 from novadb.errors import DatabaseProblem
 from novadb.urls import expand_template
@@ -40,7 +40,7 @@ INSTANCE_MAPPINGS: Final = table(
 
 @dataclass(frozen=True)
 class DefaultUrls:
-    """The URLs of the configuration, which fill templates and stand in for what is not given. Secret.
+    """The URLs of the configuration, which fill templates and replace missing URLs. Secret.
 
     :ivar database: ``[database]/connection``, if it is set
     :ivar transport: ``[DEFAULT]/transport_url``
@@ -68,9 +68,9 @@ class CellMapping:
     """A row of ``cell_mappings``, its templates filled. All URLs are secret.
 
     :ivar name: optional, and not unique
-    :ivar stored_transport_url: as it is stored, be it a template
-    :ivar stored_database_connection: the same
-    :ivar parameters: what is put behind the query of ``database_connection`` to connect
+    :ivar stored_transport_url: as it is stored, template or not
+    :ivar stored_database_connection: as it is stored, template or not
+    :ivar parameters: appended to the query of ``database_connection`` to connect
     """
 
     id: int
@@ -88,7 +88,7 @@ class CellMapping:
 
     @property
     def is_cell0(self) -> bool:
-        """Whether it is the cell of the instances that no host has taken."""
+        """Whether it is the cell of instances that were never scheduled to a host."""
         return self.uuid == CELL0
 
     def cell(self, timeouts: Timeouts) -> Cell:
@@ -107,22 +107,26 @@ class CellMapping:
         return Database(self.database_connection, self.name or self.uuid, timeouts, self.parameters)
 
 
-def read_cell_mappings(api: Connection, defaults: DefaultUrls, *, lock: bool = False) -> list[CellMapping]:
-    """All cells, in ascending order of their id.
+def read_cell_mappings(
+    api: Connection, defaults: DefaultUrls, *, lock: bool = False
+) -> list[CellMapping]:
+    """All cells in ascending order of their id.
 
     :param lock: keep others from changing them until the transaction ends
     """
-    rows = select(CELL_MAPPINGS).order_by(CELL_MAPPINGS.c.id)
-    return [_filled(row, defaults) for row in api.execute(rows.with_for_update() if lock else rows)]
+    statement = select(CELL_MAPPINGS).order_by(CELL_MAPPINGS.c.id)
+    if lock:
+        statement = statement.with_for_update()
+    return [_fill_templates(row, defaults) for row in api.execute(statement)]
 
 
 def find_cell_mapping(api: Connection, defaults: DefaultUrls, uuid: str) -> CellMapping | None:
-    """The cell of a UUID."""
+    """The cell with a UUID."""
     row = api.execute(select(CELL_MAPPINGS).where(CELL_MAPPINGS.c.uuid == uuid)).one_or_none()
-    return _filled(row, defaults) if row else None
+    return _fill_templates(row, defaults) if row else None
 
 
-def _filled(row: Row[Any], defaults: DefaultUrls) -> CellMapping:
+def _fill_templates(row: Row[Any], defaults: DefaultUrls) -> CellMapping:
     return CellMapping(
         row.id,
         row.uuid,
@@ -139,18 +143,14 @@ def _filled(row: Row[Any], defaults: DefaultUrls) -> CellMapping:
 def add_cell_mapping(api: Connection, **values: Any) -> int:
     """Add a row.
 
-    :param values: by column; URLs as they are given, be they templates
+    :param values: by column; URLs as they were given, templates or not
     :returns: its id
     """
-    added = api.execute(insert(CELL_MAPPINGS).values(created_at=now(), **{"disabled": False, **values}))
-    return int(added.lastrowid)
+    row = {"created_at": utc_now(), "disabled": False} | values
+    return int(api.execute(insert(CELL_MAPPINGS).values(row)).lastrowid)
 
 
 def change_cell_mapping(api: Connection, uuid: str, **values: Any) -> None:
-    """Change columns of a row; the others keep what they have, be it a template."""
-    api.execute(update(CELL_MAPPINGS).where(CELL_MAPPINGS.c.uuid == uuid).values(updated_at=now(), **values))
-
-
-def now() -> datetime:
-    """The time as Nova's columns hold it: in UTC, without saying so."""
-    return datetime.now(UTC).replace(tzinfo=None)
+    """Change columns of a row. The others keep what is stored, so templates stay templates."""
+    row = update(CELL_MAPPINGS).where(CELL_MAPPINGS.c.uuid == uuid)
+    api.execute(row.values(updated_at=utc_now(), **values))

@@ -1,16 +1,21 @@
-"""Names as Nova's databases compare them: of hosts, nodes and quotas, and UUIDs."""
+"""Names as Nova's databases compare them: of hosts, nodes and quotas, and UUIDs.
+
+To MySQL, neither case nor blanks at the end of a text matter. Statements compare that way by
+themselves; Python does not.
+"""
 
 
 def fold_name(name: str) -> str:
-    """A name in the one form that all spellings share which MySQL takes for the same: neither case nor blanks at the
-    end count.
+    """The one form shared by all spellings of a name that MySQL takes for the same.
 
-    Whatever was read from one table is folded before it is looked up in memory, or among the rows of another database.
-    A statement compares by itself.
+    Fold every name that was read from a table before looking it up in memory, or among the rows of
+    another database.
     """
     return name.rstrip(" ").casefold()
 
 
 def is_same_name(one: str | None, other: str | None) -> bool:
-    """Whether MySQL takes two names for the same; two that are missing are not."""
-    return one is not None and other is not None and fold_name(one) == fold_name(other)
+    """Whether MySQL takes two names for the same; missing names are never the same."""
+    if one is None or other is None:
+        return False
+    return fold_name(one) == fold_name(other)

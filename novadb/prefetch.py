@@ -1,4 +1,4 @@
-"""Reading ahead: what an iterator yields is made on a thread, while whoever takes it is busy with what came before."""
+"""Reads ahead: a thread makes the next items of an iterator while the caller uses the current."""
 
 from collections import deque
 from collections.abc import Generator, Iterator
@@ -10,25 +10,27 @@ T = TypeVar("T")
 
 
 @contextmanager
-def prefetch(items: Generator[T], number: int) -> Iterator[Iterator[T]]:
-    """Let a generator run up to some items ahead.
+def prefetch(items: Generator[T], count: int) -> Iterator[Iterator[T]]:
+    """Let a generator run some items ahead of its consumer.
 
-    :param items: runs on a thread of its own, from its first statement to its closing
-    :param number: how many items may wait to be taken
+    :param items: runs on a thread of its own, from its first statement until it is closed; None is
+        not among the items
+    :param count: how many items may be ready before they are taken
     :returns: the same items. What ``items`` raises is raised where the item would have been taken
     """
-    waiting: deque[Future[T | None]] = deque()
-    with ThreadPoolExecutor(1, thread_name_prefix="ahead") as thread:
+    ready: deque[Future[T | None]] = deque()
+    # One worker, so that the generator never runs on two threads.
+    with ThreadPoolExecutor(1, thread_name_prefix="prefetch") as thread:
 
-        def taken() -> Iterator[T]:
-            while (item := waiting.popleft().result()) is not None:
-                waiting.append(thread.submit(next, items, None))
+        def take_items() -> Iterator[T]:
+            while (item := ready.popleft().result()) is not None:
+                ready.append(thread.submit(next, items, None))
                 yield item
 
         try:
-            waiting.extend(thread.submit(next, items, None) for _ in range(number))
-            yield taken()
+            ready.extend(thread.submit(next, items, None) for _ in range(count))
+            yield take_items()
         finally:
-            for future in waiting:
+            for future in ready:
                 future.cancel()
             thread.submit(items.close)

@@ -7,12 +7,12 @@ from novadb.url_parts import HostParts, MisplacedBrackets, UrlParts, check_brack
 
 
 class InvalidTransportUrl(Exception):
-    """The text is no transport URL. The message says why, and repeats nothing of it: it may hold a password."""
+    """A text is not a transport URL. The message says why; it repeats nothing of the text."""
 
 
 @dataclass(frozen=True)
 class TransportHost:
-    """One of the hosts of a transport; what is not given is None."""
+    """One of the hosts of a transport URL; what is not given is None."""
 
     name: str | None
     port: int | None
@@ -21,7 +21,7 @@ class TransportHost:
 
     @property
     def has_credentials(self) -> bool:
-        """Whether both are given: oslo.messaging takes a host without either for one that lacks them."""
+        """Whether both are given: to oslo.messaging, a user without a password is no login."""
         return self.username is not None and self.password is not None
 
 
@@ -29,7 +29,7 @@ class TransportHost:
 class TransportUrl:
     """A transport URL in its parts.
 
-    :ivar driver: such as ``rabbit``; whether it is installed is not looked at
+    :ivar driver: such as ``rabbit``; need not be installed
     """
 
     driver: str
@@ -38,27 +38,30 @@ class TransportUrl:
 
     @property
     def credentials_are_mixed(self) -> bool:
-        """Whether some hosts have credentials and others none, of which oslo.messaging warns."""
+        """Whether only some hosts have credentials, of which oslo.messaging warns."""
         return len({host.has_credentials for host in self.hosts}) > 1
 
 
 def parse_transport_url(url: str) -> TransportUrl:
     """Take a transport URL apart.
 
-    :param url: ``driver://[user:pass@]host:port[,[userN:passN@]hostN:portN]/virtual_host?query``, templates filled
-    :raises InvalidTransport: oslo.messaging would not take it
+    :param url: ``driver://[user:pass@]host:port[,[userN:passN@]hostN:portN]/virtual_host?query``,
+        its templates filled
+    :raises InvalidTransportUrl: oslo.messaging would not take it
     :source: oslo.messaging, ``TransportURL``; oslo.utils, ``parse_host_port``
     """
     parts = UrlParts.split(url)
     if not parts.scheme:
         raise InvalidTransportUrl("no scheme specified, such as rabbit://")
-    hosts = tuple(_host(text) for text in parts.authority.split(",") if text)
-    return TransportUrl(parts.scheme, hosts, unquote(parts.path[1:]) if parts.path.startswith("/") else None)
+    hosts = tuple(_parse_host(text) for text in parts.authority.split(",") if text)
+    virtual_host = unquote(parts.path[1:]) if parts.path.startswith("/") else None
+    return TransportUrl(parts.scheme, hosts, virtual_host)
 
 
-def _host(text: str) -> TransportHost:
+def _parse_host(text: str) -> TransportHost:
     credentials, _, address = text.rpartition("@")
-    if "[" in credentials or "]" in credentials:  # which no parser of oslo.messaging's takes
+    # No parser that oslo.messaging uses takes them.
+    if "[" in credentials or "]" in credentials:
         raise InvalidTransportUrl("brackets in a user or a password must be percent-encoded")
     try:
         check_brackets(text)
@@ -66,24 +69,25 @@ def _host(text: str) -> TransportHost:
         raise InvalidTransportUrl(str(error)) from None
     host = HostParts.split(text)
     name, port = host.name, host.port
-    if not address.startswith("[") and address.count(":") > 1:  # an IPv6 address without brackets has no port
+    # An IPv6 address without brackets cannot have a port.
+    if not address.startswith("[") and address.count(":") > 1:
         name, port = address, None
     return TransportHost(
         name if address else None,
-        _number(port),
-        _decoded(host.username),
-        _decoded(host.password),
+        _parse_port(port),
+        _decode(host.username),
+        _decode(host.password),
     )
 
 
-def _decoded(text: str | None) -> str | None:
+def _decode(text: str | None) -> str | None:
     return None if text is None else unquote(text)
 
 
-def _number(port: str | None) -> int | None:
+def _parse_port(port: str | None) -> int | None:
     try:
         return None if port is None else int(port)
     except ValueError:
         raise InvalidTransportUrl(
-            "a port is no number; special characters in passwords must be percent-encoded"
+            "a port is not a number; special characters in passwords must be percent-encoded"
         ) from None

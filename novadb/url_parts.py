@@ -1,7 +1,8 @@
-"""URLs taken apart, those with several hosts in one authority included.
+"""Takes URLs apart, also those with several hosts in one authority.
 
-The parser of the standard library serves one host: since Python 3.11.4, and in what distributions mended before,
-``urlsplit`` refuses ``rabbit://h1:5672,[::1]:5672/``, because something stands before the bracket.
+The parser of the standard library serves one host: since Python 3.11.4, and in older Pythons of
+distributions with that fix, ``urlsplit`` refuses ``rabbit://h1:5672,[::1]:5672/`` because something
+stands before the bracket.
 """
 
 import re
@@ -15,22 +16,22 @@ _URL: Final = re.compile(
     r"(?P<path>[^?#]*)(?:\?(?P<query>[^#]*))?(?:#(?P<fragment>.*))?",
     re.DOTALL | re.IGNORECASE | re.ASCII,
 )
-# Ignored as browsers and urlsplit do: these anywhere, control characters and blanks at the beginning.
+# What browsers and urlsplit ignore: control characters and blanks at the begin, line ends and tabs.
 _IGNORED: Final = re.compile(r"\A[\x00-\x20]+|[\t\r\n]")
-# An address with brackets, and what may stand behind them.
+# An address in brackets, and what may follow it.
 _BRACKETS: Final = re.compile(r"\[(?P<name>[^][]*)\](?::[^][]*)?")
 
 
 class MisplacedBrackets(ValueError):
-    """Brackets that enclose no IPv6 address. The text repeats nothing of the URL."""
+    """Brackets do not enclose an IPv6 address. The text repeats nothing of the URL."""
 
 
 @dataclass(frozen=True)
 class UrlParts:
-    """A URL in its parts, as they are written: nothing is decoded, and what is missing is empty.
+    """A URL in its parts as they are written: nothing is decoded, and missing parts are empty.
 
     :ivar scheme: in lower case
-    :ivar authority: what stands between ``//`` and the path: one host or several, with their credentials
+    :ivar authority: between ``//`` and the path: one host or several, with their credentials
     :ivar path: with its slash
     """
 
@@ -42,7 +43,7 @@ class UrlParts:
 
     @classmethod
     def split(cls, url: str) -> Self:
-        """Take any text apart; one without a scheme and ``//`` is all path."""
+        """Take any text apart. Without a scheme and ``//``, all of it is the path."""
         match = _URL.fullmatch(_IGNORED.sub("", url))
         assert match is not None
         parts = match.groupdict(default="")
@@ -51,12 +52,12 @@ class UrlParts:
 
 @dataclass(frozen=True)
 class HostParts:
-    """One host of an authority, as it is written. Of several hosts at once it is what ``urlsplit`` makes of them.
+    """One host of an authority, as it is written. Several hosts are parsed as ``urlsplit`` does.
 
     :ivar username: None without ``@``
-    :ivar password: None where no colon stands before the ``@``
+    :ivar password: None without a colon before the ``@``
     :ivar name: without the brackets of an IPv6 address; may be empty
-    :ivar port: what stands behind the colon, be it a number or not; None without a colon
+    :ivar port: what follows the colon, a number or not; None without a colon
     """
 
     username: str | None
@@ -66,7 +67,7 @@ class HostParts:
 
     @classmethod
     def split(cls, host: str) -> Self:
-        """Take ``user:password@name:port`` apart; whatever is wrong with it."""
+        """Take ``user:password@name:port`` apart, valid or not."""
         credentials, at_sign, address = host.rpartition("@")
         username, colon, password = credentials.partition(":")
         before, bracket, rest = address.partition("[")
@@ -84,9 +85,10 @@ class HostParts:
 
 
 def check_brackets(host: str) -> None:
-    """See that brackets of one host, with or without credentials, enclose an IPv6 address.
+    """Check that the brackets of a host, if it has any, enclose an IPv6 address.
 
-    :raises MisplacedBrackets: they do not match, or hold something else
+    :param host: with or without credentials
+    :raises MisplacedBrackets: they do not match, or enclose something else
     """
     address = host.rpartition("@")[2]
     if "[" not in address and "]" not in address:
@@ -97,4 +99,4 @@ def check_brackets(host: str) -> None:
     try:
         IPv6Address(match["name"])
     except AddressValueError:
-        raise MisplacedBrackets("its brackets enclose no IPv6 address") from None
+        raise MisplacedBrackets("its brackets do not enclose an IPv6 address") from None

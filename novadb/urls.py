@@ -1,4 +1,4 @@
-"""URLs as Nova stores them: templates, database drivers, and what may be shown of them."""
+"""URLs as Nova stores them: their templates, their drivers, and what may be shown of them."""
 
 import hashlib
 import logging
@@ -16,11 +16,11 @@ from novadb.url_parts import HostParts, UrlParts, check_brackets
 
 LOG = logging.getLogger("cellkeeper.urls")
 
-HIDDEN: Final = "****"
+HIDDEN: Final = "****"  # as the stock tool writes it
 # A host with or without its port, and nothing of credentials.
 _HOST: Final = re.compile(r"(\[[^]]*\]|[^:@\[\]]*)(:\d*)?")
 _PASSWORD: Final = re.compile(r":.*@", re.DOTALL)
-# Kinds of databases that SQLAlchemy knows, by the schemes of their URLs, and that are not worked on here.
+# Databases that SQLAlchemy knows and cellkeeper does not support, by the schemes of their URLs.
 _UNSUPPORTED: Final = {
     "postgresql": "PostgreSQL",
     "postgres": "PostgreSQL",
@@ -36,26 +36,31 @@ def expand_template(template: str, base: str | None) -> str:
 
     :param template: the stored URL, perhaps with ``{username}``, ``{hostname1}`` and the like
     :param base: the URL of the configuration that lends its parts, or None
-    :returns: the URL to use. As in Nova, a template that cannot be filled (an unknown name, no base)
-        is logged and used as it stands
+    :returns: the URL to use. As in Nova, a template that cannot be filled (unknown name, no base)
+        is logged and used unchanged
     :source: Nova, "Cells (v2)", section on templated URLs; the ``CellMapping`` object
     """
     if "{" not in template:
         return template
     if not base:
-        LOG.error("A cell mapping has a URL template, but no URL is configured that could fill it")
+        LOG.error("A cell mapping has a URL template, but no URL is configured to fill it")
         return template
     try:
         if not _has_plain_names(template):
             raise ValueError("a format")
-        return template.format(**_parts(base))
+        return template.format(**_template_values(base))
     except (AttributeError, LookupError, TypeError, ValueError):
-        LOG.error("A cell mapping has a URL template that cannot be filled; it is used as it stands")
+        LOG.error(
+            "A cell mapping has a URL template that cannot be filled; it is used as it stands"
+        )
         return template
 
 
 def _has_plain_names(template: str) -> bool:
-    """Whether nothing but names stands in the braces: a width of a hundred million would be obeyed."""
+    """Whether the braces hold nothing but names.
+
+    Python would obey a format with a width of a hundred million.
+    """
     fields = Formatter().parse(template)
     return all(
         not spec and not conversion and (name or "").isidentifier()
@@ -64,8 +69,8 @@ def _has_plain_names(template: str) -> bool:
     )
 
 
-def _parts(base: str) -> dict[str, str]:
-    """The names a template may use. A part that the base does not have reads ``None``, as in Nova."""
+def _template_values(base: str) -> dict[str, str]:
+    """The names a template may use. A part that the base lacks reads ``None``, as in Nova."""
     url = UrlParts.split(base)
     hosts = url.authority.split(",")
     for host in hosts:
@@ -75,26 +80,26 @@ def _parts(base: str) -> dict[str, str]:
         "path": url.path.lstrip("/"),
         "query": url.query,
         "fragment": url.fragment,
-        **_parts_of_host(url.authority),
+        **_host_values(url.authority),
     }
     if len(hosts) > 1:
         for number, host in enumerate(hosts, start=1):
-            values |= {f"{name}{number}": value for name, value in _parts_of_host(host).items()}
+            values |= {f"{name}{number}": value for name, value in _host_values(host).items()}
     return {name: str(value) for name, value in values.items()}
 
 
-def _parts_of_host(text: str) -> dict[str, object]:
+def _host_values(text: str) -> dict[str, object]:
     host = HostParts.split(text)
     return {
         "username": host.username,
         "password": host.password,
         "hostname": host.name.lower() or None,
-        "port": _port(host.port),
+        "port": _valid_port(host.port),
     }
 
 
-def _port(text: str | None) -> int | None:
-    """A port as Nova has it: None for what is none, as of several hosts in one authority."""
+def _valid_port(text: str | None) -> int | None:
+    """A port as Nova reads it; None: it is invalid, as in an authority of several hosts."""
     if not text or not (text.isascii() and text.isdecimal()):
         return None
     number = int(text)
@@ -106,7 +111,7 @@ def parse_database_url(url: str, name: str) -> URL:
 
     :param url: the URL, in SQLAlchemy's form
     :param name: what the database is called in messages
-    :raises DatabaseProblem: the text is no database URL; the message does not repeat it
+    :raises DatabaseProblem: the text is not a database URL; the message does not repeat it
     """
     try:
         parsed = make_url(re.sub(r"^(mysql|mariadb)(?=:)", "mysql+pymysql", url))
@@ -118,7 +123,7 @@ def parse_database_url(url: str, name: str) -> URL:
             f"{name}: {_UNSUPPORTED[kind]} is not supported; MySQL and MariaDB are "
             "(mysql+pymysql://USER:PASSWORD@HOST/DATABASE), and SQLite (sqlite:///FILE)"
         )
-    # An @ that is not encoded would make a part of the password a part of the host.
+    # After an @ that is not encoded, a part of the password would become a part of the host.
     if parsed is None or kind not in _DRIVERS or "@" in (parsed.host or ""):
         raise DatabaseProblem(
             f"{name}: its URL cannot be used; expected mysql+pymysql://USER:PASSWORD@HOST/DATABASE "
@@ -128,12 +133,15 @@ def parse_database_url(url: str, name: str) -> URL:
 
 
 def unsupported_driver(url: URL) -> str | None:
-    """What is wrong with the driver that a URL names, and which one to name instead; None: it can be used."""
+    """What is wrong with the driver of a URL, and what to write instead; None: it is supported."""
     kind, _, driver = url.drivername.partition("+")
     if driver in ("", _DRIVERS[kind]):
         return None
     scheme = "sqlite" if kind == "sqlite" else "mysql+pymysql"
-    return f"its URL names the driver {driver}, which is not supported: write {scheme}://, which Nova takes as well"
+    return (
+        f"its URL names the driver {driver}, which is not supported: write {scheme}://, which Nova "
+        "takes as well"
+    )
 
 
 @dataclass(frozen=True)
@@ -152,19 +160,19 @@ class Location:
     unix_socket: str | None = None
 
     def __str__(self) -> str:
-        """In words: ``db1:3306/nova_cell1``."""
+        """For messages: ``db1:3306/nova_cell1``."""
         if self.port is None:
             return self.host
         return f"{self.unix_socket or self.server}/{self.database}"
 
     @property
     def server(self) -> str:
-        """The database server: what shares one disk and one set of locks."""
+        """The database server: its databases share one disk."""
         return self.host if self.port is None else f"{self.host.lower()}:{self.port}"
 
     @property
     def fingerprint(self) -> str:
-        """A short name of the database that tells nothing about it: two URLs of one database share it."""
+        """A short name that all URLs of one database share, and that reveals nothing about it."""
         return hashlib.sha256(str(self).encode()).hexdigest()[:16]
 
 
@@ -182,40 +190,53 @@ def location_of_url(url: URL) -> Location:
 
 
 def mask_url(url: str, *, several_hosts: bool = False) -> str:
-    """A URL for people, without what is secret in it.
+    """A URL as it may be shown, its secrets masked.
 
-    As in the stock tool, the text is put together anew from its parts, so that ``none:///`` reads ``none:/``; unlike
-    there, each of several hosts is shown, and a secret may stand behind an unescaped ``/`` or in the query.
+    As in the stock tool, the text is reassembled from its parts, so that ``none:///`` reads
+    ``none:/``. Unlike there, each of several hosts is shown, and secrets are also masked in the
+    query, and where a password holds an unescaped ``/``.
 
     :param several_hosts: whether the authority may name several hosts, as oslo.messaging's do
     """
+    if "://" not in url:
+        # Whoever forgot the scheme has not forgotten the password.
+        return _mask_query(_mask_password(url))
     parts = UrlParts.split(url)
-    if "://" not in url:  # whoever forgot the scheme has not forgotten the password
-        return _mask_query(_PASSWORD.sub(f":{HIDDEN}@", url))
-    if _password_goes_on(parts):
-        shown = _PASSWORD.sub(f":{HIDDEN}@", url.partition("://")[2])
-        return f"{parts.scheme}://{_mask_query(shown)}"
-    authority = _mask_authority(parts.authority, several_hosts)
-    shown = f"{parts.scheme}:" if parts.scheme else ""
-    shown += (f"//{authority}" if authority else "") + parts.path
-    return _mask_query(shown + (f"?{parts.query}" if parts.query else "")) + (
-        f"#{parts.fragment}" if parts.fragment else ""
-    )
+    if _is_cut_short(parts):
+        return f"{parts.scheme}://{_mask_query(_mask_password(url.partition('://')[2]))}"
+    masked_url = f"{parts.scheme}:" if parts.scheme else ""
+    if authority := _mask_authority(parts.authority, several_hosts):
+        masked_url += f"//{authority}"
+    masked_url += parts.path
+    if parts.query:
+        masked_url += f"?{parts.query}"
+    masked_url = _mask_query(masked_url)
+    if parts.fragment:
+        masked_url += f"#{parts.fragment}"
+    return masked_url
 
 
-def _password_goes_on(parts: UrlParts) -> bool:
-    """Whether an unescaped ``/``, ``?`` or ``#`` of a password has cut the authority short."""
+def _is_cut_short(parts: UrlParts) -> bool:
+    """Whether an unescaped ``/``, ``?`` or ``#`` of a password ended the authority too early."""
     if ":" not in parts.authority:
         return False
-    whole = _HOST.fullmatch(parts.authority.rpartition("@")[2])
-    return "@" in parts.path + parts.fragment or ("@" in parts.query and not whole)
+    if "@" in parts.path + parts.fragment:
+        return True
+    has_valid_host = _HOST.fullmatch(parts.authority.rpartition("@")[2])
+    return "@" in parts.query and not has_valid_host
+
+
+def _mask_password(text: str) -> str:
+    return _PASSWORD.sub(f":{HIDDEN}@", text)
 
 
 def _mask_authority(authority: str, several_hosts: bool) -> str:
     hosts = authority.split(",")
-    if several_hosts and all(_HOST.fullmatch(host.rpartition("@")[2]) for host in hosts):
-        return ",".join(_PASSWORD.sub(f":{HIDDEN}@", host) for host in hosts)
-    return _PASSWORD.sub(f":{HIDDEN}@", authority)
+    are_valid_hosts = all(_HOST.fullmatch(host.rpartition("@")[2]) for host in hosts)
+    if several_hosts and are_valid_hosts:
+        return ",".join(map(_mask_password, hosts))
+    # One password, which may hold commas.
+    return _mask_password(authority)
 
 
 def _mask_query(url: str) -> str:
@@ -225,4 +246,6 @@ def _mask_query(url: str) -> str:
 
 def _mask_pair(pair: str) -> str:
     name, equals, value = pair.partition("=")
-    return name + equals + (HIDDEN if value and _SECRET_NAME.search(unquote(name)) else value)
+    if value and _SECRET_NAME.search(unquote(name)):
+        value = HIDDEN
+    return name + equals + value

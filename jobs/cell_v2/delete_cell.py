@@ -11,6 +11,7 @@ from sqlalchemy import Connection, TableClause, column, delete, select, table, u
 from jobs.cell_v2.discover_hosts import COMPUTE_NODES
 from jobs.cell_v2.mapper import BATCH
 from jobs.retry import one_transaction, transactionally
+from novadb.clock import utc_now
 from novadb.engine import Database
 from novadb.mappings import (
     CELL_MAPPINGS,
@@ -19,7 +20,6 @@ from novadb.mappings import (
     CellMapping,
     DefaultUrls,
     find_cell_mapping,
-    now,
 )
 
 
@@ -113,7 +113,9 @@ def _delete(api: Database, cell: CellMapping) -> None:
 def _unmark_all(cell: Connection) -> None:
     """Note in a cell that none of its nodes is mapped, so that they can be discovered again."""
     cell.execute(
-        update(COMPUTE_NODES).where(COMPUTE_NODES.c.deleted == 0).values(mapped=0, updated_at=now())
+        update(COMPUTE_NODES)
+        .where(COMPUTE_NODES.c.deleted == 0)
+        .values(mapped=0, updated_at=utc_now())
     )
 
 

@@ -6,8 +6,9 @@ from sqlalchemy import Connection, column, delete, select, table, update
 
 from jobs.cell_v2.discover_hosts import COMPUTE_NODES
 from jobs.retry import one_transaction
+from novadb.clock import utc_now
 from novadb.engine import Database
-from novadb.mappings import HOST_MAPPINGS, CellMapping, DefaultUrls, find_cell_mapping, now
+from novadb.mappings import HOST_MAPPINGS, CellMapping, DefaultUrls, find_cell_mapping
 
 
 class Exit(IntEnum):
@@ -69,5 +70,5 @@ def _unmark_if_empty(cell: Connection, host: str) -> bool:
     if cell.execute(query.limit(1)).first():
         return False
     nodes = update(COMPUTE_NODES).where(COMPUTE_NODES.c.host == host, COMPUTE_NODES.c.deleted == 0)
-    cell.execute(nodes.values(mapped=0, updated_at=now()))
+    cell.execute(nodes.values(mapped=0, updated_at=utc_now()))
     return True

@@ -23,7 +23,8 @@ from sqlalchemy import Connection, DateTime, column, func, null, or_, select, ta
 from jobs.action import Action, CellResult, Cursor, Outcome, Scope, Step, Target
 from jobs.cell_v2.mapper import BATCH, Mapper, Unadded
 from jobs.retry import as_large_as_possible, rollback, run_through, transactionally
-from novadb.mappings import HOST_MAPPINGS, now
+from novadb.clock import utc_now
+from novadb.mappings import HOST_MAPPINGS
 from novadb.names import fold_name
 
 COMPUTE_NODES: Final = table(
@@ -297,7 +298,7 @@ def _mark_all(target: Target, cell: Connection, node_ids: Sequence[int]) -> None
 def _mark_first(cell: Connection, node_ids: Sequence[int], number: int) -> int:
     """Note in the cell that the first of some nodes are mapped; returns how many."""
     statement = update(COMPUTE_NODES).where(COMPUTE_NODES.c.id.in_(node_ids[:number]))
-    cell.execute(statement.values(mapped=1, updated_at=now()))
+    cell.execute(statement.values(mapped=1, updated_at=utc_now()))
     cell.commit()
     return number
 

@@ -32,7 +32,8 @@ from jobs.action import Action, CellResult, Cursor, Outcome, Scope, Step, Target
 from jobs.cell_v2.mapper import BATCH, Mapper
 from jobs.estimates import estimate, estimated_rows
 from jobs.retry import rollback, transactionally
-from novadb.mappings import INSTANCE_MAPPINGS, now
+from novadb.clock import utc_now
+from novadb.mappings import INSTANCE_MAPPINGS
 
 INSTANCES: Final = table(
     "instances",
@@ -171,7 +172,7 @@ class Marker:
         self._rows = [new_row, *(row for row in self._rows if row != new_row)]
         values = {"instance_uuid": new_row, "project_id": MARKER, "user_id": MARKER}
         statement = insert(INSTANCE_MAPPINGS).values(
-            created_at=now(), queued_for_delete=False, **values
+            created_at=utc_now(), queued_for_delete=False, **values
         )
         api.execute(statement)
 

@@ -28,9 +28,9 @@ from jobs.retry import (
     transactionally,
 )
 from jobs.transaction_size import TransactionSize
+from novadb.clock import utc_now
 from novadb.engine import Database, error_number, server_message
 from novadb.errors import Unreachable
-from novadb.mappings import now
 from novadb.names import fold_name
 
 BATCH: Final = 1_000  # rows of a statement and transaction at most
@@ -230,7 +230,7 @@ class Mapper:
 
 def insert_rows(api: Connection, mappings: TableClause, rows: Iterable[Row]) -> None:
     """Insert mappings in one statement."""
-    api.execute(insert(mappings), [{"created_at": now(), **row} for row in rows])
+    api.execute(insert(mappings), [{"created_at": utc_now(), **row} for row in rows])
 
 
 def insert_one_by_one(

@@ -6,8 +6,9 @@ from typing import Any, Final
 
 from sqlalchemy import Connection, Row, TableClause, select, update
 
-from jobs.db.migrations.migration import nova_table, now
+from jobs.db.migrations.migration import nova_table
 from jobs.retry import transactionally
+from novadb.clock import utc_now
 from novadb.engine import Database
 
 SERVICES: Final = nova_table("services", "host", "binary", "forced_down", "deleted")
@@ -59,7 +60,7 @@ def _move(cell: Connection, node_uuid: str, host: str) -> None:
             f"There are {len(instances)} instances on the node, where Ironic has one: delete those whose uuid is not "
             "the instance uuid that Ironic has for the node"
         )
-    moved = {"host": destination.host, "updated_at": now()}
+    moved = {"host": destination.host, "updated_at": utc_now()}
     cell.execute(update(NODES).where(NODES.c.id == node.id).values(service_id=destination.id, **moved))
     cell.execute(update(INSTANCES).where(INSTANCES.c.id.in_(instances)).values(moved))
     cell.commit()

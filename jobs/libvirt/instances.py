@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Final
 
 from sqlalchemy import (
@@ -19,6 +18,7 @@ from sqlalchemy import (
 )
 
 from novadb.cells import Cell, mapped_cell_ids
+from novadb.clock import utc_now
 from novadb.engine import Database
 from novadb.errors import DatabaseProblem
 from novadb.names import fold_name
@@ -116,7 +116,7 @@ def lacks_machine_type() -> ColumnElement[bool]:
 
 def write_machine_types(cell: Connection, machine_types: Mapping[str, str]) -> None:
     """Record machine types, by the UUIDs of instances that the caller has claimed; it commits."""
-    now = datetime.now(UTC).replace(tzinfo=None, microsecond=0)
+    now = utc_now()
     has_record = select(METADATA.c.instance_uuid).where(
         METADATA.c.instance_uuid.in_(machine_types), RECORDED
     )

@@ -1,7 +1,8 @@
-"""Changes of a schema that may be made again: each looks at what is there, and tells before it reads or copies rows.
+"""Changes of a schema that can be repeated: each checks what is there before it does anything.
 
-MySQL commits every change of a table by itself, so a migration that is interrupted leaves some of them behind; and
-another process may be making the same ones right now.
+MySQL commits every change of a table by itself, so an interrupted migration leaves some of them
+made; and another process may be making the same ones right now. The operator is told before rows
+are read or copied.
 """
 
 from collections.abc import Iterator
@@ -22,17 +23,20 @@ from novadb.migrations.environment import recorded_heads
 from novadb.migrations.progress import MigrationProgress
 from novadb.migrations.tables import MYSQL, Part, flatten_parts, indexes_of
 
-# The versions of MariaDB and MySQL from which on a column is added without copying the table.
-ADDS_AT_ONCE: Final = {True: (10, 3), False: (8, 0, 12)}
-COUNTED: Final = 100_000  # rows; beyond, the server's estimate must do
+# The first versions that add a column without copying the table, by whether it is MariaDB.
+INSTANT_COLUMNS: Final = {True: (10, 3), False: (8, 0, 12)}
+# Rows are counted up to this number; beyond it, the server's estimate is shown.
+MAX_COUNTED_ROWS: Final = 100_000
 
 
-class CreateWhole(CreateTable):
-    """A table and its indexes in one statement, where the database takes that: it is there whole or not at all."""
+class CreateTableWithIndexes(CreateTable):
+    """A table and its indexes in one statement, so that none or all of it is there."""
 
 
-@compiles(CreateWhole, *MYSQL)
-def _with_indexes(create: CreateWhole, compiler: DDLCompiler, **options: Any) -> str:
+@compiles(CreateTableWithIndexes, *MYSQL)
+def _compile_with_indexes(
+    create: CreateTableWithIndexes, compiler: DDLCompiler, **options: Any
+) -> str:
     statement: str = compiler.visit_create_table(create, **options)  # type: ignore[no-untyped-call]
     head, end, tail = statement.rpartition("\n)")
     for index in indexes_of(create.element, compiler.dialect.name):
@@ -43,54 +47,60 @@ def _with_indexes(create: CreateWhole, compiler: DDLCompiler, **options: Any) ->
 
 
 def create_tables(metadata: MetaData) -> None:
-    """Make the tables that are missing, and the indexes that those have not which are there.
+    """Create the tables that are missing, and the missing indexes of those that are not.
 
-    :raises UnsuitableSchema: a table is there, and lacks columns: it is no table of this revision
+    :raises UnsuitableSchema: a table exists and lacks columns: it is not that of this revision
     """
     present = set(inspect(_connection()).get_table_names())
     for table in metadata.sorted_tables:
         if table.name in present:
-            _complete(table)
+            _add_missing_indexes(table)
         else:
-            _create(table)
+            _create_with_indexes(table)
 
 
 def create_table(table: Table) -> None:
-    """Make one table."""
+    """Create one table, if it is missing, or its missing indexes."""
     if _has_table(table.name):
-        _complete(table)
+        _add_missing_indexes(table)
     else:
-        _create(table)
+        _create_with_indexes(table)
 
 
 def drop_table(name: str) -> None:
-    """Drop a table, with all that is in it, where there is one."""
+    """Drop a table with its rows, if there is one."""
     if _has_table(name):
-        with _change():
+        with _changing():
             op.drop_table(name)
 
 
 def add_columns(table: str, *parts: Part) -> None:
-    """Add columns behind those of a table."""
+    """Add columns after those of a table."""
     columns = {item.name: item for item in flatten_parts(parts) if isinstance(item, Column)}
-    if not columns.keys() - _columns(table).keys():
-        _found()
-    while missing := [column for name, column in columns.items() if name not in _columns(table)]:
-        with _change():
-            if not _adds_at_once():
-                _tell_copy(table)
-            _alter(table, [f"ADD COLUMN {CreateColumn(column).compile(_connection())}" for column in missing])
+    if not columns.keys() - _columns_of(table).keys():
+        _note_present()
+    while missing := [column for name, column in columns.items() if name not in _columns_of(table)]:
+        with _changing():
+            if not _adds_columns_instantly():
+                _announce_copy(table)
+            _alter(
+                table,
+                [f"ADD COLUMN {CreateColumn(column).compile(_connection())}" for column in missing],
+            )
 
 
 def drop_columns(table: str, names: str) -> None:
-    """Drop columns, with all that is in them."""
-    if not _columns(table).keys() & names.split():
-        _found()
-    while surplus := [name for name in names.split() if name in _columns(table)]:
-        with _change():
-            _tell_copy(table)
+    """Drop columns with their values.
+
+    :param names: separated by spaces
+    """
+    if not _columns_of(table).keys() & names.split():
+        _note_present()
+    while surplus := [name for name in names.split() if name in _columns_of(table)]:
+        with _changing():
+            _announce_copy(table)
             if _is_mysql():
-                _alter(table, [f"DROP COLUMN {_quoted(name)}" for name in surplus])
+                _alter(table, [f"DROP COLUMN {_quote(name)}" for name in surplus])
                 continue
             with op.batch_alter_table(table) as batch:  # SQLite drops columns since 3.35 only
                 for name in surplus:
@@ -98,78 +108,86 @@ def drop_columns(table: str, names: str) -> None:
 
 
 def lengthen_column(table: str, column: str, length: int) -> None:
-    """Let a column take longer texts."""
-    type_ = _columns(table)[column]
+    """Let a column hold longer texts."""
+    type_ = _columns_of(table)[column]
     if isinstance(type_, String) and type_.length == length:
-        return _found()
-    with _change():
-        _tell_copy(table)
+        _note_present()
+        return
+    with _changing():
+        _announce_copy(table)
         with op.batch_alter_table(table) as batch:
             batch.alter_column(column, type_=String(length), existing_type=type_)
-    return None
 
 
 def collate_by_bytes(table: str) -> None:
-    """Let the texts of a table differ where their bytes do, on MySQL. Elsewhere they do so anyway."""
+    """Compare the texts of a table by their bytes, on MySQL; other databases do so anyway."""
     if not _is_mysql():
-        return None
+        return
     if str(_table_fact("table_collation", table)).endswith("_bin"):
-        return _found()
-    with _change():
-        _tell_copy(table)
+        _note_present()
+        return
+    with _changing():
+        _announce_copy(table)
         _alter(table, ["CONVERT TO CHARACTER SET utf8 COLLATE utf8_bin"])
-    return None
 
 
 def add_index(table: str, names: str, name: str) -> None:
-    """Add an index on the columns ``names``."""
-    if name in _indexes(table):
-        return _found()
-    with _change():
-        _tell_read(table, name)
+    """Add an index.
+
+    :param names: of its columns, separated by spaces
+    """
+    if name in _indexes_of(table):
+        _note_present()
+        return
+    with _changing():
+        _announce_read(table, name)
         op.create_index(name, table, names.split())
-    return None
 
 
 def drop_index(table: str, name: str) -> None:
     """Drop an index."""
-    if name not in _indexes(table):
-        return _found()
-    with _change():
+    if name not in _indexes_of(table):
+        _note_present()
+        return
+    with _changing():
         op.drop_index(name, table)
-    return None
 
 
 def add_unique(table: str, names: str, name: str) -> None:
-    """Forbid two rows with the same values in the columns ``names``.
+    """Forbid two rows with the same values in some columns.
 
+    :param names: of the columns, separated by spaces
     :raises UnsuitableSchema: there are such rows
     """
-    if name in _indexes(table):
-        return _found()
-    with _change():
-        _tell_read(table, name)
+    if name in _indexes_of(table):
+        _note_present()
+        return
+    with _changing():
+        _announce_read(table, name)
         try:
             with op.batch_alter_table(table) as batch:
                 batch.create_unique_constraint(name, names.split())
         except IntegrityError as error:
             raise UnsuitableSchema(
-                f"{table} has rows that are the same in {' and '.join(names.split())}, of which the new constraint "
-                f"{name} allows one: delete the others and run this again: {server_message(error)}"
+                f"{table} has rows that are the same in {' and '.join(names.split())}, of which "
+                f"the new constraint {name} allows one: delete the others and run this again: "
+                f"{server_message(error)}"
             ) from error
-    return None
 
 
 def make_utf8_the_default() -> None:
-    """Let tables that do not say otherwise be of the character set that Nova has, on MySQL."""
+    """Make Nova's character set the default of new tables, on MySQL."""
     if _is_mysql():
-        with _change():
+        with _changing():
             op.execute("ALTER DATABASE DEFAULT CHARACTER SET utf8")
 
 
 @contextmanager
-def _change() -> Iterator[None]:
-    """Around one change: whether it is still ours to make; and that somebody else has just made it is no error."""
+def _changing() -> Iterator[None]:
+    """Around one change: it must still be ours to make, and may have been made by somebody else.
+
+    :raises Overtaken: another process has brought the database to another revision
+    """
     _progress().before_change(recorded_heads(_connection()))
     try:
         yield
@@ -178,22 +196,23 @@ def _change() -> Iterator[None]:
             raise
 
 
-def _found() -> None:
-    _progress().found += 1
+def _note_present() -> None:
+    _progress().changes_present += 1
 
 
-def _create(table: Table) -> None:
-    with _change():
-        _connection().execute(CreateWhole(_collated_like_its_parent(table)))
+def _create_with_indexes(table: Table) -> None:
+    with _changing():
+        _connection().execute(CreateTableWithIndexes(_with_collation_of_parent(table)))
         if not _is_mysql():
             for index in indexes_of(table, _connection().dialect.name):
                 _connection().execute(CreateIndex(index))
 
 
-def _collated_like_its_parent(table: Table) -> Table:
-    """A table whose foreign key names a text is of the character set and collation of that text: MySQL takes no other.
+def _with_collation_of_parent(table: Table) -> Table:
+    """A table in the character set and collation of the texts its foreign keys refer to.
 
-    What a server gives by default may have changed since the parent was made, as with MariaDB 11.5.
+    MySQL accepts no other, and the server's default may have changed since the parent was created,
+    as it did with MariaDB 11.5.
     """
     texts = [key.column for key in table.foreign_keys if isinstance(key.column.type, String)]
     if not texts or not _is_mysql():
@@ -211,69 +230,83 @@ def _collated_like_its_parent(table: Table) -> Table:
     return collated
 
 
-def _complete(table: Table) -> None:
-    """Add the indexes that a table lacks: the stock tool makes them after it, and may have been interrupted."""
-    there = _columns(table.name)
-    missing = [column.name for column in table.columns if column.name not in there]
+def _add_missing_indexes(table: Table) -> None:
+    """Add the indexes that a table lacks.
+
+    The stock tool creates them after the table, and may have been interrupted.
+
+    :raises UnsuitableSchema: the table lacks columns
+    """
+    present_columns = _columns_of(table.name)
+    missing = [column.name for column in table.columns if column.name not in present_columns]
     if missing:
         raise UnsuitableSchema(
-            f"There is a table {table.name} already, and it is not Nova's: it has no {', '.join(missing)}. "
-            "Nova needs a database of its own"
+            f"There is a table {table.name} already, and it is not Nova's: it has no "
+            f"{', '.join(missing)}. Nova needs a database of its own"
         )
-    present = _indexes(table.name)
-    lacking = [index for index in indexes_of(table, _connection().dialect.name) if index.name not in present]
-    if not lacking:
-        _found()
-    for index in lacking:
-        with _change():
-            _tell_read(table.name, str(index.name))
+    present_indexes = _indexes_of(table.name)
+    expected_indexes = indexes_of(table, _connection().dialect.name)
+    missing_indexes = [index for index in expected_indexes if index.name not in present_indexes]
+    if not missing_indexes:
+        _note_present()
+    for index in missing_indexes:
+        with _changing():
+            _announce_read(table.name, str(index.name))
             _connection().execute(CreateIndex(index))
 
 
-def _tell_read(table: str, index: str) -> None:
-    if rows := _rows(table):
+def _announce_read(table: str, index: str) -> None:
+    if rows := _count_rows(table):
         _progress().tell(f"{table}: {rows} are read for {index}; they can be changed meanwhile")
 
 
-def _tell_copy(table: str) -> None:
-    if rows := _rows(table):
+def _announce_copy(table: str) -> None:
+    if rows := _count_rows(table):
         _progress().tell(f"{table}: {rows} are copied; they cannot be changed meanwhile")
 
 
-def _rows(table: str) -> str:
-    """How many rows a table has, in words; nothing where it has none."""
-    some = f"SELECT COUNT(*) FROM (SELECT 1 FROM {_quoted(table)} LIMIT {COUNTED + 1}) AS some"
-    rows = _connection().execute(text(some)).scalar_one()
-    if rows <= COUNTED:
+def _count_rows(table: str) -> str:
+    """How many rows a table has, in words; empty: it has none."""
+    limited = f"SELECT 1 FROM {_quote(table)} LIMIT {MAX_COUNTED_ROWS + 1}"
+    count = text(f"SELECT COUNT(*) FROM ({limited}) AS counted")
+    rows = _connection().execute(count).scalar_one()
+    if rows <= MAX_COUNTED_ROWS:
         return f"{rows:,} rows" if rows else ""
     if not _is_mysql():
-        return f"more than {COUNTED:,} rows"
-    return f"about {max(_table_fact('table_rows', table) or 0, rows):,} rows"
+        return f"more than {MAX_COUNTED_ROWS:,} rows"
+    estimate = _table_fact("table_rows", table) or 0
+    return f"about {max(estimate, rows):,} rows"
 
 
 def _table_fact(column: str, table: str) -> Any:
-    """What MySQL's catalogue of tables has in a column; None while another process has the table rewritten."""
-    facts = f"SELECT {column} FROM information_schema.tables WHERE table_schema = DATABASE() AND table_name = :table"
-    return _connection().execute(text(facts), {"table": table}).scalar()
+    """A column of MySQL's list of tables; None while another process rebuilds the table."""
+    facts = text(
+        f"SELECT {column} FROM information_schema.tables "
+        "WHERE table_schema = DATABASE() AND table_name = :table"
+    )
+    return _connection().execute(facts, {"table": table}).scalar()
 
 
 def _character_set(column: Column[Any]) -> tuple[str, str] | None:
-    """The character set and the collation of a column of text; None while another process has the table rewritten."""
+    """The character set and the collation of a column; None while a process rebuilds the table."""
     facts = text(
         "SELECT character_set_name, collation_name FROM information_schema.columns "
         "WHERE table_schema = DATABASE() AND table_name = :table AND column_name = :column"
     )
-    row = _connection().execute(facts, {"table": column.table.name, "column": column.name}).first()
+    names = {"table": column.table.name, "column": column.name}
+    row = _connection().execute(facts, names).first()
     return (row[0], row[1]) if row else None
 
 
 def _alter(table: str, clauses: list[str]) -> None:
-    """Make several changes of a table: in one statement, where the database takes that, so that it is copied once."""
-    for together in [", ".join(clauses)] if _is_mysql() else clauses:
-        _connection().exec_driver_sql(f"ALTER TABLE {_quoted(table)} {together}")
+    """Make several changes of a table; on MySQL in one statement, to copy it only once."""
+    if _is_mysql():
+        clauses = [", ".join(clauses)]
+    for clause in clauses:
+        _connection().exec_driver_sql(f"ALTER TABLE {_quote(table)} {clause}")
 
 
-def _quoted(name: str) -> str:
+def _quote(name: str) -> str:
     return _connection().dialect.identifier_preparer.quote(name)
 
 
@@ -281,12 +314,12 @@ def _has_table(name: str) -> bool:
     return inspect(_connection()).has_table(name)
 
 
-def _columns(table: str) -> dict[str, Any]:
-    """The columns of a table, and their types."""
+def _columns_of(table: str) -> dict[str, Any]:
+    """The types of a table's columns, by name."""
     return {column["name"]: column["type"] for column in inspect(_connection()).get_columns(table)}
 
 
-def _indexes(table: str) -> set[str | None]:
+def _indexes_of(table: str) -> set[str | None]:
     inspector = inspect(_connection())
     named = [*inspector.get_indexes(table), *inspector.get_unique_constraints(table)]
     return {index["name"] for index in named}
@@ -296,11 +329,11 @@ def _is_mysql() -> bool:
     return _connection().dialect.name in MYSQL
 
 
-def _adds_at_once() -> bool:
+def _adds_columns_instantly() -> bool:
     if not _is_mysql():
         return True
     dialect: Any = _connection().dialect
-    return tuple(dialect.server_version_info) >= ADDS_AT_ONCE[dialect.is_mariadb]
+    return tuple(dialect.server_version_info) >= INSTANT_COLUMNS[dialect.is_mariadb]
 
 
 def _connection() -> Connection:

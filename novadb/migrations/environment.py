@@ -1,4 +1,4 @@
-"""How alembic works on the connection that it is given: a transaction per revision, and two processes at once."""
+"""How alembic uses the connection it is given: a transaction per revision, safe in parallel."""
 
 from typing import Any, Final
 
@@ -18,30 +18,33 @@ def run_migrations() -> None:
     context.configure(
         connection=connection,
         transaction_per_migration=True,
-        # SQLite can take tables back as well as rows; MySQL commits each change of a table by itself.
+        # SQLite rolls back changes of tables, too; MySQL commits each of them by itself.
         transactional_ddl=connection.dialect.name == "sqlite",
-        on_version_apply=_alone_with_it,
+        on_version_apply=_check_recorded_revision,
     )
     with context.begin_transaction():
         context.run_migrations()
 
 
 def recorded_heads(connection: Connection, *, locked: bool = False) -> tuple[str, ...]:
-    """What the version table says.
+    """The revisions in the version table.
 
-    :param locked: read what others have committed up to now, and let nobody change it
+    :param locked: read what others have committed until now, and keep them from changing it
     """
-    lock = " FOR UPDATE" if locked and connection.dialect.name != "sqlite" else ""
-    return tuple(
-        connection.execute(text("SELECT version_num FROM alembic_version ORDER BY version_num" + lock)).scalars()
-    )
+    can_lock = connection.dialect.name != "sqlite"
+    lock = " FOR UPDATE" if locked and can_lock else ""
+    versions = text("SELECT version_num FROM alembic_version ORDER BY version_num" + lock)
+    return tuple(connection.execute(versions).scalars())
 
 
-def _alone_with_it(ctx: MigrationContext, step: MigrationInfo, heads: Any, run_args: Any) -> None:
+def _check_recorded_revision(
+    ctx: MigrationContext, step: MigrationInfo, heads: Any, run_args: Any
+) -> None:
     """Called when a revision is written and not yet committed.
 
-    Two processes that make the first revision at the same time would both insert theirs, where one has gone on: two
-    rows, which neither alembic nor Nova can use. The second one looks here, and rolls back.
+    Two processes that make the first revision at the same time would both insert their row, and
+    neither alembic nor Nova can use a table of two rows. The second one notices here, and rolls
+    back.
 
     :raises Overtaken: the version table has another row as well
     """

@@ -1,4 +1,4 @@
-"""What sqlalchemy-migrate left behind, which kept the versions of Nova's schemas before release 24.0.0."""
+"""The traces of sqlalchemy-migrate, which kept the versions of Nova's schemas before 24.0.0."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ LEGACY_TABLE: Final = "migrate_version"
 class LegacyRepository:
     """The versions of one schema, as sqlalchemy-migrate counted them.
 
-    :ivar name: what ``migrate_version.repository_id`` has of it
+    :ivar name: as it stands in ``migrate_version.repository_id``
     :ivar first: the version of release 20 (Train), with the tables of alembic's first revision.
-        The later ones, up to those of release 24, are placeholders that change nothing
+        Later versions, up to those of release 24, are placeholders that change nothing
     """
 
     name: str
@@ -23,9 +23,9 @@ class LegacyRepository:
 
 
 def read_legacy_versions(connection: Connection) -> Mapping[str, int]:
-    """The versions that a database names, by repository; nothing where sqlalchemy-migrate was never here."""
+    """The versions in a database, by repository; empty: sqlalchemy-migrate was never used."""
     if not inspect(connection).has_table(LEGACY_TABLE):
         return {}
-    numbered = f"SELECT repository_id, version FROM {LEGACY_TABLE} WHERE version IS NOT NULL"
-    rows = connection.execute(text(numbered))
+    versions = f"SELECT repository_id, version FROM {LEGACY_TABLE} WHERE version IS NOT NULL"
+    rows = connection.execute(text(versions))
     return {row.repository_id: row.version for row in rows}

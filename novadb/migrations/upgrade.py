@@ -1,4 +1,4 @@
-"""Bringing a database to a revision of its schema, from wherever it stands."""
+"""Brings a database to a revision of its schema, wherever it stands."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -23,17 +23,18 @@ from novadb.migrations.environment import VERSION_TABLE, recorded_heads
 from novadb.migrations.legacy import LEGACY_TABLE, LegacyRepository
 from novadb.migrations.progress import MigrationProgress, Overtaken
 
-ONE_STATEMENT: Final = 7 * 24 * 3600.0  # seconds: the index of a large table takes hours
+# Seconds that one statement may take: building an index of a large table takes hours.
+STATEMENT_TIMEOUT: Final = 7 * 24 * 3600.0
 NEWEST_RELEASE: Final = 34
 """The newest release of Nova whose revisions are known here."""
 
 
 class UpgradeRefused(DatabaseProblem):
-    """What was asked for cannot be done; the text says what can."""
+    """The upgrade that was asked for is impossible; the text says what to do instead."""
 
 
 class WrongSchema(UpgradeRefused):
-    """The database has the schema that is not meant."""
+    """The database has the other one of Nova's two schemas."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Schema:
     :ivar name: the folder of its revisions
     :ivar initial: its first revision
     :ivar legacy: its versions from before there were revisions
-    :ivar releases: the first release of Nova whose newest revision it is, by revision, in their order
+    :ivar releases: by revision, the first release of Nova that has it as its newest; in order
     """
 
     name: str
@@ -62,18 +63,20 @@ class Schema:
         return ScriptDirectory.from_config(self.config())
 
     def with_releases(self, revision: str) -> str:
-        """A revision and the releases whose newest one it is, for people; a revision between two releases alone."""
+        """A revision, and the releases that have it as their newest, for messages."""
         first = self.releases.get(revision)
         if first is None:
             return revision
         following = [release for release in self.releases.values() if release > first]
         last = min(following, default=NEWEST_RELEASE + 1) - 1
-        return f"{revision} (Nova {first})" if last == first else f"{revision} (Nova {first} to {last})"
+        releases = f"{first}" if last == first else f"{first} to {last}"
+        return f"{revision} (Nova {releases})"
 
     def config(self) -> Config:
         """A configuration for alembic, which needs no file."""
         config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / self.name).replace("%", "%%"))
+        folder = Path(__file__).parent / self.name
+        config.set_main_option("script_location", str(folder).replace("%", "%%"))
         return config
 
 
@@ -102,11 +105,11 @@ API_SCHEMA: Final = Schema(
 
 @dataclass(frozen=True)
 class RecordedVersion:
-    """What a database says of its version.
+    """The version that is recorded in a database.
 
-    :ivar revision: alembic's; None: it has none
-    :ivar legacy: sqlalchemy-migrate's, where there is no revision
-    :ivar repositories: what sqlalchemy-migrate has kept versions of, where there is no revision
+    :ivar revision: alembic's; None: there is none
+    :ivar legacy: sqlalchemy-migrate's, if there is no revision
+    :ivar repositories: all that sqlalchemy-migrate kept versions of, if there is no revision
     """
 
     revision: str | None = None
@@ -115,16 +118,16 @@ class RecordedVersion:
 
     @property
     def name(self) -> str | None:
-        """The one of both that there is, as the stock tool prints it."""
+        """Whichever of the two there is, as the stock tool prints it."""
         return self.revision if self.legacy is None else str(self.legacy)
 
 
 @dataclass(frozen=True)
 class UpgradeResult:
-    """What became of a database.
+    """What an upgrade has done.
 
-    :ivar before: its revision, or its version of sqlalchemy-migrate; None: it had neither
-    :ivar after: its revision now
+    :ivar before: the revision, or version of sqlalchemy-migrate, before it; None: there was neither
+    :ivar after: the revision after it
     """
 
     before: str | None
@@ -135,10 +138,10 @@ class UpgradeResult:
 class SchemaStanding:
     """Where a database stands.
 
-    :ivar version: as its version table says, with the name of that table; empty: it has none
-    :ivar place: the same, with the releases that have it
-    :ivar pending: the revisions that ``upgrade`` would go through, in order
-    :ivar refusal: why there is no way on from here, or None
+    :ivar version: as recorded, after the name of the version table; empty: there is none
+    :ivar place: the version with the releases that have it
+    :ivar pending: the revisions that ``upgrade_schema`` would apply, in order
+    :ivar refusal: why it could not be upgraded from here, or None
     """
 
     version: str
@@ -147,8 +150,10 @@ class SchemaStanding:
     refusal: UpgradeRefused | None = None
 
 
-def read_standing(connection: Connection, database: Database, schema: Schema = MAIN_SCHEMA) -> SchemaStanding:
-    """See where a database stands, and change nothing.
+def read_standing(
+    connection: Connection, database: Database, schema: Schema = MAIN_SCHEMA
+) -> SchemaStanding:
+    """See where a database stands, without changing anything.
 
     :raises UnsuitableSchema: its version table has several rows
     """
@@ -167,7 +172,7 @@ def read_standing(connection: Connection, database: Database, schema: Schema = M
 
 
 def read_version(database: Database, schema: Schema = MAIN_SCHEMA) -> str | None:
-    """The revision of a database, or else its version of sqlalchemy-migrate; None where it has neither.
+    """The revision of a database, or its version of sqlalchemy-migrate; None: it has neither.
 
     :raises DatabaseProblem: it cannot be reached, or its version table has several rows
     """
@@ -175,17 +180,19 @@ def read_version(database: Database, schema: Schema = MAIN_SCHEMA) -> str | None
         return _recorded(connection, database, schema).name
 
 
-def is_before(release: int, connection: Connection, database: Database, schema: Schema = MAIN_SCHEMA) -> bool:
-    """Whether a database is certainly of an earlier release than this one.
+def is_before(
+    release: int, connection: Connection, database: Database, schema: Schema = MAIN_SCHEMA
+) -> bool:
+    """Whether a database certainly belongs to an earlier release than this one.
 
     :raises UnsuitableSchema: its version table has several rows
     """
     recorded = _recorded(connection, database, schema)
     if recorded.revision is None:
         return recorded.legacy is not None
-    older = [revision for revision, first in schema.releases.items() if first < release]
-    between = schema.revisions[: schema.revisions.index(older[-1]) + 1]
-    return recorded.revision in between
+    earlier = [revision for revision, first in schema.releases.items() if first < release]
+    last_earlier = schema.revisions.index(earlier[-1])
+    return recorded.revision in schema.revisions[: last_earlier + 1]
 
 
 def upgrade_schema(
@@ -196,39 +203,46 @@ def upgrade_schema(
     tell: Callable[[str], None] = lambda _: None,
     stopped: Callable[[], bool] = lambda: False,
 ) -> UpgradeResult:
-    """Bring a database to a revision; from nothing, from any earlier one, and from the middle of an interrupted run.
+    """Bring a database to a revision, also from nothing or after an interrupted upgrade.
 
-    It may run twice at the same time, from wherever: whoever comes second finds each change made, or goes on from the
-    revision that the other has brought the database to. Alembic keeps what it does in global variables: in one
-    process, upgrade one database after the other.
+    It may run twice at the same time, from any state: the second process finds each change made, or
+    continues from the revision that the first has reached. Alembic keeps its state in global
+    variables: within one process, upgrade one database after the other.
 
-    :param database: must be there, and may be empty. The file of an SQLite database is made
-    :param revision: an identifier or its beginning, ``head``, ``+1``; without one it is the newest
-    :param tell: is given lines for the operator: where the database stands, what is about to be read or copied, what
-        is done
+    :param database: must exist, and may be empty. The file of an SQLite database is created
+    :param revision: an identifier or its beginning, ``head``, ``+1``; None: the newest
+    :param tell: is given lines for the operator: where the database stands, what is about to be
+        read or copied, what is done
     :param stopped: asked before each change whether to end
-    :raises Refused: the revision is unknown, or lies behind; the database is of an unknown revision or too old
+    :raises UpgradeRefused: the revision is unknown or earlier than that of the database, which may
+        also be unknown or too old
     :raises DatabaseProblem: the database cannot be used
-    :raises Stopped: ``stopped`` said so
-    :raises DBAPIError: any other error of the database; after whatever error the same may be called again
+    :raises UpgradeStopped: ``stopped`` said so
+    :raises DBAPIError: any other error of the database. After any error, call this again to
+        continue
     """
     _make_file(database)
-    patient = database.with_timeouts(replace(database.timeouts, read=ONE_STATEMENT))
-    with patient.connect() as connection:
+    patient_database = database.with_timeouts(replace(database.timeouts, read=STATEMENT_TIMEOUT))
+    with patient_database.connect() as connection:
         before = _recorded(connection, database, schema).name
         while True:
             with suppress(Overtaken):
-                after = _try(connection, database, schema, revision, MigrationProgress(tell, stopped, ()))
+                progress = MigrationProgress(tell, stopped, ())
+                after = _try_upgrade(connection, database, schema, revision, progress)
                 return UpgradeResult(before, after)
             connection.rollback()
 
 
-def _try(
-    connection: Connection, database: Database, schema: Schema, revision: str | None, progress: MigrationProgress
+def _try_upgrade(
+    connection: Connection,
+    database: Database,
+    schema: Schema,
+    revision: str | None,
+    progress: MigrationProgress,
 ) -> str:
     """
     :returns: the revision that the database has now
-    :raises Overtaken: somebody else has upgraded it meanwhile
+    :raises Overtaken: another process has upgraded it meanwhile
     """
     recorded = _recorded(connection, database, schema)
     connection.rollback()
@@ -236,80 +250,100 @@ def _try(
     if not pending:
         return recorded.revision or schema.initial
     progress.heads = (recorded.revision,) if recorded.revision else ()
-    _tell_begin(progress.tell, schema, recorded, pending)
+    _announce_upgrade(progress.tell, schema, recorded, pending)
     config = schema.config()
     config.attributes.update(connection=connection, progress=progress)
     try:
         if recorded.legacy is not None:
             command.stamp(config, schema.initial)
         command.upgrade(config, pending[-1])
-    except (DBAPIError, CommandError) as error:  # has somebody else made the version table, or written the revision?
+    except (DBAPIError, CommandError) as error:
         connection.rollback()
-        made = isinstance(error, DBAPIError) and error_number(error) in ALREADY_CHANGED
-        if made or (isinstance(error, IntegrityError | CommandError) and recorded_heads(connection) != progress.heads):
+        if _was_overtaken(error, connection, progress):
             raise Overtaken from error
         raise
     return pending[-1]
 
 
-def _tell_begin(tell: Callable[[str], None], schema: Schema, recorded: RecordedVersion, pending: list[str]) -> None:
+def _was_overtaken(
+    error: DBAPIError | CommandError, connection: Connection, progress: MigrationProgress
+) -> bool:
+    """Whether another process has created the version table, or recorded the revision."""
+    if isinstance(error, DBAPIError) and error_number(error) in ALREADY_CHANGED:
+        return True
+    may_be_recorded = isinstance(error, IntegrityError | CommandError)
+    return may_be_recorded and recorded_heads(connection) != progress.heads
+
+
+def _announce_upgrade(
+    tell: Callable[[str], None], schema: Schema, recorded: RecordedVersion, pending: list[str]
+) -> None:
     if recorded.legacy is not None:
-        tell(f"version {recorded.legacy} of sqlalchemy-migrate, which is taken for revision {schema.initial}")
+        tell(
+            f"version {recorded.legacy} of sqlalchemy-migrate, which is taken for revision "
+            f"{schema.initial}"
+        )
     place = schema.with_releases(recorded.revision) if recorded.revision else "no revision"
-    tell(f"at {place}; revisions to go: {len(pending)}, up to {schema.with_releases(pending[-1])}")
+    newest = schema.with_releases(pending[-1])
+    tell(f"at {place}; revisions to go: {len(pending)}, up to {newest}")
 
 
-def _pending(database: Database, schema: Schema, recorded: RecordedVersion, wanted: str | None) -> list[str]:
-    """The revisions to go through, in order.
+def _pending(
+    database: Database, schema: Schema, recorded: RecordedVersion, wanted: str | None
+) -> list[str]:
+    """The revisions to apply, in order.
 
-    :raises Refused: there is no way
+    :raises UpgradeRefused: the database cannot be brought to that revision
     """
-    _check(database, schema, recorded)
+    _check_recorded(database, schema, recorded)
     revisions = schema.revisions
     current = recorded.revision
     if recorded.legacy is not None:
-        return revisions[: _target(schema, 0, wanted) + 1]
+        return revisions[: _find_target(schema, 0, wanted) + 1]
     at = revisions.index(current) if current else -1
-    target = _target(schema, at, wanted)
+    target = _find_target(schema, at, wanted)
     if target < at:
         raise UpgradeRefused(
-            f"{database} is at revision {current}, later than {revisions[target]}: there are no downgrades. "
-            "Restore a backup of that time"
+            f"{database} is at revision {current}, later than {revisions[target]}: there are no "
+            "downgrades. Restore a backup of that time"
         )
     return revisions[at + 1 : target + 1]
 
 
-def _check(database: Database, schema: Schema, recorded: RecordedVersion) -> None:
+def _check_recorded(database: Database, schema: Schema, recorded: RecordedVersion) -> None:
     """
-    :raises Refused: there is no way on from where the database stands
+    :raises UpgradeRefused: the database cannot be upgraded from where it stands
     """
     other = API_SCHEMA if schema == MAIN_SCHEMA else MAIN_SCHEMA
     current, version = recorded.revision, recorded.legacy
     if current in other.revisions or recorded.repositories == {other.legacy.name}:
         raise WrongSchema(
-            f"{database} is of the other schema: see whether connection in section [database] names a cell's database, "
-            "and connection in section [api_database] the API database"
+            f"{database} is of the other schema: see whether connection in section [database] "
+            "names a cell's database, and connection in section [api_database] the API database"
         )
     if recorded.repositories and schema.legacy.name not in recorded.repositories:
         raise UpgradeRefused(
-            f"{database} is not Nova's: its table {LEGACY_TABLE} names {', '.join(sorted(recorded.repositories))}"
+            f"{database} is not Nova's: its table {LEGACY_TABLE} names "
+            f"{', '.join(sorted(recorded.repositories))}"
         )
     if current is not None and current not in schema.revisions:
         raise UpgradeRefused(
-            f"{database} is at revision {current}, which this version of cellkeeper does not know: it is of a newer "
-            f"release of Nova. Install a newer cellkeeper, or use that release's nova-manage"
+            f"{database} is at revision {current}, which this version of cellkeeper does not "
+            "know: it is of a newer release of Nova. Install a newer cellkeeper, or use that "
+            "release's nova-manage"
         )
     if version is not None and version < schema.legacy.first:
         raise UpgradeRefused(_too_old(database, schema, version))
 
 
 def _too_old(database: Database, schema: Schema, version: int) -> str:
-    """What to do about a database that sqlalchemy-migrate has not brought to the version of release 20 (Train)."""
+    """What to do about a database from before release 20 (Train), in words."""
     place = f"{database} is at version {version} of sqlalchemy-migrate"
     if version == schema.legacy.first - 1:
         return (
-            f"{place}, at which nova-manage 23 (Wallaby) begins with an empty database: its first sync "
-            "was interrupted. If no data is in it yet, make it anew, as an empty database, and run this again"
+            f"{place}, at which nova-manage 23 (Wallaby) begins with an empty database: its first "
+            "sync was interrupted. If no data is in it yet, make it anew, as an empty database, "
+            "and run this again"
         )
     return (
         f"{place}, from before release 20 (Train), whose version is {schema.legacy.first}: "
@@ -317,38 +351,42 @@ def _too_old(database: Database, schema: Schema, version: int) -> str:
     )
 
 
-def _target(schema: Schema, at: int, wanted: str | None) -> int:
-    """The place of the revision that is meant.
+def _find_target(schema: Schema, at: int, wanted: str | None) -> int:
+    """The index of the wanted revision.
 
-    :param at: the place of the current one; -1: there is none
-    :raises Refused: there is no such revision
+    :param at: the index of the current one; -1: there is none
+    :raises UpgradeRefused: there is no such revision
     """
     revisions = schema.revisions
     if not wanted or wanted in ("head", "heads"):
         return len(revisions) - 1
     if wanted.isdigit():
         raise UpgradeRefused(
-            f"{wanted} is a version of sqlalchemy-migrate, which Nova has given up; the revisions are now "
-            f"{', '.join(revisions)}"
+            f"{wanted} is a version of sqlalchemy-migrate, which Nova has given up; the revisions "
+            f"are now {', '.join(revisions)}"
         )
     if re.fullmatch(r"\+0*[1-9]\d*", wanted):
-        found = [at + int(wanted)] if at + int(wanted) < len(revisions) else []
+        target = at + int(wanted)
+        matches = [target] if target < len(revisions) else []
     else:
-        found = [place for place, revision in enumerate(revisions) if revision.startswith(wanted)]
-    if len(found) != 1:
-        raise UpgradeRefused(f"There is no revision {wanted}; there are {', '.join(revisions)}, and head")
-    return found[0]
+        matches = [number for number, name in enumerate(revisions) if name.startswith(wanted)]
+    if len(matches) != 1:
+        raise UpgradeRefused(
+            f"There is no revision {wanted}; there are {', '.join(revisions)}, and head"
+        )
+    return matches[0]
 
 
 def _recorded(connection: Connection, database: Database, schema: Schema) -> RecordedVersion:
-    """What a database says of its version.
+    """The version that is recorded in a database.
 
-    :raises UnsuitableSchema: there are several revisions, where Nova has one line of them
+    :raises UnsuitableSchema: there are several revisions
     """
     heads = recorded_heads(connection) if inspect(connection).has_table(VERSION_TABLE) else ()
     if len(heads) > 1:
         raise UnsuitableSchema(
-            f"{database}: its table {VERSION_TABLE} has the rows {', '.join(heads)}: leave the latest of them alone"
+            f"{database}: its table {VERSION_TABLE} has the rows {', '.join(heads)}: leave the "
+            "latest of them alone"
         )
     if heads:
         return RecordedVersion(revision=heads[0])
@@ -357,7 +395,7 @@ def _recorded(connection: Connection, database: Database, schema: Schema) -> Rec
 
 
 def _make_file(database: Database) -> None:
-    """An SQLite database is its file; a server's must be made by its administrator."""
+    """Create the file of an SQLite database. On a server, an administrator creates the database."""
     file = database.url.database
     if database.url.get_backend_name() == "sqlite" and file and Path(file).parent.is_dir():
         Path(file).touch()

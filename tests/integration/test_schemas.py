@@ -359,7 +359,7 @@ def test_it_tells_which_tables_are_read_or_copied_and_how_many_rows_they_have(
 def test_of_a_large_table_the_rows_are_estimated(
     empty: Database, mariadb: MariaDB, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(changes, "COUNTED", 100)
+    monkeypatch.setattr(changes, "MAX_COUNTED_ROWS", 100)
     upgrade_schema(empty, MAIN_SCHEMA, BEFORE_THE_NEWEST)
     mariadb.execute("INSERT INTO migrations (deleted) SELECT 0 FROM seq_1_to_1200", NAME)
     mariadb.execute("ANALYZE TABLE migrations", NAME)

@@ -323,8 +323,8 @@ LINES: Final = {
     "no number": ("connect_timeout=secret", "its driver is unknown, or an option has a value of the wrong kind"),
     "no port": ("port=secret", "one of its options has a value that PyMySQL does not take"),
     "no charset": ("charset=secret", "unknown charset"),
-    "no option file": (READ, "the file that read_default_file names is no option file as MySQL has them"),
-    "ssl": ("ssl=secret", "ssl is no option of a URL: use ssl_ca, ssl_cert, ssl_key"),
+    "no option file": (READ, "the file that read_default_file names is not an option file as MySQL has them"),
+    "ssl": ("ssl=secret", "ssl is not an option of a URL: use ssl_ca, ssl_cert, ssl_key"),
     "compress": ("compress=true", "compress and named_pipe are not supported"),
 }
 

@@ -9,8 +9,9 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, Connection, and_, delete, insert, or_, select, true, update
 from sqlalchemy.exc import IntegrityError
 
-from jobs.db.migrations.migration import FAKE, Batch, Migration, Place, Tally, left_for, nova_table, now, pairs
+from jobs.db.migrations.migration import FAKE, Batch, Migration, Place, Tally, left_for, nova_table, pairs
 from jobs.retry import TryAgain
+from novadb.clock import utc_now
 from novadb.errors import DatabaseProblem
 from novadb.names import fold_name
 
@@ -181,19 +182,19 @@ def _rebuild(cell: Connection, rebuild: Mapping[str, list[Port]]) -> None:
         return
     old = and_(INTERFACES.c.instance_uuid.in_(list(rebuild)), INTERFACES.c.deleted == 0)
     tags = pairs(cell, select(INTERFACES.c.uuid, INTERFACES.c.tag).where(old))
-    cell.execute(update(INTERFACES).where(old).values(deleted=INTERFACES.c.id, deleted_at=now()))
+    cell.execute(update(INTERFACES).where(old).values(deleted=INTERFACES.c.id, deleted_at=utc_now()))
     new = [
         {"uuid": port.uuid, "address": port.address, "instance_uuid": uuid, "tag": tags.get(port.uuid)}
         for uuid, ports in rebuild.items()
         for port in ports
     ]
-    cell.execute(insert(INTERFACES).values(created_at=now(), deleted=0), new)
+    cell.execute(insert(INTERFACES).values(created_at=utc_now(), deleted=0), new)
 
 
 def _make_fake_instance(cell: Connection) -> None:
     """Make the deleted instance that the marker's foreign key needs, with the rows that each instance has."""
     flags = dict.fromkeys(("cleaned", "hidden", "shutdown_terminate", "disable_terminate"), 0)
-    stamps = {"created_at": now(), "deleted_at": now()}
+    stamps = {"created_at": utc_now(), "deleted_at": utc_now()}
     made = insert(INSTANCES).values(uuid=FAKE, project_id=FAKE, user_id=FAKE, deleted=0, **flags, **stamps)
     try:
         cell.execute(made)
@@ -210,7 +211,7 @@ def _set_marker(cell: Connection, uuid: str) -> None:
     """Note the last instance that was looked at, as the stock tool does: in the tag of an interface that is none."""
     cell.execute(delete(INTERFACES).where(INTERFACES.c.instance_uuid == FAKE))
     marker: dict[str, Any] = {"uuid": FAKE, "instance_uuid": FAKE, "address": f"ff:ff:ff:ff:ff:ff/{FAKE}", "tag": uuid}
-    cell.execute(insert(INTERFACES).values(created_at=now(), deleted=0, **marker))
+    cell.execute(insert(INTERFACES).values(created_at=utc_now(), deleted=0, **marker))
 
 
 FILL_VIRTUAL_INTERFACE_LIST: Final = Migration(

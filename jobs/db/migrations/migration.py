@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from functools import cached_property, lru_cache
 from typing import Any, Final, Self
 
@@ -13,6 +12,7 @@ from jobs.action import Target
 from jobs.api_connection import ApiConnection
 from jobs.retry import rollback
 from novadb import catalogue
+from novadb.clock import utc_now
 from novadb.engine import Database
 
 # The most rows that one transaction brings up to date.
@@ -224,11 +224,6 @@ def nova_table(name: str, *columns: str) -> TableClause:
     return table(name, column("id"), *moments, *(column(one) for one in columns if not one.endswith("_at")))
 
 
-def now() -> datetime:
-    """The time for Nova's columns: UTC, without zone. Its columns hold seconds, and the server would round them up."""
-    return datetime.now(UTC).replace(tzinfo=None, microsecond=0)
-
-
 def pairs(connection: Connection, statement: Select[Any]) -> dict[Any, Any]:
     """The rows of a statement that selects two columns, by the first."""
     return {first: second for first, second in connection.execute(statement)}  # noqa: C416 - rows are no tuples to mypy
@@ -252,7 +247,7 @@ def fill(connection: Connection, rows: TableClause, name: str, values: Mapping[i
     if not values:
         return 0
     ordered = sorted(values.items())
-    bound: dict[str, Any] = {"now": now()}
+    bound: dict[str, Any] = {"now": utc_now()}
     for number, (key, value) in enumerate(ordered):
         bound |= {f"k{number}": key, f"v{number}": value}
     return connection.execute(_filling(rows.name, name, len(ordered)), bound).rowcount

@@ -9,8 +9,9 @@ from sqlalchemy import Connection, Row, TableClause, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from jobs.action import ApiDatabaseProblem
-from jobs.db.migrations.migration import Batch, Migration, Place, Tally, nova_table, now
+from jobs.db.migrations.migration import Batch, Migration, Place, Tally, nova_table
 from jobs.retry import TryAgain
+from novadb.clock import utc_now
 from novadb.names import fold_name
 
 LOG = logging.getLogger("cellkeeper.migrations")
@@ -73,7 +74,7 @@ def _move(place: Place, limits: Limits, size: int) -> Batch:
         _copy(api, limits, rows)
     gone = update(source).where(source.c.id.in_([row.id for row in rows]), source.c.deleted == 0)
     with place.writing(len(rows)) as cell:
-        done = cell.execute(gone.values(deleted=source.c.id, deleted_at=now())).rowcount
+        done = cell.execute(gone.values(deleted=source.c.id, deleted_at=utc_now())).rowcount
     return Batch(Tally(len(rows), done), 0 if len(rows) == size else None)
 
 
@@ -90,7 +91,7 @@ def _copy(api: Connection, limits: Limits, rows: Sequence[Row[Any]]) -> None:
     for row in rows:
         key = _key(limits, row)
         if key not in known and key not in new:
-            new[key] = {name: getattr(row, name) for name in (*limits.key, "hard_limit")} | {"created_at": now()}
+            new[key] = {name: getattr(row, name) for name in (*limits.key, "hard_limit")} | {"created_at": utc_now()}
         elif known.get(key, row.hard_limit) != row.hard_limit:
             LOG.warning(
                 "%s: the API database has %s for %s already, which stays; the cell's was %s",

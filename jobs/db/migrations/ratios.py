@@ -4,7 +4,8 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, func, or_, select, update
 
-from jobs.db.migrations.migration import Batch, Migration, Place, Tally, next_after, nova_table, now
+from jobs.db.migrations.migration import Batch, Migration, Place, Tally, next_after, nova_table
+from novadb.clock import utc_now
 from novadb.migrations.upgrade import is_before
 
 COLUMNS: Final = ("cpu_allocation_ratio", "ram_allocation_ratio", "disk_allocation_ratio")
@@ -25,7 +26,7 @@ def set_ratios(place: Place, size: int, after: int) -> Batch:
     done = 0
     with place.writing(len(ids)) as cell:
         if ids:
-            changed = update(NODES).where(NODES.c.id.in_(ids), EMPTY).values(values | {"updated_at": now()})
+            changed = update(NODES).where(NODES.c.id.in_(ids), EMPTY).values(values | {"updated_at": utc_now()})
             done = cell.execute(changed).rowcount
     return Batch(Tally(len(ids), done), next_after(ids, size))
 

@@ -1,4 +1,4 @@
-"""The tables of the API database as they were at the first revision; those of Placement, long since elsewhere, too."""
+"""The tables of the API database at its first revision, those that Placement took over included."""
 
 from typing import Final
 
@@ -55,7 +55,10 @@ entity(
     integer("resource_class_id used", required=True),
     index("consumer_id"),
     index("resource_class_id"),
-    index("resource_provider_id resource_class_id used", "allocations_resource_provider_class_used_idx"),
+    index(
+        "resource_provider_id resource_class_id used",
+        "allocations_resource_provider_class_used_idx",
+    ),
     charset="latin1",
 )
 
@@ -161,7 +164,13 @@ entity(
     index("policy"),
 )
 
-entity("instance_groups", string("user_id project_id"), uuid("uuid", required=True), string("name"), unique("uuid"))
+entity(
+    "instance_groups",
+    string("user_id project_id"),
+    uuid("uuid", required=True),
+    string("name"),
+    unique("uuid"),
+)
 
 entity(
     "instance_mappings",
@@ -179,12 +188,20 @@ entity(
 
 entity(
     "inventories",
-    integer("resource_provider_id resource_class_id total reserved min_unit max_unit step_size", required=True),
+    integer(
+        "resource_provider_id resource_class_id total reserved min_unit max_unit step_size",
+        required=True,
+    ),
     real("allocation_ratio", required=True),
-    unique("resource_provider_id resource_class_id", "uniq_inventories0resource_provider_resource_class"),
+    unique(
+        "resource_provider_id resource_class_id",
+        "uniq_inventories0resource_provider_resource_class",
+    ),
     index("resource_class_id"),
     index("resource_provider_id"),
-    index("resource_provider_id resource_class_id", "inventories_resource_provider_resource_class_idx"),
+    index(
+        "resource_provider_id resource_class_id", "inventories_resource_provider_resource_class_idx"
+    ),
     charset="latin1",
 )
 
@@ -216,7 +233,14 @@ table(
     index("user_id"),
 )
 
-table("projects", serial(), string("external_id", required=True), stamps(), unique("external_id"), charset="latin1")
+table(
+    "projects",
+    serial(),
+    string("external_id", required=True),
+    stamps(),
+    unique("external_id"),
+    charset="latin1",
+)
 
 entity("quota_classes", string("class_name resource"), integer("hard_limit"), index("class_name"))
 
@@ -264,7 +288,14 @@ entity(
     index("uuid"),
 )
 
-table("resource_classes", serial(), string("name", required=True), stamps(), unique("name"), charset="latin1")
+table(
+    "resource_classes",
+    serial(),
+    string("name", required=True),
+    stamps(),
+    unique("name"),
+    charset="latin1",
+)
 
 table(
     "resource_provider_aggregates",
@@ -300,6 +331,18 @@ entity(
     charset="latin1",
 )
 
-entity("traits", string("name", required=True, charset="utf8", collation="utf8_bin"), unique("name"), charset="latin1")
+entity(
+    "traits",
+    string("name", required=True, charset="utf8", collation="utf8_bin"),
+    unique("name"),
+    charset="latin1",
+)
 
-table("users", serial(), string("external_id", required=True), stamps(), unique("external_id"), charset="latin1")
+table(
+    "users",
+    serial(),
+    string("external_id", required=True),
+    stamps(),
+    unique("external_id"),
+    charset="latin1",
+)

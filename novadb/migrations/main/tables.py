@@ -1,4 +1,4 @@
-"""The tables of a cell as they were at the first revision: those in use, and those that Nova has left behind."""
+"""The tables of a cell at its first revision, those that Nova no longer uses included."""
 
 from typing import Final
 
@@ -66,7 +66,10 @@ table(
     integer("resource_class_id used", required=True),
     index("consumer_id"),
     index("resource_class_id"),
-    index("resource_provider_id resource_class_id used", "allocations_resource_provider_class_used_idx"),
+    index(
+        "resource_provider_id resource_class_id used",
+        "allocations_resource_provider_class_used_idx",
+    ),
     charset="latin1",
 )
 
@@ -315,7 +318,12 @@ table(
     unique("uuid deleted"),
 )
 
-entity("instance_id_mappings", uuid("uuid", required=True), deleted(), index("uuid", "ix_instance_id_mappings_uuid"))
+entity(
+    "instance_id_mappings",
+    uuid("uuid", required=True),
+    deleted(),
+    index("uuid", "ix_instance_id_mappings_uuid"),
+)
 
 entity(
     "instance_info_caches",
@@ -432,12 +440,20 @@ entity(
 table(
     "inventories",
     serial(),
-    integer("resource_provider_id resource_class_id total reserved min_unit max_unit step_size", required=True),
+    integer(
+        "resource_provider_id resource_class_id total reserved min_unit max_unit step_size",
+        required=True,
+    ),
     real("allocation_ratio", required=True),
-    unique("resource_provider_id resource_class_id", "uniq_inventories0resource_provider_resource_class"),
+    unique(
+        "resource_provider_id resource_class_id",
+        "uniq_inventories0resource_provider_resource_class",
+    ),
     index("resource_class_id"),
     index("resource_provider_id"),
-    index("resource_provider_id resource_class_id", "inventories_resource_provider_resource_class_idx"),
+    index(
+        "resource_provider_id resource_class_id", "inventories_resource_provider_resource_class_idx"
+    ),
     charset="latin1",
 )
 
@@ -460,7 +476,9 @@ entity(
     deleted(),
     enum("migration_type", "migration", "resize", "live-migration", "evacuation"),
     boolean("hidden"),
-    bigint("memory_total memory_processed memory_remaining disk_total disk_processed disk_remaining"),
+    bigint(
+        "memory_total memory_processed memory_remaining disk_total disk_processed disk_remaining"
+    ),
     uuid("uuid"),
     boolean("cross_cell_move"),
     string("user_id project_id"),
@@ -528,7 +546,9 @@ table(
     foreign("compute_node_id", "compute_nodes.id", "pci_devices_compute_node_id_fkey"),
     unique("compute_node_id address deleted"),
     index("compute_node_id deleted", "ix_pci_devices_compute_node_id_deleted"),
-    index("compute_node_id parent_addr deleted", "ix_pci_devices_compute_node_id_parent_addr_deleted"),
+    index(
+        "compute_node_id parent_addr deleted", "ix_pci_devices_compute_node_id_parent_addr_deleted"
+    ),
     index("instance_uuid deleted", "ix_pci_devices_instance_uuid_deleted"),
 )
 
@@ -544,7 +564,13 @@ table(
     index("user_id deleted"),
 )
 
-entity("provider_fw_rules", string("protocol", 5), integer("from_port to_port"), string("cidr", 43), deleted())
+entity(
+    "provider_fw_rules",
+    string("protocol", 5),
+    integer("from_port to_port"),
+    string("cidr", 43),
+    deleted(),
+)
 
 entity(
     "quota_classes",
@@ -631,8 +657,12 @@ entity(
     integer("security_group_id"),
     uuid("instance_uuid"),
     deleted(),
-    foreign("security_group_id", "security_groups.id", "security_group_instance_association_ibfk_1"),
-    foreign("instance_uuid", "instances.uuid", "security_group_instance_association_instance_uuid_fkey"),
+    foreign(
+        "security_group_id", "security_groups.id", "security_group_instance_association_ibfk_1"
+    ),
+    foreign(
+        "instance_uuid", "instances.uuid", "security_group_instance_association_instance_uuid_fkey"
+    ),
     index("instance_uuid"),
     index("security_group_id", "security_group_id", only_mysql=True),
 )
@@ -649,7 +679,12 @@ entity(
     foreign("group_id", "security_groups.id"),
 )
 
-entity("security_groups", string("name description user_id project_id"), deleted(), unique("project_id name deleted"))
+entity(
+    "security_groups",
+    string("name description user_id project_id"),
+    deleted(),
+    unique("project_id name deleted"),
+)
 
 entity(
     "services",

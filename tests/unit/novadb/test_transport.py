@@ -7,7 +7,9 @@ import pytest
 from novadb.transport import InvalidTransportUrl, TransportHost, parse_transport_url
 
 # What oslo.messaging makes of the hosts: name, port, user, password; and of the virtual host.
-TAKEN: Final[dict[str, tuple[list[tuple[str | None, int | None, str | None, str | None]], str | None]]] = {
+TAKEN: Final[
+    dict[str, tuple[list[tuple[str | None, int | None, str | None, str | None]], str | None]]
+] = {
     "rabbit://": ([], None),
     "rabbit:": ([], None),
     "none:///": ([], ""),
@@ -32,9 +34,16 @@ TAKEN: Final[dict[str, tuple[list[tuple[str | None, int | None, str | None, str 
     "rabbit://u:p@[fe80::1]/": ([("fe80::1", None, "u", "p")], ""),
     "rabbit://fe80::1/": ([("fe80::1", None, None, None)], ""),
     "rabbit://h1:1,[::1]:2/": ([("h1", 1, None, None), ("::1", 2, None, None)], ""),
-    "rabbit://h1:5672,[fd00::2]:5672/": ([("h1", 5672, None, None), ("fd00::2", 5672, None, None)], ""),
+    "rabbit://h1:5672,[fd00::2]:5672/": (
+        [("h1", 5672, None, None), ("fd00::2", 5672, None, None)],
+        "",
+    ),
     "rabbit://[fd00::1],h2,[fe80::2%25eth0]:2/v": (
-        [("fd00::1", None, None, None), ("h2", None, None, None), ("fe80::2%25eth0", 2, None, None)],
+        [
+            ("fd00::1", None, None, None),
+            ("h2", None, None, None),
+            ("fe80::2%25eth0", 2, None, None),
+        ],
         "v",
     ),
     "rabbit://u:p@h1:1,u:p@[fd00::2]:2/v": ([("h1", 1, "u", "p"), ("fd00::2", 2, "u", "p")], "v"),
@@ -49,18 +58,18 @@ REFUSED: Final = {
     "nonsense": "no scheme specified, such as rabbit://",
     "/v": "no scheme specified, such as rabbit://",
     "://h": "no scheme specified, such as rabbit://",
-    "rabbit://h:/": "a port is no number",
-    "rabbit://h:notaport/": "a port is no number",
-    "rabbit://u:se/cret@h:1/": "a port is no number",
-    "rabbit://u:secret,h:1/": "a port is no number",
-    "rabbit://h1:1,h2:x/": "a port is no number",
-    "rabbit://[::1]:x/": "a port is no number",
+    "rabbit://h:/": "a port is not a number",
+    "rabbit://h:notaport/": "a port is not a number",
+    "rabbit://u:se/cret@h:1/": "a port is not a number",
+    "rabbit://u:secret,h:1/": "a port is not a number",
+    "rabbit://h1:1,h2:x/": "a port is not a number",
+    "rabbit://[::1]:x/": "a port is not a number",
     "rabbit://[::1/": "the brackets of an IPv6 address do not match",
     "rabbit://::1]/": "the brackets of an IPv6 address do not match",
     "rabbit://h1,[::1/": "the brackets of an IPv6 address do not match",
     "rabbit://h1,[::1]x:1/": "the brackets of an IPv6 address do not match",
-    "rabbit://h1,[secret]:1/": "its brackets enclose no IPv6 address",
-    "rabbit://h1,[127.0.0.1]:1/": "its brackets enclose no IPv6 address",
+    "rabbit://h1,[secret]:1/": "its brackets do not enclose an IPv6 address",
+    "rabbit://h1,[127.0.0.1]:1/": "its brackets do not enclose an IPv6 address",
     "rabbit://u:se[cret@h1/": "brackets in a user or a password must be percent-encoded",
     "rabbit://h1,u:se[c]ret@h2/": "brackets in a user or a password must be percent-encoded",
 }
@@ -70,7 +79,10 @@ REFUSED: Final = {
 def test_what_is_taken_and_how_it_is_understood(url: str) -> None:
     hosts, virtual_host = TAKEN[url]
     parsed = parse_transport_url(url)
-    assert (list(parsed.hosts), parsed.virtual_host) == ([TransportHost(*host) for host in hosts], virtual_host)
+    assert (list(parsed.hosts), parsed.virtual_host) == (
+        [TransportHost(*host) for host in hosts],
+        virtual_host,
+    )
 
 
 @pytest.mark.parametrize("url", REFUSED)

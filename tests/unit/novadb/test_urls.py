@@ -1,4 +1,6 @@
-"""Database URLs: templates as Nova fills them, one name for each database, and no secret in any message."""
+"""Database URLs: templates as Nova fills them, one name for each database, and no secret in any
+message.
+"""
 
 import logging
 import re
@@ -32,11 +34,26 @@ def database(url: str) -> Database:
         pytest.param("mysql://u:p@h/nova", None, "mysql://u:p@h/nova", id="no template, no base"),
         pytest.param(TEMPLATE, BASE, BASE, id="all parts"),
         pytest.param("mysql://{username}@h2/x", BASE, "mysql://nova@h2/x", id="one part"),
-        pytest.param("mysql://h/{path}_cell2", BASE, "mysql://h/nova_cell1_cell2", id="path without its slash"),
-        pytest.param("mysql://u:{password}@h/x", BASE, "mysql://u:se%40cret@h/x", id="escapes stay escaped"),
-        pytest.param("x/{path}", "sqlite:////srv/nova.db", "x/srv/nova.db", id="path without any of its slashes"),
         pytest.param(
-            TEMPLATE, BARE, "mysql://None:None@db1:None/?#", id="a missing part reads None, an empty one nothing"
+            "mysql://h/{path}_cell2",
+            BASE,
+            "mysql://h/nova_cell1_cell2",
+            id="path without its slash",
+        ),
+        pytest.param(
+            "mysql://u:{password}@h/x", BASE, "mysql://u:se%40cret@h/x", id="escapes stay escaped"
+        ),
+        pytest.param(
+            "x/{path}",
+            "sqlite:////srv/nova.db",
+            "x/srv/nova.db",
+            id="path without any of its slashes",
+        ),
+        pytest.param(
+            TEMPLATE,
+            BARE,
+            "mysql://None:None@db1:None/?#",
+            id="a missing part reads None, an empty one nothing",
         ),
         pytest.param(
             "mysql://{username2}:{password2}@{hostname2}:{port2}/{path}",
@@ -68,12 +85,26 @@ def database(url: str) -> Database:
             "rabbit://h1:5672,[fd00::2]:5672/",
             id="an address in brackets behind a host, without credentials",
         ),
-        pytest.param("mysql://u:{password}@h/x", "mysql://u:se[cret@db1/nova", "mysql://u:se[cret@h/x", id="a bracket"),
-        pytest.param("mysql://h:{port}/x", "mysql://db1:70000/nova", "mysql://h:None/x", id="a port that is none"),
-        pytest.param("mysql://{{h}}/{path}", BASE, "mysql://{h}/nova_cell1", id="a doubled brace is one"),
+        pytest.param(
+            "mysql://u:{password}@h/x",
+            "mysql://u:se[cret@db1/nova",
+            "mysql://u:se[cret@h/x",
+            id="a bracket",
+        ),
+        pytest.param(
+            "mysql://h:{port}/x",
+            "mysql://db1:70000/nova",
+            "mysql://h:None/x",
+            id="a port that is none",
+        ),
+        pytest.param(
+            "mysql://{{h}}/{path}", BASE, "mysql://{h}/nova_cell1", id="a doubled brace is one"
+        ),
     ],
 )
-def test_a_template_is_filled_with_the_parts_of_the_configured_url(template: str, base: str | None, url: str) -> None:
+def test_a_template_is_filled_with_the_parts_of_the_configured_url(
+    template: str, base: str | None, url: str
+) -> None:
     assert urls.expand_template(template, base) == url
 
 
@@ -89,7 +120,9 @@ def test_a_template_is_filled_with_the_parts_of_the_configured_url(template: str
         pytest.param("mysql://nova:secret@{0}/x", BASE, id="a number"),
         pytest.param("mysql://nova:secret@{hostname}/x", None, id="no base"),
         pytest.param("mysql://nova:secret@{hostname}/x", "", id="an empty base"),
-        pytest.param("mysql://nova:secret@{hostname}/x", "mysql://nova:secret@[::1/x", id="a broken base"),
+        pytest.param(
+            "mysql://nova:secret@{hostname}/x", "mysql://nova:secret@[::1/x", id="a broken base"
+        ),
     ],
 )
 def test_a_template_that_cannot_be_filled_keeps_its_text_and_is_logged_without_it(
@@ -215,12 +248,14 @@ def test_what_is_no_url_of_a_database_is_refused_without_repeating_it(url: str) 
         ("mssql+pyodbc://nova:secret@db1/nova", "SQL Server"),
     ],
 )
-def test_a_database_of_another_kind_is_refused_with_the_kinds_that_are_supported(url: str, kind: str) -> None:
+def test_a_database_of_another_kind_is_refused_with_the_kinds_that_are_supported(
+    url: str, kind: str
+) -> None:
     with pytest.raises(DatabaseProblem) as caught:
         database(url)
     assert str(caught.value) == (
-        f"cell1: {kind} is not supported; MySQL and MariaDB are (mysql+pymysql://USER:PASSWORD@HOST/DATABASE), and "
-        "SQLite (sqlite:///FILE)"
+        f"cell1: {kind} is not supported; MySQL and MariaDB are "
+        "(mysql+pymysql://USER:PASSWORD@HOST/DATABASE), and SQLite (sqlite:///FILE)"
     )
 
 
@@ -239,7 +274,8 @@ def test_another_driver_is_named_with_the_one_to_use(url: str, driver: str, advi
     with pytest.raises(Unreachable) as caught, database(url).connect():
         pass
     assert str(caught.value).endswith(
-        f": its URL names the driver {driver}, which is not supported: write {advice}, which Nova takes as well"
+        f": its URL names the driver {driver}, which is not supported: write {advice}, which Nova "
+        "takes as well"
     )
     assert not SECRET.search(str(caught.value))
 
@@ -260,7 +296,9 @@ def test_an_at_sign_in_a_password_that_is_not_encoded_shows_nothing_of_it() -> N
 
 
 def test_a_database_that_cannot_be_reached_is_named_without_its_secret() -> None:
-    closed = database(f"mysql+pymysql://nova:secret@127.0.0.1:{free_port()}/nova_cell1?charset=utf8")
+    closed = database(
+        f"mysql+pymysql://nova:secret@127.0.0.1:{free_port()}/nova_cell1?charset=utf8"
+    )
     with pytest.raises(Unreachable) as caught, closed.connect():
         pass
     assert str(caught.value).startswith(f"cell1 ({closed.server}/nova_cell1): ")

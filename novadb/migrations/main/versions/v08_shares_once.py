@@ -11,4 +11,6 @@ down_revision = "13863f4e1612"
 
 def upgrade() -> None:
     for column in ("share_id", "tag"):
-        changes.add_unique("share_mapping", f"instance_uuid {column}", f"uniq_key_pairs0instance_uuid0{column}")
+        changes.add_unique(
+            "share_mapping", f"instance_uuid {column}", f"uniq_key_pairs0instance_uuid0{column}"
+        )
