@@ -1,1 +1,1 @@
-"""The configuration: all options of all sections that are read, in which files, what can be wrong."""
+"""The configuration: all options of all sections, the files they are read from, their errors."""

@@ -1,4 +1,4 @@
-"""oslo's configuration, whose errors name the option and its section, and never repeat a value."""
+"""oslo's configuration, with errors that name the option and its section but repeat no value."""
 
 from typing import Any, Final
 
@@ -7,20 +7,22 @@ from oslo_config import cfg, types
 from settings.errors import InvalidSetting
 
 UNKNOWN_REFERENCE: Final = (
-    "$ begins the name of another option, and there is none of the name that follows; write $$ for a dollar sign"
+    "$ begins the name of another option, and no option has the name that follows; write $$ for a "
+    "dollar sign"
 )
 
 
 class Configuration(cfg.ConfigOpts):
     """The options, wherever oslo.config finds them.
 
-    By itself it repeats a value that cannot be used, and what follows a ``$``: either may be a part of a password.
+    oslo.config's own errors repeat a value that cannot be used, and what follows a ``$``. Either
+    may be a part of a password.
     """
 
     def _get(self, name: str, group: Any = None, namespace: Any = None) -> Any:
         """
         :raises InvalidSetting: the value cannot be used
-        :raises cfg.NoSuchOptError: nobody has registered the option
+        :raises cfg.NoSuchOptError: the option is not registered
         """
         section = getattr(group, "name", group) or "DEFAULT"
         try:
@@ -31,11 +33,12 @@ class Configuration(cfg.ConfigOpts):
             reason = UNKNOWN_REFERENCE
         except RecursionError:
             reason = "it refers to itself; write $$ for a dollar sign"
-        except ValueError as error:  # oslo.config's own are some, too
+        except ValueError as error:  # also the base of oslo.config's own
             problem = error.__context__ or error
-            if isinstance(problem, InvalidSetting):  # of an option that this one refers to
+            if isinstance(problem, InvalidSetting):
+                # The problem is with an option to which this one refers.
                 raise problem from None
-            reason = _what_is_taken(self._get_opt_info(name, group)["opt"].type, problem)
+            reason = _describe_valid_values(self._get_opt_info(name, group)["opt"].type, problem)
         raise InvalidSetting(f"{name} in section [{section}]: {reason}")
 
     def _is_registered(self, name: str, group: Any) -> bool:
@@ -45,17 +48,19 @@ class Configuration(cfg.ConfigOpts):
         return section in self and name in self[section]
 
     def _validate_cli_options(self, namespace: Any) -> None:
-        """Leave it to whoever uses an option: oslo would print its value, and end the process."""
+        """Not here, where oslo would print the value and end the process, but when it is used."""
 
 
 class ValueProblem(ValueError):
-    """A value is not what an option takes. The text says what it takes, and repeats nothing of the value."""
+    """A value is not what an option takes. The text says what it takes, and repeats nothing of the
+    value.
+    """
 
 
-def _what_is_taken(kind: Any, problem: BaseException) -> str:
-    """What an option of a type takes, in words.
+def _describe_valid_values(kind: Any, problem: BaseException) -> str:
+    """Which values an option of a type takes, in words.
 
-    :param problem: what the type says of the value
+    :param problem: the type's error for the value
     """
     if isinstance(problem, ValueProblem):
         return str(problem)
@@ -64,7 +69,14 @@ def _what_is_taken(kind: Any, problem: BaseException) -> str:
     if isinstance(kind, types.Boolean):
         return "it takes true or false"
     if isinstance(kind, types.Number):
-        limits = [(kind.min, "at least"), (kind.max, "at most")]
-        number = "a whole number" if isinstance(kind, types.Integer) else "a number"
-        return ", ".join([f"it takes {number}", *(f"{words} {limit}" for limit, words in limits if limit is not None)])
+        return _describe_number(kind)
     return "it has a value that cannot be used"
+
+
+def _describe_number(kind: types.Number) -> str:
+    words = "it takes a whole number" if isinstance(kind, types.Integer) else "it takes a number"
+    if kind.min is not None:
+        words += f", at least {kind.min}"
+    if kind.max is not None:
+        words += f", at most {kind.max}"
+    return words

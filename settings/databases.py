@@ -14,17 +14,19 @@ DATABASE: Final = Section(
     [
         cfg.StrOpt(
             "connection", secret=True,
-            help="The URL of the database that is worked without --all-cells, such as "
-                 "mysql+pymysql://USER:PASSWORD@HOST/nova_cell0. Its parts fill the templates in cell mappings.",
+            help="The URL of the database that is used without --all-cells, such as "
+                 "mysql+pymysql://USER:PASSWORD@HOST/nova_cell0. Its parts fill the templates in "
+                 "cell mappings.",
         ),
         cfg.StrOpt(
             "connection_parameters", default="", secret=True,
-            help="Put behind the query of connection, and of the URL of each cell, as in ssl_ca=/etc/ssl/ca.pem.",
+            help="Appended to the query of connection, and of the URL of each cell, as in "
+                 "ssl_ca=/etc/ssl/ca.pem.",
         ),
         cfg.StrOpt(
             "slave_connection", secret=True,
-            help="The URL of a replica of that database. Nothing is read from it but its lag, if max_lag of section "
-                 "[throttle] is set.",
+            help="The URL of a replica of that database. Only its lag is read, if max_lag in "
+                 "section [throttle] is set.",
         ),
     ],
     in_nova_conf=True,
@@ -35,11 +37,12 @@ API_DATABASE: Final = Section(
     [
         cfg.StrOpt(
             "connection", secret=True,
-            help="The URL of the API database, such as mysql+pymysql://USER:PASSWORD@HOST/nova_api.",
+            help="The URL of the API database, such as "
+                 "mysql+pymysql://USER:PASSWORD@HOST/nova_api.",
         ),
         cfg.StrOpt(
             "connection_parameters", default="", secret=True,
-            help="Put behind the query of connection, as in ssl_ca=/etc/ssl/ca.pem.",
+            help="Appended to the query of connection, as in ssl_ca=/etc/ssl/ca.pem.",
         ),
     ],
     in_nova_conf=True,
@@ -62,18 +65,19 @@ class Timeouts:
 
 def connection_timeouts(conf: cfg.ConfigOpts) -> Timeouts:
     """The limits of database connections, as configured."""
-    own = conf.cellkeeper
-    return Timeouts(own.connect_timeout, own.read_timeout, own.lock_wait_timeout)
+    options = conf.cellkeeper
+    return Timeouts(options.connect_timeout, options.read_timeout, options.lock_wait_timeout)
 
 
 def connection_url(conf: cfg.ConfigOpts, group: str) -> str:
     """The URL of ``[database]`` or ``[api_database]``.
 
-    :raises NotConfigured: there is none
+    :raises NotConfigured: it is not set
     """
     url: str | None = conf[group].connection
     if not url:
         raise NotConfigured(
-            f"No database is configured: set connection in section [{group}] of nova.conf ({describe_read_files(conf)})"
+            f"No database is configured: set connection in section [{group}] of nova.conf "
+            f"({describe_read_files(conf)})"
         )
     return url

@@ -9,11 +9,11 @@ class SettingsProblem(Exception):
 
 
 class NotConfigured(SettingsProblem):
-    """An option is not set that the command cannot do without. The text says which one to set."""
+    """An option that the command needs is not set. The text says which one."""
 
 
 class InvalidSetting(SettingsProblem, ValueError):
-    """An option has a value that cannot be used, or a file a line. The text repeats no value.
+    """The value of an option, or a line of a file, cannot be used. The text repeats no value.
 
-    oslo.config takes whatever is no ValueError for an option that is not there.
+    A ValueError, because oslo.config takes any other exception for a missing option.
     """

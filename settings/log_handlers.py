@@ -1,4 +1,4 @@
-"""What becomes of a log line on its way out: control characters are shown, and a disk that is full costs one line."""
+"""Guards log handlers: control characters are made visible, and a full disk costs one line."""
 
 import contextlib
 import logging
@@ -10,14 +10,13 @@ from settings.printable import printable, printable_lines
 
 
 class PrintableFormatter(logging.Formatter):
-    """Another formatter, whose records are a line each, and a line for each of a traceback's."""
+    """Wraps a formatter so that a record is one line, plus the lines of its traceback."""
 
     def __init__(self, formatter: logging.Formatter) -> None:
         super().__init__()
         self.formatter = formatter
 
     def format(self, record: logging.LogRecord) -> str:
-        """The text of a record."""
         text = self.formatter.format(record)
         traceback = f"\n{record.exc_text}" if record.exc_text else ""
         if traceback and text.endswith(traceback):
@@ -26,11 +25,11 @@ class PrintableFormatter(logging.Formatter):
 
 
 def guard_handlers() -> None:
-    """Guard all handlers that there are."""
+    """Guard all handlers that exist now."""
     for handler in set(_handlers()):
         if not isinstance(handler.formatter, PrintableFormatter):
             handler.setFormatter(PrintableFormatter(handler.formatter or logging.Formatter()))
-        handler.handleError = partial(_say_once, handler, set())  # type: ignore[method-assign]
+        handler.handleError = partial(_report_once, handler, set())  # type: ignore[method-assign]
 
 
 def _handlers() -> Iterator[logging.Handler]:
@@ -40,16 +39,20 @@ def _handlers() -> Iterator[logging.Handler]:
             yield from logger.handlers
 
 
-def _say_once(handler: logging.Handler, said: set[str], _record: logging.LogRecord) -> None:
-    """Say on standard error, once for each reason, that a line could not be written: the work goes on.
+def _report_once(
+    handler: logging.Handler, reported_reasons: set[str], _record: logging.LogRecord
+) -> None:
+    """Report on standard error, once for each reason, that a line could not be written.
 
-    :param said: the reasons that were said before
+    The work goes on.
     """
     error = sys.exception()
-    reason = f"{error.strerror or error}" if isinstance(error, OSError) else type(error).__name__
-    if reason in said:
+    reason = type(error).__name__
+    if isinstance(error, OSError):
+        reason = error.strerror or str(error)
+    if reason in reported_reasons:
         return
-    said.add(reason)
+    reported_reasons.add(reason)
     name = getattr(handler, "baseFilename", None) or type(handler).__name__
     with contextlib.suppress(OSError, ValueError):
         print(printable(f"The log {name} cannot be written: {reason}"), file=sys.stderr)

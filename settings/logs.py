@@ -1,4 +1,4 @@
-"""How log lines look."""
+"""Adapts oslo.log: the format of its lines, and the journal without Nova's environment."""
 
 import copy
 import logging
@@ -12,25 +12,26 @@ from oslo_log.formatters import ContextFormatter
 SYSLOG: Final = Path("/dev/log")
 
 
-class OnceFormatter(ContextFormatter):
-    """oslo.log's format, without what it appends to a warning that is logged while an exception is handled.
+class ShortWarningFormatter(ContextFormatter):
+    """oslo.log's format, without the exception that it appends to a warning logged meanwhile.
 
-    Our lines have said it already, in words without secrets; the appended text is the driver's, behind the name of a
-    class. With a traceback, as ``LOG.exception`` wants it, a line stays as it was.
+    Our lines say the same in words without secrets; the appended text is the driver's, after the
+    name of a class. Lines with a traceback, from ``LOG.exception``, are unchanged.
     """
 
     def format(self, record: logging.LogRecord) -> str:
-        """A line. oslo.log appends nothing below WARNING."""
         if not record.exc_info:
+            # oslo.log appends the exception from WARNING on.
             record = copy.copy(record)
             record.levelno = min(record.levelno, logging.INFO)
         return str(super().format(record))
 
 
 def reach_journal(conf: cfg.ConfigOpts) -> None:
-    """Let a nova.conf that wants the journal have it, also without the module that Nova's own environment has for it.
+    """Honour ``use_journal`` of nova.conf without the Python module that it usually needs.
 
-    systemd's journal reads the socket of syslog as well. Where nobody listens, logs go to standard error.
+    systemd's journal also reads the socket of syslog. If there is no socket, logs go to standard
+    error.
     """
     if conf.use_journal and find_spec("systemd") is None:
         conf.set_override("use_journal", False)
@@ -38,12 +39,14 @@ def reach_journal(conf: cfg.ConfigOpts) -> None:
 
 
 def shorten_warnings(conf: cfg.ConfigOpts) -> None:
-    """Let the handlers that oslo.log has set up say what went wrong once."""
+    """Keep the handlers of oslo.log from appending exceptions to warnings."""
     for handler in logging.getLogger().handlers:
         formatter = handler.formatter
         if type(formatter) is ContextFormatter:
-            handler.setFormatter(
-                OnceFormatter(
-                    project=formatter.project, version=formatter.version, datefmt=formatter.datefmt, config=conf
-                )
+            short_formatter = ShortWarningFormatter(
+                project=formatter.project,
+                version=formatter.version,
+                datefmt=formatter.datefmt,
+                config=conf,
             )
+            handler.setFormatter(short_formatter)

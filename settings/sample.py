@@ -15,7 +15,7 @@ def own_options() -> list[SectionOptions]:
 
 
 def nova_options() -> list[SectionOptions]:
-    """What is read of nova.conf, but for the options of logging: those are listed by oslo.log."""
+    """The sections of nova.conf, without the options of logging: oslo.log lists those."""
     sections = [section for section in SECTIONS if section.in_nova_conf]
     sections += [service_section(name) for name in SERVICE_TYPES]
     return [_as_listed(section) for section in sections]

@@ -1,4 +1,4 @@
-"""What is started when: the section ``[schedule]``, and ``[schedule_NAME]`` for each entry."""
+"""Section ``[schedule]``, and ``[schedule_NAME]`` for each entry: what is started when."""
 
 from typing import Final
 
@@ -9,19 +9,21 @@ from settings.section import Section
 OPTIONS: Final = [
     cfg.ListOpt(
         "enabled", default=[],
-        help="The entries that are started, by name, such as: nightly_archive, weekly_purge. Each has a section "
-             "[schedule_NAME] of its own. Without any, nothing is started.",
+        help="The names of the entries that are started, such as: nightly_archive, weekly_purge. "
+             "Each has its own section [schedule_NAME]. Without any, nothing is started.",
     ),
     cfg.IntOpt(
         "deadline", default=3600, min=1,
-        help="Seconds after its time within which an entry may still be started: when no beat was running, or "
-             "the run of its firing before went on. What is later is not made up.",
+        help="Seconds after its time within which an entry may still be started, because no beat "
+             "was running or its previous run had not ended. Later than that, the firing is "
+             "skipped.",
     ),
 ]  # fmt: skip
 
 SECTION: Final = Section("schedule", OPTIONS, title="What cellkeeper beat starts, and when.")
 
-# Shown, and off until they are enabled: two ages, so that the shadow tables are a wastebasket with a bottom.
+# Off until they are enabled. The purge keeps rows longer than the archive, so that what was
+# archived can be restored for another 90 days.
 DEFAULTS: Final = {
     "nightly_archive": (
         "0 2 * * *",
@@ -37,12 +39,14 @@ def entry_section(name: str) -> Section:
     options = [
         cfg.StrOpt(
             "cron", default=cron,
-            help="When: minute, hour, day of the month, month, day of the week, in the time zone of the option "
-                 "timezone of [cellkeeper]. With six fields, the first one is the second.",
+            help="When: minute, hour, day of the month, month, day of the week, in the time zone "
+                 "of option timezone in section [cellkeeper]. The first of six fields is the "
+                 "second.",
         ),
         cfg.StrOpt(
             "command", default=command,
-            help="What: a command line as one would type it behind cellkeeper. It is started as with --detach.",
+            help="What: a command line without the word cellkeeper. It is started as with "
+                 "--detach.",
         ),
     ]  # fmt: skip
     title = f"The entry {name} of the schedule; off unless enabled in [schedule]."

@@ -10,8 +10,8 @@ from oslo_config import cfg
 class Section:
     """A section and its options.
 
-    :ivar title: what the section is for; None: its options say it
-    :ivar in_nova_conf: whether the section stands in nova.conf, because Nova reads it, too
+    :ivar title: what the section is for; None: its options say so
+    :ivar in_nova_conf: whether the section belongs in nova.conf, because Nova reads it, too
     """
 
     name: str
@@ -21,11 +21,11 @@ class Section:
 
     @property
     def group(self) -> cfg.OptGroup:
-        """The section as oslo knows it. A new one each time: a group keeps what was overridden."""
+        """The section for oslo.config. A new one each time, as groups remember overrides."""
         return cfg.OptGroup(self.name, self.title)
 
     def register(self, conf: cfg.ConfigOpts) -> None:
-        """Make the section and its options known to a configuration."""
+        """Register the section and its options."""
         if self.name == "DEFAULT":
             conf.register_opts(self.options)
             return

@@ -1,4 +1,4 @@
-"""The table of all sections whose options are known as soon as the configuration is read."""
+"""The table of all sections whose options are registered when the configuration is read."""
 
 from typing import Final
 
@@ -19,20 +19,21 @@ SECTIONS: Final[tuple[Section, ...]] = (
     schedule.SECTION,
     *(schedule.entry_section(name) for name in schedule.DEFAULTS),
 )
-"""[placement] and [neutron] are made known by who uses them (``settings.services``), and the section of an entry of the
-schedule by who reads the entry."""
+"""Missing are [placement] and [neutron], which are registered when they are first used
+(``settings.services``), and the sections of other entries, registered when the schedule is read.
+"""
 
 
 def register_sections(conf: cfg.ConfigOpts) -> None:
-    """Make the options of the table known to a configuration."""
+    """Register the options of the table."""
     for section in SECTIONS:
         section.register(conf)
 
 
 def check_values(conf: cfg.ConfigOpts) -> None:
-    """Look at every value, used or not, as oslo does only when one is asked for.
+    """Check every value, used or not; by itself, oslo.config checks values when they are used.
 
-    :raises InvalidSetting: one cannot be used
+    :raises InvalidSetting: a value cannot be used
     """
     for section in SECTIONS:
         values = conf if section.name == "DEFAULT" else conf[section.name]

@@ -1,4 +1,4 @@
-"""The sections ``[placement]`` and ``[neutron]``: what keystoneauth1 has, with Nova's defaults."""
+"""Sections ``[placement]`` and ``[neutron]``: keystoneauth1's options with Nova's defaults."""
 
 from typing import Final
 
@@ -8,27 +8,33 @@ from oslo_config import cfg
 from settings.section import Section
 
 SERVICE_TYPES: Final = {"placement": "placement", "neutron": "network"}
-RETRIES: Final = 2  # where the configuration sets none
+RETRIES: Final = 2  # if the configuration sets none
 
 
 def register_service(conf: cfg.ConfigOpts, name: str) -> None:
-    """Make the options of a section known, as Nova does.
+    """Register the options of a section, as Nova does.
 
-    The options of a login are those of its kind: keystoneauth1 makes them known where it loads it.
+    Those of the login depend on its type: keystoneauth1 registers them when it loads the login.
     """
     _own_options(name).register(conf)
     loading.register_auth_conf_options(conf, name)  # auth_section may name another section
 
 
 def service_section(name: str) -> Section:
-    """The section with all options that it has whatever the kind of login is."""
+    """The section with the options that it has for any type of login."""
     options = [*loading.get_auth_common_conf_options(), *_own_options(name).options]
     return Section(name, options, in_nova_conf=True)
 
 
 def _own_options(name: str) -> Section:
-    """Session and adapter, without a choice of API version."""
+    """Options of session and adapter, without those that choose an API version."""
     adapter_options = loading.get_adapter_conf_options(include_deprecated=False)
-    cfg.set_defaults(adapter_options, valid_interfaces=["internal", "public"], service_type=SERVICE_TYPES[name])
-    retries = cfg.IntOpt("http_retries", default=RETRIES + (name == "neutron"), min=0, help="Nova's, of [neutron].")
-    return Section(name, [*loading.get_session_conf_options(), *adapter_options, retries], in_nova_conf=True)
+    cfg.set_defaults(
+        adapter_options,
+        valid_interfaces=["internal", "public"],
+        service_type=SERVICE_TYPES[name],
+    )
+    default = 3 if name == "neutron" else RETRIES
+    retries = cfg.IntOpt("http_retries", default=default, min=0, help="Nova's, of [neutron].")
+    options = [*loading.get_session_conf_options(), *adapter_options, retries]
+    return Section(name, options, in_nova_conf=True)

@@ -1,4 +1,4 @@
-"""Settings of ours that nobody reads: oslo.config says nothing of a misspelt option or section."""
+"""Finds our settings that have no effect: oslo.config ignores misspelt options and sections."""
 
 import difflib
 import os
@@ -14,14 +14,16 @@ from settings import schedule
 from settings.sections import SECTIONS
 
 ENVIRONMENT: Final = re.compile(r"OS_([A-Z0-9_]*?[A-Z0-9])__(\w+)")
-WORD: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
-SECTION_LIKENESS: Final = 0.8  # of difflib: one or two letters of a name may differ
+PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+# Ratios of difflib: one or two letters of the name of a section may differ, of an option some more.
+SECTION_LIKENESS: Final = 0.8
 OPTION_LIKENESS: Final = 0.6
-ENTRY: Final = schedule.entry_section("").name  # what the sections of entries begin with
+# The prefix of the sections of entries.
+ENTRY_PREFIX: Final = schedule.entry_section("").name
 FOREIGN_SECTIONS: Final = frozenset({"scheduler"})
-"""Sections of Nova that resemble one of ours."""
+"""Nova's sections whose names resemble one of ours."""
 FOREIGN_OPTIONS: Final = frozenset({"lock_path"})
-"""Options of the section DEFAULT of other programs that have the name of one of ours."""
+"""Options of other programs in section DEFAULT that share the name of one of ours."""
 
 SettingsBySection = Mapping[str, Collection[str]]
 """The names of the options that are set, by section."""
@@ -31,7 +33,7 @@ SettingsBySection = Mapping[str, Collection[str]]
 class UnknownSetting:
     """A section or an option that has no effect.
 
-    :ivar place: the file, or the variable of the environment
+    :ivar place: the file or the environment variable
     :ivar what: the section, or the option with its section
     :ivar advice: what may have been meant
     """
@@ -44,110 +46,126 @@ class UnknownSetting:
         return f"{self.place}: {self.what} is unknown and has no effect: {self.advice}"
 
 
-def unknown_settings(conf: cfg.ConfigOpts, environment: Mapping[str, str] = os.environ) -> list[UnknownSetting]:
-    """All settings of ours, in the files and in the environment, that have no effect.
+def unknown_settings(
+    conf: cfg.ConfigOpts, environment: Mapping[str, str] = os.environ
+) -> list[UnknownSetting]:
+    """All our settings in the files and in the environment that have no effect.
 
-    :param conf: that has been read
+    :param conf: a configuration that has been read
     """
-    by_place = {str(file): _written(file) for file in config_files(conf)}
+    settings_by_place: dict[str, SettingsBySection] = {
+        str(file): _read_names(file) for file in config_files(conf)
+    }
     for variable in sorted(environment):
         if match := ENVIRONMENT.fullmatch(variable):
-            by_place[variable] = {match[1].lower(): {match[2].lower()}}
-    sections = {name for written in by_place.values() for name in written}
+            settings_by_place[variable] = {match[1].lower(): {match[2].lower()}}
+    sections: set[str] = set()
+    for settings in settings_by_place.values():
+        sections.update(settings)
     known = known_options(conf.schedule.enabled, sections)
-    return [
-        UnknownSetting(place, what, advice)
-        for place, written in by_place.items()
-        for what, advice in find_unknown(written, known)
-    ]
+    unknown: list[UnknownSetting] = []
+    for place, settings in settings_by_place.items():
+        for what, advice in find_unknown(settings, known):
+            unknown.append(UnknownSetting(place, what, advice))
+    return unknown
 
 
 def config_files(conf: cfg.ConfigOpts) -> list[Path]:
-    """The files that were read: those named, and those in the folders named."""
+    """The files that were read: those given, and those in the folders given."""
     files = [Path(file).expanduser() for file in conf.config_file or ()]
     for folder in conf.config_dir or ():
         files += sorted(Path(folder).expanduser().glob("*.conf"))
     return files
 
 
-def _written(file: Path) -> dict[str, set[str]]:
-    """The options that a file sets, by section.
+def _read_names(file: Path) -> dict[str, set[str]]:
+    """The names of the options that a file sets, by section.
 
-    What is no regular file, such as a pipe, cannot be read twice: it is taken as empty.
+    Empty for anything else than a regular file: a pipe cannot be read twice.
     """
-    sections: dict[str, dict[str, list[str]]] = {}
     if not file.is_file():
         return {}
+    sections: dict[str, dict[str, list[str]]] = {}
     cfg.ConfigParser(str(file), sections).parse()
-    written: dict[str, set[str]] = {}
+    names: dict[str, set[str]] = {}
     for section, options in sections.items():
-        written.setdefault(section.lower(), set()).update(options)  # oslo folds sections alone
-    return written
+        # oslo.config ignores case in sections, and not in options.
+        names.setdefault(section.lower(), set()).update(options)
+    return names
 
 
 def known_options(enabled: Collection[str], sections: Collection[str]) -> dict[str, list[str]]:
-    """The options of ours by section.
+    """Our options, by section.
 
-    :param enabled: names of the entries of the schedule that are started
-    :param sections: that are there: what is called like an entry is one, which may be off at present
+    :param enabled: the names of the entries of the schedule that are started
+    :param sections: all sections that are present: one named like an entry is taken for an entry
+        that is off, unless it resembles an enabled entry that lacks its section
     """
-    known = {
-        section.name: [option.dest for option in section.options] for section in SECTIONS if not section.in_nova_conf
-    }
-    entries = [f"{ENTRY}{name}".lower() for name in enabled]
-    without_section = [name for name in entries if name not in sections]
-    others = [
-        section
-        for section in sections
-        if section.startswith(ENTRY) and not _nearest(section, without_section, SECTION_LIKENESS)
+    options: dict[str, list[str]] = {}
+    for section in SECTIONS:
+        if not section.in_nova_conf:
+            options[section.name] = [option.dest for option in section.options]
+    enabled_sections = [f"{ENTRY_PREFIX}{name}".lower() for name in enabled]
+    missing_sections = [name for name in enabled_sections if name not in sections]
+    disabled_sections = [
+        name
+        for name in sections
+        if name.startswith(ENTRY_PREFIX) and not _nearest(name, missing_sections, SECTION_LIKENESS)
     ]
     entry_options = [option.dest for option in schedule.entry_section("").options]
-    return known | dict.fromkeys((*entries, *others), entry_options)
+    return options | dict.fromkeys((*enabled_sections, *disabled_sections), entry_options)
 
 
-def find_unknown(written: SettingsBySection, known: Mapping[str, Collection[str]]) -> Iterator[tuple[str, str]]:
+def find_unknown(
+    settings: SettingsBySection, known: Mapping[str, Collection[str]]
+) -> Iterator[tuple[str, str]]:
     """The settings that have no effect, each with what may have been meant.
 
-    :param written: what one place sets, the names of the sections in lower case
-    :param known: the options of ours by section; other sections are not ours to judge
+    :param settings: of one place, with the names of sections in lower case
+    :param known: our options, by section; other sections are not ours to judge
     """
-    for section, options in written.items():
+    for section, options in settings.items():
         if section in known:
             for option in sorted(set(options) - set(known[section])):
-                yield _option(section, option), _advice(section, option, known)
+                yield _describe_option(section, option), _advise(section, option, known)
         elif section == "default":
-            for option, home in _misplaced(options, known):
-                yield _option("DEFAULT", option), f"it belongs into section [{home}]"
-        elif section not in FOREIGN_SECTIONS and (near := _nearest(section, known, SECTION_LIKENESS)):
-            yield f"section [{_shown(section)}]", f"did you mean [{near}]?"
+            for option, home in _misplaced_options(options, known):
+                yield _describe_option("DEFAULT", option), f"it belongs in section [{home}]"
+        elif section not in FOREIGN_SECTIONS and (
+            similar := _nearest(section, known, SECTION_LIKENESS)
+        ):
+            yield f"section [{_safe_name(section)}]", f"did you mean [{similar}]?"
 
 
-def _misplaced(options: Collection[str], known: Mapping[str, Collection[str]]) -> Iterator[tuple[str, str]]:
-    """The options of DEFAULT that are ours, each with its section."""
+def _misplaced_options(
+    options: Collection[str], known: Mapping[str, Collection[str]]
+) -> Iterator[tuple[str, str]]:
+    """Our options in section DEFAULT, each with the section it belongs in."""
     for home in ("cellkeeper", "celery"):
         for option in sorted(set(options) & set(known[home]) - FOREIGN_OPTIONS):
             yield option, home
 
 
-def _advice(section: str, option: str, known: Mapping[str, Collection[str]]) -> str:
-    homes = [name for name, options in known.items() if option in options]
-    if homes:
-        return f"it belongs into section [{homes[0]}]"
-    if near := _nearest(option, known[section], OPTION_LIKENESS):
-        return f"did you mean {near}?"
-    if section.startswith(ENTRY):
-        return "there are cron and command; options of the command stand in its command line"
-    return "the example configuration has all there are"
+def _advise(section: str, option: str, known: Mapping[str, Collection[str]]) -> str:
+    for home, options in known.items():
+        if option in options:
+            return f"it belongs in section [{home}]"
+    if similar := _nearest(option, known[section], OPTION_LIKENESS):
+        return f"did you mean {similar}?"
+    if section.startswith(ENTRY_PREFIX):
+        return "an entry has cron and command; options of the command belong in its command line"
+    return "see the example configuration for all options"
 
 
-def _option(section: str, option: str) -> str:
-    return f"{_shown(option)} in section [{_shown(section)}]"
+def _describe_option(section: str, option: str) -> str:
+    return f"{_safe_name(option)} in section [{_safe_name(section)}]"
 
 
-def _shown(name: str) -> str:
-    """A name as it may be printed: what is no word may be a part of some value, and hold a password."""
-    return name if WORD.fullmatch(name) else "(a name that is no word)"
+def _safe_name(name: str) -> str:
+    """A name as it may be printed: anything else may be part of a value, and hold a password."""
+    return name if PLAIN_NAME.fullmatch(name) else "(not a plain name)"
 
 
 def _nearest(name: str, candidates: Collection[str], likeness: float) -> str | None:
-    return next(iter(difflib.get_close_matches(name.lower(), candidates, 1, likeness)), None)
+    matches = difflib.get_close_matches(name.lower(), candidates, 1, likeness)
+    return matches[0] if matches else None

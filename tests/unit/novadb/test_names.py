@@ -43,7 +43,11 @@ def test_folding_twice_changes_nothing() -> None:
 def calls(source: str, name: str) -> list[int]:
     """The lines where a method of this name is called."""
     nodes = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
-    return [node.lineno for node in nodes if isinstance(node.func, ast.Attribute) and node.func.attr == name]
+    return [
+        node.lineno
+        for node in nodes
+        if isinstance(node.func, ast.Attribute) and node.func.attr == name
+    ]
 
 
 def test_names_are_folded_in_one_place_only() -> None:

@@ -6,7 +6,14 @@ from typing import Any
 import pytest
 from celery import Celery
 
-from settings.brokers import BrokerUrl, RedisAddress, broker_address, is_amqp, redis_address, store_address
+from settings.brokers import (
+    BrokerUrl,
+    RedisAddress,
+    broker_address,
+    is_amqp,
+    redis_address,
+    store_address,
+)
 from settings.errors import NotConfigured
 from settings.files import load_configuration
 from workers.broker import configure_broker
@@ -21,19 +28,28 @@ UNDERSTOOD: dict[str, RedisAddress] = {
     "rediss://h": RedisAddress("h", tls=True),
     "rediss://h?ssl_cert_reqs=CERT_REQUIRED": RedisAddress("h", tls=True, ssl_options=REQUIRED),
     "rediss://h?ssl_cert_reqs=required": RedisAddress("h", tls=True, ssl_options=REQUIRED),
-    "rediss://h?ssl_cert_reqs=CERT_NONE": RedisAddress("h", tls=True, ssl_options=(("ssl_cert_reqs", "none"),)),
+    "rediss://h?ssl_cert_reqs=CERT_NONE": RedisAddress(
+        "h", tls=True, ssl_options=(("ssl_cert_reqs", "none"),)
+    ),
     "rediss://h?ssl_cert_reqs=CERT_OPTIONAL&ssl_ca_certs=/ca": RedisAddress(
         "h", tls=True, ssl_options=(("ssl_cert_reqs", "optional"), ("ssl_ca_certs", "/ca"))
     ),
-    "sentinel://:p@a/1": RedisAddress("a", password="p", database=1, sentinels=(("a", 26379),), master="ours"),
+    "sentinel://:p@a/1": RedisAddress(
+        "a", password="p", database=1, sentinels=(("a", 26379),), master="ours"
+    ),
     "sentinel://:p@a:1/1;sentinel://:p@[fd00::2]:2/1": RedisAddress(
         "a", 1, password="p", database=1, sentinels=(("a", 1), ("fd00::2", 2)), master="ours"
     ),
     "redis://default:p@a:26379?sentinel=theirs": RedisAddress(
         "a", 26379, "default", "p", sentinels=(("a", 26379),), master="theirs"
     ),
-    "redis://:p@a?sentinel=theirs&sentinel_fallback=b:1&sentinel_fallback=[::1]&db=4&socket_timeout=3": RedisAddress(
-        "a", password="p", database=4, sentinels=(("a", 26379), ("b", 1), ("::1", 26379)), master="theirs"
+    "redis://:p@a?sentinel=theirs&sentinel_fallback=b:1&sentinel_fallback=[::1]&db=4"
+    "&socket_timeout=3": RedisAddress(
+        "a",
+        password="p",
+        database=4,
+        sentinels=(("a", 26379), ("b", 1), ("::1", 26379)),
+        master="theirs",
     ),
 }
 

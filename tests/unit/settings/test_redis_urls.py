@@ -53,4 +53,7 @@ def test_sentinels_that_do_not_answer_are_one_line() -> None:
     conf.set_override("broker_url", SENTINELS, "celery")
     with pytest.raises(MasterNotFoundError) as error:
         check_store(conf)
-    assert str(error.value) == "no Sentinel of 127.0.0.1:1, 127.0.0.1:2 knows a master 'mymaster', or none answers"
+    assert (
+        str(error.value)
+        == "no Sentinel of 127.0.0.1:1, 127.0.0.1:2 knows a master 'mymaster', or none answers"
+    )

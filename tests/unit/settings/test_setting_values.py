@@ -1,4 +1,4 @@
-"""Values that cannot be used: the option is named, and no part of any value is repeated, not even with --debug."""
+"""Values that cannot be used: the option is named, no value is repeated, not even with --debug."""
 
 import traceback
 from pathlib import Path
@@ -29,7 +29,7 @@ VALUES: Final = {
         f"[api_database]\nconnection = mysql://nova:pa${SECRET}.x@db1/nova",
         f"connection in section [api_database]: {UNKNOWN_REFERENCE}",
     ),
-    "of an option that a section has not": (
+    "of an option that a section does not have": (
         f"[database]\nconnection = mysql://nova:pa$celery.{SECRET}@db1/nova",
         f"connection in section [database]: {UNKNOWN_REFERENCE}",
     ),
@@ -46,7 +46,8 @@ VALUES: Final = {
         f"transport_url in section [DEFAULT]: {UNKNOWN_REFERENCE}",
     ),
     "of an option that cannot be used itself": (
-        f"[database]\nconnection = mysql://nova:$transport_url@db1/nova\n[DEFAULT]\ntransport_url = ${SECRET}",
+        "[database]\nconnection = mysql://nova:$transport_url@db1/nova\n"
+        f"[DEFAULT]\ntransport_url = ${SECRET}",
         f"transport_url in section [DEFAULT]: {UNKNOWN_REFERENCE}",
     ),
     "no Redis": (
@@ -73,16 +74,31 @@ VALUES: Final = {
         f"[cellkeeper]\nexclusion = {SECRET}",
         "exclusion in section [cellkeeper]: it takes true or false",
     ),
-    "an option of logging": (f"[DEFAULT]\ndebug = {SECRET}", "debug in section [DEFAULT]: it takes true or false"),
+    "an option of logging": (
+        f"[DEFAULT]\ndebug = {SECRET}",
+        "debug in section [DEFAULT]: it takes true or false",
+    ),
     "a file of logging": (
         f"[DEFAULT]\nlog_file = ${SECRET}",
         f"log_file in section [DEFAULT]: {UNKNOWN_REFERENCE}",
     ),
-    "a line that is none": (f"[database]\n{SECRET}", "nova.conf:2: No ':' or '=' found in assignment"),
-    "a line with a quote": (f"[database]\n{SECRET}'s", "nova.conf:2: No ':' or '=' found in assignment"),
-    "a line that goes on": (f"[database]\n  {SECRET}'", "nova.conf:2: Unexpected continuation line"),
+    "a line without an assignment": (
+        f"[database]\n{SECRET}",
+        "nova.conf:2: No ':' or '=' found in assignment",
+    ),
+    "a line with a quote": (
+        f"[database]\n{SECRET}'s",
+        "nova.conf:2: No ':' or '=' found in assignment",
+    ),
+    "a line that goes on": (
+        f"[database]\n  {SECRET}'",
+        "nova.conf:2: Unexpected continuation line",
+    ),
     "half a section": (f"[{SECRET}'", "nova.conf:1: Invalid section (must end with ])"),
-    "a line without a section": (f"password = {SECRET}", "nova.conf:1: Section must be started before assignment"),
+    "a line without a section": (
+        f"password = {SECRET}",
+        "nova.conf:1: Section must be started before assignment",
+    ),
     "a line without a key": (f"[database]\n= {SECRET}", "nova.conf:2: Key cannot be empty"),
 }  # fmt: skip
 
@@ -92,7 +108,9 @@ def read(file: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "words"), VALUES.values(), ids=VALUES)
-def test_a_value_that_cannot_be_used_is_named_and_not_repeated(tmp_path: Path, text: str, words: str) -> None:
+def test_a_value_that_cannot_be_used_is_named_and_not_repeated(
+    tmp_path: Path, text: str, words: str
+) -> None:
     file = tmp_path / "nova.conf"
     file.write_text(text + "\n")
     with pytest.raises(InvalidSetting) as problem:
@@ -104,7 +122,9 @@ def test_a_value_that_cannot_be_used_is_named_and_not_repeated(tmp_path: Path, t
     assert not [token for token in (*TOKENS, "-31415") if token in shown]
 
 
-@pytest.mark.parametrize("option", [("database", "connection"), ("cellkeeper", "concurrency"), ("celery", "store_url")])
+@pytest.mark.parametrize(
+    "option", [("database", "connection"), ("cellkeeper", "concurrency"), ("celery", "store_url")]
+)
 def test_a_variable_of_the_environment_is_not_repeated(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, option: tuple[str, str]
 ) -> None:
@@ -149,5 +169,7 @@ def test_the_choices_of_an_option_are_named(tmp_path: Path) -> None:
     conf = Configuration()
     conf.register_opt(cfg.StrOpt("colour", choices=["red", "green"]))
     conf([], default_config_files=[str(file)])
-    with pytest.raises(InvalidSetting, match=r"^colour in section \[DEFAULT\]: it takes one of red, green$"):
+    with pytest.raises(
+        InvalidSetting, match=r"^colour in section \[DEFAULT\]: it takes one of red, green$"
+    ):
         _ = conf.colour
