@@ -1,1 +1,1 @@
-"""The beat table: when which command line is started, and the beat that starts it."""
+"""The schedule: which command line is due when, and the beat that starts it."""

@@ -1,5 +1,6 @@
-"""The entries of the schedule: read from the configuration, and refused where they cannot be meant."""
+"""The entries of the schedule, read from the configuration and checked."""
 
+import itertools
 import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
@@ -20,16 +21,16 @@ from settings.schedule import entry_section
 ARCHIVE_COMMAND: Final = "db archive_deleted_rows"
 PURGE_COMMAND: Final = "db purge"
 DEBUGGING: Final = frozenset({"--debug", "--nodebug"})
-"""The global options that a command line of the schedule may have."""
+"""The global options that a command line in the schedule may have."""
 
 
 @dataclass(frozen=True)
 class ParsedCommand:
-    """A command line as the grammar understands it.
+    """A command line as the grammar reads it.
 
-    :ivar path: category and command, without aliases and abbreviations
-    :ivar options: by the name of the parameter
-    :ivar global_options: those of the program that are given with it, in full
+    :ivar path: category and command, spelled out
+    :ivar options: values by the name of the parameter
+    :ivar global_options: the options before the category, as words
     """
 
     path: str
@@ -38,11 +39,11 @@ class ParsedCommand:
 
 
 ParseCommand = Callable[[Sequence[str]], ParsedCommand]
-"""Reads the words of a command line; raises ``ValueError`` with what is wrong with them."""
+"""Parses the words of a command line; raises ``ValueError`` if they are wrong, with the reason."""
 
 
 class InvalidSchedule(Exception):
-    """The schedule cannot be meant as it stands.
+    """The schedule cannot be used as it is.
 
     :ivar lines: what is wrong, each with the name of the entry
     """
@@ -54,11 +55,11 @@ class InvalidSchedule(Exception):
 
 @dataclass(frozen=True)
 class Entry:
-    """What is started when.
+    """One command line and its times.
 
     :ivar cron: the expression
-    :ivar words: the command line
-    :ivar zone: that the expression is in
+    :ivar words: the words of the command line
+    :ivar zone: the time zone of the expression
     """
 
     name: str
@@ -67,44 +68,48 @@ class Entry:
     command: ParsedCommand
     zone: ZoneInfo
 
-    def last(self, now: datetime) -> datetime | None:
-        """The last nominal time up to now, in UTC; None: there was none in living memory."""
+    def last_due(self, now: datetime) -> datetime | None:
+        """The last nominal time up to now, in UTC; None: there was none in fifty years."""
         return last_time(self.cron, self.zone, now)
 
-    def next(self, now: datetime) -> datetime | None:
-        """The next nominal time after now, in UTC; None: there will be none."""
+    def next_due(self, now: datetime) -> datetime | None:
+        """The next nominal time after now, in UTC; None: there is none in fifty years."""
         return next_time(self.cron, self.zone, now)
 
-    def latest(self, nominal: datetime, deadline: timedelta) -> datetime:
-        """Until when a firing may be started: within the deadline, and before its maintenance window closes."""
-        closes = self.closes(nominal)
-        return min(nominal + deadline, closes) if closes else nominal + deadline
+    def latest_start(self, nominal: datetime, deadline: timedelta) -> datetime:
+        """Until when a firing may be started: its deadline, or the end of its window if earlier."""
+        latest = nominal + deadline
+        window_end = self.window_end(nominal)
+        return min(latest, window_end) if window_end else latest
 
-    def closes(self, nominal: datetime) -> datetime | None:
+    def window_end(self, nominal: datetime) -> datetime | None:
         """When the maintenance window of a firing closes; None: never."""
         until = self.command.options.get("until")
         return dates.closing_time(until, self.zone, nominal) if until else None
 
-    def shown(self, moment: datetime | None) -> str:
-        """A moment for people, in the zone of the entry; empty without one."""
-        return moment.astimezone(self.zone).strftime("%Y-%m-%d %H:%M:%S %Z") if moment else ""
+    def format_time(self, moment: datetime | None) -> str:
+        """A moment in the zone of the entry, for messages; empty for None."""
+        if moment is None:
+            return ""
+        return moment.astimezone(self.zone).strftime("%Y-%m-%d %H:%M:%S %Z")
 
     @property
-    def line(self) -> str:
-        """The command line, as one would type it."""
+    def command_line(self) -> str:
+        """The command line, as it would be typed."""
         return shlex.join(self.words)
 
 
-def read_schedule(conf: cfg.ConfigOpts, understand: ParseCommand) -> list[Entry]:
+def read_schedule(conf: cfg.ConfigOpts, parse: ParseCommand) -> list[Entry]:
     """The enabled entries.
 
-    :raises Refused: an entry cannot be meant
+    :raises InvalidSchedule: an entry is wrong
     """
     zone = time_zone(conf)
-    entries, problems = [], []
+    entries: list[Entry] = []
+    problems: list[str] = []
     for name in dict.fromkeys(conf.schedule.enabled):
         try:
-            entries.append(_read_entry(conf, name, zone, understand))
+            entries.append(_read_entry(conf, name, zone, parse))
         except ValueError as error:
             problems.append(f"{name}: {error}")
     problems += conflicting_ages(entries, datetime.now(UTC).replace(tzinfo=None))
@@ -115,18 +120,18 @@ def read_schedule(conf: cfg.ConfigOpts, understand: ParseCommand) -> list[Entry]
     return entries
 
 
-def _read_entry(conf: cfg.ConfigOpts, name: str, zone: ZoneInfo, understand: ParseCommand) -> Entry:
+def _read_entry(conf: cfg.ConfigOpts, name: str, zone: ZoneInfo, parse: ParseCommand) -> Entry:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,49}", name):
         raise ValueError("the name of an entry is made of letters, digits, '_' and '-'")
     entry_section(name).register(conf)
     section = conf[f"schedule_{name}"]
-    if not section.cron or not section.command:
-        missing = "cron" if not section.cron else "command"
-        raise ValueError(f"it has no {missing}: set it in section [schedule_{name}]")
+    for option in ("cron", "command"):
+        if not section[option]:
+            raise ValueError(f"it has no {option}: set it in section [schedule_{name}]")
     _check_cron(section.cron, zone)
-    words = _words(section.command)
-    command = understand(words)
-    _check_options(command)
+    words = _split_command_line(section.command)
+    command = parse(words)
+    _check_command(command)
     return Entry(name, section.cron, words, command, zone)
 
 
@@ -137,10 +142,10 @@ def _check_cron(cron: str, zone: ZoneInfo) -> None:
     except CronSimError as error:
         raise ValueError(f"bad cron expression: {error}") from None
     if next_time(cron, zone, now) is None:
-        raise ValueError("bad cron expression: it never comes")
+        raise ValueError("bad cron expression: it is never due")
 
 
-def _words(line: str) -> tuple[str, ...]:
+def _split_command_line(line: str) -> tuple[str, ...]:
     try:
         words = shlex.split(line)
     except ValueError as error:
@@ -148,20 +153,35 @@ def _words(line: str) -> tuple[str, ...]:
     return tuple(words[1:] if words[:1] == ["cellkeeper"] else words)
 
 
-def _check_options(command: ParsedCommand) -> None:
-    """What commands look at themselves only when they run: at night is too late for it.
+def _check_command(command: ParsedCommand) -> None:
+    """Check what commands themselves check only when they run: at night is too late for it.
 
-    :raises ValueError: an option has no use in a schedule
+    :raises ValueError: an option cannot be used in a schedule
     """
-    options = command.options
     for word in command.global_options:
         if word not in DEBUGGING:
             name = word.partition("=")[0]
-            raise ValueError(f"{name} is for cellkeeper beat itself, which reads one configuration and has one log")
+            raise ValueError(
+                f"{name} is for cellkeeper beat itself, which reads one configuration and has one "
+                "log"
+            )
+    _check_is_for_workers(command)
+    _check_values(command)
+    _check_limits_of_time(command.options)
+
+
+def _check_is_for_workers(command: ParsedCommand) -> None:
+    options = command.options
     if "detach" not in options or options.get("dry_run"):
-        raise ValueError(f"{command.path} is no work for workers: only what takes --detach can be scheduled")
+        raise ValueError(
+            f"{command.path} cannot run on workers: only what takes --detach can be scheduled"
+        )
     if options.get("all_cells") is False:
         raise ValueError(f"{command.path} needs --all-cells: workers work on mapped cells")
+
+
+def _check_values(command: ParsedCommand) -> None:
+    options = command.options
     if options.get("before") is not None:
         try:
             dates.parse(options["before"])
@@ -172,33 +192,50 @@ def _check_options(command: ParsedCommand) -> None:
     count = options.get("max_count")
     if count is not None and not (count.isdecimal() and int(count)):
         raise ValueError(f"invalid value for --max-count: {count}")
-    if options.get("wait_for") is not None or options.get("timeout") is not None:
-        raise ValueError("--wait-for and --timeout are for a command that waits: a schedule comes again")
-    if "-" in (options.get("until") or ""):
-        raise ValueError("--until in a schedule is a time of day: HH:MM")
-    if command.path == PURGE_COMMAND and options["before"] is None and not options["everything"]:
+    is_purge = command.path == PURGE_COMMAND
+    if is_purge and options["before"] is None and not options["everything"]:
         raise ValueError("db purge needs --before or --all")
 
 
+def _check_limits_of_time(options: Mapping[str, Any]) -> None:
+    if options.get("wait_for") is not None or options.get("timeout") is not None:
+        raise ValueError(
+            "--wait-for and --timeout are for a command that waits; a schedule comes again"
+        )
+    # A date has hyphens, a time of day none.
+    if "-" in (options.get("until") or ""):
+        raise ValueError("--until in a schedule is a time of day: HH:MM")
+
+
 def conflicting_ages(entries: Sequence[Entry], now: datetime) -> list[str]:
-    """The purges that would delete what an archive moved a moment ago: their age is below that of the archive.
+    """The purges that would delete rows soon after an archive moved them, in words.
 
-    :param now: what ages count back from; naive, in UTC
+    That is, purges whose age is below that of an archive.
+
+    :param now: what ages count back from; without a zone, in UTC
     """
-
-    def limit(entry: Entry) -> datetime:
-        before = entry.command.options.get("before")
-        return dates.parse(before, now) if before else now
-
-    def shown(entry: Entry) -> str:
-        before = entry.command.options.get("before")
-        return f"--before {before}" if before else "no --before"
-
+    purges = [entry for entry in entries if entry.command.path == PURGE_COMMAND]
+    archives = [entry for entry in entries if entry.command.path == ARCHIVE_COMMAND]
     return [
-        f"{purge.name}: it purges with {shown(purge)}, below the age of {archive.name} with {shown(archive)}: "
-        "what that archives at night would be gone for good at once"
-        for purge in entries
-        if purge.command.path == PURGE_COMMAND
-        for archive in entries
-        if archive.command.path == ARCHIVE_COMMAND and limit(purge) > limit(archive)
+        _describe_conflict(purge, archive)
+        for purge, archive in itertools.product(purges, archives)
+        if _newest_deletion(purge, now) > _newest_deletion(archive, now)
     ]
+
+
+def _describe_conflict(purge: Entry, archive: Entry) -> str:
+    return (
+        f"{purge.name}: it purges with {_age_option(purge)}, below the age of {archive.name} with "
+        f"{_age_option(archive)}: rows archived at night would soon be deleted for good"
+    )
+
+
+def _newest_deletion(entry: Entry, now: datetime) -> datetime:
+    """Until when rows must have been deleted for a command to work on them."""
+    before = entry.command.options.get("before")
+    return dates.parse(before, now) if before else now
+
+
+def _age_option(entry: Entry) -> str:
+    before = entry.command.options.get("before")
+    return f"--before {before}" if before else "no --before"

@@ -1,4 +1,4 @@
-"""``beat``: read the schedule, refuse what cannot be meant, start what is due."""
+"""``beat``: read the schedule, refuse it if it is wrong, start what is due."""
 
 import logging
 from datetime import UTC, datetime
@@ -38,7 +38,12 @@ def run_beat() -> int:
         return MISCONFIGURED
     with graceful_stop(STOPPING) as stop:
         for entry in entries:
-            LOG.info("%s: %s, next at %s", entry.name, entry.line, entry.shown(entry.next(datetime.now(UTC))))
+            LOG.info(
+                "%s: %s, next at %s",
+                entry.name,
+                entry.command_line,
+                entry.format_time(entry.next_due(datetime.now(UTC))),
+            )
         orders = Orders(conf, configuration.words_for_oslo())
         wait_until_usable(conf, stop.wait)
         Beat(entries, firings, orders, conf.schedule.deadline, stop).run()

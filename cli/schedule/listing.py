@@ -107,7 +107,7 @@ def _look(conf: cfg.ConfigOpts, entries: list[Entry]) -> tuple[list[Line], list[
             except RunGone:
                 run = None
         lines.append(Line(entry, firing, run))
-    return lines, firings.beats(), firings.now()
+    return lines, firings.living_beats(), firings.now()
 
 
 def _default(conf: cfg.ConfigOpts, name: str) -> tuple[str, str]:
@@ -118,8 +118,16 @@ def _default(conf: cfg.ConfigOpts, name: str) -> tuple[str, str]:
 def _row(line: Line) -> tuple[Any, ...]:
     entry, firing = line.entry, line.firing
     run = firing.run if firing else ""
-    following = entry.next(datetime.now(UTC))
-    return entry.name, entry.cron, entry.line, entry.shown(line.last), line.ending, run, entry.shown(following)
+    following = entry.next_due(datetime.now(UTC))
+    return (
+        entry.name,
+        entry.cron,
+        entry.command_line,
+        entry.format_time(line.last),
+        line.ending,
+        run,
+        entry.format_time(following),
+    )
 
 
 def _as_data(line: Line) -> dict[str, Any]:
@@ -127,7 +135,7 @@ def _as_data(line: Line) -> dict[str, Any]:
     return {
         "entry": entry.name,
         "cron": entry.cron,
-        "command": entry.line,
+        "command": entry.command_line,
         "last": line.last,
         "state": firing.state if firing else FiringState.NEW,
         "reason": (firing.reason if firing else "") or None,
@@ -135,5 +143,5 @@ def _as_data(line: Line) -> dict[str, Any]:
         "run_state": run.words if run else None,
         "outcome": run.ending if run else None,
         "exit_code": run.record.exit_code if run else None,
-        "next": entry.next(datetime.now(UTC)),
+        "next": entry.next_due(datetime.now(UTC)),
     }

@@ -64,7 +64,7 @@ class Orders:
 
 def command_line(entry: Entry, run: str, nominal: datetime) -> list[str]:
     """What one would type to order the run of a firing."""
-    closes = entry.closes(nominal)
+    closes = entry.window_end(nominal)
     window = [f"--until={closes.isoformat()}"] if closes else []
     return [*entry.words, "--detach", f"--run-id={run}", *window]
 

@@ -27,7 +27,7 @@ def load(*, check: bool = False) -> cfg.ConfigOpts:
 def read_schedule(conf: cfg.ConfigOpts) -> list[Entry]:
     """The enabled entries, if all that is configured has an effect: what has none may have been meant for them.
 
-    :raises Refused: one of them cannot be meant, or a setting has no effect
+    :raises InvalidSchedule: an entry is wrong, or a setting has no effect
     """
     unknown = [str(setting) for setting in unknown_settings(conf)]
     try:
@@ -43,7 +43,7 @@ def read_entries(conf: cfg.ConfigOpts, understand: ParseCommand | None = None) -
     """The enabled entries.
 
     :param understand: made by ``grammar``, for a thread in which no command runs
-    :raises Refused: one of them cannot be meant
+    :raises InvalidSchedule: an entry is wrong
     """
     return entries.read_schedule(conf, understand or grammar())
 

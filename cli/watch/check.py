@@ -226,7 +226,7 @@ def _schedule(conf: cfg.ConfigOpts, entries: list[Entry] | InvalidSchedule, *, r
         return [_next_finding(entry, now) for entry in entries]
     firings = reading.firings(conf)
     now = firings.now()
-    return [_entry_finding(entry, firings, now) for entry in entries] + _beat_findings(firings.beats())
+    return [_entry_finding(entry, firings, now) for entry in entries] + _beat_findings(firings.living_beats())
 
 
 def _entry_finding(entry: Entry, firings: Firings, now: datetime) -> Finding:
@@ -234,7 +234,7 @@ def _entry_finding(entry: Entry, firings: Firings, now: datetime) -> Finding:
     last = firings.last(entry)
     if last and last.nominal > now:
         problem = (
-            f"{entry.name}: its last firing lies in the future, {entry.shown(last.nominal)}: a clock was wrong; "
+            f"{entry.name}: its last firing lies in the future, {entry.format_time(last.nominal)}: a clock was wrong; "
             "a beat whose clock is right puts it straight"
         )
         return Finding("entry", Verdict.FAILED, problem)
@@ -242,7 +242,7 @@ def _entry_finding(entry: Entry, firings: Firings, now: datetime) -> Finding:
 
 
 def _next_finding(entry: Entry, now: datetime) -> Finding:
-    return Finding("entry", Verdict.OK, f"{entry.name}: next at {entry.shown(entry.next(now))}")
+    return Finding("entry", Verdict.OK, f"{entry.name}: next at {entry.format_time(entry.next_due(now))}")
 
 
 def _beat_findings(beats: Sequence[BeatSign]) -> list[Finding]:

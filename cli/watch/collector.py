@@ -201,7 +201,7 @@ class Metrics(Collector):
 
     def _schedule(self, sheet: Sheet, store: RedisStore) -> None:
         firings = reading.firings(self._conf)
-        sheet.put("beats", sum(not beat.problem for beat in firings.beats()))
+        sheet.put("beats", sum(not beat.problem for beat in firings.living_beats()))
         try:
             entries = reading.read_entries(self._conf, self._understand)
         except InvalidSchedule:
@@ -229,7 +229,7 @@ def _put_backlog(sheet: Sheet, name: str, result: CellResult[DeletedRows], looke
 
 
 def _put_entry(sheet: Sheet, store: RedisStore, entry: Entry, firing: Firing | None) -> None:
-    following = entry.next(datetime.now(UTC))
+    following = entry.next_due(datetime.now(UTC))
     if following:
         sheet.put("schedule_next_timestamp_seconds", following.timestamp(), entry.name)
     if firing is None or firing.state is FiringState.NEW:

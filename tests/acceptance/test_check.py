@@ -34,7 +34,7 @@ class Site(NamedTuple):
     def live(self, *cells: str) -> None:
         """Signs of life of a beat, and of a worker that serves these cells; all of them unless named."""
         self.store.beat("worker", [self.cloud.uuids[cell] for cell in cells] or None, 60)
-        self.firings.live("beat", 60)
+        self.firings.show_alive("beat", 60)
 
 
 @pytest.fixture(scope="module")
@@ -268,7 +268,7 @@ def test_a_schedule_whose_last_firing_lies_in_the_future_is_a_failure(site: Site
 def test_a_beat_that_starts_nothing_is_a_failure(site: Site) -> None:
     site.live()
     problem = "the clock of its host is 86,400 s ahead of that of Redis: set both by NTP"
-    site.firings.live("controller2:7", 60, problem)
+    site.firings.show_alive("controller2:7", 60, problem)
     ended = site.check("-f json")
     assert ended.code == 1
     assert problems(ended) == {("schedule", "beats"): f"controller2:7 starts nothing: {problem}"}

@@ -20,7 +20,11 @@ ARCHIVE: Final = "db archive_deleted_rows --all-cells --until-complete"
 EVERY: Final = 20  # seconds between two firings: a loaded machine needs some for a start
 FIRINGS: Final = 4
 # Shorter than a start may take: another beat then starts the same firing again.
-IMPATIENT: Final = PATIENCE | {"schedules.beat:LEASE": 2.0, "schedules.beat:RETRY": 0.5, "schedules.beat:WAKE": 0.5}
+IMPATIENT: Final = PATIENCE | {
+    "schedules.beat:LEASE": 2.0,
+    "schedules.beat:RETRY": 0.5,
+    "schedules.beat:LONGEST_PAUSE": 0.5,
+}
 SELDOM: Final = 30  # seconds, where one beat after the other is started between two firings
 SCHEDULE: Final = f"""
 [schedule]

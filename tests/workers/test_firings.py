@@ -48,7 +48,7 @@ class Memory(Firings):
 def firings(client: Client) -> Memory:
     """The memory of the schedule, in which the entry is known since the evening."""
     memory = Memory(client)
-    assert memory.claim(entry(), entry().last(BEFORE), "evening", LEASE) is FiringClaim.NEW
+    assert memory.claim(entry(), entry().last_due(BEFORE), "evening", LEASE) is FiringClaim.NEW
     return memory
 
 
@@ -93,7 +93,7 @@ def running(beat: Beat, stop: threading.Event) -> Iterator[Beat]:
 def due_now(firings: Memory) -> tuple[Entry, datetime]:
     """An entry of every minute that is due now, and the time."""
     every_minute, now = entry("* * * * *"), datetime.now(UTC)
-    nominal = every_minute.last(now)
+    nominal = every_minute.last_due(now)
     assert nominal is not None
     firings.claim(every_minute, nominal - timedelta(minutes=1), "evening", LEASE)
     return every_minute, now
@@ -188,7 +188,7 @@ def test_a_firing_is_not_made_up_in_the_middle_of_the_day(firings: Memory, caplo
     assert started.runs == []
     assert last(firings).state is FiringState.MISSED
     assert last(firings).reason == "no beat took it up in time"
-    assert "nightly: the firing of 2026-11-24 02:00:00 UTC was missed, and is not made up" in caplog.text
+    assert "nightly: the firing of 2026-11-24 02:00:00 UTC was missed, and is skipped" in caplog.text
 
 
 def test_a_firing_that_was_tried_and_came_to_nothing_was_not_missed(firings: Memory) -> None:
@@ -279,16 +279,16 @@ def test_a_beat_that_is_stopped_leaves_the_firing_to_the_next(firings: Memory) -
 def test_a_beat_shows_signs_of_life_until_it_ends(firings: Memory, client: Client) -> None:
     stop = threading.Event()
     with running(beat(firings, Started(), stop), stop) as alive:
-        until(lambda: firings.beats() == [BeatSign(alive.name, "")])
-    assert firings.beats() == []
+        until(lambda: firings.living_beats() == [BeatSign(alive.name, "")])
+    assert firings.living_beats() == []
 
 
 def test_a_beat_outlives_a_redis_that_is_away(
     firings: Memory, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "WAKE", SHORT)
+    monkeypatch.setattr(module, "LONGEST_PAUSE", SHORT)
     stop, away = threading.Event(), threading.Event()
-    whole = Firings.live
+    whole = Firings.show_alive
 
     def live(self: Firings, beat: str, lease: float, problem: str) -> None:
         if not away.is_set():
@@ -296,9 +296,9 @@ def test_a_beat_outlives_a_redis_that_is_away(
             raise RedisConnectionError("Connection refused.")
         whole(self, beat, lease, problem)
 
-    monkeypatch.setattr(Firings, "live", live)
+    monkeypatch.setattr(Firings, "show_alive", live)
     with running(beat(firings, Started(), stop), stop) as alive:
-        until(lambda: firings.beats() == [BeatSign(alive.name, "")])
+        until(lambda: firings.living_beats() == [BeatSign(alive.name, "")])
     assert "the store does not answer, the beat goes on" in caplog.text
 
 
@@ -322,15 +322,15 @@ def test_a_firing_that_has_not_come_by_the_clock_of_the_store_is_granted_to_nobo
 def test_a_beat_with_a_wrong_clock_starts_nothing_says_so_and_keeps_no_other_from_starting(
     firings: Memory, apart: timedelta, words: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(module, "WAKE", SHORT)
+    monkeypatch.setattr(module, "LONGEST_PAUSE", SHORT)
     every_minute, _ = due_now(firings)
     before = firings.last(every_minute)
     wrong, stop = Started(), threading.Event()
     wrong_beat = Beat([every_minute], firings, wrong, DEADLINE, stop, lambda: datetime.now(UTC) + apart)
     looks = counted(firings.now, monkeypatch, firings, "now")
     with running(wrong_beat, stop):
-        until(lambda: bool(firings.beats()) and len(looks) > 20)
-        (sign,) = firings.beats()
+        until(lambda: bool(firings.living_beats()) and len(looks) > 20)
+        (sign,) = firings.living_beats()
     assert words in sign.problem
     assert caplog.text.count(f"this beat starts nothing: the clock of its host is {words}") == 1
     assert wrong.runs == []
@@ -367,7 +367,7 @@ def test_a_last_firing_in_the_future_is_forgotten_and_the_entry_goes_on(
     assert "nightly: its last firing lay in the future, and is forgotten" in caplog.text
     known = firings.last(every_minute)
     assert known is not None
-    assert (known.nominal, known.state, started.runs) == (every_minute.last(now), FiringState.NEW, [])
+    assert (known.nominal, known.state, started.runs) == (every_minute.last_due(now), FiringState.NEW, [])
     a_minute_earlier = int(known.nominal.timestamp()) - 60
     client.hset(firing_key(every_minute), "nominal", a_minute_earlier)
     alive.fire(every_minute, now)
@@ -378,7 +378,7 @@ def test_a_last_firing_in_the_future_is_forgotten_and_the_entry_goes_on(
 def test_the_night_on_which_the_clock_goes_back_is_made_up_for(firings: Memory, minutes: int) -> None:
     started, nightly = Started(), entry("30 2 * * *", BERLIN)
     evening = PUT_BACK - timedelta(hours=5)
-    assert firings.claim(nightly, nightly.last(evening), "evening", LEASE) is FiringClaim.NEW
+    assert firings.claim(nightly, nightly.last_due(evening), "evening", LEASE) is FiringClaim.NEW
     late = Beat([nightly], firings, started, 3600, threading.Event())
     for minute in range(minutes, 180, 10):
         fire(late, firings, nightly, PUT_BACK + timedelta(minutes=minute))
@@ -394,11 +394,11 @@ def test_the_night_on_which_the_clock_goes_back_is_made_up_for(firings: Memory, 
 def test_many_entries_of_one_minute_are_started_a_few_at_a_time(
     firings: Memory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "WAKE", SHORT)
+    monkeypatch.setattr(module, "LONGEST_PAUSE", SHORT)
     entries = [replace(entry("* * * * *"), name=f"entry{number}") for number in range(16)]
     now = firings.now()
     for each in entries:
-        nominal = each.last(now)
+        nominal = each.last_due(now)
         assert nominal is not None
         firings.claim(each, nominal - timedelta(minutes=1), "evening", LEASE)
     started, go_on, stop = Crowd(), threading.Event(), threading.Event()
@@ -413,12 +413,12 @@ def test_many_entries_of_one_minute_are_started_a_few_at_a_time(
 def test_an_attempt_that_hangs_holds_the_others_up_for_a_time_only(
     firings: Firings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "WAKE", SHORT)
+    monkeypatch.setattr(module, "LONGEST_PAUSE", SHORT)
     monkeypatch.setattr(module, "HELD_UP", SHORT)
     entries = [replace(entry("* * * * *"), name=f"entry{number}") for number in range(module.STARTS_AT_ONCE + 1)]
     now = firings.now()
     for each in entries:
-        nominal = each.last(now)
+        nominal = each.last_due(now)
         assert nominal is not None
         firings.claim(each, nominal - timedelta(minutes=1), "evening", LEASE)
     started, answer, stop = Crowd(), threading.Event(), threading.Event()

@@ -1,4 +1,4 @@
-"""When entries are due in the nights on which clocks are put forward and back: each fixed time once."""
+"""When entries are due in nights in which clocks change: each fixed time once."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from cronsim import CronSim
 
-from schedules.beat import LEAST_PAUSE, WAKE
+from schedules.beat import LEAST_PAUSE, LONGEST_PAUSE
 from schedules.clocks import clock_problem, seconds_to_next_look
 from schedules.times import has_fixed_times, last_time, next_time
 
@@ -32,25 +32,29 @@ def moment(text: str) -> datetime:
 
 def shown(moments: list[datetime], zone: ZoneInfo) -> list[str]:
     """Moments as the clock shows them, with its offset."""
-    return [each.astimezone(zone).strftime("%H:%M %z") for each in moments]
+    return [moment.astimezone(zone).strftime("%H:%M %z") for moment in moments]
 
 
 def follow(cron: str, zone: ZoneInfo, begin: datetime, end: datetime) -> tuple[list[datetime], int]:
-    """What a beat does with a faked clock: it fires what was due last, then sleeps until the next time.
+    """What a beat does, with a simulated clock: it fires what was due last, then waits.
 
     :returns: the nominal times that it fires, and how often it looks
     """
     now, fired, looks = begin, [], 0
-    known = last_time(cron, zone, begin)
+    last_fired = last_time(cron, zone, begin)
     while now < end:
         looks += 1
         due = last_time(cron, zone, now)
-        assert known is not None
+        assert last_fired is not None
         assert due is not None
-        if due > known:
+        if due > last_fired:
             fired.append(due)
-            known = due
-        now += timedelta(seconds=seconds_to_next_look(next_time(cron, zone, now), now, LEAST_PAUSE, WAKE))
+            last_fired = due
+        now += timedelta(
+            seconds=seconds_to_next_look(
+                next_time(cron, zone, now), now, LEAST_PAUSE, LONGEST_PAUSE
+            )
+        )
     return fired, looks
 
 
@@ -61,17 +65,29 @@ def follow(cron: str, zone: ZoneInfo, begin: datetime, end: datetime) -> tuple[l
         ("back in Berlin", "0 2 * * *", ["02:00 +0200"]),
         ("back in Berlin", "59 2 * * *", ["02:59 +0200"]),
         ("back in Berlin", "0,30 1,2,3 * * *", [
-            "01:00 +0200", "01:30 +0200", "02:00 +0200", "02:30 +0200", "03:00 +0100", "03:30 +0100",
+            "01:00 +0200", "01:30 +0200", "02:00 +0200", "02:30 +0200",
+            "03:00 +0100", "03:30 +0100",
         ]),
         ("back in Berlin", "15 30 2 * * *", ["02:30 +0200"]),
-        ("back in Berlin", "*/30 2 * * *", ["02:00 +0200", "02:30 +0200", "02:00 +0100", "02:30 +0100"]),
+        ("back in Berlin", "*/30 2 * * *", [
+            "02:00 +0200",
+            "02:30 +0200",
+            "02:00 +0100",
+            "02:30 +0100",
+        ]),
         ("forward in Berlin", "30 2 * * *", ["03:00 +0200"]),
-        ("forward in Berlin", "0,30 1,2,3 * * *", ["01:00 +0100", "01:30 +0100", "03:00 +0200", "03:30 +0200"]),
+        ("forward in Berlin", "0,30 1,2,3 * * *", [
+            "01:00 +0100",
+            "01:30 +0100",
+            "03:00 +0200",
+            "03:30 +0200",
+        ]),
         ("forward in Berlin", "15 30 2 * * *", ["03:00 +0200"]),
         ("forward in Berlin", "*/30 2 * * *", []),
         ("back in New York", "30 1 * * *", ["01:30 -0400"]),
         ("back in New York", "0,30 0-2 * * *", [
-            "00:00 -0400", "00:30 -0400", "01:00 -0400", "01:30 -0400", "02:00 -0500", "02:30 -0500",
+            "00:00 -0400", "00:30 -0400", "01:00 -0400", "01:30 -0400",
+            "02:00 -0500", "02:30 -0500",
         ]),
         ("forward in New York", "30 2 * * *", ["03:00 -0400"]),
         ("back on Lord Howe", "45 1 * * *", ["01:45 +1100"]),
@@ -85,16 +101,18 @@ def test_a_beat_fires_each_time_of_the_night_once(night: str, cron: str, times: 
     zone, begin = ZoneInfo(name), moment(evening)
     fired, looks = follow(cron, zone, begin, begin + HOURS)
     assert shown(fired, zone) == times
-    assert looks <= HOURS.total_seconds() / WAKE + len(times) + 1
+    assert looks <= HOURS.total_seconds() / LONGEST_PAUSE + len(times) + 1
 
 
 @pytest.mark.parametrize("night", NIGHTS)
-@pytest.mark.parametrize("cron", ["*/15 * * * *", "5 * * * *", "*/20 2 * * *", "*/7 1,0 * * *", "10 */2 * * *"])
+@pytest.mark.parametrize(
+    "cron", ["*/15 * * * *", "5 * * * *", "*/20 2 * * *", "*/7 1,0 * * *", "10 */2 * * *"]
+)
 def test_an_entry_with_a_star_follows_the_hours_as_they_come(night: str, cron: str) -> None:
     name, evening = NIGHTS[night]
     zone, begin = ZoneInfo(name), moment(evening)
     minutes = [begin + number * MINUTE for number in range(1, HOURS // MINUTE)]
-    expected = [each for each in minutes if matches(cron, each.astimezone(zone))]
+    expected = [minute for minute in minutes if matches(cron, minute.astimezone(zone))]
     assert list(times_after(cron, zone, begin, begin + HOURS)) == expected
     for sooner, later in pairwise(expected):
         assert last_time(cron, zone, later - timedelta(seconds=1)) == sooner
@@ -125,7 +143,9 @@ def matches(cron: str, reading: datetime) -> bool:
         ("45 1 * * *", "Australia/Lord_Howe", "2026-04-04T15:05", "2026-04-04T14:45"),
     ],
 )
-def test_what_was_due_is_known_in_the_hour_that_comes_again(cron: str, zone: str, now: str, last: str) -> None:
+def test_what_was_due_is_known_in_the_hour_that_comes_again(
+    cron: str, zone: str, now: str, last: str
+) -> None:
     assert last_time(cron, ZoneInfo(zone), moment(now)) == moment(last)
 
 
@@ -148,10 +168,14 @@ def test_which_expressions_name_fixed_times(cron: str, fixed: bool) -> None:
     ("following", "seconds"),
     [(None, 5.0), (-1800.0, 0.2), (0.0, 0.2), (0.1, 0.2), (3.0, 3.0), (4000.0, 5.0)],
 )
-def test_a_beat_pauses_between_two_looks_whatever_comes(following: float | None, seconds: float) -> None:
+def test_a_beat_pauses_between_two_looks_whatever_comes(
+    following: float | None, seconds: float
+) -> None:
     now = moment("2026-10-25T01:00")
     assert (
-        seconds_to_next_look(None if following is None else now + timedelta(seconds=following), now, 0.2, 5.0)
+        seconds_to_next_look(
+            None if following is None else now + timedelta(seconds=following), now, 0.2, 5.0
+        )
         == seconds
     )
 

@@ -48,7 +48,7 @@ def printed_lines(folder: Path, text: str, environment: dict[str, str] | None = 
         ),
         (
             "[cellkeeper]\nbroker_url = redis://h/0",
-            "broker_url in section [cellkeeper] is unknown and has no effect: it belongs into "
+            "broker_url in section [cellkeeper] is unknown and has no effect: it belongs in "
             "section [celery]",
         ),
         (
