@@ -156,8 +156,8 @@ def test_variables_of_the_environment_are_looked_through(tmp_path: Path) -> None
         "did you mean timezone?",
         "OS_CELRY__EXPIRES: section [celry] is unknown and has no effect: did you mean [celery]?",
         "OS_SCHEDULE_NIGHTLY_ARCHIVE__UNTIL: until in section [schedule_nightly_archive] is "
-        "unknown and has no effect: there are cron and command; options of the command stand in "
-        "its command line",
+        "unknown and has no effect: an entry has cron and command; options of the command "
+        "belong in its command line",
     ]
 
 
