@@ -1,1 +1,1 @@
-"""What is asked beside the databases: Placement and Neutron, over keystoneauth1; the hypervisors, over libvirt."""
+"""Services beside the databases: Placement and Neutron (keystoneauth1), hypervisors (libvirt)."""

@@ -1,4 +1,8 @@
-"""Who wants to know that a question to a service or a hypervisor has come to its end, with an answer or without one."""
+"""Tells whoever watches this process that a request to a service or a hypervisor has ended.
+
+It does not matter whether an answer came: a process that goes from one request to the next does not
+hang.
+"""
 
 from collections.abc import Callable
 
@@ -6,6 +10,6 @@ answer_listeners: list[Callable[[], object]] = []
 
 
 def report_answer() -> None:
-    """A question has come to its end."""
+    """To be called when a request has ended, with or without an answer."""
     for listener in answer_listeners:
         listener()

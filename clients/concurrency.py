@@ -1,9 +1,9 @@
-"""Doing several requests at the same time, within a bound; and each only once, whoever needs its answer."""
+"""Requests in parallel, within a bound; and each of them only once, whoever needs its answer."""
 
 import threading
 from collections.abc import Callable, Hashable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 I = TypeVar("I")  # noqa: E741
 T = TypeVar("T")
@@ -13,69 +13,77 @@ K = TypeVar("K", bound=Hashable)
 def map_bounded(work: Callable[[I], T], items: Iterable[I], at_once: int) -> list[T]:
     """Call ``work`` for each item on threads.
 
-    :param at_once: how many calls may be under way at the same time
+    :param at_once: how many calls may be in flight at the same time
     :returns: the results, in the order of the items
-    :raises Exception: the first error in that order; calls that have not begun by then are left out
+    :raises Exception: the first error in that order; calls that have not begun by then are skipped
     """
-    waiting = list(items)
-    if len(waiting) < 2 or at_once < 2:
-        return [work(item) for item in waiting]
-    pool = ThreadPoolExecutor(min(at_once, len(waiting)), thread_name_prefix="request")
+    pending_items = list(items)
+    if len(pending_items) < 2 or at_once < 2:
+        return [work(item) for item in pending_items]
+    threads = min(at_once, len(pending_items))
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="request")
     try:
-        return [future.result() for future in [pool.submit(work, item) for item in waiting]]
+        futures = [pool.submit(work, item) for item in pending_items]
+        return [future.result() for future in futures]
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-def map_per_key(work: Callable[[I], T], items: Iterable[I], lane: Callable[[I], K], at_once: int) -> list[T]:
-    """Call ``work`` for each item, for those of one lane one after the other.
+def map_per_key(
+    work: Callable[[I], T], items: Iterable[I], key_of: Callable[[I], K], at_once: int
+) -> list[T]:
+    """Call ``work`` for each item; items with the same key are processed one after the other.
 
-    :param lane: tells the lane of an item
-    :param at_once: how many lanes may be worked at the same time
+    :param at_once: how many keys may be processed at the same time
     :returns: the results, in the order of the items
     """
-    numbered = list(enumerate(items))
-    lanes: dict[K, list[tuple[int, I]]] = {}
-    for number, item in numbered:
-        lanes.setdefault(lane(item), []).append((number, item))
-    done = map_bounded(lambda some: [(number, work(item)) for number, item in some], lanes.values(), at_once)
-    results = dict(pair for some in done for pair in some)
-    return [results[number] for number, _ in numbered]
+    numbered_items = list(enumerate(items))
+    items_by_key: dict[K, list[tuple[int, I]]] = {}
+    for number, item in numbered_items:
+        items_by_key.setdefault(key_of(item), []).append((number, item))
+
+    def process_key(items_of_key: list[tuple[int, I]]) -> dict[int, T]:
+        return {number: work(item) for number, item in items_of_key}
+
+    results: dict[int, T] = {}
+    for results_of_key in map_bounded(process_key, items_by_key.values(), at_once):
+        results |= results_of_key
+    return [results[number] for number, _ in numbered_items]
 
 
-class Once(Generic[K, T]):
-    """Answers that several threads need: who needs one first asks for it, the others wait."""
+class SingleFlight(Generic[K, T]):
+    """Answers that several threads need: the first thread asks, the others wait for its answer."""
 
-    def __init__(self, ask: Callable[[K], T]) -> None:
-        """:param ask: one request"""
-        self._ask = ask
-        self._found: dict[K, Future[T]] = {}
+    def __init__(self, max_kept: int | None = None) -> None:
+        """
+        :param max_kept: how many answers are remembered, the latest ones; None: all
+        """
+        self._max_kept = max_kept
+        self._answers: dict[K, Future[T]] = {}
         self._lock = threading.Lock()
 
-    def of(self, items: Iterable[K], at_once: int) -> list[T]:
-        """The answers, in the order of the items.
+    def get(self, key: K, ask: Callable[[], T]) -> T:
+        """The answer for a key, as ``ask`` gave it to the first thread that wanted it.
 
-        :param at_once: how many requests of this call may be under way at the same time
-        :raises Exception: a request failed; whoever needs its answer next asks again
+        :raises Exception: it failed, for all who waited; the next caller asks again
         """
-        wanted = list(items)
         with self._lock:
-            mine = [item for item in dict.fromkeys(wanted) if item not in self._found]
-            self._found |= {item: Future() for item in mine}
-            found = {item: self._found[item] for item in wanted}
-        try:
-            map_bounded(lambda item: self._answer(item, found[item]), mine, at_once)
-        finally:
-            for item in mine:
-                if found[item].cancel():  # only what was left without an answer
-                    with self._lock:
-                        self._found.pop(item, None)
-        return [found[item].result() for item in wanted]
+            is_first = key not in self._answers
+            answer = self._answers.setdefault(key, Future())
+            self._forget_oldest()
+        if is_first:
+            self._fill(key, answer, ask)
+        return answer.result()
 
-    def _answer(self, item: K, future: "Future[T]") -> None:
+    def _forget_oldest(self) -> None:
+        if self._max_kept is not None:
+            for key in list(self._answers)[: -self._max_kept]:
+                del self._answers[key]
+
+    def _fill(self, key: K, answer: "Future[Any]", ask: Callable[[], T]) -> None:
         try:
-            future.set_result(self._ask(item))
-        except Exception as error:
+            answer.set_result(ask())
+        except BaseException as error:  # whoever waits must not wait for ever
             with self._lock:
-                del self._found[item]
-            future.set_exception(error)
+                self._answers.pop(key, None)
+            answer.set_exception(error)

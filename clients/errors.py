@@ -8,7 +8,8 @@ CONCURRENT_UPDATE: Final = "placement.concurrent_update"
 class ServiceProblem(Exception):
     """A service cannot be used.
 
-    The text names the service, its URL, what was asked, and what it answered. It never holds a password or a token.
+    The text names the service, its URL, what was asked, and what it answered. It never holds a
+    password or a token.
 
     :ivar service: the section of nova.conf that configures it: ``placement``, ``neutron``
     """
@@ -19,11 +20,11 @@ class ServiceProblem(Exception):
 
 
 class ServiceMisconfigured(ServiceProblem):
-    """There is no way to the service: no credentials, refused ones, no Keystone, nothing in its catalog."""
+    """The service cannot be found: no or refused credentials, no Keystone, no catalog entry."""
 
 
 class ServiceUnavailable(ServiceProblem):
-    """The service does not answer, or answers what nobody can use: 5xx, no JSON.
+    """The service does not answer, or its answer cannot be used: 5xx, not JSON.
 
     :ivar answered: whether there was an answer: then another request may well succeed
     """
@@ -40,12 +41,14 @@ class ServiceTooOld(ServiceProblem):
 class RequestRefused(ServiceProblem):
     """The service understood the request and said no.
 
-    :ivar status: of HTTP
-    :ivar code: Placement's own code of the error, such as ``placement.concurrent_update``; empty where there is none
-    :ivar detail: what it said
+    :ivar status: the HTTP status
+    :ivar code: Placement's own error code, such as ``placement.concurrent_update``; may be empty
+    :ivar detail: the service's own words
     """
 
-    def __init__(self, service: str, text: str, status: int, code: str = "", detail: str = "") -> None:
+    def __init__(
+        self, service: str, text: str, status: int, code: str = "", detail: str = ""
+    ) -> None:
         super().__init__(service, text)
         self.status = status
         self.code = code
@@ -53,8 +56,10 @@ class RequestRefused(ServiceProblem):
 
     @property
     def is_consumer_conflict(self) -> bool:
-        """Whether somebody else has written the same consumer meanwhile: it must be read again."""
-        return self.code == CONCURRENT_UPDATE and "consumer generation conflict" in self.detail
+        """Whether somebody else has written the same consumer meanwhile: read it again."""
+        # Placement has one code for all conflicts; only the text tells them apart.
+        is_of_consumer = "consumer generation conflict" in self.detail
+        return self.code == CONCURRENT_UPDATE and is_of_consumer
 
     @property
     def is_concurrent(self) -> bool:
@@ -63,4 +68,4 @@ class RequestRefused(ServiceProblem):
 
 
 class RequestForbidden(RequestRefused):
-    """The credentials are good, but not for this: 401, 403."""
+    """The user may not send this request: 401, 403."""

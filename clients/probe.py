@@ -1,8 +1,9 @@
-"""Asks one libvirt, as a process of its own: reads a question from standard input, prints a line of JSON per answer.
+"""Asks one libvirt, in a process of its own: question on standard input, answers on its output.
 
-The question is an object with ``uri``, ``seconds`` (after which the process ends, whatever it waits for) and ``uuids``:
-those of the domains whose machine types are wanted, or null for the machine types that the hypervisor knows. The last
-line has ``problem`` if not everything could be told.
+The question is a JSON object with ``uri``, ``seconds`` (after which the process ends, whatever it
+waits for) and ``uuids``: the domains whose machine types are wanted, or null for all machine types
+that the hypervisor knows. Each answer is a line of JSON. The last line has ``problem`` if answers
+are missing.
 """
 
 import json
@@ -14,18 +15,18 @@ from xml.etree import ElementTree
 
 
 def main() -> None:
-    """Answer the question. Each line is printed at once: what is told before a call hangs is not lost."""
+    """Answer the question on standard input."""
     question = json.load(sys.stdin)
-    signal.alarm(question["seconds"])  # whoever asked may be gone
+    signal.alarm(question["seconds"])  # the process that asked may be gone
     try:
         for line in answer_question(question["uri"], question["uuids"]):
-            print(json.dumps(line), flush=True)
+            print(json.dumps(line), flush=True)  # not lost if the next call hangs
     except Exception as error:
         print(json.dumps({"problem": " ".join(str(error).split())}), flush=True)
 
 
 def answer_question(uri: str, uuids: Sequence[str] | None) -> Iterator[dict[str, str]]:
-    """Ask, without the right to change anything."""
+    """The answers, asked on a connection that cannot change anything."""
     import libvirt
 
     libvirt.registerErrorHandler(lambda *_: None, None)  # it would print
@@ -36,34 +37,40 @@ def answer_question(uri: str, uuids: Sequence[str] | None) -> Iterator[dict[str,
         return
     for uuid in uuids:
         try:
-            described = link.lookupByUUIDString(uuid).XMLDesc()
+            description = link.lookupByUUIDString(uuid).XMLDesc()
         except libvirt.libvirtError as error:
             if error.get_error_code() != libvirt.VIR_ERR_NO_DOMAIN:
                 raise
         else:
-            if machine := read_machine_type(described):
+            if machine := read_machine_type(description):
                 yield {"uuid": uuid, "machine": machine}
 
 
 def read_machine_type(domain: str) -> str | None:
-    """The machine type of a domain, by libvirt's description of it; None where it has none, or none that Nova can keep.
+    """The machine type in libvirt's description of a domain; None if Nova could not store it.
 
     :source: libvirt, "Domain XML format", element ``os/type``
     """
-    kind = ElementTree.fromstring(domain).find("os/type")  # noqa: S314 - expat limits what entities expand to
-    name = "" if kind is None else kind.get("machine", "")
-    return name if re.fullmatch(r"[\w.+-]{1,255}", name, re.ASCII) else None
+    # S314: expat limits what entities expand to.
+    os_type = ElementTree.fromstring(domain).find("os/type")  # noqa: S314
+    name = "" if os_type is None else os_type.get("machine", "")
+    is_storable = re.fullmatch(r"[\w.+-]{1,255}", name, re.ASCII)
+    return name if is_storable else None
 
 
 def read_known_machine_types(capabilities: str) -> set[str]:
-    """The machine types for guests of the host's own architecture: versions, and the aliases that stand for them.
+    """The machine types for guests of the host's own architecture, aliases such as ``pc`` included.
 
-    :source: libvirt, "Driver capabilities XML format", elements ``host/cpu/arch`` and ``guest/arch/machine``
+    :source: libvirt, "Driver capabilities XML format", elements ``host/cpu/arch`` and
+        ``guest/arch/machine``
     """
     tree = ElementTree.fromstring(capabilities)  # noqa: S314 - as above
-    own = tree.findtext("host/cpu/arch")
-    arches = [arch for arch in tree.findall("guest/arch") if own is None or arch.get("name") == own]
-    return {machine.text for arch in arches for machine in arch.iter("machine") if machine.text}
+    host_arch = tree.findtext("host/cpu/arch")
+    machine_types: set[str] = set()
+    for arch in tree.findall("guest/arch"):
+        if host_arch is None or arch.get("name") == host_arch:
+            machine_types |= {machine.text for machine in arch.iter("machine") if machine.text}
+    return machine_types
 
 
 if __name__ == "__main__":

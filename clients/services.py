@@ -1,16 +1,18 @@
-"""The services as one process reaches them, by the sections [placement] and [neutron] of its nova.conf."""
+"""Placement and Neutron as a process reaches them, by those sections of its nova.conf."""
 
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
 from typing import Any, Final, TypeVar
 
 from keystoneauth1 import exceptions, loading
 from keystoneauth1.adapter import Adapter
 from keystoneauth1.identity.base import BaseIdentityPlugin
+from keystoneauth1.plugin import BaseAuthPlugin
+from keystoneauth1.session import Session
 from oslo_config import cfg
 
+from clients.concurrency import SingleFlight
 from clients.errors import ServiceMisconfigured
 from clients.neutron import Neutron
 from clients.placement import Placement
@@ -21,102 +23,124 @@ from settings.services import RETRIES, register_service
 S = TypeVar("S", bound=Service)
 T = TypeVar("T")
 
-DEFAULT_TIMEOUT: Final = 60.0  # seconds for an answer, where the configuration sets none: nobody waits for ever
-REMEMBERED: Final = 8  # things that the cells of a run share: a process may work on a few runs
+# Seconds for an answer if the configuration sets none: no request waits for ever.
+DEFAULT_TIMEOUT: Final = 60.0
+# Answers that the cells of a run share are kept for a few runs: a process may work on several.
+MAX_SHARED: Final = 8
 
 
 class Services:
-    """Placement and Neutron, each with one session for all threads of the process, made when it is first needed."""
+    """Placement and Neutron, each with one session for all threads of the process.
+
+    A session is made when it is first needed.
+    """
 
     def __init__(self, conf: cfg.ConfigOpts) -> None:
-        """:param conf: of the process; the two sections need not be there until they are used"""
+        """
+        :param conf: of the process; the two sections may be missing until they are used
+        """
         self._conf = conf
-        self._made: dict[str, Service] = {}
-        self._shared: dict[str, Future[Any]] = {}
+        self._services: dict[str, Service] = {}
+        self._shared: SingleFlight[str, Any] = SingleFlight(MAX_SHARED)
         self._lock = threading.Lock()
 
-    def once(self, name: str, make: Callable[[], T]) -> T:
-        """What ``make`` returns, made once for all who ask by this name: the others wait for the first.
+    def share(self, name: str, make: Callable[[], T]) -> T:
+        """What ``make`` returns, made once for all cells that ask by this name.
 
-        :raises Exception: it failed; the next one to ask tries again
+        :raises Exception: it failed; the next caller tries again
         """
-        with self._lock:
-            mine = name not in self._shared
-            found: Future[T] = self._shared.setdefault(name, Future())
-            for old in list(self._shared)[:-REMEMBERED]:
-                del self._shared[old]
-        if mine:
-            try:
-                found.set_result(make())
-            except BaseException as error:
-                with self._lock:
-                    self._shared.pop(name, None)
-                found.set_exception(error)
-        return found.result()
+        shared: T = self._shared.get(name, make)
+        return shared
 
     @property
     def placement(self) -> Placement:
-        """:raises Misconfigured: section [placement] does not say how to reach it"""
+        """:raises ServiceMisconfigured: section [placement] does not say how to reach it"""
         return self._service(Placement)
 
     @property
     def neutron(self) -> Neutron:
-        """:raises Misconfigured: section [neutron] does not say how to reach it"""
+        """:raises ServiceMisconfigured: section [neutron] does not say how to reach it"""
         return self._service(Neutron)
 
     def _service(self, kind: type[S]) -> S:
         with self._lock:
-            if kind.name not in self._made:
-                self._made[kind.name] = kind(_link(self._conf, kind))
-            made = self._made[kind.name]
-        assert isinstance(made, kind)
-        return made
+            if kind.name not in self._services:
+                self._services[kind.name] = kind(_make_adapter(self._conf, kind))
+            service = self._services[kind.name]
+        assert isinstance(service, kind)
+        return service
 
 
-def _link(conf: cfg.ConfigOpts, kind: type[Service]) -> Adapter:
-    """keystoneauth1's own way from a section to a service, with Nova's defaults."""
-    group = kind.name
+def _make_adapter(conf: cfg.ConfigOpts, kind: type[Service]) -> Adapter:
+    """keystoneauth1's own way from a section to a service, with Nova's defaults.
+
+    :raises ServiceMisconfigured: the section cannot be used
+    """
+    section = kind.name
     try:
-        register_service(conf, group)
-        auth = loading.load_auth_from_conf_options(conf, group)
-        if auth is None:
-            raise ServiceMisconfigured(
-                group,
-                f"{kind.title} is not configured: set auth_type and its options in section [{group}] of nova.conf",
-            )
-        if isinstance(auth, BaseIdentityPlugin):
-            # A private attribute, for which keystoneauth1 has no option: it is held while it logs in.
-            auth._lock = _LoginLock()  # type: ignore[assignment]
-        options = conf[group]
-        if "debug" not in conf or not conf.debug:
-            # They warn of each try; what is an error in the end is told as one.
-            for name in ("session", "identity"):
-                logging.getLogger(f"keystoneauth.{name}").setLevel(logging.ERROR)
-        session = loading.load_session_from_conf_options(
-            conf, group, auth=auth, timeout=options.timeout or DEFAULT_TIMEOUT
-        )
-        for transport in session.session.adapters.values():
-            # The pool is the bound: no more connections than that, whoever asks.
-            transport.init_poolmanager(conf.cellkeeper.connections, conf.cellkeeper.connections, block=True)  # type: ignore[attr-defined]
-        return loading.load_adapter_from_conf_options(
-            conf,
-            group,
-            session=session,
-            user_agent="cellkeeper",
-            connect_retries=_or(options.connect_retries, options.http_retries),
-            status_code_retries=_or(options.status_code_retries, RETRIES),
-            retriable_status_codes=_or(options.retriable_status_codes, list(TRANSIENT_STATUSES)),
-        )
+        register_service(conf, section)
+        auth = _load_login(conf, kind)
+        _silence_retries(conf)
+        return _load_adapter(conf, section, _load_session(conf, section, auth))
     except (exceptions.ClientException, cfg.Error, TypeError, ValueError, OSError) as error:
-        line = f"{kind.title}: section [{group}] of nova.conf cannot be used: {_words(error)}"
-        raise ServiceMisconfigured(group, line) from None
+        problem = _section_problem(error)
+        raise ServiceMisconfigured(
+            section, f"{kind.title}: section [{section}] of nova.conf cannot be used: {problem}"
+        ) from None
+
+
+def _load_login(conf: cfg.ConfigOpts, kind: type[Service]) -> BaseAuthPlugin:
+    auth = loading.load_auth_from_conf_options(conf, kind.name)
+    if auth is None:
+        raise ServiceMisconfigured(
+            kind.name,
+            f"{kind.title} is not configured: set auth_type and its options in section "
+            f"[{kind.name}] of nova.conf",
+        )
+    if isinstance(auth, BaseIdentityPlugin):
+        # A private attribute, for which keystoneauth1 has no option: it is held during a login.
+        auth._lock = _LoginLock()  # type: ignore[assignment]
+    return auth
+
+
+def _silence_retries(conf: cfg.ConfigOpts) -> None:
+    """keystoneauth1 warns of each try; if all fail, there is an error that says so."""
+    if "debug" not in conf or not conf.debug:
+        for name in ("session", "identity"):
+            logging.getLogger(f"keystoneauth.{name}").setLevel(logging.ERROR)
+
+
+def _load_session(conf: cfg.ConfigOpts, section: str, auth: BaseAuthPlugin) -> Session:
+    session = loading.load_session_from_conf_options(
+        conf, section, auth=auth, timeout=conf[section].timeout or DEFAULT_TIMEOUT
+    )
+    connections = conf.cellkeeper.connections
+    for transport in session.session.adapters.values():
+        # A full pool blocks, so there are never more connections, however many threads ask.
+        transport.init_poolmanager(connections, connections, block=True)  # type: ignore[attr-defined]
+    return session
+
+
+def _load_adapter(conf: cfg.ConfigOpts, section: str, session: Session) -> Adapter:
+    options = conf[section]
+    return loading.load_adapter_from_conf_options(
+        conf,
+        section,
+        session=session,
+        user_agent="cellkeeper",
+        connect_retries=_configured_or(options.connect_retries, options.http_retries),
+        status_code_retries=_configured_or(options.status_code_retries, RETRIES),
+        retriable_status_codes=_configured_or(
+            options.retriable_status_codes, list(TRANSIENT_STATUSES)
+        ),
+    )
 
 
 class _LoginLock:
-    """Lets one thread log in, and refuses one that would wait for itself.
+    """Lets one thread log in at a time, and refuses a thread that would wait for itself.
 
-    A Keystone that answers 401 to the question for its versions makes keystoneauth1 log in while it logs in, and wait
-    for its own lock for ever. Refused, it takes the version from auth_url.
+    If Keystone answers 401 when asked for its versions, keystoneauth1 logs in while it is logging
+    in, and waits for its own lock for ever. When refused, it takes the version from auth_url.
     """
 
     def __init__(self) -> None:
@@ -125,7 +149,9 @@ class _LoginLock:
 
     def __enter__(self) -> None:
         if self._holder == threading.get_ident():
-            raise exceptions.DiscoveryFailure("Keystone wants a login before it tells its versions.")
+            raise exceptions.DiscoveryFailure(
+                "Keystone wants a login before it tells its versions."
+            )
         self._lock.acquire()
         self._holder = threading.get_ident()
 
@@ -134,7 +160,7 @@ class _LoginLock:
         self._lock.release()
 
 
-def _words(error: Exception) -> str:
+def _section_problem(error: Exception) -> str:
     """What is wrong with a section, without the value that is wrong."""
     if isinstance(error, exceptions.NoMatchingPlugin):
         return "its auth_type names no way to log in that keystoneauth1 has"
@@ -145,5 +171,5 @@ def _words(error: Exception) -> str:
     return "one of its options has a value that cannot be used"
 
 
-def _or(configured: object, default: object) -> object:
+def _configured_or(configured: object, default: object) -> object:
     return default if configured is None else configured

@@ -47,9 +47,9 @@ OPTIONS: Final = [
     ),
     cfg.FloatOpt(
         "transaction_seconds", default=0.5, min=0.0, max=60.0,
-        help="Seconds that a transaction should take: it has as many rows as go into that, by how "
-             "long those before took, and at most as many as --max_rows, purge_chunk or "
-             "--max-count allow. 0: as many as these allow.",
+        help="Seconds that a transaction should take. The number of its rows follows from how "
+             "long earlier ones took, up to --max_rows, purge_chunk or --max-count. 0: always "
+             "that many.",
     ),
     cfg.FloatOpt(
         "hypervisor_timeout", default=10.0, min=0.1,

@@ -58,7 +58,7 @@ def sync(run: RunOptions, *, verbose: bool) -> int:
     services = Services(conf)
     try:
         services.placement.require(AGGREGATES_VERSION, "sync_aggregates")
-        services.placement.greet()
+        services.placement.check_answers()
     except ServiceProblem as problem:
         say(str(problem))
         return Exit.PLACEMENT_ERROR

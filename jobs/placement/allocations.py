@@ -73,7 +73,7 @@ def read_allocations(
         if reason := gate.closed:
             return UnreadProvider(provider, reason)
         try:
-            by_consumer = placement.holdings(provider.uuid)
+            by_consumer = placement.allocations_of(provider.uuid)
         except ServiceProblem as problem:
             gate.record_failure(problem)
             return UnreadProvider(provider, str(problem))
@@ -158,7 +158,7 @@ class OrphanDeleter:
             }
             if not after:
                 return ()
-            self._placement.write_all(after)
+            self._placement.write_consumers(after)
         except ServiceProblem as problem:
             LOG.info("%s; deleting one by one", problem)
             self._gate.record_failure(problem)
@@ -198,7 +198,7 @@ class OrphanDeleter:
                     return True
                 if consumer.generation != allocations[0].generation:
                     return False
-                self._placement.write(uuid, after)
+                self._placement.write_consumer(uuid, after)
             except RequestRefused as refusal:
                 failure = refusal
                 if not (refusal.is_concurrent or refusal.is_consumer_conflict):

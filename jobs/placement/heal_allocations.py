@@ -325,7 +325,7 @@ class _CellWalk:
         results: list[Result] = []
         single_plans = [plan for plan in plans if plan.profiles]
         for batch in _batches(plan for plan in plans if not plan.profiles):
-            with self._placement.turn:
+            with self._placement.batch_lock:
                 right_plans = self._still_right(batch)
                 healed = self._healer.write_in_one_request(right_plans)
             if healed is None:

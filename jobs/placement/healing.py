@@ -107,7 +107,7 @@ class Healer:
             return None
         consumers = {plan.uuid: plan.after for plan in plans}
         try:
-            _write_patiently(lambda: self._placement.write_all(consumers))
+            _write_patiently(lambda: self._placement.write_consumers(consumers))
         except ServiceProblem as problem:
             LOG.info("%s; writing one by one", problem)
             return None
@@ -145,7 +145,7 @@ class Healer:
         except ports.PortsNotRolledBack as error:
             return self._ports_left_behind(plan, error)
         try:
-            _write_patiently(lambda: self._placement.write(plan.uuid, plan.after))
+            _write_patiently(lambda: self._placement.write_consumer(plan.uuid, plan.after))
         except ServiceProblem as problem:
             return self._after_failed_write(plan, problem)
         self._watch.record_success()
@@ -223,7 +223,7 @@ class Healer:
         if self._watch.stopped or not self._postponed:
             return 0.0
         newest = max(postponed.since for postponed in self._postponed)
-        return max(newest + self._placement.patience - time.monotonic(), 0.0)
+        return max(newest + self._placement.answer_timeout - time.monotonic(), 0.0)
 
     def settle(self, still_right: Callable[[Sequence[Plan]], Sequence[Plan]]) -> list[Result]:
         """Write what Placement refused as new although it holds nothing.

@@ -12,11 +12,12 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Final, TypeVar
 
 from sqlalchemy import Connection, bindparam, text
 
-from clients.concurrency import Once
+from clients.concurrency import SingleFlight
 from clients.errors import ServiceProblem
 from clients.placement import Consumer, Placement, Provider, Resources
 from jobs.placement.failures import is_service_down
@@ -50,7 +51,7 @@ class AllocationSnapshot:
 
     held: dict[str, dict[str, Resources]]
     roots: dict[str, str]
-    _usages: Once[Owner, Resources | None]
+    _read_usage: Callable[[Owner], Resources | None]
     has_gaps: bool = False
     owners: dict[str, Owner] = field(default_factory=dict)
     _expected_usages: dict[Owner, Counter[str]] = field(default_factory=dict)
@@ -65,7 +66,8 @@ class AllocationSnapshot:
     ) -> "AllocationSnapshot":
         """Ask every provider. One that cannot be read leaves a gap."""
         allocations = requests.map(
-            lambda provider: _ask_or_none(lambda: placement.held_of(provider.uuid)), providers
+            lambda provider: _ask_or_none(lambda: placement.resources_by_consumer(provider.uuid)),
+            providers,
         )
         held: dict[str, dict[str, Resources]] = {}
         for provider, consumers in zip(providers, allocations, strict=True):
@@ -74,7 +76,7 @@ class AllocationSnapshot:
         snapshot = cls(
             held,
             {provider.uuid: provider.root for provider in providers},
-            Once(lambda owner: _ask_or_none(lambda: placement.usage(*owner))),
+            partial(_read_usage_once, placement, SingleFlight()),
             has_gaps=None in allocations,
         )
         snapshot._read_owners(placement, api, requests)
@@ -103,7 +105,7 @@ class AllocationSnapshot:
     def doubtful_owners(self, owners: Iterable[Owner], requests: RequestPool) -> set[Owner]:
         """The owners whose consumers must be looked at one by one."""
         asked_owners = sorted(set(owners))
-        usages = self._usages.of(asked_owners, requests.limit)
+        usages = requests.map(self._read_usage, asked_owners)
         return {
             owner
             for owner, usage in zip(asked_owners, usages, strict=True)
@@ -120,6 +122,12 @@ class AllocationSnapshot:
         if not held:
             return Consumer()
         return Consumer(held, instance.project_id, instance.user_id)
+
+
+def _read_usage_once(
+    placement: Placement, usages: SingleFlight[Owner, Resources | None], owner: Owner
+) -> Resources | None:
+    return usages.get(owner, lambda: _ask_or_none(lambda: placement.usage(*owner)))
 
 
 def _ask_or_none(ask: Callable[[], T]) -> T | None:

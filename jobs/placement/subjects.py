@@ -199,7 +199,7 @@ class SubjectReader:
         """
         run = self._params.run
         try:
-            providers = self._services.once(f"{run} providers", self._placement.providers)
+            providers = self._services.share(f"{run} providers", self._placement.providers)
         except ServiceProblem as problem:
             if is_service_down(problem):
                 raise
@@ -208,7 +208,7 @@ class SubjectReader:
         # The other cells are taken to be as large as this one.
         if len(providers) > self._read(count_placed) * self._params.cells:
             return None
-        return self._services.once(f"{run} snapshot", lambda: self._read_snapshot(providers))
+        return self._services.share(f"{run} snapshot", lambda: self._read_snapshot(providers))
 
     def _read_snapshot(self, providers: Sequence[Provider]) -> AllocationSnapshot:
         try:

@@ -461,7 +461,7 @@ HELD: Final = f"/resource_providers/{NODE1}/allocations"
 CONCURRENT: Final = placement_error(409, "placement.concurrent_update", "another process")
 TROUBLES: Final = {
     "the list: 500": Trouble("GET", LIST, {"status": 500}, 1, False, "/resource_providers: answered 500"),
-    "the list: garbage": Trouble("GET", LIST, {"status": 200, "body": "<html>"}, 1, False, "what is no JSON"),
+    "the list: garbage": Trouble("GET", LIST, {"status": 200, "body": "<html>"}, 1, False, "a body that is not JSON"),
     "the list: 403": Trouble("GET", LIST, {"status": 403, "body": placement_error(403)}, 1, False, "lacks a role"),
     "the list: no answer": Trouble("GET", LIST, {"silent": True}, 1, False, "it does not answer in time"),
     "the list: cut off": Trouble("GET", LIST, {"status": 0}, 1, False, "no connection"),

@@ -153,7 +153,7 @@ KEYS: Final = ("resource_providers", "allocations", "usages", "allocation_reques
 DOCUMENTS: Final = [*VALUES, *({key: value} for key, value in itertools.product(KEYS, VALUES))]
 CALLS: Final[dict[str, Callable[[Services], object]]] = {
     "providers": lambda services: services.placement.providers(),
-    "holdings": lambda services: services.placement.holdings(NODE),
+    "holdings": lambda services: services.placement.allocations_of(NODE),
     "consumer": lambda services: services.placement.consumer(VM),
     "usage": lambda services: services.placement.usage("p1", "u1"),
     "candidates": lambda services: services.placement.candidates([RequestGroup("x", SMALL)], NODE, [], "none"),

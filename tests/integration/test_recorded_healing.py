@@ -27,7 +27,7 @@ DEVIATIONS: Final = {
     "H32-placement-put-500": Instead("HEAL-7", code=3, err="Failed to update allocations for consumer 1001. Error: "),
     "H35-placement-get-500": Instead("HEAL-14", err="answered 500"),
     "H35b-placement-get-503": Instead("HEAL-14", err="answered 503"),
-    "H35c-placement-get-garbage": Instead("HEAL-7", code=3, err="answered 200 with what is no JSON"),
+    "H35c-placement-get-garbage": Instead("HEAL-7", code=3, err="answered 200 with a body that is not JSON"),
     "H67-sev": Instead("HEAL-8", code=4),
     "H80-cell2-db-down": Instead("CLI-4", err="cell2 ("),
     "H90-exactly-49": Instead("HEAL-1", code=0),

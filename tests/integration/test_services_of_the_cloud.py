@@ -53,16 +53,16 @@ def test_what_is_written_is_read(placement: Placement, reached: Services) -> Non
     placement.provide(NODE, "node1", {"VCPU": 8, "MEMORY_MB": 1024})
     held = {NODE: {"VCPU": 2, "MEMORY_MB": 512}}
     assert reached.placement.consumer(CONSUMER) == Consumer()
-    reached.placement.write(CONSUMER, Consumer(held, "project", "user"))
+    reached.placement.write_consumer(CONSUMER, Consumer(held, "project", "user"))
     assert reached.placement.consumer(CONSUMER) == Consumer(
         held, "project", "user", generation=1, generations={NODE: 2}
     )
-    assert reached.placement.held_of(NODE) == {CONSUMER: held[NODE]}
+    assert reached.placement.resources_by_consumer(NODE) == {CONSUMER: held[NODE]}
     assert reached.placement.usage("project", "user") == held[NODE]
     assert [(one.uuid, one.name, one.root) for one in reached.placement.providers()] == [(NODE, "node1", NODE)]
-    assert reached.placement.held_of(CONSUMER) == {}
+    assert reached.placement.resources_by_consumer(CONSUMER) == {}
     with pytest.raises(RequestRefused) as refusal:
-        reached.placement.write(CONSUMER, Consumer(held, "project", "user"))
+        reached.placement.write_consumer(CONSUMER, Consumer(held, "project", "user"))
     assert refusal.value.is_consumer_conflict
 
 
@@ -71,7 +71,7 @@ def read(services: Services) -> object:
 
 
 def write(services: Services) -> object:
-    return services.placement.write(CONSUMER, Consumer({NODE: {"VCPU": 1}}, "project", "user"))
+    return services.placement.write_consumer(CONSUMER, Consumer({NODE: {"VCPU": 1}}, "project", "user"))
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def write(services: Services) -> object:
             read,
             {"status": 200, "body": "<html>"},
             ServiceUnavailable,
-            "answered 200 with what is no JSON",
+            "answered 200 with a body that is not JSON",
             id="garbage",
         ),
         pytest.param(read, {"status": 0}, ServiceUnavailable, "no connection", id="cut off"),

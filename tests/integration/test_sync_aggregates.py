@@ -131,7 +131,7 @@ CONFLICT: Final = placement_error(409, "placement.concurrent_update", "another p
         pytest.param("PUT", {"status": 409, "body": CONFLICT, "times": 2}, 0, "", id="conflicts"),
         pytest.param("PUT", {"status": 0, "after": True, "times": 1}, 0, "", id="a lost answer"),
         pytest.param("PUT", {"status": 0}, 3, "Failed updating aggregates of host", id="cut off"),
-        pytest.param("GET", {"status": 200, "body": "<html>"}, 2, "what is no JSON", id="garbage"),
+        pytest.param("GET", {"status": 200, "body": "<html>"}, 2, "a body that is not JSON", id="garbage"),
         pytest.param("GET", {"silent": True}, 2, "it does not answer in time", id="silence"),
     ],
 )
