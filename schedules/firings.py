@@ -15,7 +15,8 @@ from typing import Any, Final
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from runs.redis_store import NOW, OTHER_TYPE, PREFIX
+from runs.redis_keys import PREFIX
+from runs.redis_scripts import NOW, OTHER_TYPE
 from schedules.clocks import MAX_CLOCK_DIFFERENCE
 from schedules.entries import Entry
 

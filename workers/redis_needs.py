@@ -10,7 +10,7 @@ from typing import Any, Final
 from redis import Redis
 from redis.exceptions import NoPermissionError, ResponseError
 
-from runs.redis_store import PREFIX, PROBE
+from runs.redis_keys import PREFIX, PROBE
 
 RULE: Final = "~cellkeeper* ~cell.* ~_kombu.* ~unacked* ~*celery* &* +@all -@admin -@dangerous +info"
 """What suffices for workers, commands, beat and Flower, as ``ACL SETUSER`` takes it."""

@@ -14,7 +14,7 @@ from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 from kombu.utils.encoding import bytes_to_str
 from redis.exceptions import RedisError, ResponseError
 
-from runs.redis_store import PROBE
+from runs.redis_keys import PROBE
 from workers.calm import UNREAD
 
 LOG = logging.getLogger("cellkeeper.worker")

@@ -23,7 +23,8 @@ from runs.conductor import Conductor
 from runs.exclusion import Busy
 from runs.memory_store import MemoryStore
 from runs.records import NEVER, CellRecord, CellRef, Hold, Place, Progress, RunRecord, RunState, Stage, Summary, Wish
-from runs.redis_store import PACE_KEPT, RedisStore
+from runs.redis_cells import PACE_KEPT
+from runs.redis_store import RedisStore
 from runs.rules import Claimant, NotPossible, Patience, Refusal
 from runs.store import Books, RunDamaged, RunGone, RunStore, TooLate, View
 from tests.support.command import until
