@@ -6,8 +6,9 @@ from typing import Final
 
 EXAMINED: Final = """
 from dataclasses import dataclass
-from msgspec import _utils
-from runs import redis_store as store
+from msgspec import _utils, convert
+from runs.records import CellRecord, Hold, Place, RunRecord, Summary
+from runs.redis_codec import Unreadable, decode_record
 
 def examine(kind):
     examined.append(kind.__name__)
@@ -19,12 +20,12 @@ class Unknown:
 
 examined = []
 get_class_annotations, _utils.get_class_annotations = _utils.get_class_annotations, examine
-for kind in (store.CellRecord, store.RunRecord, store.Hold, store.Summary, list[store.Place]):
+for kind in (CellRecord, RunRecord, Hold, Summary, list[Place]):
     try:
-        store._decode("1 {}", kind)
-    except store.Unreadable:
+        decode_record("1 {}", kind)
+    except Unreadable:
         pass
-store.msgspec.convert({}, Unknown)
+convert({}, Unknown)
 print(*examined)
 """
 
