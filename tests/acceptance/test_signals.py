@@ -64,7 +64,7 @@ def test_a_first_signal_ends_the_pause_and_what_was_done_is_reported(
     """ARC-6: nothing is purged any more."""
     before = rows(realcloud)
     with Running(f"{ARCHIVE} --max_rows 20 --sleep 3600 --verbose --purge", config=config) as running:
-        until(lambda: count(realcloud, "shadow_compute_nodes") > 0)
+        until(lambda: count(realcloud, "shadow_instance_id_mappings") > 0)  # the rest of the first 20 rows
         running.process.send_signal(number)
         ended = running.end()
     assert (ended.code, ended.err) == (1, ONCE)
@@ -72,8 +72,10 @@ def test_a_first_signal_ends_the_pause_and_what_was_done_is_reported(
     dots, _, table = ended.out.partition("\n")
     assert dots.endswith(".stopped")
     assert "purge" not in table
-    assert "| compute_nodes | 1                       |" in table.splitlines()
+    assert "| compute_nodes        | 1                       |" in table.splitlines()
+    assert "| instance_id_mappings | 19                      |" in table.splitlines()
     assert count(realcloud, "shadow_compute_nodes") == 1
+    assert count(realcloud, "shadow_instance_id_mappings") == 19
     assert rows(realcloud) == before
     assert_nothing_is_half_done(realcloud)
 
