@@ -190,6 +190,7 @@ class Site:
             "broker_url": broker.url(database),
             "slice_seconds": 0.3,
             "lease_seconds": 2.0,
+            "hang_seconds": 60.0,  # well below what a test waits for, should a child hang
         }
         if OTHER_BROKER:
             options |= {"broker_url": OTHER_BROKER, "store_url": broker.url(database)}
