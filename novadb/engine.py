@@ -23,6 +23,7 @@ from novadb.error_numbers import (
     WRITE_SET_TOO_LARGE,
 )
 from novadb.errors import MissingDatabase, Unreachable
+from novadb.lazy import lazy_property
 from novadb.urls import Location
 from settings.databases import Timeouts
 
@@ -60,7 +61,6 @@ class Database:
         if parameters:
             self.url = self.url.update_query_string(parameters, append=True)
         self.timeouts = timeouts
-        self._location: Location | None = None
 
     def __repr__(self) -> str:
         return f"<Database {self.name} at {self.location}>"
@@ -78,16 +78,9 @@ class Database:
         url = url.difference_update_query(["host", "port", "unix_socket"])
         return Database(url.render_as_string(hide_password=False), name, self.timeouts)
 
-    @property
+    @lazy_property
     def location(self) -> Location:
         """Where the database is, by its URL and by the file of options that the URL names."""
-        # No cached_property: before Python 3.12 it takes one lock for all databases. A worker's
-        # child that is forked while another thread holds that lock would wait for it for ever.
-        if self._location is None:
-            self._location = self._find_location()
-        return self._location
-
-    def _find_location(self) -> Location:
         by_url = urls.location_of_url(self.url)
         is_redirected = not REDIRECTING_OPTIONS.isdisjoint(self.url.query)
         if urls.unsupported_driver(self.url) or by_url.port is None or not is_redirected:

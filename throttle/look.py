@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Final
 
 from sqlalchemy import Connection, text
@@ -10,6 +9,7 @@ from sqlalchemy.exc import DBAPIError
 
 from novadb.engine import Database, error_number, server_message
 from novadb.error_numbers import ACCESS_DENIED
+from novadb.lazy import lazy_property
 from settings.throttle import ThrottleSettings
 from throttle.readings import Answer, Reading
 
@@ -47,7 +47,7 @@ class Look:
     counters_before: dict[str, float]
     counters: dict[str, float]
 
-    @cached_property
+    @lazy_property
     def status(self) -> dict[str, str]:
         """The status variables of ``STATUS`` that the server has."""
         names = ", ".join(f"'{name}'" for name in STATUS)

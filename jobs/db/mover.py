@@ -4,7 +4,6 @@ import logging
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Connection, RowMapping, column, delete, select, table
@@ -18,6 +17,7 @@ from jobs.retry import Contended, TryAgain, rollback, transactionally
 from jobs.transaction_size import TransactionSize
 from novadb.engine import is_too_large, is_transient, server_message
 from novadb.errors import DatabaseProblem
+from novadb.lazy import lazy_property
 
 LOG = logging.getLogger("cellkeeper.retry")
 
@@ -231,7 +231,7 @@ class TableMover:
         self._api.told()
         return done, is_answered
 
-    @cached_property
+    @lazy_property
     def _gauge(self) -> Gauge | None:
         return transactionally(lambda: Gauge.read(self._cell), self._cell, name=self._name)
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import Any, Final, Self
 
 from sqlalchemy import Connection, DateTime, Select, TableClause, TextClause, bindparam, column, select, table, text
@@ -14,6 +14,7 @@ from jobs.retry import rollback
 from novadb import catalogue
 from novadb.clock import utc_now
 from novadb.engine import Database
+from novadb.lazy import lazy_property
 
 # The most rows that one transaction brings up to date.
 CHUNK: Final = 1_000
@@ -136,12 +137,12 @@ class Place:
         """Close the connections."""
         self._stack.close()
 
-    @cached_property
+    @lazy_property
     def cell(self) -> Connection:
         """A connection to the cell's database."""
         return self._stack.enter_context(self._target.database.connect())
 
-    @cached_property
+    @lazy_property
     def api(self) -> ApiConnection:
         """A connection to the API database.
 
@@ -149,14 +150,14 @@ class Place:
         """
         return self._stack.enter_context(ApiConnection(self._target.need_api()))
 
-    @cached_property
+    @lazy_property
     def cell_columns(self) -> frozenset[str]:
         """What the cell's database has, as ``table.column``."""
         columns = _columns(self.cell)
         rollback(self.cell)
         return columns
 
-    @cached_property
+    @lazy_property
     def api_columns(self) -> frozenset[str]:
         """What the API database has, as ``table.column``."""
         with self.api.transaction() as api:
