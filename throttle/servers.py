@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from oslo_config import cfg
 
@@ -76,6 +77,10 @@ def _check_url(url: str, cell: str, option: str) -> None:
         replica_of(url, cell)
     except DatabaseProblem as problem:
         raise InvalidSetting(f"{option}: {problem}") from None
+
+
+NO_SUCH_CELL: Final = "replica in section [throttle]: there is no cell {}"
+"""What is said of a name that ``cells_unknown`` returns."""
 
 
 def cells_unknown(cells: Sequence[Cell], settings: ThrottleSettings) -> list[str]:

@@ -14,7 +14,7 @@ from runs.targets import api_database, mapped_cells
 from settings.throttle import ThrottleSettings
 from throttle.readings import Reading, ServerState
 from throttle.server_watch import ServerWatch
-from throttle.servers import Server, cells_unknown, servers_of, usable_throttle
+from throttle.servers import NO_SUCH_CELL, Server, cells_unknown, servers_of, usable_throttle
 
 BETWEEN_LOOKS: Final = 1.0
 """Seconds between two looks at a server that has counters: what they say is their growth."""
@@ -40,7 +40,7 @@ def show_status(form: Format) -> int:
     settings = usable_throttle(conf)
     cells = mapped_cells(conf, api_database(conf))
     for name in cells_unknown(cells, settings):
-        say(f"replica in section [throttle]: there is no cell {name}")
+        say(NO_SUCH_CELL.format(name))
     servers = servers_of(cells, settings)
     if not servers:
         say("No cell has its database on a server: there is nothing to look at")

@@ -15,7 +15,7 @@ from settings.throttle import ThrottleSettings
 from throttle.in_force import in_words, signals_in_force
 from throttle.readings import Answer, Reading, ServerState
 from throttle.server_watch import ServerWatch
-from throttle.servers import Server, cells_unknown, servers_of, usable_throttle
+from throttle.servers import NO_SUCH_CELL, Server, cells_unknown, servers_of, usable_throttle
 
 SUBJECT: Final = "throttle"
 CONFIGURATION: Final = "configuration"
@@ -36,7 +36,7 @@ def look_at_throttle(conf: cfg.ConfigOpts, cells: Sequence[Cell]) -> list[Found]
     except InvalidSetting as problem:
         return [(CONFIGURATION, Finding(SUBJECT, Verdict.FAILED, str(problem)))]
     found = [
-        (CONFIGURATION, Finding(SUBJECT, Verdict.FAILED, f"replica in section [throttle]: there is no cell {name}"))
+        (CONFIGURATION, Finding(SUBJECT, Verdict.FAILED, NO_SUCH_CELL.format(name)))
         for name in cells_unknown(cells, settings)
         if cells
     ]

@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -87,6 +87,15 @@ CASES: Final = {
 }
 
 
+@contextmanager
+def locked(cloud: RealCloud, case: Case) -> Iterator[Callable[[], None]]:
+    """Another session that holds the row of a case; yields what makes it let go."""
+    database, statement = case.lock
+    with closing(cloud.server.connect(database, autocommit=False)) as link, link.cursor() as cursor:
+        assert cursor.execute(statement) == 1
+        yield link.rollback
+
+
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_a_row_that_others_keep_locked_holds_up_no_other(realcloud: RealCloud, case: Case) -> None:
     add_nodes(realcloud, CELL, 9)
@@ -98,9 +107,7 @@ def test_a_row_that_others_keep_locked_holds_up_no_other(realcloud: RealCloud, c
         done.extend(step.outcome for step in case.work(target(realcloud, "cell3")))
 
     thread = threading.Thread(target=work, daemon=True)
-    locked_in, lock = case.lock
-    with closing(realcloud.server.connect(locked_in, autocommit=False)) as link, link.cursor() as cursor:
-        assert cursor.execute(lock) == 1
+    with locked(realcloud, case) as let_go:
         thread.start()
 
         def are_others_done() -> bool:
@@ -108,7 +115,7 @@ def test_a_row_that_others_keep_locked_holds_up_no_other(realcloud: RealCloud, c
             return realcloud.rows(*case.left) == [(case.held,)]
 
         until(are_others_done)
-        link.rollback()
+        let_go()
         thread.join()
     assert done, "it failed"
     assert realcloud.rows(*case.left) == [(0,)]
@@ -131,9 +138,7 @@ def test_a_row_that_is_locked_for_longer_than_six_tries_does_not_fail_the_cell(
         results.extend(engine.work(archive_deleted_rows.ACTION, params, [target(realcloud, "cell3")]))
 
     thread = threading.Thread(target=work, daemon=True)
-    locked_in, lock = case.lock
-    with closing(realcloud.server.connect(locked_in, autocommit=False)) as link, link.cursor() as cursor:
-        assert cursor.execute(lock) == 1
+    with locked(realcloud, case) as let_go:
         thread.start()
 
         def was_tried_often() -> bool:
@@ -142,7 +147,7 @@ def test_a_row_that_is_locked_for_longer_than_six_tries_does_not_fail_the_cell(
 
         until(was_tried_often)
         assert realcloud.rows(*case.left) == [(case.held,)]
-        link.rollback()
+        let_go()
         thread.join()
     (result,) = results
     assert (result.failure, result.complete) == (None, True)

@@ -463,30 +463,32 @@ def test_a_cell_that_waits_for_others_says_so() -> None:
 # -- the size of transactions ----------------------------------------------------------------------------------------
 
 
-def test_the_size_of_transactions_outlives_the_slice() -> None:
-    sizes: list[int] = []
+class Sized:
+    """Work in quick transactions.
 
-    def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Step[Rows]]:
+    :ivar sizes: the rows that each of them was allowed
+    """
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    def work(self, target: Target, params: Params, cursor: Cursor | None) -> Generator[Step[Rows]]:
         for step in three_steps(target, params, cursor):
-            sizes.append(target.size.rows)
+            self.sizes.append(target.size.rows)
             target.size.took(target.size.rows, 0.001)
             yield step
 
-    bench = Bench(work, SliceLimits(0.0, NEVER))
+
+def test_the_size_of_transactions_outlives_the_slice() -> None:
+    sized = Sized()
+    bench = Bench(sized.work, SliceLimits(0.0, NEVER))
     while bench.answer() is SliceEnd.MORE:
         pass
-    assert sizes == [100, 200, 400]
+    assert sized.sizes == [100, 200, 400]
     assert bench.cell.transaction_rows == 800
 
 
 def test_after_a_pause_of_the_server_transactions_are_small_again() -> None:
-    sizes: list[int] = []
-
-    def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Step[Rows]]:
-        for step in three_steps(target, params, cursor):
-            sizes.append(target.size.rows)
-            target.size.took(target.size.rows, 0.001)
-            yield step
-
-    assert Bench(work, readings=[None, None, BUSY]).answer() is SliceEnd.COMPLETE
-    assert sizes == [100, 200, 100]
+    sized = Sized()
+    assert Bench(sized.work, readings=[None, None, BUSY]).answer() is SliceEnd.COMPLETE
+    assert sized.sizes == [100, 200, 100]
