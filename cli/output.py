@@ -9,7 +9,7 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -194,6 +194,11 @@ def failure_line(label: str, failure: "Failure") -> str:
     from jobs.action import FailureKind
 
     return failure.reason if failure.kind is FailureKind.CELL else f"{label}: {failure.reason}"
+
+
+def by_name(rows: Mapping[str, int]) -> dict[str, int]:
+    """Numbers of rows in the order of their tables: that in which rows were counted depends on the pace of the run."""
+    return dict(sorted(rows.items()))
 
 
 def cell_as_data(result: "CellResult[Any]") -> dict[str, Any]:

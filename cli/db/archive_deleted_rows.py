@@ -10,7 +10,7 @@ from cli.cell_runs import Runner
 from cli.db.backlog import put_backlog
 from cli.db.options import ArchiveOptions
 from cli.db.purge import purged_as_data, put_purged
-from cli.output import NAMED, cell_as_data, labels, put, put_json, say, say_failures, table
+from cli.output import NAMED, by_name, cell_as_data, labels, put, put_json, say, say_failures, table
 from cli.progress import Dots
 from cli.run_options import RunOptions
 from cli.signals import graceful_stop
@@ -102,9 +102,9 @@ def _as_data(
     cells = [
         cell_as_data(result)
         | {
-            "archived": result.outcome.moved,
-            "api_rows_deleted": result.outcome.api,
-            "repaired": result.outcome.repaired,
+            "archived": by_name(result.outcome.moved),
+            "api_rows_deleted": by_name(result.outcome.api),
+            "repaired": by_name(result.outcome.repaired),
             "blocked": [vars(blocked) for blocked in result.outcome.blocked],
             "blocked_count": result.outcome.blocked_count,
         }
@@ -125,5 +125,5 @@ def _say_blocked(results: Sequence[CellResult[Archived]]) -> None:
         if outcome.blocked_count > NAMED:
             say(f"{label}: {outcome.blocked_count} were left in all; -f json names up to {NAMED_IN_JSON}")
         if any(outcome.repaired.values()):
-            removed = ", ".join(f"{number} of {name}" for name, number in sorted(outcome.repaired.items()))
+            removed = ", ".join(f"{number} of {name}" for name, number in by_name(outcome.repaired).items())
             say(f"{label}: repaired by removing rows that were double or left over: {removed}")

@@ -9,7 +9,7 @@ from cli import configuration
 from cli.cell_runs import Runner
 from cli.db.backlog import put_backlog
 from cli.db.options import PurgeOptions
-from cli.output import cell_as_data, put, put_json, say, say_failures
+from cli.output import by_name, cell_as_data, put, put_json, say, say_failures
 from cli.run_options import RunOptions
 from cli.signals import graceful_stop
 from jobs import dates
@@ -80,6 +80,7 @@ def put_purged(results: Sequence[CellResult[Purged]]) -> None:
 def purged_as_data(results: Sequence[CellResult[Purged]]) -> list[dict[str, Any]]:
     """The same as data."""
     return [
-        cell_as_data(result) | {"purged": result.outcome.deleted, "without_timestamp": result.outcome.ageless}
+        cell_as_data(result)
+        | {"purged": by_name(result.outcome.deleted), "without_timestamp": sorted(result.outcome.ageless)}
         for result in results
     ]

@@ -92,6 +92,12 @@ class Running:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.kill()
+
+    def kill(self) -> None:
+        """End it, if nobody has ended it, and close what it wrote to."""
+        if self._err.closed:
+            return
         if self.process.poll() is None:
             self.process.kill()
         self.process.communicate()

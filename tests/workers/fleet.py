@@ -186,6 +186,7 @@ class Site:
         self.broker = broker
         self.config = cloud.config(folder)
         self._log = folder / "commands.log"
+        self._started: list[Running] = []
         options: dict[str, float | str] = {
             "broker_url": broker.url(database),
             "slice_seconds": 0.3,
@@ -210,7 +211,9 @@ class Site:
 
         :param env: variables besides those that make it less patient
         """
-        return Running(f"--log-file {self._log} {line}", config=self.config, env=hooked(**env or {}))
+        running = Running(f"--log-file {self._log} {line}", config=self.config, env=hooked(**env or {}))
+        self._started.append(running)
+        return running
 
     def call(self, line: str) -> Ended:
         """Run a command to its end."""
@@ -265,7 +268,9 @@ class Site:
         return True
 
     def end_all(self) -> None:
-        """End the runs that a test has left, as soon as nobody holds a cell of them any more."""
+        """End the commands and the runs that a test has left, these as soon as nobody holds a cell of them any more."""
+        while self._started:
+            self._started.pop().kill()
         self.broker.revive()
         conductor = Conductor(self.store, lambda _: None)
 

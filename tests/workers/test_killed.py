@@ -25,6 +25,8 @@ ARCHIVE: Final = "db archive_deleted_rows --all-cells --until-complete"
 # Some seconds of work, in some sixty transactions; and long enough to be harmed often.
 SLOWLY: Final = f"{ARCHIVE} --max_rows 50 --sleep 0.05"
 SLOWER: Final = f"{ARCHIVE} --max_rows 50 --sleep 0.4"
+# Long enough for all harm, however slowly commands start on a machine that has other work.
+SLOWEST: Final = f"{ARCHIVE} --max_rows 20 --sleep 0.4"
 KILLS: Final = 5
 ARCHIVED, NOTHING, NO_API_DATABASE, FAILED = 1, 3, 3, 255
 # A machine is dead: operators are told that somebody has its cells within a minute; twice that is an error.
@@ -333,7 +335,7 @@ def waits(running: Running) -> bool:
 
 
 def test_commands_that_are_killed_while_they_wait(site: Site, worker: Worker, before: Inventory) -> None:
-    running = site.start(SLOWER)
+    running = site.start(SLOWEST)
     run = site.begun(running)
     for _ in range(KILLS):
         until(lambda: waits(running))  # noqa: B023
@@ -423,7 +425,7 @@ def test_a_database_server_that_stays_away_fails_its_cells(site: Site, worker: W
 
 
 def test_a_redis_that_is_killed_and_comes_back_with_its_data(site: Site, worker: Worker, before: Inventory) -> None:
-    running = site.start(SLOWER)
+    running = site.start(SLOWEST)
     run = site.begun(running)
     for _ in range(KILLS):
         until_moving(site, run)
@@ -438,7 +440,7 @@ def test_a_redis_that_is_killed_and_comes_back_with_its_data(site: Site, worker:
 def test_a_redis_that_is_killed_and_comes_back_without_its_data(site: Site, worker: Worker, before: Inventory) -> None:
     """Each time the run is gone, and whoever waits for it is told so; what it did stands, nobody goes on with it."""
     for number in range(KILLS):
-        running = site.start(SLOWER)
+        running = site.start(SLOWEST)
         run = site.begun(running)
         until_moving(site, run)
         site.broker.kill()
