@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable
 from dataclasses import fields
-from datetime import datetime
 from functools import wraps
 from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
@@ -53,19 +52,17 @@ def collect_into(
 
 
 class _ClosingTime(click.ParamType):  # type: ignore[type-arg]
-    """``HH:MM``, or a moment with its offset from UTC; ``cli.window`` says which moment is meant."""
+    """``HH:MM``, or a moment with its offset from UTC; ``jobs.dates`` says which moment is meant."""
 
     name = "time"
 
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if re.fullmatch(r"([01]?\d|2[0-3]):[0-5]\d", value):
-            return value
+        from jobs import dates  # --help must be quick
+
         try:
-            moment = datetime.fromisoformat(value)
-        except ValueError:
-            moment = None
-        if moment is None or moment.tzinfo is None:
-            self.fail(f"{value!r} is neither HH:MM nor a moment with an offset such as 2026-11-24T06:00+00:00.")
+            dates.check_closing_time(value)
+        except ValueError as error:
+            self.fail(f"{error}.")
         return value
 
 

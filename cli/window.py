@@ -25,7 +25,8 @@ def closing(stop: threading.Event, until: datetime | None) -> Iterator[None]:
     if until is None:
         yield
         return
-    timer = threading.Timer(max(until.timestamp() - time.time(), 0), stop.set)
+    seconds = max(until.timestamp() - time.time(), 0)
+    timer = threading.Timer(min(seconds, threading.TIMEOUT_MAX), stop.set)
     timer.daemon = True
     timer.start()
     try:

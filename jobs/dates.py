@@ -9,7 +9,7 @@ from typing import Final
 from dateutil import parser, tz
 from dateutil.relativedelta import relativedelta
 
-from jobs.wall_clock import moments_of, reading_of
+from jobs.wall_clock import LAST, moments_of, reading_of
 
 _AGE: Final = re.compile(r"(\d+)\s*(h|hours?|d|days?|w|weeks?|months?|y|years?)", re.IGNORECASE)
 _UNITS: Final = {"h": "hours", "d": "days", "w": "weeks", "m": "months", "y": "years"}
@@ -17,6 +17,7 @@ _WEEKDAY: Final = re.compile(r"\b(mon|tue|wed|thu|fri|sat|sun)", re.IGNORECASE)
 _SIGNED_NAME: Final = re.compile(r"\b(UTC|GMT)\s*[+-]\d")  # POSIX and people disagree about the sign
 _ISO: Final = re.compile(r"\d{4}[-/]?\d\d[-/]?\d\d")
 _PERCENT_D: Final = re.compile(r"\d\d/\d\d/\d\d")  # what date +%D prints, by POSIX: month, day, year
+_CLOCK: Final = re.compile(r"([01]?\d|2[0-3]):[0-5]\d")
 _GLUED_TIME: Final = re.compile(r"^(\d{4}-\d\d-\d\d)(?=\d\d:)")
 _HINT: Final = "use YYYY-MM-DD, 'YYYY-MM-DD HH:MM', the output of date, or an age such as 90d"
 
@@ -55,13 +56,32 @@ def closing_time(text: str, zone: tzinfo, after: datetime) -> datetime:
         it is put forward over it; or a moment with its offset
     :param zone: of the clock
     :param after: with a time zone
+    :raises ValueError: it means none; the message says why
     """
-    if text[1:3].find(":") < 0:
+    check_closing_time(text)
+    if not _CLOCK.fullmatch(text):
         return datetime.fromisoformat(text)
     hour, minute = map(int, text.split(":"))
     today = reading_of(after, zone).replace(hour=hour, minute=minute, second=0, microsecond=0)
     moments = [*moments_of(today, zone), *moments_of(today + timedelta(days=1), zone)]
     return next(moment for moment in moments if moment > after).astimezone(zone)
+
+
+def check_closing_time(text: str) -> None:
+    """See that ``--until`` means a moment, whatever the zone of the clock and the time.
+
+    :raises ValueError: it means none; the message says why
+    """
+    if _CLOCK.fullmatch(text):
+        return
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or moment.tzinfo is None:
+        raise ValueError(f"{text!r} is neither HH:MM nor a moment with an offset such as 2026-11-24T06:00+00:00")
+    if moment.timestamp() > LAST:
+        raise ValueError(f"{text!r} is later than the year 9998")
 
 
 def _month_day_year(words: str) -> datetime:

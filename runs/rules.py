@@ -269,6 +269,8 @@ def adjust(run: RunRecord, change: Adjustment, by: str, now: float, actions: Act
     order = replace(run.order, phases=(_adjusted(run, change.params, actions), *run.order.phases[1:]))
     until = run.until
     if change.until is not None:
+        if change.until <= now:
+            raise NotPossible("until is in the past: what ends it now is cellkeeper runs cancel")
         until = None if math.isinf(change.until) else change.until
     return replace(run, order=order, until=until, steering=steering)
 

@@ -1,12 +1,8 @@
 """Whether a decoded record makes sense: one of the right types may still hold values that this program never writes."""
 
 from collections.abc import Iterable
-from typing import Final
-
+from jobs.wall_clock import LAST
 from runs.records import NEVER, CellRecord, Hold, RunRecord, Summary
-
-LAST: Final = 253_370_764_800.0
-"""The last moment that every time zone can show, in seconds since the epoch: the beginning of the year 9999."""
 
 
 def is_sound_run(run: RunRecord) -> bool:

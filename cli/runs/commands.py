@@ -16,6 +16,7 @@ from cli.run_options import Format
 runs = Category("runs", help="Commands for the runs of workers.")
 RUN = click.argument("run")
 AGE = re.compile(r"(\d+)([smhd])")
+LONGEST_HOLD = timedelta(days=3650)
 UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -34,7 +35,7 @@ class _PastTime(click.ParamType):  # type: ignore[type-arg]
 
 
 class _Span(click.ParamType):  # type: ignore[type-arg]
-    """A span of time: 30m, 2h."""
+    """A span of time: 30m, 2h, up to ten years."""
 
     name = "span"
 
@@ -42,7 +43,13 @@ class _Span(click.ParamType):  # type: ignore[type-arg]
         span = AGE.fullmatch(value)
         if span is None:
             self.fail(f"{value!r} is not a number with a unit, such as 30m, 2h or 1d.")
-        return timedelta(**{UNITS[span[2]]: int(span[1])})
+        try:
+            length = timedelta(**{UNITS[span[2]]: int(span[1])})
+        except (OverflowError, ValueError):  # of a number that no program calculates with
+            length = timedelta.max
+        if not timedelta() < length <= LONGEST_HOLD:
+            self.fail(f"{value!r} is not between 1s and {LONGEST_HOLD.days}d.")
+        return length
 
 
 @runs.command("list", cls=Command)

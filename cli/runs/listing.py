@@ -1,5 +1,6 @@
 """``runs list`` and ``runs history``."""
 
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from itertools import islice
@@ -26,7 +27,7 @@ def list_runs(limit: int | None, failed: bool, since: datetime | None, form: str
     conductor, zone = connect()
     store = conductor.store
     chosen = (summary for summary in _summaries(store, since) if not failed or summary.ending in FAILURES)
-    summaries = list(islice(chosen, limit))
+    summaries = list(islice(chosen, None if limit is None else min(limit, sys.maxsize)))
     if form == "json":
         put_json([summary_as_data(summary) for summary in summaries])
     else:

@@ -8,7 +8,7 @@ import click
 
 from cli.output import put, put_json, say
 from cli.run_options import Format
-from cli.runs.listing import say_hold
+from cli.runs.listing import hold_in_words, say_hold
 from cli.runs.store import connect
 from jobs import dates
 from runs.caller import caller_at_host
@@ -62,8 +62,13 @@ def adjust(run: str, settings: Sequence[str]) -> int:
     :param settings: NAME=VALUE each
     """
     conductor, zone = connect()
-    words = dict(_pair(setting) for setting in settings)
-    until = _closing_time(words.pop("until"), zone) if "until" in words else None
+    words: dict[str, str] = {}
+    for name, value in map(_pair, settings):
+        if name in words:
+            raise click.UsageError(f"{name} is given twice.")
+        words[name] = value
+    now = datetime.fromtimestamp(conductor.store.now(), UTC)
+    until = _closing_time(words.pop("until"), zone, now) if "until" in words else None
     change = Adjustment(words, until, ", ".join(f"set {setting}" for setting in settings))
     try:
         conductor.adjust(run, change, caller_at_host())
@@ -91,9 +96,12 @@ def retry(run: str, form: Format) -> int:
 
 def hold(reason: str, span: timedelta | None) -> int:
     """Let all runs pause."""
-    conductor, _ = connect()
+    conductor, zone = connect()
     now = conductor.store.now()
+    before = conductor.store.hold()
     conductor.hold(Hold(reason, caller_at_host(), now, now + span.total_seconds() if span else None))
+    if before and is_held(before, now):
+        say(f"This hold replaces another one: {hold_in_words(before, zone)}")
     return 0
 
 
@@ -114,11 +122,11 @@ def _pair(setting: str) -> tuple[str, str]:
     return name, value
 
 
-def _closing_time(text: str, zone: ZoneInfo) -> float:
+def _closing_time(text: str, zone: ZoneInfo, now: datetime) -> float:
     """When the window is to close, in seconds since the epoch; infinite for none."""
     if text == "none":
         return float("inf")
     try:
-        return dates.closing_time(text, zone, datetime.now(UTC)).timestamp()
-    except ValueError:
-        raise click.UsageError(f"until={text} is neither HH:MM, nor a moment with its offset, nor none.") from None
+        return dates.closing_time(text, zone, now).timestamp()
+    except ValueError as error:
+        raise click.UsageError(f"until: {error}; until=none opens it for good.") from None

@@ -70,6 +70,15 @@ def test_work_ends_when_the_window_closes() -> None:
     assert result.outcome.rows > 0
 
 
+def test_a_window_may_close_in_ages() -> None:
+    stop = threading.Event()
+    with window.closing(stop, datetime(9000, 1, 1, tzinfo=UTC)):
+        (timer,) = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+        timer.join(0.2)
+        assert timer.is_alive()
+    assert not stop.is_set()
+
+
 def test_a_window_that_was_not_needed_closes_nothing() -> None:
     stop = threading.Event()
     closes = datetime.now(UTC) + timedelta(seconds=0.2)

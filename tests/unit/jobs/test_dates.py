@@ -260,3 +260,15 @@ def test_any_text_is_a_naive_date_or_a_refusal_in_one_line(text: str) -> None:
 def test_the_window_closes_when_the_clock_next_shows_the_time(text: str, zone: str, now: str, closing: str) -> None:
     found = closing_time(text, ZoneInfo(zone), datetime.fromisoformat(now).replace(tzinfo=UTC))
     assert found.astimezone(UTC) == datetime.fromisoformat(closing).replace(tzinfo=UTC)
+
+
+@pytest.mark.parametrize("text", ["24:00", "6", "", "2026-11-24T06:00", "2026-11-24", "tomorrow"])
+def test_a_closing_time_that_is_none(text: str) -> None:
+    with pytest.raises(ValueError, match="is neither HH:MM nor a moment with an offset"):
+        closing_time(text, UTC, datetime(2026, 11, 24, tzinfo=UTC))
+
+
+@pytest.mark.parametrize("text", ["9999-01-01T00:00:01+00:00", "9999-12-31T23:59:59-14:00"])
+def test_a_closing_time_that_no_clock_can_show(text: str) -> None:
+    with pytest.raises(ValueError, match="is later than the year 9998"):
+        closing_time(text, UTC, datetime(2026, 11, 24, tzinfo=UTC))

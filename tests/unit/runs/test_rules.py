@@ -31,6 +31,7 @@ from runs.rules import Adjustment, Advice, Claimant, NotPossible, Patience, Refu
 from tests.support.run_records import ALL, ARCHIVE, PURGE, TOTAL, A, B, C, away, moved, order, result, results
 
 NOW = 1000.0
+LATER = NOW + 1
 PATIENCE = Patience(idle=30.0, longest=100.0, grace=30.0)
 ME = Claimant("mine", "host:1", 60.0)
 HELD = Hold("the database is on fire", "ops@c1", NOW - 10)
@@ -288,7 +289,13 @@ def test_what_may_change_while_a_run_goes_on(words: dict[str, str], changed: dic
 
 @pytest.mark.parametrize(
     ("before", "given", "after"),
-    [(None, None, None), (None, 5.0, 5.0), (5.0, None, 5.0), (5.0, 9.0, 9.0), (5.0, float("inf"), None)],
+    [
+        (None, None, None),
+        (None, LATER, LATER),
+        (LATER, None, LATER),
+        (LATER, LATER + 1, LATER + 1),
+        (LATER, float("inf"), None),
+    ],
 )
 def test_a_window_can_be_set_moved_and_taken_away(
     before: float | None, given: float | None, after: float | None
@@ -314,6 +321,12 @@ def test_what_cannot_be_set_is_told(record: RunRecord, words: dict[str, str], re
     with pytest.raises(NotPossible) as told:
         rules.adjust(record, Adjustment(words, None, "set it"), "ops@c1", NOW, ACTIONS)
     assert str(told.value).startswith(reason)
+
+
+@pytest.mark.parametrize("closes", [NOW, NOW - 1, -1e12])
+def test_no_window_is_set_that_has_closed(closes: float) -> None:
+    with pytest.raises(NotPossible, match="^until is in the past"):
+        rules.adjust(run(), Adjustment({}, closes, "set it"), "ops@c1", NOW, ACTIONS)
 
 
 GOOD, BAD = cell(Stage.DONE, complete=True), cell(Stage.DONE, failure=away("cell-a"))

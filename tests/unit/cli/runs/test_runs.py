@@ -186,7 +186,11 @@ def test_what_changes_nothing_is_said(workers: MemoryRuns) -> None:
     ("setting", "code", "words"),
     [
         ("max_rows", 2, "'max_rows' is not NAME=VALUE."),
-        ("until=dawn", 2, "until=dawn is neither HH:MM, nor a moment with its offset, nor none."),
+        ("until=dawn", 2, "until: 'dawn' is neither HH:MM nor a moment with an offset"),
+        ("until=2026-01-01T06:00", 2, "until: '2026-01-01T06:00' is neither HH:MM nor a moment with an offset"),
+        ("until=9999-12-31T23:59Z", 2, "until: '9999-12-31T23:59Z' is later than the year 9998; until=none opens"),
+        ("until=2026-01-01T06:00Z", 1, "until is in the past: what ends it now is cellkeeper runs cancel\n"),
+        ("until=none until=06:00", 2, "until is given twice."),
         ("max_rows=5", 1, "max_rows cannot be set; what can: until\n"),
     ],
 )
@@ -213,11 +217,44 @@ def test_all_runs_are_held_and_released(workers: MemoryRuns, cloud: DemoCloud) -
     assert workers.call("runs list").err == ""
 
 
-@pytest.mark.parametrize("span", ["2", "2 hours", "h"])
-def test_a_span_that_is_none(workers: MemoryRuns, span: str) -> None:
+@pytest.mark.parametrize(
+    ("span", "words"),
+    [
+        *((text, "is not a number with a unit, such as 30m, 2h or 1d.") for text in ("2", "2 hours", "h", "-1h")),
+        *(
+            (text, "is not between 1s and 3650d.")
+            for text in ("0s", "3651d", "2900000d", "999999999d", "9" * 5000 + "d")
+        ),
+    ],
+)
+def test_a_span_that_is_none(workers: MemoryRuns, span: str, words: str) -> None:
     ended = workers.call(f"runs hold --reason x --for '{span}'")
     assert (ended.code, ended.out) == (2, "")
-    assert f"'{span}' is not a number with a unit, such as 30m, 2h or 1d." in ended.err
+    assert f"'{span}' {words}" in ended.err
+    assert workers.call("runs release").err == "No runs were held\n"
+
+
+def test_a_hold_names_the_one_that_it_replaces(workers: MemoryRuns) -> None:
+    assert workers.call("runs hold --reason 'new primary'").err == ""
+    ended = workers.call("runs hold --reason lunch --for 30m")
+    assert ended.code == 0
+    assert re.fullmatch(
+        r"This hold replaces another one: All runs are held, by \S+ since .* UTC: new primary\n", ended.err
+    )
+
+
+@pytest.mark.parametrize("limit", [1, 10**30])
+def test_the_newest_runs_alone_are_listed(workers: MemoryRuns, limit: int) -> None:
+    runs = [order(workers, PURGE) for _ in range(2)]
+    shown = [run["run"] for run in workers.call(f"runs list --limit {limit} -f json").document]
+    assert shown == runs[::-1][:limit]
+
+
+def test_a_window_ends_before_the_end_of_time(workers: MemoryRuns) -> None:
+    ended = workers.call(f"{PURGE} --detach --until 9999-12-31T23:59:59+00:00")
+    assert (ended.code, ended.out) == (2, "")
+    assert "'9999-12-31T23:59:59+00:00' is later than the year 9998." in ended.err
+    assert workers.call("runs list -f json").document == []
 
 
 def test_history_outlives_runs(workers: MemoryRuns) -> None:
