@@ -1,4 +1,6 @@
-"""The signals of a Galera node: its state, the time in flow control, the write sets it has still to apply."""
+"""The signals of a Galera node: its state, the time in flow control, the write sets it has still to
+apply.
+"""
 
 from collections.abc import Iterator
 from typing import Final
@@ -25,14 +27,17 @@ def is_on(settings: ThrottleSettings) -> bool:
 def read(look: Look) -> Iterator[Reading]:
     """The readings of a Galera node; none where the server is not one.
 
-    :source: Galera's documentation: wsrep_flow_control_paused_ns counts on every node of a cluster that is paused
+    :source: Galera's documentation: wsrep_flow_control_paused_ns counts on every node of a cluster
+        that is paused
     """
     status = look.status
     if status.get("wsrep_connected") != "ON":
         return
     yield _node_state(status)
     if look.settings.max_flow_control:
-        paused = look.growth("flow_control_paused_ns", float(status["wsrep_flow_control_paused_ns"]))
+        paused = look.growth(
+            "flow_control_paused_ns", float(status["wsrep_flow_control_paused_ns"])
+        )
         if paused is not None:
             percent = 100 * paused / NANOSECONDS
             words = f"{percent:.1f} % of the time in flow control"

@@ -11,7 +11,9 @@ from throttle.look import Look, compare, unknown
 from throttle.readings import Reading
 
 NAME: Final = "history_list"
-METRIC: Final = text("SELECT count FROM information_schema.innodb_metrics WHERE name = 'trx_rseg_history_len'")
+METRIC: Final = text(
+    "SELECT count FROM information_schema.innodb_metrics WHERE name = 'trx_rseg_history_len'"
+)
 """Where the server has no status variable for it, as MySQL."""
 
 
@@ -23,7 +25,9 @@ def is_on(settings: ThrottleSettings) -> bool:
 def read(look: Look) -> Iterator[Reading]:
     """The history list length."""
     try:
-        length = int(look.status.get("Innodb_history_list_length") or look.connection.scalar(METRIC) or 0)
+        length = int(
+            look.status.get("Innodb_history_list_length") or look.connection.scalar(METRIC) or 0
+        )
     except DBAPIError as error:
         yield unknown(NAME, error, "PROCESS")
         return

@@ -1,4 +1,6 @@
-"""Keeps a pause from flapping: a signal that has paused the work must calm down clearly before the work goes on."""
+"""Keeps a pause from flapping: a signal that has paused the work must calm down clearly before the
+work goes on.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,7 +14,9 @@ CALM_LOOKS: Final = 2
 """Looks in a row at which a signal must be calm before the work goes on."""
 
 
-def settle(readings: Sequence[Reading], calm_looks: Mapping[str, int]) -> tuple[list[Reading], dict[str, int]]:
+def settle(
+    readings: Sequence[Reading], calm_looks: Mapping[str, int]
+) -> tuple[list[Reading], dict[str, int]]:
     """Keep a signal that pauses the work doing so until it has calmed down.
 
     :param readings: as they were read
@@ -29,7 +33,11 @@ def settle(readings: Sequence[Reading], calm_looks: Mapping[str, int]) -> tuple[
             calm = calm_looks[key] + 1 if _is_calm(reading) else 0
             if calm < CALM_LOOKS:
                 still_pausing[key] = calm
-                reading = replace(reading, answer=Answer.STOP, words=f"{reading.words}; waiting for it to stay low")
+                reading = replace(
+                    reading,
+                    answer=Answer.STOP,
+                    words=f"{reading.words}; waiting for it to stay low",
+                )
         settled.append(reading)
     return settled, still_pausing
 

@@ -12,7 +12,9 @@ OF_GALERA: Final = frozenset({galera.NODE, galera.FLOW_CONTROL, galera.RECEIVE_Q
 def signals_in_force(readings: Iterable[Reading]) -> tuple[str, ...]:
     """The names of the signals that could be read, in the order in which people see them."""
     signals = [reading.signal for reading in readings if reading.answer is not Answer.UNKNOWN]
-    return tuple(dict.fromkeys(galera.GROUP if signal in OF_GALERA else signal for signal in signals))
+    return tuple(
+        dict.fromkeys(galera.GROUP if signal in OF_GALERA else signal for signal in signals)
+    )
 
 
 def in_words(signals: Iterable[str]) -> str:

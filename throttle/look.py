@@ -58,7 +58,8 @@ class Look:
         """Note a counter.
 
         :param value: that it has now
-        :returns: by how much it has grown each second since the look before; None: that cannot be told
+        :returns: by how much it has grown each second since the look before; None: that cannot be
+            told
         """
         self.counters[counter] = value
         before = self.counters_before.get(counter)

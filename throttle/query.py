@@ -29,7 +29,9 @@ def read(look: Look) -> Iterator[Reading]:
     except DBAPIError as error:
         yield unknown(NAME, error)
     except NoNumber:
-        yield Reading(NAME, Answer.UNKNOWN, "the query returns no number: option query of section [throttle]")
+        yield Reading(
+            NAME, Answer.UNKNOWN, "the query returns no number: option query of section [throttle]"
+        )
     else:
         yield compare(NAME, number, look.settings.max_query, f"the query returns {number:g}")
 

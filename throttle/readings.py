@@ -28,7 +28,8 @@ class Reading:
     :ivar answer: what it advises
     :ivar words: what was seen, for people
     :ivar source: where, if not on the server itself: ``db2:3306``
-    :ivar value: what was compared with the limit, in the unit of the limit; None: there is no number
+    :ivar value: what was compared with the limit, in the unit of the limit; None: there is no
+        number
     :ivar limit: from which on the work pauses
     """
 
@@ -47,7 +48,8 @@ class ServerState:
     :ivar at: seconds since the epoch
     :ivar readings: in the order of the table of signals
     :ivar counters: what only grows, for signals that compare two looks
-    :ivar calm_looks: looks in a row at which a signal that still pauses had no reason to, by signal and source
+    :ivar calm_looks: looks in a row at which a signal that still pauses had no reason to, by signal
+        and source
     """
 
     at: float
@@ -62,7 +64,9 @@ class ServerState:
 
     @property
     def verdict(self) -> Reading | None:
-        """The reading that decides: the first critical one, or the first that stops. None: the work goes on."""
+        """The reading that decides: the first critical one, or the first that stops. None: the work
+        goes on.
+        """
         for answer in (Answer.CRITICAL, Answer.STOP):
             for reading in self.readings:
                 if reading.answer is answer:

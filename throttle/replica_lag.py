@@ -40,7 +40,9 @@ def read(look: Look) -> Iterator[Reading]:
         except DBAPIError as error:
             yield unknown(NAME, error, _grant_to_read(look), source)
         except NoNumber:
-            words = "the query for its lag returns no number: option lag_query of section [throttle]"
+            words = (
+                "the query for its lag returns no number: option lag_query of section [throttle]"
+            )
             yield Reading(NAME, Answer.UNKNOWN, words, source)
 
 
@@ -87,9 +89,13 @@ def find_replicas(primary: Connection, database: Database) -> list[Database]:
     :param database: on the primary; the replicas are given its user, password and options
     :raises DBAPIError: the user may not ask
     """
-    rows = primary.execute(text("SHOW SLAVE HOSTS" if is_mariadb(primary) else "SHOW REPLICAS")).mappings()
+    rows = primary.execute(
+        text("SHOW SLAVE HOSTS" if is_mariadb(primary) else "SHOW REPLICAS")
+    ).mappings()
     return [
-        database.at_host(row["Host"], int(row["Port"]), f"the replica at {row['Host']}:{row['Port']}")
+        database.at_host(
+            row["Host"], int(row["Port"]), f"the replica at {row['Host']}:{row['Port']}"
+        )
         for row in rows
         if row["Host"]
     ]

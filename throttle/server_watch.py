@@ -31,7 +31,9 @@ class ServerWatch:
     As a context manager it closes its connections at the end.
     """
 
-    def __init__(self, database: Database, settings: ThrottleSettings, replicas: Sequence[Database] = ()) -> None:
+    def __init__(
+        self, database: Database, settings: ThrottleSettings, replicas: Sequence[Database] = ()
+    ) -> None:
         """
         :param database: any one on the server
         :param replicas: that the configuration names; without one, the server is asked for them
@@ -48,7 +50,10 @@ class ServerWatch:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self.close()
 
@@ -106,7 +111,9 @@ class ServerWatch:
             try:
                 self._found_replicas = replica_lag.find_replicas(primary, self._database)
             except DBAPIError as error:
-                readings.append(unknown(replica_lag.NAME, error, replica_lag.grant_to_find_replicas(primary)))
+                readings.append(
+                    unknown(replica_lag.NAME, error, replica_lag.grant_to_find_replicas(primary))
+                )
             else:
                 self._searched_at = now
         if self._searched_at is not None and not self._found_replicas:

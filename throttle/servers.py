@@ -34,8 +34,11 @@ class Server:
         return self.database.server
 
 
-def servers_of(cells: Sequence[Cell], settings: ThrottleSettings, own_replica: str = "") -> list[Server]:
-    """The servers of cells, in the order of their first cells. A cell whose URL cannot be used is on none.
+def servers_of(
+    cells: Sequence[Cell], settings: ThrottleSettings, own_replica: str = ""
+) -> list[Server]:
+    """The servers of cells, in the order of their first cells. A cell whose URL cannot be used is
+    on none.
 
     :param own_replica: the URL of a replica of the configured database: Nova's ``slave_connection``
     :raises DatabaseProblem: the URL of a replica cannot be used
@@ -59,15 +62,21 @@ def servers_of(cells: Sequence[Cell], settings: ThrottleSettings, own_replica: s
 
 
 def usable_throttle(conf: cfg.ConfigOpts) -> ThrottleSettings:
-    """The limits as configured, with every URL of a replica looked at: nobody is to find out in the middle of a run.
+    """The limits as configured, with every URL of a replica looked at: nobody is to find out in the
+    middle of a run.
 
-    :raises InvalidSetting: a value of the section cannot be used, or the URL of a replica whose lag counts
+    :raises InvalidSetting: a value of the section cannot be used, or the URL of a replica whose lag
+        counts
     """
     settings = throttle_settings(conf)
     for cell, url in settings.replicas:
         _check_url(url, cell, "replica in section [throttle]")
     if settings.max_lag and conf.database.slave_connection:
-        _check_url(conf.database.slave_connection, "the configured database", "slave_connection in section [database]")
+        _check_url(
+            conf.database.slave_connection,
+            "the configured database",
+            "slave_connection in section [database]",
+        )
     return settings
 
 

@@ -30,7 +30,10 @@ def archive(run: RunOptions, options: ArchiveOptions) -> int:
     """Check the options in the order of the stock tool, run, print."""
     conf = configuration.load()
     if not 0 <= options.max_rows <= MAX_ROWS_LIMIT:
-        say(f"Invalid value for --max_rows: {options.max_rows}; it must lie between 0 and {MAX_ROWS_LIMIT}")
+        say(
+            f"Invalid value for --max_rows: {options.max_rows}; it must lie between 0 and "
+            f"{MAX_ROWS_LIMIT}"
+        )
         return Exit.INVALID_MAX_ROWS
     try:
         api = api_database(conf)
@@ -44,7 +47,14 @@ def archive(run: RunOptions, options: ArchiveOptions) -> int:
         say(f"Invalid value for --before: {error}")
         return Exit.INVALID_BEFORE
     chosen = targets(conf, mapped if options.all_cells else [own_cell(conf, api, mapped)], api)
-    params = Params(options.max_rows, limit, options.until_complete, options.task_log, options.sleep, options.repair)
+    params = Params(
+        options.max_rows,
+        limit,
+        options.until_complete,
+        options.task_log,
+        options.sleep,
+        options.repair,
+    )
     with graceful_stop() as stop:
         runner = Runner(conf, run, stop)
         if options.dry_run:
@@ -53,7 +63,9 @@ def archive(run: RunOptions, options: ArchiveOptions) -> int:
             return backlog.ARCHIVE.collapse(waiting, params)
         then = [(purge_job.ACTION, purge_job.Params(limit))] if options.purge else []
         printing = options.verbose and not run.json and not run.detach
-        finished = _run(runner, [(ACTION, params), *then], chosen, dots=printing and options.until_complete)
+        finished = _run(
+            runner, [(ACTION, params), *then], chosen, dots=printing and options.until_complete
+        )
     results, *later = finished.phases
     purged = later[0] if later else None
     code = finished.code
@@ -70,7 +82,9 @@ def archive(run: RunOptions, options: ArchiveOptions) -> int:
     return code
 
 
-def _run(runner: Runner, phases: Sequence[PhaseOf], chosen: Sequence[Target], dots: bool) -> Finished:
+def _run(
+    runner: Runner, phases: Sequence[PhaseOf], chosen: Sequence[Target], dots: bool
+) -> Finished:
     """Run; ``dots``: print the stock tool's line of progress meanwhile."""
     counting = backlog.ARCHIVE, phases[0][1]
     if not dots:
@@ -90,7 +104,9 @@ def _put_archived(results: Sequence[CellResult[Archived]], all_cells: bool) -> N
         for name, number in result.outcome.api.items():
             rows["API_DB", name] += number
     if rows:
-        named = ((f"{cell}.{name}" if cell else name, number) for (cell, name), number in rows.items())
+        named = (
+            (f"{cell}.{name}" if cell else name, number) for (cell, name), number in rows.items()
+        )
         put(table(("Table", "Number of Rows Archived"), sorted(named)))
     else:
         put("Nothing was archived.")
@@ -123,7 +139,12 @@ def _say_blocked(results: Sequence[CellResult[Archived]]) -> None:
         for remark in outcome.remarks[:NAMED]:
             say(f"{label}: {remark}")
         if outcome.blocked_count > NAMED:
-            say(f"{label}: {outcome.blocked_count} were left in all; -f json names up to {NAMED_IN_JSON}")
+            say(
+                f"{label}: {outcome.blocked_count} were left in all; -f json names up to "
+                f"{NAMED_IN_JSON}"
+            )
         if any(outcome.repaired.values()):
-            removed = ", ".join(f"{number} of {name}" for name, number in by_name(outcome.repaired).items())
+            removed = ", ".join(
+                f"{number} of {name}" for name, number in by_name(outcome.repaired).items()
+            )
             say(f"{label}: repaired by removing rows that were double or left over: {removed}")

@@ -13,12 +13,19 @@ HEADER = ("Table", "Rows", "Oldest deletion (UTC)", "Newest deletion (UTC)")
 
 
 def put_backlog(results: Sequence[CellResult[Backlog]], all_cells: bool, run: RunOptions) -> None:
-    """Print what waits, by cell and table; the cells that could not be looked at on standard error."""
+    """Print what waits, by cell and table; the cells that could not be looked at on standard
+    error.
+    """
     if run.json:
         put_json({"dry_run": True, "cells": [_as_data(result) for result in results]})
     else:
         rows = [
-            (f"{label}.{name}" if all_cells else name, waiting.rows, _day(waiting.oldest), _day(waiting.newest))
+            (
+                f"{label}.{name}" if all_cells else name,
+                waiting.rows,
+                _day(waiting.oldest),
+                _day(waiting.newest),
+            )
             for label, result in zip(labels(results), results, strict=True)
             for name, waiting in result.outcome.tables.items()
         ]
@@ -27,7 +34,9 @@ def put_backlog(results: Sequence[CellResult[Backlog]], all_cells: bool, run: Ru
 
 
 def _as_data(result: CellResult[Backlog]) -> dict[str, Any]:
-    return cell_as_data(result) | {"waiting": {name: vars(rows) for name, rows in result.outcome.tables.items()}}
+    return cell_as_data(result) | {
+        "waiting": {name: vars(rows) for name, rows in result.outcome.tables.items()}
+    }
 
 
 def _day(moment: datetime | None) -> str:

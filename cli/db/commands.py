@@ -23,7 +23,9 @@ from cli.options import (
 from cli.run_options import RunOptions
 
 db = Category(
-    "db", help="Commands for managing the databases of the cells.", aliases={"archive": "archive_deleted_rows"}
+    "db",
+    help="Commands for managing the databases of the cells.",
+    aliases={"archive": "archive_deleted_rows"},
 )
 
 
@@ -31,7 +33,8 @@ db = Category(
 def version() -> int:
     """Print the current version of the main database.
 
-    It is a revision, or a number where the database is from before release 24; None where there is neither.
+    It is a revision, or a number where the database is from before release 24; None where there is
+    neither.
 
     \b
     Return codes:
@@ -46,17 +49,24 @@ def version() -> int:
 @db.command("sync", cls=Command)
 @click.argument("revision", required=False, metavar="[VERSION]")
 @option("--local_cell", is_flag=True, help="Upgrade the configured database alone, without cell0.")
-@new_option("--all-cells", is_flag=True, help="Upgrade all mapped cells at the same time, a process for each.")
+@new_option(
+    "--all-cells",
+    is_flag=True,
+    help="Upgrade all mapped cells at the same time, a process for each.",
+)
 @new_option("--cell", metavar="CELL", help="Upgrade this mapped cell, by its uuid or name.")
 @CONCURRENCY
 @NO_WAIT
 @FORMAT
 @collect_into(RunOptions)
-def sync(run: RunOptions, revision: str | None, local_cell: bool, all_cells: bool, cell: str | None) -> int:
+def sync(
+    run: RunOptions, revision: str | None, local_cell: bool, all_cells: bool, cell: str | None
+) -> int:
     """Upgrade the schema of the main database.
 
-    It goes up to VERSION, a revision, or to the newest one; cell0 is upgraded first, if it is mapped.
-    Run it after api_db sync. It may be run again at any time, also after it was interrupted.
+    It goes up to VERSION, a revision, or to the newest one; cell0 is upgraded first, if it is
+    mapped. Run it after api_db sync. It may be run again at any time, also after it was
+    interrupted.
 
     \b
     Return codes:
@@ -76,16 +86,26 @@ def sync(run: RunOptions, revision: str | None, local_cell: bool, all_cells: boo
     default=1000,
     show_default=True,
     metavar="ROWS",
-    help="Maximum number of rows to archive. It does not include the rows that are removed from the API database.",
+    help="Maximum number of rows to archive. It does not include the rows that are removed from "
+    "the API database.",
 )
 @option(
     "--before",
     metavar="DATE",
-    help="Archive rows deleted before this date: YYYY-MM-DD, 'YYYY-MM-DD HH:MM', what date prints, or an age: 90d.",
+    help="Archive rows deleted before this date: YYYY-MM-DD, 'YYYY-MM-DD HH:MM', what date prints, "
+    "or an age: 90d.",
 )
 @option("--verbose", is_flag=True, help="Print how many rows were archived per table.")
-@option("--until-complete", is_flag=True, help="Run until all deleted rows are archived, --max_rows at a time.")
-@option("--purge", is_flag=True, help="Purge the shadow tables afterwards; with --before, by the same date.")
+@option(
+    "--until-complete",
+    is_flag=True,
+    help="Run until all deleted rows are archived, --max_rows at a time.",
+)
+@option(
+    "--purge",
+    is_flag=True,
+    help="Purge the shadow tables afterwards; with --before, by the same date.",
+)
 @ALL_CELLS
 @option("--task-log", is_flag=True, help="Also archive task_log, by the time of the last update.")
 @option(
@@ -98,7 +118,8 @@ def sync(run: RunOptions, revision: str | None, local_cell: bool, all_cells: boo
 @new_option(
     "--repair",
     is_flag=True,
-    help="Resolve what blocks: identical rows in shadow tables, leftover API rows of archived instances.",
+    help="Resolve what blocks: identical rows in shadow tables, leftover API rows of archived "
+    "instances.",
 )
 @DRY_RUN
 @CONCURRENCY
@@ -112,8 +133,9 @@ def sync(run: RunOptions, revision: str | None, local_cell: bool, all_cells: boo
 def archive_deleted_rows(run: RunOptions, options: ArchiveOptions) -> int:
     """Move deleted rows from production tables to shadow tables.
 
-    The rows of archived instances in instance_mappings, request_specs and instance_group_member of the API database
-    are deleted. If automating, run it while it returns 1 and stop at 0, or use --until-complete.
+    The rows of archived instances in instance_mappings, request_specs and instance_group_member of
+    the API database are deleted. If automating, run it while it returns 1 and stop at 0, or use
+    --until-complete.
 
     \b
     Return codes:
@@ -134,7 +156,8 @@ def archive_deleted_rows(run: RunOptions, options: ArchiveOptions) -> int:
 @option(
     "--before",
     metavar="DATE",
-    help="Purge rows that were deleted before this date (there is no time of archiving): YYYY-MM-DD, "
+    help="Purge rows that were deleted before this date (there is no time of archiving): "
+    "YYYY-MM-DD, "
     "'YYYY-MM-DD HH:MM', what date prints, or an age: 90d.",
 )
 @option("--verbose", is_flag=True, help="Print what was purged.")
@@ -169,10 +192,13 @@ def purge(run: RunOptions, options: PurgeOptions) -> int:
 @option(
     "--max-count",
     metavar="COUNT",
-    help="Maximum number of objects to migrate in this call. Without it, migration runs until it is complete.",
+    help="Maximum number of objects to migrate in this call. Without it, migration runs until it "
+    "is complete.",
 )
 @new_option("--all-cells", is_flag=True, help="Migrate all cells at the same time, cell0 included.")
-@new_option("--verbose", is_flag=True, help="List the rows that cannot be migrated, with the reason.")
+@new_option(
+    "--verbose", is_flag=True, help="List the rows that cannot be migrated, with the reason."
+)
 @CONCURRENCY
 @NO_WAIT
 @DETACH
@@ -180,11 +206,14 @@ def purge(run: RunOptions, options: PurgeOptions) -> int:
 @NO_THROTTLE
 @FORMAT
 @collect_into(RunOptions)
-def online_data_migrations(run: RunOptions, max_count: str | None, all_cells: bool, verbose: bool) -> int:
+def online_data_migrations(
+    run: RunOptions, max_count: str | None, all_cells: bool, verbose: bool
+) -> int:
     """Perform data migration to update all live data.
 
-    To be called after upgrading the database schema and the nova services. While it returns 1, it should be called
-    again, even if some updates generated errors. It is complete only when it returns 0.
+    To be called after upgrading the database schema and the nova services. While it returns 1, it
+    should be called again, even if some updates generated errors. It is complete only when it
+    returns 0.
 
     \b
     Return codes:
@@ -200,13 +229,23 @@ def online_data_migrations(run: RunOptions, max_count: str | None, all_cells: bo
 
 
 @db.command("ironic_compute_node_move", cls=Command)
-@option("--ironic-node-uuid", metavar="UUID", required=True, help="The Ironic node, which is the compute node, too.")
-@option("--destination-host", metavar="HOST", required=True, help="[DEFAULT]/host of the nova-compute to move it to.")
+@option(
+    "--ironic-node-uuid",
+    metavar="UUID",
+    required=True,
+    help="The Ironic node, which is the compute node, too.",
+)
+@option(
+    "--destination-host",
+    metavar="HOST",
+    required=True,
+    help="[DEFAULT]/host of the nova-compute to move it to.",
+)
 def ironic_compute_node_move(ironic_node_uuid: str, destination_host: str) -> int:
     """Move an Ironic node, and the instance on it, to another nova-compute service.
 
-    The service that has the node must be forced down, the one that gets it must not. Both are in the database that
-    [database]/connection names.
+    The service that has the node must be forced down, the one that gets it must not. Both are in
+    the database that [database]/connection names.
 
     \b
     Return codes:

@@ -25,7 +25,9 @@ BATCHES: Final = "Running batches of 50 until complete"
 HEADER: Final = ("Migration", "Total Needed", "Completed")
 
 
-def online_data_migrations(run: RunOptions, max_count: str | None, *, all_cells: bool, verbose: bool) -> int:
+def online_data_migrations(
+    run: RunOptions, max_count: str | None, *, all_cells: bool, verbose: bool
+) -> int:
     """Check the options, run, print."""
     budget = _positive(max_count) if max_count is not None else None
     if budget == 0:
@@ -106,7 +108,11 @@ def _put_tallies(tallies: Mapping[str, Tally], verbose: bool) -> None:
         tally = tallies.get(name, Tally())
         if tally.found:
             put(f"{tally.found} rows matched query {name}, {tally.done} migrated")
-    drawn = table(HEADER, sorted((name, tally.found, tally.done) for name, tally in tallies.items()), centred=True)
+    drawn = table(
+        HEADER,
+        sorted((name, tally.found, tally.done) for name, tally in tallies.items()),
+        centred=True,
+    )
     put(drawn)
     if verbose:
         for name, tally in sorted(tallies.items()):
@@ -129,14 +135,23 @@ def _say_errors(results: Sequence[CellResult[Migrated]], all_cells: bool) -> Non
                 say(f"{prefix}Error attempting to run {name}{where}: {reason}")
         for name, lacking in result.outcome.not_there.items():
             say(
-                f"{prefix}{name} was passed over: there is no {lacking}. If this release of Nova has it, run db sync "
+                f"{prefix}{name} was passed over: there is no {lacking}. If this release of Nova "
+                "has it, run db sync "
                 "and api_db sync first"
             )
 
 
 def _as_data(result: CellResult[Migrated]) -> dict[str, Any]:
     migrations = {
-        name: {"found": tally.found, "done": tally.done, "left": encode(tally.left), "errors": tally.failures}
+        name: {
+            "found": tally.found,
+            "done": tally.done,
+            "left": encode(tally.left),
+            "errors": tally.failures,
+        }
         for name, tally in sorted(result.outcome.tallies.items())
     }
-    return cell_as_data(result) | {"migrations": migrations, "not_applicable": result.outcome.not_there}
+    return cell_as_data(result) | {
+        "migrations": migrations,
+        "not_applicable": result.outcome.not_there,
+    }

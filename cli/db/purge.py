@@ -74,13 +74,19 @@ def put_purged(results: Sequence[CellResult[Purged]]) -> None:
                 put(f"{prefix}: Unable to purge table {name} because it has no timestamp column")
             else:
                 by = outcome.aged_by.get(name, "(n/a)")
-                put(f"{prefix}: Deleted {outcome.deleted[name]} rows from {name} based on timestamp column {by}")
+                put(
+                    f"{prefix}: Deleted {outcome.deleted[name]} rows from {name} based on "
+                    f"timestamp column {by}"
+                )
 
 
 def purged_as_data(results: Sequence[CellResult[Purged]]) -> list[dict[str, Any]]:
     """The same as data."""
     return [
         cell_as_data(result)
-        | {"purged": by_name(result.outcome.deleted), "without_timestamp": sorted(result.outcome.ageless)}
+        | {
+            "purged": by_name(result.outcome.deleted),
+            "without_timestamp": sorted(result.outcome.ageless),
+        }
         for result in results
     ]

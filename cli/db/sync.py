@@ -20,13 +20,17 @@ from novadb.names import is_same_name
 from runs.targets import api_database, mapped_cells, own_database
 
 NO_CELL0: Final = (
-    "cell0 cannot be upgraded, and the configured database was left as it is: {}. See that the API database exists, "
-    "that api_db sync and cell_v2 map_cell0 have been run, and that connection in section [api_database] and the URL "
+    "cell0 cannot be upgraded, and the configured database was left as it is: {}. See that the API "
+    "database exists, "
+    "that api_db sync and cell_v2 map_cell0 have been run, and that connection in section "
+    "[api_database] and the URL "
     "of cell0 are right; --local_cell does without cell0"
 )
 
 
-def sync(run: RunOptions, revision: str | None, *, local_cell: bool, all_cells: bool, cell: str | None) -> int:
+def sync(
+    run: RunOptions, revision: str | None, *, local_cell: bool, all_cells: bool, cell: str | None
+) -> int:
     """Choose the databases, upgrade them, print."""
     if sum(map(bool, (local_cell, all_cells, cell))) > 1:
         raise click.UsageError("--local_cell, --all-cells and --cell exclude each other.")
@@ -67,12 +71,16 @@ def _chosen(conf: cfg.ConfigOpts, name: str) -> Cell:
     :raises DatabaseProblem: there is none, or several have the name
     """
     found = [
-        cell for cell in mapped_cells(conf, api_database(conf)) if is_same_name(cell.uuid, name) or cell.name == name
+        cell
+        for cell in mapped_cells(conf, api_database(conf))
+        if is_same_name(cell.uuid, name) or cell.name == name
     ]
     if len(found) == 1:
         return found[0]
     raise DatabaseProblem(
-        f"{name} is the name of {len(found)} cells: name one by its uuid" if found else f"No cell is mapped as {name}"
+        f"{name} is the name of {len(found)} cells: name one by its uuid"
+        if found
+        else f"No cell is mapped as {name}"
     )
 
 

@@ -1,7 +1,9 @@
-"""``db sync --all-cells``: a process of the caller's for each cell, as alembic works in global variables.
+"""``db sync --all-cells``: a process of the caller's for each cell, as alembic works in global
+variables.
 
-Each is the command ``db sync --cell UUID``, in a session of its own: Ctrl-C reaches the caller alone, which lets every
-process end after its current change. One that has lost its caller goes on to its end.
+Each is the command ``db sync --cell UUID``, in a session of its own: Ctrl-C reaches the caller
+alone, which lets every process end after its current change. One that has lost its caller goes on
+to its end.
 """
 
 import json
@@ -31,7 +33,9 @@ CHUNK: Final = 65536  # bytes
 WAKE: Final = 0.5  # seconds between two looks whether to stop
 
 
-def sync_in_processes(upgrader: Upgrader, cells: Sequence[Cell], run: RunOptions) -> list[CellResult[Synced]]:
+def sync_in_processes(
+    upgrader: Upgrader, cells: Sequence[Cell], run: RunOptions
+) -> list[CellResult[Synced]]:
     """Upgrade cells at the same time, each in a process of its own.
 
     Unless a document is wanted, there is a line on standard output when a cell is done.
@@ -39,11 +43,20 @@ def sync_in_processes(upgrader: Upgrader, cells: Sequence[Cell], run: RunOptions
     :returns: a result per cell; one that failed harms no other
     :raises KeyboardInterrupt: the operator has called it off
     """
-    words = [*configuration.given(), "db", "sync", "--format", "json", *([] if upgrader.wait else ["--no-wait"])]
+    words = [
+        *configuration.given(),
+        "db",
+        "sync",
+        "--format",
+        "json",
+        *([] if upgrader.wait else ["--no-wait"]),
+    ]
     processes = _Processes(words, upgrader.revision, upgrader.stop)
     own = upgrader.conf.cellkeeper
     listener = Silent() if run.json else _Lines(cells)
-    engine = LocalEngine(run.concurrency or own.concurrency, own.concurrency_per_server, [listener], upgrader.stop)
+    engine = LocalEngine(
+        run.concurrency or own.concurrency, own.concurrency_per_server, [listener], upgrader.stop
+    )
     action = Action("db.sync", Params, processes.work, Synced(), collapse)
     results = engine.work(action, Params(upgrader.revision), [Target(cell, None) for cell in cells])
     if upgrader.stop.is_set():
@@ -56,11 +69,16 @@ class _Lines(Silent):
     """Prints what became of each cell."""
 
     def __init__(self, cells: Sequence[Cell]) -> None:
-        self._labels = dict(zip(cells, labels([CellResult(cell, Synced()) for cell in cells]), strict=True))
+        self._labels = dict(
+            zip(cells, labels([CellResult(cell, Synced()) for cell in cells]), strict=True)
+        )
 
     def finished(self, result: CellResult[Synced]) -> None:
         done = result.outcome.database
-        put(f"{self._labels[result.cell]}: {f'{done.after}, was {done.before}' if done else 'failed'}")
+        put(
+            f"{self._labels[result.cell]}: "
+            f"{f'{done.after}, was {done.before}' if done else 'failed'}"
+        )
 
 
 @dataclass(frozen=True)
@@ -74,7 +92,9 @@ class _Processes:
     revision: str | None
     stop: Stop
 
-    def work(self, target: Target, _params: Params, _cursor: Cursor | None) -> Generator[Step[Synced]]:
+    def work(
+        self, target: Target, _params: Params, _cursor: Cursor | None
+    ) -> Generator[Step[Synced]]:
         """The work in one cell.
 
         :raises DatabaseProblem: its process has failed
@@ -124,7 +144,9 @@ def _upgraded(said: bytes, code: int, cell: Cell) -> UpgradeResult | None:
         if code == INTERRUPTED:
             return None
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        raise DatabaseProblem(f"{cell.label}: its process {how}; run: db sync --cell {cell.uuid}") from None
+        raise DatabaseProblem(
+            f"{cell.label}: its process {how}; run: db sync --cell {cell.uuid}"
+        ) from None
     if done["failure"]:
         raise DatabaseProblem(done["failure"])
     return UpgradeResult(done["before"], done["after"])

@@ -17,7 +17,9 @@ from workers.run import wait_until_usable
 
 LOG = logging.getLogger("cellkeeper.beat")
 AUDIT = logging.getLogger("cellkeeper.audit")
-STOPPING: Final = "Stopping after the start that is under way; once more to leave at once. Runs go on."
+STOPPING: Final = (
+    "Stopping after the start that is under way; once more to leave at once. Runs go on."
+)
 
 
 def run_beat() -> int:

@@ -17,7 +17,8 @@ schedule = Category("schedule", help="Commands for the schedule that cellkeeper 
 def list_entries(format: Format) -> int:  # noqa: A002 - the option's name
     """List the entries: when each was due last, how that ended, when it is due next.
 
-    The entries that are not enabled are listed, too. Ends with 255 if the schedule would be refused.
+    The entries that are not enabled are listed, too. Ends with 255 if the schedule would be
+    refused.
     """
     from cli.schedule.listing import list_schedule
 
@@ -28,8 +29,8 @@ def list_entries(format: Format) -> int:  # noqa: A002 - the option's name
 def beat() -> int:
     """Start what the configuration schedules, as workers' runs.
 
-    Any number of beats may run, on any hosts: each firing starts one run. The schedule stands in the section
-    [schedule], its entries in sections [schedule_NAME].
+    Any number of beats may run, on any hosts: each firing starts one run. The schedule stands in
+    the section [schedule], its entries in sections [schedule_NAME].
     """
     from cli.schedule.beat import run_beat
 

@@ -37,7 +37,11 @@ class Line:
         if self.firing is None or self.firing.state is FiringState.NEW:
             return "not due yet"
         if self.firing.state is not FiringState.STARTED:
-            return f"{self.firing.state}: {self.firing.reason}" if self.firing.reason else self.firing.state
+            return (
+                f"{self.firing.state}: {self.firing.reason}"
+                if self.firing.reason
+                else self.firing.state
+            )
         if self.run is None:
             return "started; the run has expired"
         exit_code = self.run.record.exit_code
@@ -46,7 +50,11 @@ class Line:
     @property
     def last(self) -> datetime | None:
         """When the entry was due last, as far as a beat was there to see it."""
-        return self.firing.nominal if self.firing and self.firing.state is not FiringState.NEW else None
+        return (
+            self.firing.nominal
+            if self.firing and self.firing.state is not FiringState.NEW
+            else None
+        )
 
 
 def list_schedule(form: Format) -> int:
@@ -66,12 +74,17 @@ def list_schedule(form: Format) -> int:
             "beats_that_start_nothing": {beat.name: beat.problem for beat in beats if beat.problem},
             "refused": refused,
             "entries": [_as_data(line) for line in lines],
-            "not_enabled": {name: {"cron": cron, "command": command} for name, (cron, command) in off.items()},
+            "not_enabled": {
+                name: {"cron": cron, "command": command} for name, (cron, command) in off.items()
+            },
         }
         put_json(document)
     else:
         rows = [_row(line) for line in lines]
-        rows += [(name, cron, command, "", "not enabled", "", "") for name, (cron, command) in off.items()]
+        rows += [
+            (name, cron, command, "", "not enabled", "", "")
+            for name, (cron, command) in off.items()
+        ]
         put(table(HEADER, rows))
     for problem in refused:
         say(f"The schedule cannot be used: {problem}")
@@ -92,7 +105,9 @@ def _say_problems(lines: Sequence[Line], beats: Sequence[BeatSign], now: datetim
         say("No beat is running: start one with: cellkeeper beat")
 
 
-def _look(conf: cfg.ConfigOpts, entries: list[Entry]) -> tuple[list[Line], list[BeatSign], datetime]:
+def _look(
+    conf: cfg.ConfigOpts, entries: list[Entry]
+) -> tuple[list[Line], list[BeatSign], datetime]:
     """What became of the entries, which beats are alive, and the time of the store."""
     if not entries:
         return [], [], datetime.now(UTC)

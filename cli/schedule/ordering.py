@@ -1,4 +1,6 @@
-"""Ordering the run of an entry: its command line, carried out in this process as if it were typed with ``--detach``."""
+"""Ordering the run of an entry: its command line, carried out in this process as if it were typed
+with ``--detach``.
+"""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -20,7 +22,9 @@ from workers import app
 
 LOG = logging.getLogger("cellkeeper.beat")
 
-STATEMENT: Final = 30.0  # seconds at most for a statement of the API database: an order reads a few rows
+STATEMENT: Final = (
+    30.0  # seconds at most for a statement of the API database: an order reads a few rows
+)
 
 
 class Orders:
@@ -45,14 +49,18 @@ class Orders:
             conf = self._read_configuration()
             if _places(conf) != self._places:
                 return OrderAttempt(
-                    False, "the broker or the store was changed since this beat was started: start it again"
+                    False,
+                    "the broker or the store was changed since this beat was started: start it "
+                    "again",
                 )
             if before := run_before(app.conductor(), entry, run):
                 return OrderAttempt(False, f"its run before has not ended: {before}")
         except Exception as error:
             LOG.debug("%s: the run %s could not be ordered", entry.name, run, exc_info=True)
             return OrderAttempt(False, one_line(error))
-        return _carry_out(command_line(entry, run, nominal), {READY: conf, LATEST: latest.timestamp()})
+        return _carry_out(
+            command_line(entry, run, nominal), {READY: conf, LATEST: latest.timestamp()}
+        )
 
     def _read_configuration(self) -> cfg.ConfigOpts:
         """The configuration as it stands now: that of a command that is typed now."""

@@ -25,7 +25,8 @@ def load(*, check: bool = False) -> cfg.ConfigOpts:
 
 
 def read_schedule(conf: cfg.ConfigOpts) -> list[Entry]:
-    """The enabled entries, if all that is configured has an effect: what has none may have been meant for them.
+    """The enabled entries, if all that is configured has an effect: what has none may have been
+    meant for them.
 
     :raises InvalidSchedule: an entry is wrong, or a setting has no effect
     """
@@ -87,6 +88,7 @@ def firings(conf: cfg.ConfigOpts) -> Firings:
     """
     if not conf.celery.broker_url:
         raise NotConfigured(
-            f"There is no schedule without workers: set broker_url in section [celery] ({describe_read_files(conf)})"
+            "There is no schedule without workers: set broker_url in section [celery] "
+            f"({describe_read_files(conf)})"
         )
     return Firings(store_client(conf, 0))

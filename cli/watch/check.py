@@ -50,12 +50,16 @@ STATEMENT: Final = 10.0
 """Seconds that a statement may take here, where nothing large is read."""
 MIB: Final = 1 << 20
 SIGNS_OF_LIFE: Final = ("Redis", "answers", "writes")
-"""What must be well before workers and beats can be told: one that cannot write gives no sign of life."""
+"""What must be well before workers and beats can be told: one that cannot write gives no sign of
+life.
+"""
 
 
 @dataclass(frozen=True)
 class Row:
-    """A finding and where it was made: ``configuration``, ``API database``, ``Redis``, ``schedule``, or a cell."""
+    """A finding and where it was made: ``configuration``, ``API database``, ``Redis``,
+    ``schedule``, or a cell.
+    """
 
     where: str
     finding: Finding
@@ -72,7 +76,9 @@ def run_check(form: Format) -> int:
     rows += [Row("API database", finding) for finding in found]
     results = _look_at_cells(conf, cells, commands)
     names = labels(results)
-    apart = versions_at_odds({name: one.outcome.schema for name, one in zip(names, results, strict=True)})
+    apart = versions_at_odds(
+        {name: one.outcome.schema for name, one in zip(names, results, strict=True)}
+    )
     rows += [Row("cells", apart)] if apart else []
     rows += [Row(where, finding) for where, finding in look_at_throttle(conf, cells)]
     workers: dict[str, set[str] | None] | None = None
@@ -82,16 +88,33 @@ def run_check(form: Format) -> int:
         if not is_failed([one for one in found if one.subject in SIGNS_OF_LIFE]):
             workers = run_store(conf).workers()
         rows += [Row("broker", finding) for finding in _broker(conf)]
-        rows += [Row("schedule", finding) for finding in _schedule(conf, entries, reachable=workers is not None)]
+        rows += [
+            Row("schedule", finding)
+            for finding in _schedule(conf, entries, reachable=workers is not None)
+        ]
     cell_rows = [_findings(result, workers) for result in results]
-    code = Exit.FAILED if is_failed([row.finding for row in rows] + list(chain(*cell_rows))) else Exit.WELL
+    code = (
+        Exit.FAILED
+        if is_failed([row.finding for row in rows] + list(chain(*cell_rows)))
+        else Exit.WELL
+    )
     if form == "json":
-        rows += [Row(name, finding) for name, found in zip(names, cell_rows, strict=True) for finding in found]
+        rows += [
+            Row(name, finding)
+            for name, found in zip(names, cell_rows, strict=True)
+            for finding in found
+        ]
         put_json(_as_data(code, rows, api, results))
     else:
-        rows += [Row("cells", finding) for finding in not_allowed_in(dict(zip(names, results, strict=True)))]
+        rows += [
+            Row("cells", finding)
+            for finding in not_allowed_in(dict(zip(names, results, strict=True)))
+        ]
         rows += [row for n, name in enumerate(names) for row in _shown(name, cell_rows[n])]
-        lines = ((row.where, row.finding.subject, row.finding.verdict, row.finding.detail) for row in rows)
+        lines = (
+            (row.where, row.finding.subject, row.finding.verdict, row.finding.detail)
+            for row in rows
+        )
         put(table(("Where", "What", "Verdict", "Detail"), lines))
     return code
 
@@ -100,9 +123,14 @@ def _configuration(conf: cfg.ConfigOpts) -> list[Finding]:
     files = [*conf.config_file, *(conf.config_dir or ())]
     read = ", ".join(map(str, files)) or "no file is there: name one with --config-file"
     found = [Finding("files", Verdict.OK if files else Verdict.WARNING, read)]
-    found += [Finding("settings", Verdict.FAILED, str(setting)) for setting in unknown_settings(conf)]
+    found += [
+        Finding("settings", Verdict.FAILED, str(setting)) for setting in unknown_settings(conf)
+    ]
     if not conf.celery.broker_url:
-        why = "no broker_url in section [celery]: every command works in its own process, nothing is scheduled"
+        why = (
+            "no broker_url in section [celery]: every command works in its own process, nothing "
+            "is scheduled"
+        )
         found.append(Finding("workers", Verdict.WARNING, why))
     found.append(Finding("connections", Verdict.OK, _connections(conf)))
     return found
@@ -132,7 +160,9 @@ def _commands(entries: list[Entry] | InvalidSchedule) -> tuple[str, ...]:
     return tuple(dict.fromkeys(entry.command.path for entry in entries))
 
 
-def _api(conf: cfg.ConfigOpts, commands: Sequence[str]) -> tuple[list[Cell], Findings, list[Finding]]:
+def _api(
+    conf: cfg.ConfigOpts, commands: Sequence[str]
+) -> tuple[list[Cell], Findings, list[Finding]]:
     """The cells, what was found in the API database, and that in words."""
     cells: list[Cell] = []
     looks: list[Findings] = []
@@ -152,10 +182,14 @@ def _api(conf: cfg.ConfigOpts, commands: Sequence[str]) -> tuple[list[Cell], Fin
 def _look_at_cells(
     conf: cfg.ConfigOpts, cells: Sequence[Cell], commands: tuple[str, ...]
 ) -> list[CellResult[Findings]]:
-    """Within the limits of all commands: a server that Nova needs has no connection for each of its cells to spare."""
+    """Within the limits of all commands: a server that Nova needs has no connection for each of its
+    cells to spare.
+    """
     own = conf.cellkeeper
     engine = LocalEngine(own.concurrency, own.concurrency_per_server)
-    return engine.work(LOOK, Params(commands, Limits(seconds=STATEMENT)), targets(conf, cells, None))
+    return engine.work(
+        LOOK, Params(commands, Limits(seconds=STATEMENT)), targets(conf, cells, None)
+    )
 
 
 def _redis(conf: cfg.ConfigOpts) -> list[Finding]:
@@ -196,13 +230,19 @@ def _writes(refused: Exception | None) -> Finding:
 
 def _memory(told: dict[str, Any]) -> str:
     limit = int(told.get("maxmemory", 0))
-    return f"{int(told['used_memory']) / MIB:.1f} MiB in use" + (f" of {limit / MIB:.0f}" if limit else "")
+    return f"{int(told['used_memory']) / MIB:.1f} MiB in use" + (
+        f" of {limit / MIB:.0f}" if limit else ""
+    )
 
 
 def _eviction(told: dict[str, Any]) -> Finding:
     policy, limit = told.get("maxmemory_policy", "noeviction"), int(told.get("maxmemory", 0))
     if limit and policy != "noeviction":
-        return Finding("eviction", Verdict.FAILED, f"{policy} drops runs and messages: set maxmemory-policy noeviction")
+        return Finding(
+            "eviction",
+            Verdict.FAILED,
+            f"{policy} drops runs and messages: set maxmemory-policy noeviction",
+        )
     return Finding("eviction", Verdict.OK, "nothing is dropped")
 
 
@@ -212,7 +252,9 @@ def _persistence(told: dict[str, Any]) -> Finding:
     return Finding("persistence", Verdict.OK, "appendonly")
 
 
-def _schedule(conf: cfg.ConfigOpts, entries: list[Entry] | InvalidSchedule, *, reachable: bool) -> list[Finding]:
+def _schedule(
+    conf: cfg.ConfigOpts, entries: list[Entry] | InvalidSchedule, *, reachable: bool
+) -> list[Finding]:
     """The entries and the beats.
 
     :param reachable: whether Redis answers, and takes the signs of life of the beats
@@ -220,13 +262,21 @@ def _schedule(conf: cfg.ConfigOpts, entries: list[Entry] | InvalidSchedule, *, r
     if isinstance(entries, InvalidSchedule):
         return [Finding("entry", Verdict.FAILED, line) for line in entries.lines]
     if not entries:
-        return [Finding("entries", Verdict.WARNING, "nothing is scheduled: option enabled of section [schedule]")]
+        return [
+            Finding(
+                "entries",
+                Verdict.WARNING,
+                "nothing is scheduled: option enabled of section [schedule]",
+            )
+        ]
     if not reachable:
         now = datetime.now(UTC)
         return [_next_finding(entry, now) for entry in entries]
     firings = reading.firings(conf)
     now = firings.now()
-    return [_entry_finding(entry, firings, now) for entry in entries] + _beat_findings(firings.living_beats())
+    return [_entry_finding(entry, firings, now) for entry in entries] + _beat_findings(
+        firings.living_beats()
+    )
 
 
 def _entry_finding(entry: Entry, firings: Firings, now: datetime) -> Finding:
@@ -234,7 +284,8 @@ def _entry_finding(entry: Entry, firings: Firings, now: datetime) -> Finding:
     last = firings.last(entry)
     if last and last.nominal > now:
         problem = (
-            f"{entry.name}: its last firing lies in the future, {entry.format_time(last.nominal)}: a clock was wrong; "
+            f"{entry.name}: its last firing lies in the future, {entry.format_time(last.nominal)}: "
+            "a clock was wrong; "
             "a beat whose clock is right puts it straight"
         )
         return Finding("entry", Verdict.FAILED, problem)
@@ -242,7 +293,9 @@ def _entry_finding(entry: Entry, firings: Firings, now: datetime) -> Finding:
 
 
 def _next_finding(entry: Entry, now: datetime) -> Finding:
-    return Finding("entry", Verdict.OK, f"{entry.name}: next at {entry.format_time(entry.next_due(now))}")
+    return Finding(
+        "entry", Verdict.OK, f"{entry.name}: next at {entry.format_time(entry.next_due(now))}"
+    )
 
 
 def _beat_findings(beats: Sequence[BeatSign]) -> list[Finding]:
@@ -255,11 +308,15 @@ def _beat_findings(beats: Sequence[BeatSign]) -> list[Finding]:
     if working:
         findings.append(Finding("beats", Verdict.OK, ", ".join(working)))
     elif not findings:
-        findings.append(Finding("beats", Verdict.FAILED, "none is running: start one with: cellkeeper beat"))
+        findings.append(
+            Finding("beats", Verdict.FAILED, "none is running: start one with: cellkeeper beat")
+        )
     return findings
 
 
-def _findings(result: CellResult[Findings], workers: dict[str, set[str] | None] | None) -> list[Finding]:
+def _findings(
+    result: CellResult[Findings], workers: dict[str, set[str] | None] | None
+) -> list[Finding]:
     """All that was found of a cell.
 
     :param workers: None: they cannot be told
@@ -272,7 +329,13 @@ def _findings(result: CellResult[Findings], workers: dict[str, set[str] | None] 
     if workers is not None:
         number = serving(workers, result.cell.uuid or "")
         missing = "none serves it: start one with: cellkeeper worker"
-        found.append(Finding("workers", Verdict.OK if number else Verdict.FAILED, str(number) if number else missing))
+        found.append(
+            Finding(
+                "workers",
+                Verdict.OK if number else Verdict.FAILED,
+                str(number) if number else missing,
+            )
+        )
     return found
 
 
@@ -286,13 +349,19 @@ def _backlog_finding(backlog: DeletedRows) -> Finding:
 
 def _shown(name: str, found: Sequence[Finding]) -> list[Row]:
     """A cell in the table: its backlog, and what is not well. The rest stands in the JSON."""
-    return [Row(name, one) for one in found if one.verdict is not Verdict.OK or one.subject == "backlog"]
+    return [
+        Row(name, one) for one in found if one.verdict is not Verdict.OK or one.subject == "backlog"
+    ]
 
 
-def _as_data(code: Exit, rows: Sequence[Row], api: Findings, results: Sequence[CellResult[Findings]]) -> dict[str, Any]:
+def _as_data(
+    code: Exit, rows: Sequence[Row], api: Findings, results: Sequence[CellResult[Findings]]
+) -> dict[str, Any]:
     return {
         "exit_code": int(code),
-        "findings": [{"where": row.where, "what": row.finding.subject} | _told(row.finding) for row in rows],
+        "findings": [
+            {"where": row.where, "what": row.finding.subject} | _told(row.finding) for row in rows
+        ],
         "api_database": _database_as_data(api),
         "cells": [
             {

@@ -1,4 +1,4 @@
-"""What Prometheus is told: each metric is declared here, and filled from the store of runs or from the cells."""
+"""The metrics: each is declared here, and filled from the store of runs or from the cells."""
 
 import logging
 import threading
@@ -45,27 +45,37 @@ METRICS: Final = {
     "api_database_up": ("Whether the API database can be read.", ()),
     "store_up": ("Whether the store of runs answers; missing without a broker.", ()),
     "cell_up": ("Whether the cell's database could be looked at.", ("cell",)),
-    "backlog_rows": ("Rows that are marked as deleted; counted up to 100,000 for each table.", ("cell",)),
+    "backlog_rows": (
+        "Rows that are marked as deleted; counted up to 100,000 for each table.", ("cell",)),
     "backlog_oldest_timestamp_seconds": ("When the oldest of these rows was deleted.", ("cell",)),
     "backlog_timestamp_seconds": ("When the cell was looked at.", ("cell",)),
     "rows_total": ("Rows written by all runs of workers.", ("action", "cell")),
-    "throttled_seconds_total": ("For how long work paused, by what the server suffered.", ("signal", "cell")),
-    "last_success_timestamp_seconds": ("When a run last ended without failure.", ("action", "cell")),
+    "throttled_seconds_total": (
+        "For how long work paused, by what the server suffered.", ("signal", "cell")),
+    "last_success_timestamp_seconds": (
+        "When a run last ended without failure.", ("action", "cell")),
     "last_failed": ("Whether the last run failed.", ("action", "cell")),
     "last_duration_seconds": ("How long the last run took.", ("action", "cell")),
-    "blocked_rows": ("Trees of rows that the last run left, as something is in their way.", ("action", "cell")),
+    "blocked_rows": (
+        "Trees of rows that the last run left, as something is in their way.", ("action", "cell")),
     "cell_workers": ("Workers that serve the cell.", ("cell",)),
     "runs_active": ("Runs that have not ended.", ()),
     "runs": ("Runs that have not ended, by how they stand.", ("state",)),
-    "oldest_waiting_run_timestamp_seconds": ("When the oldest of the runs that wait was ordered.", ()),
+    "oldest_waiting_run_timestamp_seconds": (
+        "When the oldest of the runs that wait was ordered.", ()),
     "run_state": ("Whether the run stands like this.", ("run", "action", "state")),
-    "run_queue_place": ("Of a run that waits: its place among those that do; 1 is the next.", ("run", "action")),
+    "run_queue_place": (
+        "Of a run that waits: its place among those that do; 1 is the next.", ("run", "action")),
     "run_ordered_timestamp_seconds": ("When the run was ordered.", ("run", "action")),
     "run_started_timestamp_seconds": ("When the run began.", ("run", "action")),
     "run_cells": ("Cells of the current phase of the run.", ("run", "action", "state")),
-    "run_rate": ("What the run handled in a second, in the last minute; missing while it pauses.", ("run", "action")),
-    "run_remaining": ("About how much the run has still to handle, where that is known.", ("run", "action")),
-    "run_eta_timestamp_seconds": ("When the run is through at this rate, where that is known.", ("run", "action")),
+    "run_rate": (
+        "What the run handled in a second, in the last minute; missing while it pauses.",
+        ("run", "action")),
+    "run_remaining": (
+        "About how much the run has still to handle, where that is known.", ("run", "action")),
+    "run_eta_timestamp_seconds": (
+        "When the run is through at this rate, where that is known.", ("run", "action")),
     "hold": ("Whether all runs are held.", ()),
     "hold_since_timestamp_seconds": ("When they were held.", ()),
     "hold_end_timestamp_seconds": ("When the hold ends by itself; missing if it does not.", ()),
@@ -75,7 +85,8 @@ METRICS: Final = {
     "beats": ("Beats that are running, but for those whose clock is wrong.", ()),
     "schedule_up": ("Whether the schedule of this host's configuration can be used.", ()),
     "schedule_last_timestamp_seconds": ("When the entry was due last.", ("entry",)),
-    "schedule_last_failed": ("Whether the last firing did not start, or its run failed in a cell.", ("entry",)),
+    "schedule_last_failed": (
+        "Whether the last firing did not start, or its run failed in a cell.", ("entry",)),
     "schedule_next_timestamp_seconds": ("When the entry is due next.", ("entry",)),
 }  # fmt: skip
 # The entries of the books.
@@ -96,7 +107,9 @@ class Sheet:
         self._families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {}
 
     def put(self, name: str, value: float, *values: str) -> None:
-        """Add a sample; ``values`` are those of its labels, in which the format of Prometheus lets anything stand."""
+        """Add a sample; ``values`` are those of its labels, in which the format of Prometheus lets
+        anything stand.
+        """
         if name not in self._families:
             help_text, labels = METRICS[name]
             kind = CounterMetricFamily if name.endswith("_total") else GaugeMetricFamily
@@ -164,7 +177,9 @@ class Metrics(Collector):
         sheet = Sheet()
         names = self._cells(sheet)
         for result, looked in list(self._backlogs.seen.values()):
-            _put_backlog(sheet, names.get(result.cell.uuid or "", result.cell.label), result, looked)
+            _put_backlog(
+                sheet, names.get(result.cell.uuid or "", result.cell.label), result, looked
+            )
         if self._conf.celery.broker_url:
             try:
                 self._store(sheet, names)
@@ -215,7 +230,9 @@ class Metrics(Collector):
 def _names(cells: Sequence[Cell]) -> dict[str, str]:
     """A name per cell that no other cell has, by uuid."""
     taken = Counter(cell.label for cell in cells)
-    return {cell.uuid or "": cell.label if taken[cell.label] == 1 else cell.identity for cell in cells}
+    return {
+        cell.uuid or "": cell.label if taken[cell.label] == 1 else cell.identity for cell in cells
+    }
 
 
 def _put_backlog(sheet: Sheet, name: str, result: CellResult[DeletedRows], looked: float) -> None:
@@ -225,7 +242,11 @@ def _put_backlog(sheet: Sheet, name: str, result: CellResult[DeletedRows], looke
         return
     sheet.put("backlog_rows", result.outcome.rows, name)
     if result.outcome.oldest:
-        sheet.put("backlog_oldest_timestamp_seconds", result.outcome.oldest.replace(tzinfo=UTC).timestamp(), name)
+        sheet.put(
+            "backlog_oldest_timestamp_seconds",
+            result.outcome.oldest.replace(tzinfo=UTC).timestamp(),
+            name,
+        )
 
 
 def _put_entry(sheet: Sheet, store: RedisStore, entry: Entry, firing: Firing | None) -> None:

@@ -15,8 +15,8 @@ from cli.run_options import Format
 def check(format: Format) -> int:  # noqa: A002 - the option's name
     """Look at all that the first night needs; change nothing.
 
-    The configuration, the API database and those of the cells (grants, schema, clock, backlog), Redis, the workers of
-    each cell, the schedule. It never hangs: what does not answer is reported.
+    The configuration, the API database and those of the cells (grants, schema, clock, backlog),
+    Redis, the workers of each cell, the schedule. It never hangs: what does not answer is reported.
 
     \b
     Return codes:
@@ -30,7 +30,9 @@ def check(format: Format) -> int:  # noqa: A002 - the option's name
 
 
 @click.command("metrics", cls=Service)
-@new_option("--listen", metavar="HOST:PORT", help="Serve the metrics to Prometheus, until a signal ends it.")
+@new_option(
+    "--listen", metavar="HOST:PORT", help="Serve the metrics to Prometheus, until a signal ends it."
+)
 @new_option(
     "--file",
     "path",
@@ -49,7 +51,8 @@ def check(format: Format) -> int:  # noqa: A002 - the option's name
 def metrics(listen: str | None, path: str | None, backlog_every: float) -> int:
     """Tell Prometheus what the runs did and what waits in the cells.
 
-    Without an option they are printed once. Nobody is asked for a password: listen where only Prometheus comes.
+    Without an option they are printed once. Nobody is asked for a password: listen where only
+    Prometheus comes.
     """
     from cli.watch.metrics import run_metrics
 

@@ -3,7 +3,12 @@
 import threading
 from typing import Final
 
-from prometheus_client import CollectorRegistry, generate_latest, start_http_server, write_to_textfile
+from prometheus_client import (
+    CollectorRegistry,
+    generate_latest,
+    start_http_server,
+    write_to_textfile,
+)
 
 from cli import configuration
 from cli.output import Lines, put, say
@@ -17,7 +22,10 @@ UNEXPECTED: Final = 255
 def run_metrics(listen: str | None, path: str | None, backlog_every: float) -> int:
     """Gather the metrics once, or whenever somebody asks for them."""
     if listen and path:
-        say("cellkeeper metrics: --listen and --file exclude each other. Try: cellkeeper metrics --help")
+        say(
+            "cellkeeper metrics: --listen and --file exclude each other. Try: cellkeeper metrics "
+            "--help"
+        )
         return USAGE
     conf = configuration.load(check=True)
     backlogs = Backlogs(conf)
@@ -43,10 +51,15 @@ def _write(path: str, registry: CollectorRegistry) -> int:
 
 
 def _serve(listen: str, registry: CollectorRegistry, backlogs: Backlogs, every: float) -> int:
-    """Serve until a signal comes. The cells are looked at in the background: nobody who asks waits for them."""
+    """Serve until a signal comes. The cells are looked at in the background: nobody who asks waits
+    for them.
+    """
     host, _, port = listen.rpartition(":")
     if not port.isdecimal() or not host:
-        say(f"cellkeeper metrics: {listen!r} is no HOST:PORT to listen at. Try: cellkeeper metrics --help")
+        say(
+            f"cellkeeper metrics: {listen!r} is no HOST:PORT to listen at. Try: cellkeeper metrics "
+            "--help"
+        )
         return USAGE
     with graceful_stop("Stopping.") as stop:
         try:
@@ -54,7 +67,9 @@ def _serve(listen: str, registry: CollectorRegistry, backlogs: Backlogs, every: 
         except OSError as error:
             say(f"{listen} cannot be listened at: {error.strerror}")
             return UNEXPECTED
-        threading.Thread(target=backlogs.keep, args=(every, stop), name="backlogs", daemon=True).start()
+        threading.Thread(
+            target=backlogs.keep, args=(every, stop), name="backlogs", daemon=True
+        ).start()
         stop.wait()
         server.shutdown()
         server.server_close()

@@ -20,7 +20,9 @@ ENDED_RUNS: Final = 500
 
 
 def put_runs(sheet: "Sheet", store: RunStore) -> None:
-    """Put the metrics of the runs that have not ended, of the hold, and of the last run of each action."""
+    """Put the metrics of the runs that have not ended, of the hold, and of the last run of each
+    action.
+    """
     queue = store.queue()
     sheet.put("runs_active", len(queue))
     summaries = []
@@ -35,7 +37,10 @@ def put_runs(sheet: "Sheet", store: RunStore) -> None:
         sheet.put("runs", sum(summary.words == state for summary in summaries), state)
     waiting = [summary for summary in summaries if summary.words == "waiting"]
     if waiting:
-        sheet.put("oldest_waiting_run_timestamp_seconds", min(summary.record.ordered for summary in waiting))
+        sheet.put(
+            "oldest_waiting_run_timestamp_seconds",
+            min(summary.record.ordered for summary in waiting),
+        )
     for number, summary in enumerate(waiting, start=1):
         sheet.put("run_queue_place", number, *_labels(summary))
     for summary in summaries:
@@ -51,7 +56,12 @@ def _labels(summary: RunSummary) -> tuple[str, str]:
 
 def _put_run(sheet: "Sheet", summary: RunSummary, now: float) -> None:
     """Tell of one run that has not ended."""
-    labels, record, progress, speed = _labels(summary), summary.record, summary.current, summary.speed
+    labels, record, progress, speed = (
+        _labels(summary),
+        summary.record,
+        summary.current,
+        summary.speed,
+    )
     for state in STATES:
         sheet.put("run_state", int(summary.words == state), *labels, state)
     sheet.put("run_ordered_timestamp_seconds", record.ordered, *labels)

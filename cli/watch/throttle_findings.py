@@ -1,4 +1,6 @@
-"""What ``check`` says of the throttle: which signals guard which servers, and what keeps others from it."""
+"""What ``check`` says of the throttle: which signals guard which servers, and what keeps others
+from it.
+"""
 
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -28,8 +30,8 @@ Found = tuple[str, Finding]
 def look_at_throttle(conf: cfg.ConfigOpts, cells: Sequence[Cell]) -> list[Found]:
     """Look at each server of the cells once, over one connection at a time.
 
-    :returns: for all servers that are alike one finding of the signals in force; a finding for each signal that is
-        unknown, or pauses the work
+    :returns: for all servers that are alike one finding of the signals in force; a finding for each
+        signal that is unknown, or pauses the work
     """
     try:
         settings = usable_throttle(conf)
@@ -43,7 +45,11 @@ def look_at_throttle(conf: cfg.ConfigOpts, cells: Sequence[Cell]) -> list[Found]
     servers = servers_of(cells, settings)
     states = map_bounded(partial(_look, settings), servers, conf.cellkeeper.concurrency)
     # What does not answer is a finding of its cells.
-    seen = [(server.name, state) for server, state in zip(servers, states, strict=True) if not state.is_silent]
+    seen = [
+        (server.name, state)
+        for server, state in zip(servers, states, strict=True)
+        if not state.is_silent
+    ]
     return found + list(_in_force(seen)) + list(_troubles(seen))
 
 

@@ -15,7 +15,11 @@ from novadb.names import fold_name
 UUIDS_PER_STATEMENT: Final = 100
 
 MAPPINGS: Final = table(
-    "instance_mappings", column("id"), column("instance_uuid"), column("cell_id"), column("queued_for_delete")
+    "instance_mappings",
+    column("id"),
+    column("instance_uuid"),
+    column("cell_id"),
+    column("queued_for_delete"),
 )
 REQUEST_SPECS: Final = table("request_specs", column("instance_uuid"))
 GROUP_MEMBERS: Final = table("instance_group_member", column("instance_uuid"))
@@ -28,7 +32,8 @@ class ApiRows(ApiConnection):
     def __init__(self, database: Database, mapping_ids: frozenset[int]) -> None:
         """:param mapping_ids: ``cell_mappings.id`` of the cell whose instances are archived"""
         super().__init__(database)
-        # The instances of the last call, and the rows that its tries have deleted, by the beginning of the chunk.
+        # The instances of the last call, and the rows that its tries have deleted, by the beginning
+        # of the chunk.
         self._tried: list[str] = []
         self._rows_of_chunks: dict[int, Counter[str]] = {}
         self._committed_chunks: set[int] = set()
@@ -37,7 +42,9 @@ class ApiRows(ApiConnection):
         named, mapped = Among(MAPPINGS.c.instance_uuid), MAPPINGS.c.cell_id
         elsewhere = select(MAPPINGS.c.instance_uuid).where(named, mapped.is_not(None), ~self._ours)
         self._elsewhere = Prepared(elsewhere.with_for_update())
-        self._own_mappings = Prepared(delete(MAPPINGS).where(named, or_(self._ours, mapped.is_(None))))
+        self._own_mappings = Prepared(
+            delete(MAPPINGS).where(named, or_(self._ours, mapped.is_(None)))
+        )
         self._others = {
             rows.name: Prepared(delete(rows).where(Among(rows.c.instance_uuid)))
             for rows in (REQUEST_SPECS, GROUP_MEMBERS)
@@ -46,11 +53,11 @@ class ApiRows(ApiConnection):
     def delete(self, uuids: Collection[str]) -> Counter[str]:
         """Delete and commit the API rows of instances that this cell archives.
 
-        An instance that is mapped to another cell lives there: a cross-cell move leaves a deleted copy behind.
-        Its rows stay. Safe to do again.
+        An instance that is mapped to another cell lives there: a cross-cell move leaves a deleted
+        copy behind. Its rows stay. Safe to do again.
 
-        :returns: rows by table, also those with none; those are among them that earlier tries have deleted, until
-            ``told`` is called
+        :returns: rows by table, also those with none; those are among them that earlier tries have
+            deleted, until ``told`` is called
         :raises TryAgain: a passing error; some of the rows may be gone already
         :raises ApiDatabaseProblem: any other error
         """
@@ -70,7 +77,9 @@ class ApiRows(ApiConnection):
         return deleted
 
     def untold(self) -> Counter[str]:
-        """The rows that are gone although the cell did not commit what they were deleted for, by table."""
+        """The rows that are gone although the cell did not commit what they were deleted for, by
+        table.
+        """
         untold = Counter(self._untold)
         for start in self._committed_chunks:
             untold.update(self._rows_of_chunks[start])
@@ -87,14 +96,17 @@ class ApiRows(ApiConnection):
     def _delete_chunk(self, api: Connection, uuids: Values) -> Counter[str]:
         deleted = Counter({MAPPINGS.name: self._own_mappings.execute(api, uuids).rowcount})
         if deleted[MAPPINGS.name] < len(uuids):  # some have none, or one in another cell
-            moved_away = {fold_name(row.instance_uuid) for row in self._elsewhere.execute(api, uuids)}
+            moved_away = {
+                fold_name(row.instance_uuid) for row in self._elsewhere.execute(api, uuids)
+            }
             uuids = Values(uuid for uuid in uuids if fold_name(uuid) not in moved_away)
         for rows, statement in self._others.items():
             deleted[rows] = statement.execute(api, uuids).rowcount if uuids else 0
         return deleted
 
     def candidates(self, after: int) -> list[tuple[int, str]]:
-        """Mappings of this cell whose instance was deleted, in order of id: some of them may be leftovers.
+        """Mappings of this cell whose instance was deleted, in order of id: some of them may be
+        leftovers.
 
         :param after: the mapping id to go on behind
         :returns: (mapping id, instance uuid), at most ``UUIDS_PER_STATEMENT``

@@ -1,33 +1,22 @@
-"""``db archive_deleted_rows``: move deleted rows to the shadow tables, and drop the API rows of archived instances."""
+"""``db archive_deleted_rows``: move deleted rows to the shadow tables, and drop the API rows of
+archived instances.
+"""
 
-from collections.abc import Generator, Iterator, Mapping, Sequence, Set
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import IntEnum
 from functools import partial
-from typing import Final, Self
+from itertools import islice
+from typing import Any, Final, Self
 
-from sqlalchemy import (
-    ColumnElement,
-    Connection,
-    and_,
-    column,
-    exists,
-    false,
-    literal_column,
-    not_,
-    or_,
-    select,
-    table,
-    text,
-    true,
-)
+from sqlalchemy import Connection, column, select, table
 from sqlalchemy.exc import DBAPIError
 
 from jobs.action import Action, CellResult, Cursor, FailureKind, Outcome, Step, Target
-from jobs.conditions import older_than
+from jobs.codec import decode, encode
 from jobs.db.api_rows import ApiRows
-from jobs.db.key_walk import KeyWalk
+from jobs.db.due_rows import DueRows
 from jobs.db.mover import TableMover
 from jobs.db.tree_queue import Batch, TreeQueue
 from jobs.db.trees import INSTANCES, Forest, Node
@@ -36,12 +25,12 @@ from jobs.retry import rollback, transactionally
 from jobs.sums import add
 from novadb import catalogue
 from novadb.catalogue import SHADOW_PREFIX
-from novadb.engine import Database, server_message
+from novadb.engine import server_message
 from novadb.errors import DatabaseProblem, UnsuitableSchema
 from novadb.names import fold_name
 
 MAX_ROWS_LIMIT: Final = 0x7FFFFFFF
-TASK_LOG: Final = "task_log"
+API_DATABASE: Final = "the API database"
 # How many blocked trees of one cell are named one by one; the rest is counted.
 NAMED: Final = 100
 
@@ -61,13 +50,14 @@ class Exit(IntEnum):
 class Params:
     """The options of the command.
 
-    :ivar max_rows: rows in one transaction; without ``until_complete`` also the total over all cells. A tree of
-        rows is never split, so the first one of a run may be larger
+    :ivar max_rows: rows in one transaction; without ``until_complete`` also the total over all
+        cells. A tree of rows is never split, so the first one of a run may be larger
     :ivar before: move only what was deleted before; naive, in UTC
     :ivar until_complete: go on until nothing is left
     :ivar task_log: also move ``task_log``, whose rows are never deleted
     :ivar sleep: seconds to pause after each ``max_rows`` rows, with ``until_complete``
-    :ivar repair: resolve what is known to block: identical twins in the shadow tables, leftover API rows
+    :ivar repair: resolve what is known to block: identical twins in the shadow tables, leftover API
+        rows
     :ivar begun: an earlier cell of this run has moved rows, so that even the first tree must fit
     """
 
@@ -101,7 +91,8 @@ class Archived(Outcome):
     :ivar blocked: the first ``NAMED`` trees that stayed
     :ivar blocked_count: all of them
     :ivar full: the total of ``max_rows`` has no room for the next tree
-    :ivar repaired: what ``repair`` removed: shadow twins by shadow table, leftover API rows by table
+    :ivar repaired: what ``repair`` removed: shadow twins by shadow table, leftover API rows by
+        table
     """
 
     moved: Mapping[str, int] = field(default_factory=dict)
@@ -143,63 +134,251 @@ class Archived(Outcome):
         return sum(self.moved.values())
 
 
-def _blocked(table: str, reasons: Mapping[int, str]) -> Archived:
-    named = tuple(Blocked(table, number, why) for number, why in list(reasons.items())[:NAMED])
-    return Archived(blocked=named, blocked_count=len(reasons))
+@dataclass(frozen=True)
+class Position:
+    """Where an archive has come to. It travels as the cursor.
+
+    :ivar table: the table that it is in; empty: it begins
+    :ivar after: the id behind which it goes on
+    :ivar moved: rows so far
+    :ivar batch: rows since the last pause
+    :ivar mapping: the id of the instance mapping behind which it looks for leftovers
+    :ivar refused: why tables were left, by table
+    """
+
+    table: str = ""
+    after: int = 0
+    moved: int = 0
+    batch: int = 0
+    mapping: int = 0
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Step[Archived]]:
     """Move the deleted rows of one cell, table by table, each batch in one transaction.
 
-    :param cursor: ``table`` and ``after``: go on in this table behind this id; ``moved``: rows so far, and ``batch``
-        those since the last pause;
-        ``mapping``: look for leftovers behind this instance mapping; ``refused``: by table, why it was left;
-        ``rest``: what is left by the forecast
+    :param cursor: the ``Position``, and the ``Forecast``'s part
     :raises Contended: others are at the next tree
-    :raises DatabaseProblem: the cell's database cannot be used; or, once the others are archived, some of its tables
-        cannot be
+    :raises DatabaseProblem: the cell's database cannot be used; or, once the others are archived,
+        some of its tables cannot be
     :raises ApiDatabaseProblem: the API database cannot be used
     """
-    at: Cursor = {"batch": 0} | (cursor or {"table": "", "after": 0, "moved": 0, "mapping": 0})
-    with target.database.connect() as cell, ApiRows(target.need_api(), target.cell.mapping_ids) as api:
-        forest = _forest(cell)
-        busy = _busy_tables(cell, forest, params)
-        count = partial(_count_due, cell, forest, params, busy)
-        forecast = Forecast(lambda: estimate(partial(count, at["table"]), cell, str(target.database)), cursor)
-        at.pop("rest", None)
-        for name in forest.roots[forest.roots.index(at["table"]) if at["table"] else 0 :]:
-            if name not in busy:
+    with (
+        target.database.connect() as cell,
+        ApiRows(target.need_api(), target.cell.mapping_ids) as api,
+    ):
+        yield from _CellArchive(target, params, cell, api, cursor).archive_tables()
+
+
+class _CellArchive:
+    """An archive of one cell."""
+
+    def __init__(
+        self,
+        target: Target,
+        params: Params,
+        cell: Connection,
+        api: ApiRows,
+        cursor: Cursor | None,
+    ) -> None:
+        self._target = target
+        self._params = params
+        self._cell = cell
+        self._api = api
+        self._name = str(target.database)
+        self._position = decode(Position, cursor or {})
+        self._forest = read_forest(cell)
+        self._due = due_rows(self._forest, params)
+        self._busy_tables = self._due.find_busy_tables(cell)
+        self._forecast = Forecast(self._estimate_due_rows, cursor)
+
+    def archive_tables(self) -> Generator[Step[Archived]]:
+        """Archive one table after the other, then look for leftovers if that is wanted."""
+        for name in self._tables_from(self._position.table):
+            if name not in self._busy_tables:
                 continue
-            if name != at["table"]:
-                at |= {"table": name, "after": 0}
-            forecast.come_to(_from(forest, name))
-            try:
-                forest.check(name)
-                for step in _move_table(cell, api, forest, target, params, at, forecast):
-                    yield step
-                    if step.outcome.full:
-                        return
-            except (UnsuitableSchema, DBAPIError) as error:
-                at["refused"] = at.get("refused", {}) | {name: _refusal(error)}
-                yield Step(Archived(), dict(at))
-        if params.repair:
-            yield from _remove_leftovers(cell, api, target.database, at)
-    if refused := at.get("refused"):
-        raise DatabaseProblem(f"{target.database}: {in_words(refused)}")
+            if name != self._position.table:
+                self._move_on(table=name, after=0)
+            self._forecast.come_to(self._tables_from(name))
+            is_used_up = yield from self._archive_table()
+            if is_used_up:
+                return
+        if self._params.repair:
+            yield from self._remove_leftovers()
+        if self._position.refused:
+            raise DatabaseProblem(f"{self._name}: {in_words(self._position.refused)}")
+
+    def _archive_table(self) -> Generator[Step[Archived], None, bool]:
+        """Archive the current table, or note why it cannot be archived.
+
+        :returns: whether the total of ``max_rows`` has no room for the next tree
+        """
+        name = self._position.table
+        try:
+            self._forest.check(name)
+            return (yield from self._move_trees(self._forest.tree(name)))
+        except (UnsuitableSchema, DBAPIError) as error:
+            self._move_on(refused={**self._position.refused, name: _reason_of(error)})
+            yield Step(Archived(), encode(self._position))
+            return False
+
+    def _move_trees(self, root: Node) -> Generator[Step[Archived], None, bool]:
+        """Move the trees of a table, batch by batch.
+
+        :returns: whether the total of ``max_rows`` has no room for the next tree
+        """
+        until_complete = self._params.until_complete
+        is_root = self._due.is_root(root.name)
+        repair, size = self._params.repair, self._target.size
+        mover = TableMover(self._target, self._cell, self._api, root, is_root, repair=repair)
+        page = self._params.max_rows if until_complete else self._room
+        after = self._position.after
+        with TreeQueue(self._target, self._cell, root, is_root, after=after, page=page) as queue:
+            while (room := self._room) > 0:
+                if until_complete:
+                    self._forecast.look()
+                batch = queue.take(size.within(room), room, self._may_exceed_room)
+                if batch.last is not None:
+                    yield from self._move_batch(mover, batch)
+                elif not batch.full:
+                    return False
+                elif until_complete:
+                    self._move_on(batch=0)
+                    yield self._step(Archived(), ends_batch=True)
+                else:
+                    yield self._step(Archived(full=True))
+                    return True
+        return False
+
+    def _move_batch(self, mover: TableMover, batch: Batch) -> Generator[Step[Archived]]:
+        """Move a batch of trees.
+
+        What was moved is gone from the table: only when the whole batch is through may the position
+        pass it. And only then is told what stayed, lest it be told twice.
+        """
+        stayed = _too_large(batch, self._target.limits.tree_ceiling)
+        has_told = False
+        for moved in mover.move(batch.ids, batch.rows):
+            self._count(moved.rows.total())
+            stayed |= moved.blocked
+            if moved.rows or moved.twins or moved.api:
+                outcome = Archived(dict(moved.rows), dict(moved.api), repaired=dict(moved.twins))
+                ends_batch = bool(moved.rows) and self._position.batch == 0
+                yield self._step(outcome, ends_batch=ends_batch)
+                has_told = True
+            elif not moved.blocked:
+                yield Step(Archived(), None)
+        assert batch.last is not None
+        self._move_on(after=batch.last)
+        if stayed or not has_told:
+            yield self._step(_blocked(self._position.table, stayed))
+
+    def _remove_leftovers(self) -> Generator[Step[Archived]]:
+        """Delete API rows of instances that were archived without them.
+
+        The stock tool leaves such when it is killed between its two transactions.
+        """
+        while candidates := self._read_candidates():
+            self._move_on(mapping=candidates[-1][0])
+            leftovers = self._read_leftovers([uuid for _, uuid in candidates])
+            removed = self._delete_api_rows(leftovers) if leftovers else {}
+            repaired = {f"API_DB.{name}": rows for name, rows in removed.items() if rows}
+            yield Step(Archived(repaired=repaired), encode(self._position))
+
+    def _read_candidates(self) -> list[tuple[int, str]]:
+        read = partial(self._api.candidates, self._position.mapping)
+        return transactionally(read, name=API_DATABASE)
+
+    def _read_leftovers(self, uuids: Sequence[str]) -> set[str]:
+        read = partial(_archived_instances, self._cell, uuids)
+        return transactionally(read, self._cell, name=self._name)
+
+    def _delete_api_rows(self, uuids: set[str]) -> Mapping[str, int]:
+        return transactionally(partial(self._api.delete, uuids), name=API_DATABASE)
+
+    @property
+    def _room(self) -> int:
+        """The rows that the next transaction may have."""
+        if not self._params.until_complete:
+            return self._params.max_rows - self._position.moved
+        return max(self._params.max_rows - self._position.batch, 1)
+
+    @property
+    def _may_exceed_room(self) -> bool:
+        """Whether the next tree moves even if it is larger than the room: trees are never split."""
+        if self._params.until_complete:
+            return self._position.batch == 0
+        return not (self._position.moved or self._params.begun)
+
+    def _count(self, rows: int) -> None:
+        """Count rows that were moved. Without pauses each transaction is a batch of its own."""
+        batch = self._position.batch + rows
+        is_going_on = self._params.sleep > 0 and batch < self._params.max_rows
+        self._move_on(moved=self._position.moved + rows, batch=batch if is_going_on else 0)
+
+    def _move_on(self, **changes: Any) -> None:
+        self._position = replace(self._position, **changes)
+
+    def _step(self, outcome: Archived, *, ends_batch: bool = False) -> Step[Archived]:
+        cursor = encode(self._position)
+        if not self._params.until_complete:
+            return Step(outcome, cursor, max(self._params.max_rows - self._position.moved, 0))
+        return replace(self._forecast.step(outcome, cursor), ends_batch=ends_batch)
+
+    def _tables_from(self, name: str) -> Sequence[str]:
+        """A table, and those that are archived after it; all where the archive begins."""
+        tables = self._forest.roots
+        return tables[tables.index(name) :] if name else tables
+
+    def _estimate_due_rows(self) -> dict[str, int]:
+        """The rows that say themselves that they are to be moved, by table from the current one."""
+        return estimate(self._count_due_rows, self._cell, self._name)
+
+    def _count_due_rows(self) -> dict[str, int]:
+        tables = self._tables_from(self._position.table)
+        return count_within(
+            self._cell,
+            {
+                name: (self._forest.tree(name).live, self._due.is_due(name))
+                for name in tables
+                if name in self._busy_tables
+            },
+        )
 
 
-def _from(forest: Forest, name: str) -> Sequence[str]:
-    """A table, and those that come behind it."""
-    return forest.roots[forest.roots.index(name) :]
+def read_forest(cell: Connection) -> Forest:
+    """The tables of a cell with what hangs on them; ends the transaction."""
+    forest = Forest(catalogue.read_catalogue(cell))
+    rollback(cell)
+    return forest
 
 
-def _count_due(cell: Connection, forest: Forest, params: Params, busy: Set[str], table: str) -> dict[str, int]:
-    """The rows that say themselves that they are to be moved, in a table and those behind it."""
-    nodes = [forest.tree(name) for name in _from(forest, table) if name in busy]
-    return count_within(cell, {node.name: (node.live, _is_due(node, params)) for node in nodes})
+def due_rows(forest: Forest, params: Params) -> DueRows:
+    """The rows that an archive with these options moves."""
+    return DueRows(forest, params.before, task_log=params.task_log)
 
 
-def _refusal(error: UnsuitableSchema | DBAPIError) -> str:
+def unsuitable_tables(cell: Connection, forest: Forest, params: Params) -> dict[str, str]:
+    """The tables that have deleted rows and cannot be archived, with the reason."""
+    busy_tables = due_rows(forest, params).find_busy_tables(cell)
+    unsuitable = {}
+    for name in filter(busy_tables.__contains__, forest.roots):
+        try:
+            forest.check(name)
+        except UnsuitableSchema as problem:
+            unsuitable[name] = str(problem)
+    return unsuitable
+
+
+def in_words(refused: Mapping[str, str]) -> str:
+    """Each reason with the tables that it concerns."""
+    tables: dict[str, list[str]] = {}
+    for name, reason in refused.items():
+        tables.setdefault(reason, []).append(name)
+    return "; ".join(f"{reason}; left: {', '.join(names)}" for reason, names in tables.items())
+
+
+def _reason_of(error: UnsuitableSchema | DBAPIError) -> str:
     """Why a table cannot be archived.
 
     :raises DBAPIError: the connection is lost, so that nothing can
@@ -211,102 +390,35 @@ def _refusal(error: UnsuitableSchema | DBAPIError) -> str:
     return server_message(error)
 
 
-def unsuitable_tables(cell: Connection, forest: Forest, params: Params) -> dict[str, str]:
-    """The tables that have deleted rows and cannot be archived, with the reason."""
-    busy = _busy_tables(cell, forest, params)
-    unsuitable = {}
-    for name in filter(busy.__contains__, forest.roots):
-        try:
-            forest.check(name)
-        except UnsuitableSchema as problem:
-            unsuitable[name] = str(problem)
-    return unsuitable
+def _blocked(table: str, reasons: Mapping[int, str]) -> Archived:
+    first_reasons = islice(reasons.items(), NAMED)
+    blocked = tuple(Blocked(table, root_id, reason) for root_id, reason in first_reasons)
+    return Archived(blocked=blocked, blocked_count=len(reasons))
 
 
-def in_words(refused: Mapping[str, str]) -> str:
-    """Each reason with the tables that it concerns."""
-    tables: dict[str, list[str]] = {}
-    for name, why in refused.items():
-        tables.setdefault(why, []).append(name)
-    return "; ".join(f"{why}; left: {', '.join(names)}" for why, names in tables.items())
+def _too_large(batch: Batch, ceiling: int) -> dict[int, str]:
+    """Why trees stay that are larger than the ceiling, by id of the root."""
+    return {
+        root_id: f"it brings along {rows} rows, more than tree_ceiling ({ceiling}) "
+        "in section [cellkeeper]: raise it"
+        for root_id, rows in batch.too_large.items()
+    }
 
 
-def _move_table(
-    cell: Connection, api: ApiRows, forest: Forest, target: Target, params: Params, at: Cursor, forecast: Forecast
-) -> Iterator[Step[Archived]]:
-    """Move the deleted rows of one table, with their trees.
+def _archived_instances(cell: Connection, uuids: Sequence[str]) -> set[str]:
+    """Those of some instances that are in ``shadow_instances`` and no more in ``instances``.
 
-    :param at: the cursor; it is moved along
+    Absence alone proves nothing: an instance that is being created is absent, too.
     """
-
-    def step(outcome: Archived, *, ends_batch: bool = False) -> Step[Archived]:
-        if params.until_complete:
-            return replace(forecast.step(outcome, dict(at)), ends_batch=ends_batch)
-        return Step(outcome, dict(at), max(params.max_rows - at["moved"], 0))
-
-    root = forest.tree(at["table"])
-    condition = roots(forest, root.name, params)
-    ceiling, database = target.limits.tree_ceiling, target.database
-    mover = TableMover(cell, api, root, condition, target.size, repair=params.repair, name=str(database))
-    page = params.max_rows if params.until_complete else _room(params, at)
-    with TreeQueue(
-        cell, database, root, condition, second=target.second, after=at["after"], page=page, ceiling=ceiling
-    ) as queue:
-        while (room := _room(params, at)) > 0:
-            if params.until_complete:
-                forecast.look()
-            rows, at_least_one = target.size.within(room), _may_exceed(params, at)
-            batch = queue.take(rows, room, at_least_one=at_least_one)
-            if batch.last is None:
-                if not batch.full:
-                    return
-                if not params.until_complete:
-                    yield step(Archived(full=True))
-                    return
-                at["batch"] = 0
-                yield step(Archived(), ends_batch=True)
-                continue
-            # What was moved is gone from the table: only when the whole batch is through may the cursor pass it.
-            # And only then is told what stayed, lest it be told twice.
-            stayed, has_told = _too_large(batch, ceiling), False
-            for done in mover.move(batch.ids, batch.rows):
-                _count(params, at, done.rows.total())
-                stayed |= done.blocked
-                if done.rows or done.twins or done.api:
-                    outcome = Archived(dict(done.rows), dict(done.api), repaired=dict(done.twins))
-                    yield step(outcome, ends_batch=bool(done.rows) and at["batch"] == 0)
-                    has_told = True
-                elif not done.blocked:
-                    yield Step(Archived(), None)
-            at["after"] = batch.last
-            if stayed or not has_told:
-                yield step(_blocked(root.name, stayed))
-
-
-def _room(params: Params, at: Cursor) -> int:
-    """The rows that the next transaction may have."""
-    if not params.until_complete:
-        return params.max_rows - int(at["moved"])
-    return max(params.max_rows - _rows_of_batch(params, at), 1)
-
-
-def _may_exceed(params: Params, at: Cursor) -> bool:
-    """Whether the next tree moves although it is larger than the room: a tree is never split."""
-    if params.until_complete:
-        return _rows_of_batch(params, at) == 0
-    return not (at["moved"] or params.begun)
-
-
-def _rows_of_batch(params: Params, at: Cursor) -> int:
-    """The rows that were moved since the last pause. Without pauses each transaction is a batch."""
-    return int(at["batch"]) if params.sleep else 0
-
-
-def _count(params: Params, at: Cursor, rows: int) -> None:
-    """Count rows that were moved; once a batch is full, the next one begins."""
-    at["moved"] += rows
-    batch = _rows_of_batch(params, at) + rows
-    at["batch"] = batch if params.sleep and batch < params.max_rows else 0
+    live, shadow = (
+        table(name, column("uuid")).c.uuid for name in (INSTANCES, SHADOW_PREFIX + INSTANCES)
+    )
+    live_uuids = cell.execute(select(live).where(live.in_(uuids))).scalars()
+    present = {fold_name(uuid) for uuid in live_uuids}
+    absent = [uuid for uuid in uuids if fold_name(uuid) not in present]
+    if not absent:
+        return set()
+    return set(cell.execute(select(shadow).where(shadow.in_(absent))).scalars())
 
 
 def has_work(target: Target, params: Params) -> bool:
@@ -314,144 +426,32 @@ def has_work(target: Target, params: Params) -> bool:
     if params.repair or params.max_rows == 0:
         return params.repair
     with target.database.connect() as cell:
-        return bool(_busy_tables(cell, _forest(cell), params))
-
-
-def _busy_tables(cell: Connection, forest: Forest, params: Params) -> set[str]:
-    """The tables that have any row that is deleted, whenever. Of small tables one statement tells."""
-    walks = {name: KeyWalk(forest.tree(name).live.c.id) for name in forest.roots}
-    looks = [_look_for_deleted(cell, name, walk, params) for name, walk in walks.items()]
-    found = cell.execute(text(" UNION ALL ".join(looks))).all() if looks else ()
-    rollback(cell)
-    busy = set()
-    for name, is_busy, following in found:
-        walks[name].go_on(following)
-        if is_busy or _is_busy(cell, name, walks[name], params):
-            busy.add(name)
-    return busy
-
-
-def _look_for_deleted(cell: Connection, name: str, walk: KeyWalk, params: Params) -> str:
-    """Asks whether the current piece of a table has any row that is deleted; and for what its walk goes on by."""
-    quoted = cell.dialect.identifier_preparer.quote(name)
-    is_deleted = "" if name == TASK_LOG and params.task_log else " AND deleted != 0"
-    first, last = walk.bounds()
-    return (
-        f"SELECT '{name}', EXISTS (SELECT 1 FROM {quoted} WHERE id BETWEEN {first} AND {last}{is_deleted}), "
-        f"(SELECT MIN(id) FROM {quoted} WHERE id > {last})"
-    )
-
-
-def _is_busy(cell: Connection, name: str, walk: KeyWalk, params: Params) -> bool:
-    """Whether any piece of a table from the current one on has a row that is deleted."""
-    while not walk.is_over:
-        _, is_busy, following = cell.execute(text(_look_for_deleted(cell, name, walk, params))).one()
-        rollback(cell)
-        if is_busy:
-            return True
-        walk.go_on(following)
-    return False
-
-
-def roots(forest: Forest, name: str, params: Params) -> ColumnElement[bool]:
-    """The condition that a row moves on its own account, and not with a row that it hangs on.
-
-    Parents are visited first. What still hangs on a row to be moved belongs to a tree that is blocked, or was deleted
-    a moment ago: it moves with its parent or not at all.
-    """
-    return and_(_is_due(forest.tree(name), params), not_(_hangs_on_moving(forest, name, params)))
-
-
-def moves(forest: Forest, name: str, params: Params, path: frozenset[str] = frozenset()) -> ColumnElement[bool]:
-    """The condition that a row moves, on its own account or with a row that it hangs on."""
-    return or_(_is_due(forest.tree(name), params), _hangs_on_moving(forest, name, params, path))
-
-
-def _hangs_on_moving(
-    forest: Forest, name: str, params: Params, path: frozenset[str] = frozenset()
-) -> ColumnElement[bool]:
-    live = forest.tree(name).live
-    path |= {name}
-    ways = [
-        exists(
-            select(literal_column("1"))
-            .select_from(parent := forest.tree(key.parent).live)
-            .where(parent.c[key.parent_column] == live.c[key.column], moves(forest, key.parent, params, path))
-        )
-        for key in forest.parents(name)
-        if key.parent not in path
-    ]
-    return or_(false(), *ways)
-
-
-def _is_due(node: Node, params: Params) -> ColumnElement[bool]:
-    """The condition that a row itself says that it is to be moved.
-
-    Rows of ``task_log`` are never deleted in practice: the option ``--task-log`` takes them all, and the date then
-    means ``updated_at``. Those that are deleted move without a look at the date, as with the stock tool.
-    """
-    is_deleted = node.live.c.deleted != 0
-    if node.name == TASK_LOG:
-        if not params.task_log:
-            return is_deleted
-        return older_than(node.live.c.updated_at, params.before) if params.before else true()
-    if params.before is None:
-        return is_deleted
-    return and_(is_deleted, older_than(node.live.c.deleted_at, params.before))
-
-
-def _forest(cell: Connection) -> Forest:
-    forest = Forest(catalogue.read_catalogue(cell))
-    rollback(cell)
-    return forest
-
-
-def _too_large(batch: Batch, ceiling: int) -> dict[int, str]:
-    return {
-        number: f"it brings along {rows} rows, more than tree_ceiling ({ceiling}) in section [cellkeeper]: raise it"
-        for number, rows in batch.too_large.items()
-    }
-
-
-def _remove_leftovers(cell: Connection, api: ApiRows, database: Database, at: Cursor) -> Generator[Step[Archived]]:
-    """Delete API rows of instances that were archived without them: the stock tool was killed in between.
-
-    Such an instance is mapped to this cell and queued for deletion, absent from ``instances`` and present in
-    ``shadow_instances``. Absence alone proves nothing: an instance that is being created is absent, too.
-    """
-    live, shadow = (table(name, column("uuid")).c.uuid for name in (INSTANCES, SHADOW_PREFIX + INSTANCES))
-    while candidates := transactionally(partial(api.candidates, at["mapping"]), name="the API database"):
-        at["mapping"] = candidates[-1][0]
-
-        def look() -> set[str]:
-            mapped = {uuid for _, uuid in candidates}
-            present = {fold_name(uuid) for uuid in cell.execute(select(live).where(live.in_(mapped))).scalars()}
-            absent = [uuid for uuid in mapped if fold_name(uuid) not in present]
-            return set(cell.execute(select(shadow).where(shadow.in_(absent))).scalars()) if absent else set()
-
-        leftovers = transactionally(look, cell, name=str(database))
-        removed = transactionally(partial(api.delete, leftovers), name="the API database") if leftovers else {}
-        yield Step(Archived(repaired={f"API_DB.{name}": rows for name, rows in removed.items() if rows}), dict(at))
+        return bool(due_rows(read_forest(cell), params).find_busy_tables(cell))
 
 
 def collapse(results: Sequence[CellResult[Archived]], _params: Params) -> Exit:
     """The exit code of the whole.
 
-    From worst to best: a cell failed (255); the API database failed (3); rows were archived (1); there were none (0).
-    Blocked rows do not count: a script that runs the command while it says 1 must come to an end.
+    From worst to best: a cell failed (255); the API database failed (3); rows were archived (1);
+    there were none (0). Blocked rows do not count: a script that runs the command while it says 1
+    must come to an end.
     """
     kinds = {result.failure.kind for result in results if result.failure}
     if kinds - {FailureKind.API_DATABASE}:
         return Exit.ERROR
     if kinds:
         return Exit.NO_API_DATABASE
-    return Exit.ARCHIVED if any(result.outcome.rows for result in results) else Exit.NOTHING_ARCHIVED
+    return (
+        Exit.ARCHIVED if any(result.outcome.rows for result in results) else Exit.NOTHING_ARCHIVED
+    )
 
 
 def next_params(params: Params, done: Archived) -> Params | None:
     """What is left of the total for the next cell; None when it is used up."""
     left = 0 if done.full else params.max_rows - done.rows
-    return replace(params, max_rows=left, begun=params.begun or bool(done.rows)) if left > 0 else None
+    return (
+        replace(params, max_rows=left, begun=params.begun or bool(done.rows)) if left > 0 else None
+    )
 
 
 def _read_max_rows(text: str) -> int:

@@ -1,6 +1,8 @@
-"""What an archive or a purge would find: rows by table, with the oldest and the newest. Nothing is written.
+"""What an archive or a purge would find: rows by table, with the oldest and the newest. Nothing is
+written.
 
-Large tables are read piece by piece: no snapshot is held for long, and no limit of time ends the count.
+Large tables are read piece by piece: no snapshot is held for long, and no limit of time ends the
+count.
 """
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -27,7 +29,6 @@ from jobs.action import Action, CellResult, Cursor, Outcome, Step, Target, Unit
 from jobs.conditions import older_than
 from jobs.db import archive_deleted_rows, purge
 from jobs.db.key_walk import walk_through
-from jobs.db.trees import Forest
 from jobs.retry import rollback
 from novadb import catalogue
 from novadb.errors import DatabaseProblem
@@ -49,7 +50,10 @@ class Waiting:
         oldest = [age for age in (self.oldest, other.oldest) if age]
         newest = [age for age in (self.newest, other.newest) if age]
         return replace(
-            self, rows=self.rows + other.rows, oldest=min(oldest, default=None), newest=max(newest, default=None)
+            self,
+            rows=self.rows + other.rows,
+            oldest=min(oldest, default=None),
+            newest=max(newest, default=None),
         )
 
 
@@ -90,26 +94,31 @@ class Counted:
     key: str | None
 
 
-def to_archive(target: Target, params: archive_deleted_rows.Params, cursor: Cursor | None) -> Generator[Step[Backlog]]:
-    """Count what an archive that runs until it is complete would move; what may block it is not looked for.
+def to_archive(
+    target: Target, params: archive_deleted_rows.Params, cursor: Cursor | None
+) -> Generator[Step[Backlog]]:
+    """Count what an archive that runs until it is complete would move; what may block it is not
+    looked for.
 
     :raises DatabaseProblem: some tables cannot be archived; what waits in the others is counted
     """
     with target.database.connect() as cell:
-        forest = Forest(catalogue.read_catalogue(cell))
-        rollback(cell)
+        forest = archive_deleted_rows.read_forest(cell)
+        due_rows = archive_deleted_rows.due_rows(forest, params)
         wanted: dict[str, Counted] = {}
         refused = archive_deleted_rows.unsuitable_tables(cell, forest, params)
         for name in forest.roots:
             if name not in refused:
-                waits = archive_deleted_rows.moves(forest, name, params)
-                wanted[name] = Counted(forest.tree(name).live, "deleted_at", waits, "id")
+                live = forest.tree(name).live
+                wanted[name] = Counted(live, "deleted_at", due_rows.moves(name), "id")
         yield from _count(cell, cursor, wanted)
     if refused:
         raise DatabaseProblem(f"{target.database}: {archive_deleted_rows.in_words(refused)}")
 
 
-def to_purge(target: Target, params: purge.Params, cursor: Cursor | None) -> Generator[Step[Backlog]]:
+def to_purge(
+    target: Target, params: purge.Params, cursor: Cursor | None
+) -> Generator[Step[Backlog]]:
     """Count what a purge would delete."""
     with target.database.connect() as cell:
         tables = catalogue.read_catalogue(cell)
@@ -118,7 +127,11 @@ def to_purge(target: Target, params: purge.Params, cursor: Cursor | None) -> Gen
             aged_by = purge.timestamp_column(name, tables.columns[name])
             if aged_by or not params.before:
                 shadow = table(name, *map(column, tables.columns[name]))
-                old = older_than(shadow.c[aged_by], params.before) if aged_by and params.before else true()
+                old = (
+                    older_than(shadow.c[aged_by], params.before)
+                    if aged_by and params.before
+                    else true()
+                )
                 key = tables.primary_keys[name]
                 wanted[name] = Counted(shadow, aged_by, old, key[0] if len(key) == 1 else None)
         yield from _count(cell, cursor, wanted)
@@ -142,14 +155,20 @@ def _count(
 def _count_table(cell: Connection, counted: Counted) -> Iterator[Waiting]:
     """Count one table, piece by piece."""
     age = type_coerce(counted.table.c[counted.aged_by], DateTime) if counted.aged_by else null()
-    numbers = select(func.count(), func.min(age), func.max(age)).select_from(counted.table).where(counted.condition)
+    numbers = (
+        select(func.count(), func.min(age), func.max(age))
+        .select_from(counted.table)
+        .where(counted.condition)
+    )
     walk = walk_through(cell, counted.table.c[counted.key]) if counted.key else None
     if walk is None:
         yield Waiting(*cell.execute(numbers).one())
         rollback(cell)
         return
     while not walk.is_over:
-        rows, oldest, newest, following = cell.execute(numbers.where(walk.piece()).add_columns(walk.following())).one()
+        rows, oldest, newest, following = cell.execute(
+            numbers.where(walk.piece()).add_columns(walk.following())
+        ).one()
         rollback(cell)
         walk.go_on(following)
         yield Waiting(rows, oldest, newest)

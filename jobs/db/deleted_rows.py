@@ -1,7 +1,8 @@
-"""The backlog of a cell for whoever watches it: rows that are marked as deleted, and how old they are.
+"""The backlog of a cell for whoever watches it: rows that are marked as deleted, and how old they
+are.
 
-Bounded in rows and in time: unlike ``--dry-run``, which counts what would move, it may be asked every few minutes.
-Large tables are read piece by piece, so that no snapshot is held meanwhile.
+Bounded in rows and in time: unlike ``--dry-run``, which counts what would move, it may be asked
+every few minutes. Large tables are read piece by piece, so that no snapshot is held meanwhile.
 """
 
 import time
@@ -108,11 +109,18 @@ def _look(cell: Connection, name: str, bound: int, until: float) -> DeletedRows:
         seconds = until - time.monotonic()
         if seconds <= 0:
             break
-        some = select(found.c.deleted_at).where(walk.piece(), found.c.deleted != 0).limit(bound - rows).subquery()
+        some = (
+            select(found.c.deleted_at)
+            .where(walk.piece(), found.c.deleted != 0)
+            .limit(bound - rows)
+            .subquery()
+        )
         oldest = type_coerce(func.min(some.c.deleted_at), DateTime)
         try:
             limit_statements(cell, seconds)
-            more, age, following = cell.execute(select(func.count(), oldest, walk.following()).select_from(some)).one()
+            more, age, following = cell.execute(
+                select(func.count(), oldest, walk.following()).select_from(some)
+            ).one()
         except DBAPIError as error:
             if not is_over_limit(error):
                 raise
@@ -122,7 +130,9 @@ def _look(cell: Connection, name: str, bound: int, until: float) -> DeletedRows:
         ages |= {age} if age else set()
         walk.go_on(following)
     is_whole = walk.is_over and rows < bound
-    return DeletedRows({name: rows} if rows else {}, min(ages, default=None), () if is_whole else (name,))
+    return DeletedRows(
+        {name: rows} if rows else {}, min(ages, default=None), () if is_whole else (name,)
+    )
 
 
 def collapse(results: Sequence[CellResult[DeletedRows]], _params: Params) -> Exit:
@@ -131,5 +141,10 @@ def collapse(results: Sequence[CellResult[DeletedRows]], _params: Params) -> Exi
 
 
 LOOK: Final = Action(
-    name="db.deleted_rows", params=Params, work=work, nothing=DeletedRows(), collapse=collapse, writes=False
+    name="db.deleted_rows",
+    params=Params,
+    work=work,
+    nothing=DeletedRows(),
+    collapse=collapse,
+    writes=False,
 )

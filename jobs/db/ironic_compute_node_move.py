@@ -1,4 +1,6 @@
-"""``db ironic_compute_node_move``: give an Ironic node, with the instance on it, to another nova-compute service."""
+"""``db ironic_compute_node_move``: give an Ironic node, with the instance on it, to another
+nova-compute service.
+"""
 
 from enum import IntEnum
 from functools import partial
@@ -12,7 +14,9 @@ from novadb.clock import utc_now
 from novadb.engine import Database
 
 SERVICES: Final = nova_table("services", "host", "binary", "forced_down", "deleted")
-NODES: Final = nova_table("compute_nodes", "uuid", "host", "hypervisor_hostname", "service_id", "deleted")
+NODES: Final = nova_table(
+    "compute_nodes", "uuid", "host", "hypervisor_hostname", "service_id", "deleted"
+)
 INSTANCES: Final = nova_table("instances", "uuid", "host", "node", "deleted")
 
 
@@ -52,16 +56,24 @@ def _move(cell: Connection, node_uuid: str, host: str) -> None:
     if source is None:
         raise Refused(f"The service of the compute node {node_uuid} does not exist")
     if not source.forced_down:
-        raise Refused(f"The nova-compute service on {source.host} has the node and is not yet forced down")
-    live = (INSTANCES.c.deleted == 0, INSTANCES.c.host == node.host, INSTANCES.c.node == node.hypervisor_hostname)
+        raise Refused(
+            f"The nova-compute service on {source.host} has the node and is not yet forced down"
+        )
+    live = (
+        INSTANCES.c.deleted == 0,
+        INSTANCES.c.host == node.host,
+        INSTANCES.c.node == node.hypervisor_hostname,
+    )
     instances = cell.execute(select(INSTANCES.c.id).where(*live).with_for_update()).scalars().all()
     if len(instances) > 1:
         raise Refused(
-            f"There are {len(instances)} instances on the node, where Ironic has one: delete those whose uuid is not "
-            "the instance uuid that Ironic has for the node"
+            f"There are {len(instances)} instances on the node, where Ironic has one: "
+            "delete those whose uuid is not the instance uuid that Ironic has for the node"
         )
     moved = {"host": destination.host, "updated_at": utc_now()}
-    cell.execute(update(NODES).where(NODES.c.id == node.id).values(service_id=destination.id, **moved))
+    cell.execute(
+        update(NODES).where(NODES.c.id == node.id).values(service_id=destination.id, **moved)
+    )
     cell.execute(update(INSTANCES).where(INSTANCES.c.id.in_(instances)).values(moved))
     cell.commit()
 

@@ -1,8 +1,8 @@
 """Reading a large table piece by piece, by ranges of its key.
 
-A statement that finds nothing in a table without an index reads all of it. Of many million rows that takes minutes: so
-long the server keeps old row versions for its snapshot, and in the end a limit of time breaks the connection. A piece
-is read within a moment, however large the table is.
+A statement that finds nothing in a table without an index reads all of it. Of many million rows
+that takes minutes: so long the server keeps old row versions for its snapshot, and in the end a
+limit of time breaks the connection. A piece is read within a moment, however large the table is.
 """
 
 import time
@@ -18,11 +18,15 @@ FIRST_WIDTH: Final = 20_000
 """Keys of the first piece: what any server reads within a fraction of that."""
 LEAST_WIDTH: Final = 1_000
 GROWTH: Final = 4.0
-"""How much wider the next piece is at most: what one piece of a table costs says little of another one."""
+"""How much wider the next piece is at most: what one piece of a table costs says little of another
+one.
+"""
 
 
 class KeyWalk:
-    """Goes through a table by ranges of a key of whole numbers. Ranges that are empty are passed over."""
+    """Goes through a table by ranges of a key of whole numbers. Ranges that are empty are passed
+    over.
+    """
 
     def __init__(self, key: ColumnElement[Any], after: int = 0) -> None:
         """:param key: a column with an index
@@ -54,7 +58,9 @@ class KeyWalk:
         return self._key.between(*self.bounds())
 
     def following(self) -> ColumnElement[Any]:
-        """The first key behind the current piece; to be selected along with what is read, and given to ``go_on``."""
+        """The first key behind the current piece; to be selected along with what is read, and given
+        to ``go_on``.
+        """
         return select(func.min(self._key)).where(self._key > self.last).scalar_subquery()
 
     def go_on(self, following: int | None) -> None:
@@ -70,7 +76,9 @@ class KeyWalk:
         self._first = following
 
     def go_on_by(self, connection: Connection) -> None:
-        """The same, where the first key behind the piece has not been selected along; ends the transaction."""
+        """The same, where the first key behind the piece has not been selected along; ends the
+        transaction.
+        """
         following = connection.execute(select(self.following())).scalar()
         self.go_on(following)
         rollback(connection)
@@ -80,7 +88,9 @@ class KeyWalk:
         self._first = key + 1
 
 
-def walk_through(connection: Connection, key: ColumnElement[Any], after: Any = None) -> KeyWalk | None:
+def walk_through(
+    connection: Connection, key: ColumnElement[Any], after: Any = None
+) -> KeyWalk | None:
     """A walk through a table whose key may be anything.
 
     :param after: the key behind which it begins; None: at the first one

@@ -1,4 +1,6 @@
-"""``db online_data_migrations``: bring rows of older releases up to date, by the migrations of ``migrations.order``."""
+"""``db online_data_migrations``: bring rows of older releases up to date, by the migrations of
+``migrations.order``.
+"""
 
 import logging
 from collections.abc import Generator, Mapping, Sequence
@@ -82,12 +84,13 @@ class Migrated(Outcome):
 def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Step[Migrated]]:
     """Run the migrations in a cell, one after the other, each to its end or the end of the budget.
 
-    One that fails is put back. Without a budget, those that were put back are tried again, where they stopped, as long
-    as the others get something done: they may depend on it.
+    One that fails is put back. Without a budget, those that were put back are tried again, where
+    they stopped, as long as the others get something done: they may depend on it.
 
-    :param cursor: ``due`` and ``put_back``: migrations with the number of the cell and the id to go on behind;
-        ``done``: rows so far, and ``done_before`` this round; ``looked``: rows that a budget of looks has gone to, and
-        ``uncounted`` those that it has gone to for the migration whose turn it is, in this cell alone
+    :param cursor: ``due`` and ``put_back``: migrations with the number of the cell and the id to go
+        on behind; ``done``: rows so far, and ``done_before`` this round; ``looked``: rows that a
+        budget of looks has gone to, and ``uncounted`` those that it has gone to for the migration
+        whose turn it is, in this cell alone
     :raises Contended: others are at the next row
     :raises DatabaseProblem: the cell's database cannot be used
     """
@@ -118,7 +121,11 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
 def _all(target: Target) -> list[list[Any]]:
     """All migrations, those that walk once for each cell, from the beginning."""
     cells = range(len(target.walked) or 1)
-    return [[name, number, 0] for name, one in MIGRATIONS.items() for number in (cells if one.walks else [0])]
+    return [
+        [name, number, 0]
+        for name, one in MIGRATIONS.items()
+        for number in (cells if one.walks else [0])
+    ]
 
 
 def _pass_on(at: Cursor) -> list[Any]:
@@ -149,7 +156,9 @@ def _next_batch(
     bound = CHUNK if room is None else min(CHUNK, room)
     step, ask = partial(_step, place, migration, at["due"][0][2]), Step(Migrated(), None)
     batch = yield from as_large_as_possible(step, place.size, bound, name=place.name, ask=ask)
-    tally = batch.tally if room is None else replace(batch.tally, found=min(batch.tally.found, room))
+    tally = (
+        batch.tally if room is None else replace(batch.tally, found=min(batch.tally.found, room))
+    )
     at["done"] += tally.done
     if migration.looks:
         at["looked"] += tally.found - tally.done
@@ -196,7 +205,9 @@ class _Places:
         return self._other
 
     def check_own(self) -> None:
-        """Look whether the target's database is there: that it is not is one failure, and not one per migration."""
+        """Look whether the target's database is there: that it is not is one failure, and not one
+        per migration.
+        """
         self._own.rollback()
         self._own.cell.execute(text("SELECT 1"))
         self._own.rollback()
@@ -210,12 +221,14 @@ class _Places:
 def collapse(results: Sequence[CellResult[Migrated]], params: Params) -> Exit:
     """The exit code of the whole: that of the stock tool, over all cells as over one.
 
-    Without a budget, from worst to best: in any cell a migration failed, or the cell did (2); the run was stopped (1);
-    nothing is left that can be done (0). So one cell's 2 outweighs all others: it takes somebody to look.
+    Without a budget, from worst to best: in any cell a migration failed, or the cell did (2); the
+    run was stopped (1); nothing is left that can be done (0). So one cell's 2 outweighs all others:
+    it takes somebody to look.
 
-    With a budget: rows were changed anywhere (1), whatever failed elsewhere: the next call goes on, and a failure that
-    stays comes out when nothing else is left to do; something failed (2); not all was looked at (1); nothing is left
-    (0). So a script that calls while it says 1 comes to an end, and learns of what it cannot help.
+    With a budget: rows were changed anywhere (1), whatever failed elsewhere: the next call goes on,
+    and a failure that stays comes out when nothing else is left to do; something failed (2); not
+    all was looked at (1); nothing is left (0). So a script that calls while it says 1 comes to an
+    end, and learns of what it cannot help.
     """
     failed = any(result.failure or result.outcome.failed for result in results)
     changed = any(result.outcome.rows for result in results)

@@ -4,12 +4,12 @@ from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import IntEnum
-from functools import partial
 from typing import Any, Final, Self
 
 from sqlalchemy import ColumnElement, Connection, TableClause, column, delete, select, table, true
 
 from jobs.action import Action, CellResult, Cursor, Outcome, Step, Target
+from jobs.codec import decode, encode
 from jobs.conditions import older_than
 from jobs.db.key_walk import KeyWalk, walk_through
 from jobs.estimates import Forecast, count_within, estimate, estimated_rows
@@ -17,9 +17,9 @@ from jobs.retry import as_large_as_possible, rollback
 from jobs.sums import add
 from jobs.transaction_size import TransactionSize
 from novadb import catalogue
-from novadb.catalogue import Catalogue
 
-# The column that tells how old a shadow row is; all others by the first of TIMESTAMPS that they have.
+# The column that tells how old a shadow row is; all others by the first of TIMESTAMPS that they
+# have.
 AGED_BY: Final = {
     "shadow_instance_actions": "created_at",
     "shadow_instance_actions_events": "created_at",
@@ -54,7 +54,8 @@ class Purged(Outcome):
     """What was done in a cell.
 
     :ivar deleted: rows by shadow table
-    :ivar aged_by: the column that ``before`` was compared with, by shadow table; empty without a date
+    :ivar aged_by: the column that ``before`` was compared with, by shadow table; empty without a
+        date
     :ivar ageless: shadow tables that were passed over, because they have no such column
     """
 
@@ -81,50 +82,111 @@ class Purged(Outcome):
         return sum(self.deleted.values())
 
 
+@dataclass(frozen=True)
+class Position:
+    """Where a purge has come to. It travels as the cursor.
+
+    :ivar table: the shadow table that it is in; those before it in the alphabet are through
+    :ivar after: the key behind which it goes on; None: it begins with the first row
+    :ivar is_through: whether this table is through, too
+    """
+
+    table: str = ""
+    after: Any = None
+    is_through: bool = False
+
+    def is_done_with(self, table: str) -> bool:
+        """Whether all of a table is purged."""
+        return table < self.table or (self.is_through and table == self.table)
+
+
 def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Step[Purged]]:
     """Delete the rows of one cell's shadow tables, in chunks of their primary key.
 
-    :param cursor: ``table`` and ``after``: go on in this table behind this key; ``rest``: what is left by the forecast
+    :param cursor: the ``Position``, and the ``Forecast``'s part
     :raises DatabaseProblem: the cell's database cannot be used
     """
-    at = cursor or {"table": "", "after": None}
     with target.database.connect() as cell:
-        tables = catalogue.read_catalogue(cell)
+        yield from _CellPurge(target, params, cell, cursor).purge_tables()
+
+
+class _CellPurge:
+    """A purge of one cell's shadow tables."""
+
+    def __init__(
+        self, target: Target, params: Params, cell: Connection, cursor: Cursor | None
+    ) -> None:
+        self._target = target
+        self._params = params
+        self._cell = cell
+        self._name = str(target.database)
+        self._position = decode(Position, cursor or {})
+        self._catalogue = catalogue.read_catalogue(cell)
         rollback(cell)
-        names = [name for name in tables.shadow_tables() if name >= at["table"]]
-        behind = names
-        count = partial(_count_due, cell, tables, params)
-        forecast = Forecast(lambda: estimate(partial(count, behind), cell, str(target.database)), cursor)
-        for number, name in enumerate(names):
-            behind = names[number:]
-            forecast.come_to(behind)
-            after = at["after"] if name == at["table"] else None
-            aged_by = timestamp_column(name, tables.columns[name]) if params.before else None
-            if params.before and aged_by is None:
-                yield forecast.step(Purged(ageless=(name,)), {"table": name + " ", "after": None})
-                continue
-            shadow = table(name, *map(column, tables.columns[name]))
-            condition = older_than(shadow.c[aged_by], params.before) if aged_by and params.before else true()
-            key = tables.primary_keys[name]
-            walk = walk_through(cell, shadow.c[key[0]], after) if len(key) == 1 else None
-            more = walk is None or not walk.is_over
-            bound = target.limits.purge_chunk if len(key) == 1 else 1
-            while more:
-                forecast.look()
-                end = walk.bounds()[1] if walk else None
-                chunk = _Chunk(cell, shadow, key, condition, after, end, target.size)
-                rows, after = yield from as_large_as_possible(
-                    chunk.delete, target.size, bound, cell, name=str(target.database), ask=Step(Purged(), None)
-                )
-                if walk:
-                    after = _go_on(walk, cell, after)
-                more = after is not None
-                if rows or more:
-                    outcome = Purged({name: rows}, {name: aged_by} if aged_by else {}) if rows else Purged()
-                    yield forecast.step(
-                        outcome,
-                        {"table": name, "after": after} if more else {"table": name + " ", "after": None},
-                    )
+        names = self._catalogue.shadow_tables()
+        self._remaining_tables = [name for name in names if not self._position.is_done_with(name)]
+        self._forecast = Forecast(self._estimate_due_rows, cursor)
+
+    def purge_tables(self) -> Generator[Step[Purged]]:
+        """Purge one table after the other."""
+        while self._remaining_tables:
+            self._forecast.come_to(self._remaining_tables)
+            name = self._remaining_tables[0]
+            aged_by = timestamp_column(name, self._catalogue.columns[name])
+            if self._params.before is None:
+                yield from self._purge_table(name, true(), {})
+            elif aged_by is None:
+                yield self._step(Purged(ageless=(name,)), Position(name, is_through=True))
+            else:
+                is_old = older_than(column(aged_by), self._params.before)
+                yield from self._purge_table(name, is_old, {name: aged_by})
+            del self._remaining_tables[0]
+
+    def _purge_table(
+        self, name: str, condition: ColumnElement[bool], aged_by: Mapping[str, str]
+    ) -> Generator[Step[Purged]]:
+        """Delete the rows of a table that meet a condition."""
+        key = self._catalogue.primary_keys[name]
+        after = self._position.after if name == self._position.table else None
+        shadow = table(name, *map(column, self._catalogue.columns[name]))
+        walk = walk_through(self._cell, shadow.c[key[0]], after) if len(key) == 1 else None
+        largest_chunk = self._target.limits.purge_chunk if len(key) == 1 else 1
+        has_more = walk is None or not walk.is_over
+        while has_more:
+            self._forecast.look()
+            end = walk.bounds()[1] if walk else None
+            chunk = _Chunk(self._cell, shadow, key, condition, after, end, self._target.size)
+            rows, after = yield from as_large_as_possible(
+                chunk.delete,
+                self._target.size,
+                largest_chunk,
+                self._cell,
+                name=self._name,
+                ask=Step(Purged(), None),
+            )
+            if walk:
+                after = _go_on(walk, self._cell, after)
+            has_more = after is not None
+            if rows or has_more:
+                outcome = Purged({name: rows}, aged_by) if rows else Purged()
+                yield self._step(outcome, Position(name, after, is_through=not has_more))
+
+    def _step(self, outcome: Purged, position: Position) -> Step[Purged]:
+        return self._forecast.step(outcome, encode(position))
+
+    def _estimate_due_rows(self) -> dict[str, int]:
+        """About how many rows are to be deleted, by table."""
+        return estimate(self._count_due_rows, self._cell, self._name)
+
+    def _count_due_rows(self) -> dict[str, int]:
+        """Rows to be deleted: all of a table by statistics, old ones counted."""
+        if self._params.before is None:
+            return estimated_rows(self._cell, self._remaining_tables)
+        due = {}
+        for name in self._remaining_tables:
+            if aged_by := timestamp_column(name, self._catalogue.columns[name]):
+                due[name] = table(name), older_than(column(aged_by), self._params.before)
+        return count_within(self._cell, due)
 
 
 def _go_on(walk: KeyWalk, cell: Connection, last: int | None) -> int | None:
@@ -138,18 +200,6 @@ def _go_on(walk: KeyWalk, cell: Connection, last: int | None) -> int | None:
     else:
         walk.go_on_by(cell)
     return None if walk.is_over else walk.after
-
-
-def _count_due(cell: Connection, tables: Catalogue, params: Params, names: Sequence[str]) -> dict[str, int]:
-    """About how many rows are to be deleted from some shadow tables: all of them by statistics, old ones counted."""
-    if params.before is None:
-        return estimated_rows(cell, names)
-    wanted = {}
-    for name in names:
-        if aged_by := timestamp_column(name, tables.columns[name]):
-            shadow = table(name, column(aged_by))
-            wanted[name] = (shadow, older_than(shadow.c[aged_by], params.before))
-    return count_within(cell, wanted)
 
 
 @dataclass
@@ -187,7 +237,9 @@ class _Chunk:
         return rows, last
 
     def _last(self, size: int) -> Any:
-        if len(self.key) != 1:  # of no table of Nova's; another one is deleted from in one statement
+        if (
+            len(self.key) != 1
+        ):  # of no table of Nova's; another one is deleted from in one statement
             return None
         by = self.shadow.c[self.key[0]]
         return self.cell.execute(

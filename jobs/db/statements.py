@@ -1,7 +1,7 @@
 """Statements on the rows that a list of values names, written once and sent many times.
 
-Moving trees takes a handful of statements for each table and batch. To let SQLAlchemy write each of them anew, with a
-parameter for each value, costs several times what it costs to send it.
+Moving trees takes a handful of statements for each table and batch. To let SQLAlchemy write each of
+them anew, with a parameter for each value, costs several times what it costs to send it.
 """
 
 import json
@@ -13,15 +13,18 @@ from sqlalchemy import ColumnElement, Connection, CursorResult, Delete, Insert, 
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
-# Above 200 (eq_range_index_dive_limit) a server estimates by its statistics, without a look at the index for each
-# value; with many more, and in a table of not many times more rows, it scans the table instead of using the index.
+# Above 200 (eq_range_index_dive_limit) a server estimates by its statistics, without a look at the
+# index for each value; with many more, and in a table of not many times more rows, it scans the
+# table instead of using the index.
 KEYS_PER_STATEMENT: Final = 400
 AS_IT_IS: Final[Mapping[str, Any]] = {"no_parameters": True}
 Statement = Select[Any] | Insert | Delete
 
 
 class Among(ColumnElement[bool]):
-    """The condition that a column has one of the values that a ``Prepared`` statement is sent with."""
+    """The condition that a column has one of the values that a ``Prepared`` statement is sent
+    with.
+    """
 
     inherit_cache = False
 
@@ -41,7 +44,9 @@ def _among_in_sqlite(element: Among, compiler: SQLCompiler, **words: Any) -> str
 
 
 class Values(list[Any]):
-    """At most ``KEYS_PER_STATEMENT`` values, written out once for all statements that are sent with them."""
+    """At most ``KEYS_PER_STATEMENT`` values, written out once for all statements that are sent with
+    them.
+    """
 
     _written: str | None = None
 
@@ -76,8 +81,12 @@ class Prepared:
         :param connection: always to a database of the same kind
         """
         if connection.dialect.name == "sqlite":
-            return connection.exec_driver_sql(self._template(connection), {"values": values.written(connection)})
-        return connection.exec_driver_sql(self.written(connection, values), execution_options=AS_IT_IS)
+            return connection.exec_driver_sql(
+                self._template(connection), {"values": values.written(connection)}
+            )
+        return connection.exec_driver_sql(
+            self.written(connection, values), execution_options=AS_IT_IS
+        )
 
     def written(self, connection: Connection, values: Values) -> str:
         """The statement as MySQL gets it."""
@@ -86,7 +95,11 @@ class Prepared:
     def _template(self, connection: Connection) -> str:
         if self._text is None:
             statement = self._in_sqlite if connection.dialect.name == "sqlite" else self._statement
-            self._text = str(statement.compile(dialect=connection.dialect, compile_kwargs={"literal_binds": True}))
+            self._text = str(
+                statement.compile(
+                    dialect=connection.dialect, compile_kwargs={"literal_binds": True}
+                )
+            )
         return self._text
 
 

@@ -9,12 +9,11 @@ from typing import Final, Self
 
 from sqlalchemy import ColumnElement, Connection, select
 
-from jobs.action import SecondConnection
+from jobs.action import Target
 from jobs.db.key_walk import KeyWalk
 from jobs.db.statements import KEYS_PER_STATEMENT
 from jobs.db.trees import Node, count_rows
 from jobs.retry import transactionally
-from novadb.engine import Database
 from novadb.prefetch import prefetch
 
 # How many roots without children are read at once; with children it is what one statement takes.
@@ -47,39 +46,35 @@ Page = list[tuple[int, int]]
 class TreeQueue:
     """The trees of one table in order of id, read page by page.
 
-    Of a table with many trees, further pages are read and counted on a second connection while the trees of earlier
-    ones are being moved, if the server has one to spare; else on the first one, between two transactions. As a context
-    manager it closes the second one at the end.
+    Of a table with many trees, further pages are read and counted on a second connection while the
+    trees of earlier ones are being moved, if the server has one to spare; else on the first one,
+    between two transactions. As a context manager it closes the second one at the end.
     """
 
     def __init__(
         self,
+        target: Target,
         cell: Connection,
-        database: Database,
         root: Node,
-        still: ColumnElement[bool],
+        is_root: ColumnElement[bool],
         *,
-        second: SecondConnection,
         after: int,
         page: int,
-        ceiling: int,
     ) -> None:
-        """:param cell: a connection to ``database``
-        :param still: the condition that makes a row a root
-        :param second: grants the second connection
+        """:param target: the cell; it grants the second connection
+        :param cell: a connection to its database
+        :param is_root: the condition that makes a row a root
         :param after: the id to go on behind
         :param page: roots that are read at once, at most
-        :param ceiling: rows of the largest tree that may move
         """
+        self._target = target
         self._cell = cell
-        self._database = database
         self._root = root
-        self._still = still
-        self._second = second
-        self._ceiling = ceiling
+        self._is_root = is_root
         self._waiting: deque[tuple[int, int]] = deque()
         self._stack = ExitStack()
-        self._pages = self._from_first_to_last(after, min(page, KEYS_PER_STATEMENT if root.branches else PAGE))
+        page = min(page, KEYS_PER_STATEMENT if root.branches else PAGE)
+        self._pages = self._from_first_to_last(after, page)
 
     def __enter__(self) -> Self:
         return self
@@ -93,7 +88,8 @@ class TreeQueue:
         :param rows: that it should have at most; its first tree alone may have more
         :param room: rows that it may have
         :param at_least_one: whether its first tree may have even more: a tree is never split
-        :returns: a batch without ``last`` when the table has no more trees, or the next one does not fit
+        :returns: a batch without ``last`` when the table has no more trees, or the next one does
+            not fit
         """
         ids: list[int] = []
         too_large: dict[int, int] = {}
@@ -102,7 +98,7 @@ class TreeQueue:
         while self._waiting or self._read_page():
             number, size = self._waiting[0]
             is_first = not ids
-            if size > self._ceiling:
+            if size > self._target.limits.tree_ceiling:
                 too_large[number] = size
             elif size <= left or (is_first and (at_least_one or size <= room)):
                 ids.append(number)
@@ -122,25 +118,31 @@ class TreeQueue:
         return bool(self._waiting)
 
     def _from_first_to_last(self, after: int, size: int) -> Iterator[Page]:
-        """All pages; behind a full one they are read ahead where that can be. SQLite has room for one connection."""
+        """All pages; behind a full one they are read ahead where that can be. SQLite has room for
+        one connection.
+        """
         for page in self._read(self._cell, after, size):
             yield page
             if len(page) < size or self._cell.dialect.name == "sqlite":
                 continue
             with ExitStack() as second:
-                if second.enter_context(self._second()):
-                    pages = second.enter_context(prefetch(self._read_apart(page[-1][0], size), PAGES_AHEAD))
+                if second.enter_context(self._target.second()):
+                    pages = second.enter_context(
+                        prefetch(self._read_apart(page[-1][0], size), PAGES_AHEAD)
+                    )
                     self._stack.push(second.pop_all())
                     yield from pages
                     return
 
     def _read_apart(self, after: int, size: int) -> Generator[Page]:
-        with self._database.connect() as connection:
+        with self._target.database.connect() as connection:
             yield from self._read(connection, after, size)
 
     def _read(self, connection: Connection, after: int, size: int) -> Generator[Page]:
-        walk, name = KeyWalk(self._root.live.c.id, after), str(self._database)
-        while page := transactionally(partial(self._page, connection, walk, size), connection, name=name):
+        walk, name = KeyWalk(self._root.live.c.id, after), str(self._target.database)
+        while page := transactionally(
+            partial(self._page, connection, walk, size), connection, name=name
+        ):
             yield page
             walk.go_behind(page[-1][0])
 
@@ -149,7 +151,7 @@ class TreeQueue:
         live = self._root.live
         keys = [live.c[name] for name in self._root.keys]
         while not walk.is_over:
-            roots = select(*keys).where(walk.piece(), self._still).order_by(live.c.id).limit(size)
+            roots = select(*keys).where(walk.piece(), self._is_root).order_by(live.c.id).limit(size)
             if rows := connection.execute(roots).mappings().all():
                 return list(count_rows(connection, self._root, rows).items())
             walk.go_on_by(connection)

@@ -1,9 +1,10 @@
 """Trees of rows: a deleted row with everything that hangs on it by foreign keys, and how it moves.
 
-A tree moves whole or not at all. Going down, each table's rows are locked and copied into the shadow table before
-their children are looked at; going up, they are deleted. A row that is locked cannot get new children, so what is
-deleted is what was copied: InnoDB takes a shared lock on the parent of an inserted row, in the index of the column that
-the child names. A parent that is named by another column than its ``id`` must therefore be locked by way of that one.
+A tree moves whole or not at all. Going down, each table's rows are locked and copied into the
+shadow table before their children are looked at; going up, they are deleted. A row that is locked
+cannot get new children, so what is deleted is what was copied: InnoDB takes a shared lock on the
+parent of an inserted row, in the index of the column that the child names. A parent that is named
+by another column than its ``id`` must therefore be locked by way of that one.
 """
 
 from collections import Counter, defaultdict
@@ -41,12 +42,13 @@ if TYPE_CHECKING:
 # Tables whose models Nova has removed (Yoga): archive leaves them alone, whatever they hold.
 # fmt: off
 RETIRED: Final = frozenset((
-    "agent_builds", "aggregate_hosts", "aggregate_metadata", "aggregates", "allocations", "bw_usage_cache",
-    "cells", "console_pools", "consoles", "dns_domains", "fixed_ips", "floating_ips", "instance_group_member",
-    "instance_group_policy", "instance_groups", "instance_type_extra_specs", "instance_type_projects",
-    "instance_types", "inventories", "key_pairs", "networks", "provider_fw_rules",
-    "resource_provider_aggregates", "resource_providers", "security_group_default_rules",
-    "snapshot_id_mappings", "snapshots", "volume_id_mappings",
+    "agent_builds", "aggregate_hosts", "aggregate_metadata", "aggregates", "allocations",
+    "bw_usage_cache", "cells", "console_pools", "consoles", "dns_domains", "fixed_ips",
+    "floating_ips", "instance_group_member", "instance_group_policy", "instance_groups",
+    "instance_type_extra_specs", "instance_type_projects", "instance_types", "inventories",
+    "key_pairs", "networks", "provider_fw_rules", "resource_provider_aggregates",
+    "resource_providers", "security_group_default_rules", "snapshot_id_mappings", "snapshots",
+    "volume_id_mappings",
 ))
 # fmt: on
 INSTANCES: Final = "instances"
@@ -66,8 +68,8 @@ class Node:
     """A table in a tree.
 
     :ivar branches: the foreign keys that are followed down
-    :ivar blockers: the foreign keys from rows that stay: retired tables, tables without a shadow table. As long as
-        such a row names a row of this table, the tree cannot move
+    :ivar blockers: the foreign keys from rows that stay: retired tables, tables without a shadow
+        table. As long as such a row names a row of this table, the tree cannot move
     """
 
     name: str
@@ -92,18 +94,24 @@ class Node:
     @cached_property
     def keys(self) -> list[str]:
         """The columns by which other tables name rows of this one."""
-        named = {branch.parent_column for branch in self.branches} | {key.parent_column for key in self.blockers}
+        named = {branch.parent_column for branch in self.branches} | {
+            key.parent_column for key in self.blockers
+        }
         return sorted({"id"} | named)
 
     @cached_property
     def itself(self) -> "Way":
-        """The rows of this table, by the column by which children name them: to be locked in that column's index."""
+        """The rows of this table, by the column by which children name them: to be locked in that
+        column's index.
+        """
         column_named = max(self.ways, key=lambda name: name != "id", default="id")
         return Way(self, self.live.c[column_named], self.live)
 
     @cached_property
     def ways(self) -> "dict[str, list[Way]]":
-        """The ways to the tables right below, by the column of this table whose values they start from."""
+        """The ways to the tables right below, by the column of this table whose values they start
+        from.
+        """
         found: dict[str, list[Way]] = defaultdict(list)
         for branch in self.branches:
             child = branch.child
@@ -112,7 +120,9 @@ class Node:
 
     @cached_property
     def sizes(self) -> dict[str, Prepared]:
-        """Statements that count all rows below, by the column whose values they start from and group by."""
+        """Statements that count all rows below, by the column whose values they start from and
+        group by.
+        """
         return {
             name: _count_below([further for way in ways for further in way.and_below()])
             for name, ways in self.ways.items()
@@ -121,12 +131,14 @@ class Node:
 
 @dataclass(frozen=True, eq=False)
 class Way:
-    """A way down: from some values to those rows of a table that hang on them, through the tables between.
+    """A way down: from some values to those rows of a table that hang on them, through the tables
+    between.
 
     :ivar node: the table
     :ivar start: the column that has one of the values, of the first table on the way
     :ivar first: that table
-    :ivar joins: for each further table, the column that names a row of the table before, and what it names there
+    :ivar joins: for each further table, the column that names a row of the table before, and what
+        it names there
     """
 
     node: Node
@@ -139,7 +151,11 @@ class Way:
         """The ways that go on to the tables right below."""
         here = self.node.live
         return [
-            replace(self, node=child, joins=(*self.joins, (child.live.c[branch.column], here.c[branch.parent_column])))
+            replace(
+                self,
+                node=child,
+                joins=(*self.joins, (child.live.c[branch.column], here.c[branch.parent_column])),
+            )
             for branch in self.node.branches
             for child in [branch.child]
         ]
@@ -153,13 +169,19 @@ class Way:
     @cached_property
     def keys(self) -> Prepared:
         """Read the columns by which others name the rows, and ``_start``."""
-        return Prepared(self.rows(self.start.label("_start"), *(self.node.live.c[name] for name in self.node.keys)))
+        return Prepared(
+            self.rows(
+                self.start.label("_start"), *(self.node.live.c[name] for name in self.node.keys)
+            )
+        )
 
     @cached_property
     def copy(self) -> Prepared:
         """Lock the rows and copy them into the shadow table."""
         node = self.node
-        return Prepared(insert(node.shadow).from_select(node.columns, self.rows(*node.live.c).with_for_update()))
+        return Prepared(
+            insert(node.shadow).from_select(node.columns, self.rows(*node.live.c).with_for_update())
+        )
 
     @cached_property
     def delete(self) -> Prepared:
@@ -174,7 +196,8 @@ class Way:
         joined: FromClause = self.first
         for left, right in self.joins:
             joined = joined.join(cast(FromClause, left.table), left == right)
-        if self.joins:  # with old statistics a server may prefer to begin with the whole of a table at the far end
+        if self.joins:
+            # With old statistics a server may begin with the whole of a table at the far end.
             for dialect in ("mysql", "mariadb"):
                 found = found.prefix_with("STRAIGHT_JOIN", dialect=dialect)
         return found.select_from(joined)
@@ -188,19 +211,25 @@ class Way:
 
 
 def _count_below(ways: Sequence[Way]) -> Prepared:
-    """Count the rows that are found on some ways, by where they start; a row that two lead to counts once."""
+    """Count the rows that are found on some ways, by where they start; a row that two lead to
+    counts once.
+    """
     by_table: dict[str, list[Way]] = defaultdict(list)
     for way in ways:
         by_table[way.node.name].append(way)
     each = union_all(*map(_count_in_table, by_table.values())).subquery()
-    return Prepared(select(each.c.start, func.sum(each.c.number).label("number")).group_by(each.c.start))
+    return Prepared(
+        select(each.c.start, func.sum(each.c.number).label("number")).group_by(each.c.start)
+    )
 
 
 def _count_in_table(ways: Sequence[Way]) -> Select[Any]:
     number = func.count().label("number")
     if len(ways) == 1:
         return ways[0].rows(ways[0].start.label("start"), number).group_by(ways[0].start)
-    found = union(*(way.rows(way.start.label("start"), way.node.live.c.id) for way in ways)).subquery()
+    found = union(
+        *(way.rows(way.start.label("start"), way.node.live.c.id) for way in ways)
+    ).subquery()
     return select(found.c.start, number).group_by(found.c.start)
 
 
@@ -229,21 +258,26 @@ class Forest:
     def check(self, name: str) -> None:
         """See that rows of ``name``, with all that hangs on them, can lie in the shadow tables.
 
-        :raises UnsuitableSchema: they cannot, whatever the rows; the text names the table, and says what to do
+        :raises UnsuitableSchema: they cannot, whatever the rows; the text names the table, and says
+            what to do
         """
         for node in self.tree(name).and_below():
             self._check_table(node.name)
 
     def _check_table(self, name: str) -> None:
         shadow = SHADOW_PREFIX + name
-        columns, shadow_columns = (self._catalogue.columns[table_name] for table_name in (name, shadow))
+        columns, shadow_columns = (
+            self._catalogue.columns[table_name] for table_name in (name, shadow)
+        )
         if missing := sorted(set(columns) - set(shadow_columns)):
             raise UnsuitableSchema(
-                f"{shadow} lacks the columns {', '.join(missing)} of {name}: run db sync on this database"
+                f"{shadow} lacks the columns {', '.join(missing)} of {name}: "
+                "run db sync on this database"
             )
         if unfilled := sorted(set(self._catalogue.required.get(shadow, ())) - set(columns)):
             raise UnsuitableSchema(
-                f"{shadow} takes no row of {name}, which lacks its columns {', '.join(unfilled)}: give them a default"
+                f"{shadow} takes no row of {name}, which lacks its columns "
+                f"{', '.join(unfilled)}: give them a default"
             )
         for table_name in (name, shadow):
             if engine := self._catalogue.plain_engines.get(table_name):
@@ -256,7 +290,10 @@ class Forest:
         return Node(
             name,
             self._catalogue.columns[name],
-            tuple(Branch(key.parent_column, key.column, self._tree(key.table, path)) for key in followed),
+            tuple(
+                Branch(key.parent_column, key.column, self._tree(key.table, path))
+                for key in followed
+            ),
             tuple(key for key in references if key not in followed),
         )
 
@@ -276,7 +313,10 @@ class Forest:
 
 def no_transactions(table_name: str, engine: str) -> str:
     """What is said of a table whose engine knows no transactions."""
-    return f"{table_name} is kept by {engine}, which has no transactions: ALTER TABLE {table_name} ENGINE=InnoDB"
+    return (
+        f"{table_name} is kept by {engine}, which has no transactions: "
+        f"ALTER TABLE {table_name} ENGINE=InnoDB"
+    )
 
 
 Owned = tuple[RowMapping, int]
@@ -293,7 +333,9 @@ def _owners(name: str, owned: Iterable[Owned]) -> Owners:
     return owners
 
 
-def rows_below(connection: Connection, root: Node, owned: Sequence[Owned]) -> Iterator[tuple[Node, list[Owned]]]:
+def rows_below(
+    connection: Connection, root: Node, owned: Sequence[Owned]
+) -> Iterator[tuple[Node, list[Owned]]]:
     """All rows that hang on some rows of ``root``, table by table."""
     for name, ways in root.ways.items():
         owners = _owners(name, owned)
@@ -310,7 +352,8 @@ def count_rows(connection: Connection, root: Node, rows: Sequence[RowMapping]) -
     """How many rows the tree of each root row has, itself included.
 
     :param rows: root rows by the columns ``root.keys``
-    :returns: rows by the ``id`` of the root. A row that hangs on two roots counts for both, on one root once
+    :returns: rows by the ``id`` of the root. A row that hangs on two roots counts for both, on one
+        root once
     """
     sizes = Counter(row["id"] for row in rows)
     for name, numbers in root.sizes.items():
@@ -339,9 +382,11 @@ class Move:
         """Move the trees of those roots that are still there and still to be moved.
 
         :param ids: of the root rows
-        :param claim: locks those of the rows with some ids that are to be moved, and reads ``root.keys``
+        :param claim: locks those of the rows with some ids that are to be moved, and reads
+            ``root.keys``
         :returns: the key columns of the roots that were moved
-        :raises TryAgain: somebody wrote without respecting the claim; the transaction must be rolled back
+        :raises TryAgain: somebody wrote without respecting the claim; the transaction must be
+            rolled back
         :raises TooLarge: the server would refuse the transaction; it must be rolled back
         """
         claimed: list[RowMapping] = []
@@ -365,7 +410,9 @@ class Move:
         self._delete(root.itself, own, copied)
 
     def _below(self, way: Way, values: Values) -> None:
-        """Move the rows at the end of a way, and all below. A row to which two ways lead is gone at the second."""
+        """Move the rows at the end of a way, and all below. A row to which two ways lead is gone at
+        the second.
+        """
         copied = self._copy(way, values)
         if copied:
             for further in way.below:

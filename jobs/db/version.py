@@ -15,7 +15,8 @@ class Exit(IntEnum):
 
 
 def version(database: Database, schema: Schema = MAIN_SCHEMA) -> str | None:
-    """Its revision, or its version of sqlalchemy-migrate from before release 24; None: it has neither.
+    """Its revision, or its version of sqlalchemy-migrate from before release 24; None: it has
+    neither.
 
     :raises DatabaseProblem: it cannot be used
     """

@@ -1,8 +1,9 @@
 """How large a transaction becomes, for a server that takes none above a limit.
 
-Galera replicates a transaction as one write set and refuses it at the commit if that exceeds ``wsrep_max_ws_size``. The
-API rows of its instances are gone by then. So it is measured before, by what it puts into the binary log: the
-statements, and each row twice, as it is inserted and as it is deleted.
+Galera replicates a transaction as one write set and refuses it at the commit if that exceeds
+``wsrep_max_ws_size``. The API rows of its instances are gone by then. So it is measured before, by
+what it puts into the binary log: the statements, and each row twice, as it is inserted and as it is
+deleted.
 """
 
 from collections import defaultdict
@@ -23,10 +24,12 @@ LIMITS: Final = {
     "group_replication_transaction_size_limit": "group_replication_transaction_size_limit",
 }
 OFF: Final = frozenset({"", "OFF", "0"})
-# Bytes of a row, on the average of a batch, that rows of Nova's stay below: a batch of so few is not measured.
+# Bytes of a row, on the average of a batch, that rows of Nova's stay below: a batch of so few is
+# not measured.
 LARGE_ROW: Final = 128 << 10
-# Bytes in the log, rather too many than too few: of the length of a text, of any other value, of an event beside its
-# rows, of a statement beside its own text and its events. And what the rows of two successive events have at least.
+# Bytes in the log, rather too many than too few: of the length of a text, of any other value, of an
+# event beside its rows, of a statement beside its own text and its events. And what the rows of two
+# successive events have at least.
 TEXT_LENGTH: Final = 4
 VALUE: Final = 8
 EVENT: Final = 64
@@ -60,7 +63,11 @@ class Gauge:
         names = ", ".join(f"'{name}'" for name in {*LIMITS, *LIMITS.values()})
         shown = connection.execute(text(f"SHOW GLOBAL VARIABLES WHERE variable_name IN ({names})"))
         values = {str(name): str(value) for name, value in shown}
-        limits = {int(values[name]): name for name, switch in LIMITS.items() if values.get(switch, "") not in OFF}
+        limits = {
+            int(values[name]): name
+            for name, switch in LIMITS.items()
+            if values.get(switch, "") not in OFF
+        }
         if not limits:
             return None
         lowest = min(limits)
@@ -71,14 +78,17 @@ class Gauge:
         return 2 * rows * LARGE_ROW > self.limit
 
     def bytes_of(self, connection: Connection, way: Way, values: Values) -> int:
-        """At most so many bytes the rows at the end of a way add to the transaction that moves them.
+        """At most so many bytes the rows at the end of a way add to the transaction that moves
+        them.
 
         :param connection: where they still are in their table
         """
         found = self._sum(way).execute(connection, values).mappings().one()
         data = int(found["size"]) + int(found["rows"]) * (len(way.node.columns) // 8 + 1)
         events = 2 * data // TWO_EVENTS + 1
-        statements = sum(len(statement.written(connection, values)) for statement in (way.copy, way.delete))
+        statements = sum(
+            len(statement.written(connection, values)) for statement in (way.copy, way.delete)
+        )
         return statements + 2 * (STATEMENT + events * EVENT + data)
 
     def check(self, size: int) -> None:
@@ -89,7 +99,8 @@ class Gauge:
         """
         if size > self.limit:
             raise TooLarge(
-                f"its transaction has up to {size:,} bytes, more than {self.variable} ({self.limit:,}): raise it there"
+                f"its transaction has up to {size:,} bytes, "
+                f"more than {self.variable} ({self.limit:,}): raise it there"
             )
 
     def _sum(self, way: Way) -> Prepared:

@@ -32,6 +32,7 @@ def cluster(started_cluster: Cluster) -> Cluster:
 def realcloud(cluster: Cluster, loaded_realcloud: RealCloud) -> RealCloud:
     """The databases of the real cloud on it, as dumped."""
     loaded_realcloud.restore()
+    cluster.wait_until_applied()
     return loaded_realcloud
 
 

@@ -20,7 +20,9 @@ from jobs.db.migrations.migration import (
 )
 from novadb.names import fold_name
 
-INSTANCES: Final = nova_table("instances", "uuid", "host", "node", "availability_zone", "compute_id")
+INSTANCES: Final = nova_table(
+    "instances", "uuid", "host", "node", "availability_zone", "compute_id"
+)
 NODES: Final = nova_table("compute_nodes", "host", "hypervisor_hostname", "deleted")
 AGGREGATE_HOSTS: Final = nova_table("aggregate_hosts", "host", "aggregate_id")
 AGGREGATE_METADATA: Final = nova_table("aggregate_metadata", "key", "value", "aggregate_id")
@@ -32,19 +34,24 @@ NO_NODE: Final = "instances whose host and node no compute node has, not even a 
 def set_availability_zones(place: Place, size: int, after: int) -> Batch:
     """Give instances the zone of their host, deleted ones too."""
     due = select(INSTANCES.c.id, INSTANCES.c.host).where(
-        INSTANCES.c.id > after, INSTANCES.c.availability_zone.is_(None), INSTANCES.c.host.is_not(None)
+        INSTANCES.c.id > after,
+        INSTANCES.c.availability_zone.is_(None),
+        INSTANCES.c.host.is_not(None),
     )
     hosts = pairs(place.cell, due.order_by(INSTANCES.c.id).limit(size))
     place.rollback()
     zones = zones_of(place.api, set(hosts.values())) if hosts else {}
-    values = {number: zones.get(fold_name(host), place.defaults.zone) for number, host in hosts.items()}
+    values = {
+        number: zones.get(fold_name(host), place.defaults.zone) for number, host in hosts.items()
+    }
     with place.writing(len(values)) as cell:
         done = fill(cell, INSTANCES, "availability_zone", values)
     return Batch(Tally(len(hosts), done), next_after(list(hosts), size))
 
 
 def zones_of(api: ApiConnection, hosts: Iterable[str]) -> dict[str, str]:
-    """The availability zones of hosts that are in an aggregate with one; of several, that of the oldest aggregate.
+    """The availability zones of hosts that are in an aggregate with one; of several, that of the
+    oldest aggregate.
 
     :returns: by the folded name of the host
     """
@@ -55,7 +62,10 @@ def zones_of(api: ApiConnection, hosts: Iterable[str]) -> dict[str, str]:
             AGGREGATE_METADATA,
             AGGREGATE_METADATA.c.aggregate_id == AGGREGATE_HOSTS.c.aggregate_id,
         )
-        .where(AGGREGATE_METADATA.c.key == "availability_zone", AGGREGATE_HOSTS.c.host.in_(sorted(hosts)))
+        .where(
+            AGGREGATE_METADATA.c.key == "availability_zone",
+            AGGREGATE_HOSTS.c.host.in_(sorted(hosts)),
+        )
         .order_by(AGGREGATE_HOSTS.c.aggregate_id.desc())
     )
     with api.transaction() as connection:
@@ -66,16 +76,26 @@ SAME_NODE: Final[ColumnElement[bool]] = and_(
     NODES.c.host == INSTANCES.c.host, NODES.c.hypervisor_hostname == INSTANCES.c.node
 )
 # Of several nodes of one name the one that is alive; else the oldest.
-NODE: Final = select(NODES.c.id).where(SAME_NODE).order_by(NODES.c.deleted != 0, NODES.c.id).limit(1).scalar_subquery()
+NODE: Final = (
+    select(NODES.c.id)
+    .where(SAME_NODE)
+    .order_by(NODES.c.deleted != 0, NODES.c.id)
+    .limit(1)
+    .scalar_subquery()
+)
 NODE_IS_KNOWN: Final = exists(select(NODES.c.id).where(SAME_NODE))
 
 
 def set_compute_ids(place: Place, size: int, after: int) -> Batch:
-    """Give instances the id of their compute node, deleted ones too; at last, count those that have none.
+    """Give instances the id of their compute node, deleted ones too; at last, count those that have
+    none.
 
-    Only instances whose node is known come under the limit: the others would take up every batch for ever.
+    Only instances whose node is known come under the limit: the others would take up every batch
+    for ever.
     """
-    due = select(INSTANCES.c.id, NODE).where(INSTANCES.c.id > after, INSTANCES.c.compute_id.is_(None), NODE_IS_KNOWN)
+    due = select(INSTANCES.c.id, NODE).where(
+        INSTANCES.c.id > after, INSTANCES.c.compute_id.is_(None), NODE_IS_KNOWN
+    )
     nodes = pairs(place.cell, due.order_by(INSTANCES.c.id).limit(size))
     with place.writing(len(nodes)) as cell:
         done = fill(cell, INSTANCES, "compute_id", nodes)
@@ -91,15 +111,21 @@ def _without_node(cell: Connection) -> Tally:
         (NO_NODE, and_(INSTANCES.c.host.is_not(None), ~NODE_IS_KNOWN)),
     ):
         lacking = and_(INSTANCES.c.compute_id.is_(None), condition)
-        count = cell.execute(select(func.count()).select_from(INSTANCES).where(lacking)).scalar_one()
+        count = cell.execute(
+            select(func.count()).select_from(INSTANCES).where(lacking)
+        ).scalar_one()
         if count:
-            named = cell.execute(select(INSTANCES.c.uuid).where(lacking).order_by(INSTANCES.c.id).limit(NAMED))
+            named = cell.execute(
+                select(INSTANCES.c.uuid).where(lacking).order_by(INSTANCES.c.id).limit(NAMED)
+            )
             tally += Tally(count, left={reason: Left(count, tuple(named.scalars()))})
     return tally
 
 
 POPULATE_MISSING_AVAILABILITY_ZONES: Final = Migration(
-    "populate_missing_availability_zones", set_availability_zones, cell_columns=("instances.availability_zone",)
+    "populate_missing_availability_zones",
+    set_availability_zones,
+    cell_columns=("instances.availability_zone",),
 )
 POPULATE_INSTANCE_COMPUTE_ID: Final = Migration(
     "populate_instance_compute_id", set_compute_ids, cell_columns=("instances.compute_id",)

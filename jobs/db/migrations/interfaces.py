@@ -1,4 +1,6 @@
-"""Instances whose virtual interfaces are not those, or not in the order, of the cache of their network."""
+"""Instances whose virtual interfaces are not those, or not in the order, of the cache of their
+network.
+"""
 
 import json
 from collections import defaultdict
@@ -9,7 +11,16 @@ from typing import Any, Final, NamedTuple
 from sqlalchemy import ColumnElement, Connection, and_, delete, insert, or_, select, true, update
 from sqlalchemy.exc import IntegrityError
 
-from jobs.db.migrations.migration import FAKE, Batch, Migration, Place, Tally, left_for, nova_table, pairs
+from jobs.db.migrations.migration import (
+    FAKE,
+    Batch,
+    Migration,
+    Place,
+    Tally,
+    left_for,
+    nova_table,
+    pairs,
+)
 from jobs.retry import TryAgain
 from novadb.clock import utc_now
 from novadb.errors import DatabaseProblem
@@ -31,7 +42,14 @@ INSTANCES: Final = nova_table(
 )
 CACHES: Final = nova_table("instance_info_caches", "instance_uuid", "network_info", "deleted")
 INTERFACES: Final = nova_table(
-    "virtual_interfaces", "created_at", "address", "uuid", "instance_uuid", "tag", "deleted", "deleted_at"
+    "virtual_interfaces",
+    "created_at",
+    "address",
+    "uuid",
+    "instance_uuid",
+    "tag",
+    "deleted",
+    "deleted_at",
 )
 # What Nova keeps of every instance, and the column with the instance's uuid.
 OF_EVERY_INSTANCE: Final = {
@@ -42,13 +60,17 @@ OF_EVERY_INSTANCE: Final = {
 LIVE: Final[ColumnElement[bool]] = and_(
     INSTANCES.c.deleted == 0,
     or_(INSTANCES.c.vm_state.is_(None), INSTANCES.c.vm_state != "soft-delete"),
-    or_(INSTANCES.c.hidden.is_(None), INSTANCES.c.hidden == 0),  # the other half of a move between cells is
+    or_(
+        INSTANCES.c.hidden.is_(None), INSTANCES.c.hidden == 0
+    ),  # the other half of a move between cells is
     INSTANCES.c.uuid != FAKE,
 )
 IN_ORDER: Final = (INSTANCES.c.created_at, INSTANCES.c.id)
 
 UNREADABLE: Final = "instances whose network cache cannot be read"
-TOO_MANY: Final = "instances with more interfaces than their network cache lists: perhaps one is being attached"
+TOO_MANY: Final = (
+    "instances with more interfaces than their network cache lists: perhaps one is being attached"
+)
 TAKEN: Final = "instances one of whose ports is another instance's, too"
 
 
@@ -74,14 +96,17 @@ class Look:
 
 
 def rebuild_interfaces(place: Place, size: int, _after: int) -> Batch:
-    """Look at the next live instances in order of their creation, and write anew the interfaces that differ.
+    """Look at the next live instances in order of their creation, and write anew the interfaces
+    that differ.
 
-    How far the look has come stands in the cell, in a row like the stock tool's: each instance is looked at once, by
-    whichever tool. The row is locked, so that two runs take turns.
+    How far the look has come stands in the cell, in a row like the stock tool's: each instance is
+    looked at once, by whichever tool. The row is locked, so that two runs take turns.
     """
     cell, gone = place.cell, INSTANCES.c.uuid == FAKE
     fake = cell.execute(select(INSTANCES.c.id).where(gone).with_for_update()).scalar()
-    following = select(INSTANCES.c.uuid).where(LIVE, _behind_marker(cell)).order_by(*IN_ORDER).limit(size)
+    following = (
+        select(INSTANCES.c.uuid).where(LIVE, _behind_marker(cell)).order_by(*IN_ORDER).limit(size)
+    )
     uuids = list(cell.execute(following).scalars())
     if not uuids:
         return Batch(Tally(), None)
@@ -102,15 +127,24 @@ def _behind_marker(cell: Connection) -> ColumnElement[bool]:
 
     Without a marker, or if the marked instance was archived meanwhile, all do.
     """
-    marked = select(INTERFACES.c.tag).where(INTERFACES.c.instance_uuid == FAKE, INTERFACES.c.deleted == 0)
+    marked = select(INTERFACES.c.tag).where(
+        INTERFACES.c.instance_uuid == FAKE, INTERFACES.c.deleted == 0
+    )
     uuid = cell.execute(marked.limit(1)).scalar()
-    place = cell.execute(select(*IN_ORDER).where(INSTANCES.c.uuid == uuid)).one_or_none() if uuid else None
+    place = (
+        cell.execute(select(*IN_ORDER).where(INSTANCES.c.uuid == uuid)).one_or_none()
+        if uuid
+        else None
+    )
     if place is None:
         return true()
     created, number = place
     if created is None:  # these come first
         return or_(INSTANCES.c.created_at.is_not(None), INSTANCES.c.id > number)
-    return or_(INSTANCES.c.created_at > created, and_(INSTANCES.c.created_at == created, INSTANCES.c.id > number))
+    return or_(
+        INSTANCES.c.created_at > created,
+        and_(INSTANCES.c.created_at == created, INSTANCES.c.id > number),
+    )
 
 
 def _look(cell: Connection, uuids: Sequence[str]) -> Look:
@@ -146,7 +180,10 @@ def ports_of(cache: str | None) -> list[Port]:
 
     :raises ValueError, TypeError, KeyError, AttributeError: it is none
     """
-    return [Port(vif["id"], f"{vif.get('address')}/{vif['id']}") for vif in json.loads(cache or "[]") or ()]
+    return [
+        Port(vif["id"], f"{vif.get('address')}/{vif['id']}")
+        for vif in json.loads(cache or "[]") or ()
+    ]
 
 
 def _interfaces(cell: Connection, condition: ColumnElement[bool]) -> Mapping[str, list[str]]:
@@ -163,28 +200,45 @@ def _interfaces(cell: Connection, condition: ColumnElement[bool]) -> Mapping[str
 
 
 def _with_taken_ports(cell: Connection, rebuild: Mapping[str, list[Port]]) -> list[str]:
-    """The instances that list a port twice, or one that is another instance's: an address is in the table once."""
+    """The instances that list a port twice, or one that is another instance's: an address is in the
+    table once.
+    """
     owners: defaultdict[str, list[str]] = defaultdict(list)
     for uuid, ports in rebuild.items():
         for port in ports:
             owners[fold_name(port.address)].append(uuid)
     held = select(INTERFACES.c.address, INTERFACES.c.instance_uuid)
-    for address, uuid in cell.execute(held.where(INTERFACES.c.address.in_(list(owners)), INTERFACES.c.deleted == 0)):
+    for address, uuid in cell.execute(
+        held.where(INTERFACES.c.address.in_(list(owners)), INTERFACES.c.deleted == 0)
+    ):
         claims = owners[fold_name(address)]
         if fold_name(uuid) not in map(fold_name, claims):
             claims.append(uuid)
-    return [uuid for uuid, ports in rebuild.items() if any(len(owners[fold_name(port.address)]) > 1 for port in ports)]
+    return [
+        uuid
+        for uuid, ports in rebuild.items()
+        if any(len(owners[fold_name(port.address)]) > 1 for port in ports)
+    ]
 
 
 def _rebuild(cell: Connection, rebuild: Mapping[str, list[Port]]) -> None:
-    """Soft-delete the interfaces of instances and write them anew, in the order of the caches; tags are kept."""
+    """Soft-delete the interfaces of instances and write them anew, in the order of the caches; tags
+    are kept.
+    """
     if not rebuild:
         return
     old = and_(INTERFACES.c.instance_uuid.in_(list(rebuild)), INTERFACES.c.deleted == 0)
     tags = pairs(cell, select(INTERFACES.c.uuid, INTERFACES.c.tag).where(old))
-    cell.execute(update(INTERFACES).where(old).values(deleted=INTERFACES.c.id, deleted_at=utc_now()))
+    cell.execute(
+        update(INTERFACES).where(old).values(deleted=INTERFACES.c.id, deleted_at=utc_now())
+    )
     new = [
-        {"uuid": port.uuid, "address": port.address, "instance_uuid": uuid, "tag": tags.get(port.uuid)}
+        {
+            "uuid": port.uuid,
+            "address": port.address,
+            "instance_uuid": uuid,
+            "tag": tags.get(port.uuid),
+        }
         for uuid, ports in rebuild.items()
         for port in ports
     ]
@@ -192,14 +246,20 @@ def _rebuild(cell: Connection, rebuild: Mapping[str, list[Port]]) -> None:
 
 
 def _make_fake_instance(cell: Connection) -> None:
-    """Make the deleted instance that the marker's foreign key needs, with the rows that each instance has."""
+    """Make the deleted instance that the marker's foreign key needs, with the rows that each
+    instance has.
+    """
     flags = dict.fromkeys(("cleaned", "hidden", "shutdown_terminate", "disable_terminate"), 0)
     stamps = {"created_at": utc_now(), "deleted_at": utc_now()}
-    made = insert(INSTANCES).values(uuid=FAKE, project_id=FAKE, user_id=FAKE, deleted=0, **flags, **stamps)
+    made = insert(INSTANCES).values(
+        uuid=FAKE, project_id=FAKE, user_id=FAKE, deleted=0, **flags, **stamps
+    )
     try:
         cell.execute(made)
     except IntegrityError as error:  # another run has just made it
-        raise TryAgain(DatabaseProblem("the marker of fill_virtual_interface_list cannot be made")) from error
+        raise TryAgain(
+            DatabaseProblem("the marker of fill_virtual_interface_list cannot be made")
+        ) from error
     cell.execute(update(INSTANCES).where(INSTANCES.c.uuid == FAKE).values(deleted=INSTANCES.c.id))
     for name, key in OF_EVERY_INSTANCE.items():
         rows = nova_table(name, "created_at", "deleted_at", "deleted", key)
@@ -208,9 +268,16 @@ def _make_fake_instance(cell: Connection) -> None:
 
 
 def _set_marker(cell: Connection, uuid: str) -> None:
-    """Note the last instance that was looked at, as the stock tool does: in the tag of an interface that is none."""
+    """Note the last instance that was looked at, as the stock tool does: in the tag of an interface
+    that is none.
+    """
     cell.execute(delete(INTERFACES).where(INTERFACES.c.instance_uuid == FAKE))
-    marker: dict[str, Any] = {"uuid": FAKE, "instance_uuid": FAKE, "address": f"ff:ff:ff:ff:ff:ff/{FAKE}", "tag": uuid}
+    marker: dict[str, Any] = {
+        "uuid": FAKE,
+        "instance_uuid": FAKE,
+        "address": f"ff:ff:ff:ff:ff:ff/{FAKE}",
+        "tag": uuid,
+    }
     cell.execute(insert(INTERFACES).values(created_at=utc_now(), deleted=0, **marker))
 
 

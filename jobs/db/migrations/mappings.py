@@ -30,16 +30,24 @@ Mapped = list[tuple[int, str]]
 """Mappings: id and instance uuid."""
 
 NOT_SCHEDULED: Final = "mappings of instances that are in no cell: not scheduled yet, or never"
-NO_INSTANCE: Final = "mappings of instances that are not in their cell: being built, or archived without the mapping"
+NO_INSTANCE: Final = (
+    "mappings of instances that are not in their cell: being built, or archived without the mapping"
+)
 NO_USER: Final = "mappings of instances without a user"
 
 
 def set_queued_for_delete(place: Place, size: int, after: int) -> Batch:
-    """Mark mappings whose instance is deleted or soft-deleted as queued for deletion, all others as not."""
+    """Mark mappings whose instance is deleted or soft-deleted as queued for deletion, all others as
+    not.
+    """
     mapped = _lacking(place, "queued_for_delete", size, after)
     gone = or_(INSTANCES.c.deleted != 0, INSTANCES.c.vm_state == "soft-delete")
     deleted = _of_instances(place, mapped, case((gone, 1), else_=0))
-    done = _write(place, "queued_for_delete", {number: deleted.get(fold_name(uuid), 0) for number, uuid in mapped})
+    done = _write(
+        place,
+        "queued_for_delete",
+        {number: deleted.get(fold_name(uuid), 0) for number, uuid in mapped},
+    )
     return Batch(Tally(len(mapped), done), mapped[-1][0] if len(mapped) == size else None)
 
 
@@ -58,7 +66,10 @@ def set_user_ids(place: Place, size: int, after: int) -> Batch:
         mapped = [(number, uuid) for number, uuid in mapped if number <= last]
     tally = Tally(len(values), done)
     tally += left_for(NO_INSTANCE, (uuid for _, uuid in mapped if fold_name(uuid) not in users))
-    tally += left_for(NO_USER, (uuid for _, uuid in mapped if users.get(fold_name(uuid), "somebody") in (None, "")))
+    tally += left_for(
+        NO_USER,
+        (uuid for _, uuid in mapped if users.get(fold_name(uuid), "somebody") in (None, "")),
+    )
     if len(values) == size or len(mapped) == CHUNK:
         return Batch(tally, mapped[-1][0])
     return Batch(tally + _not_scheduled(place), None)
@@ -69,7 +80,10 @@ def _lacking(place: Place, name: str, size: int, after: int, *more: ColumnElemen
     lacking = (
         select(MAPPINGS.c.id, MAPPINGS.c.instance_uuid)
         .where(
-            MAPPINGS.c.id > after, MAPPINGS.c[name].is_(None), MAPPINGS.c.cell_id.in_(sorted(place.mapping_ids)), *more
+            MAPPINGS.c.id > after,
+            MAPPINGS.c[name].is_(None),
+            MAPPINGS.c.cell_id.in_(sorted(place.mapping_ids)),
+            *more,
         )
         .order_by(MAPPINGS.c.id)
         .limit(size)
@@ -79,10 +93,14 @@ def _lacking(place: Place, name: str, size: int, after: int, *more: ColumnElemen
 
 
 def _of_instances(place: Place, mapped: Mapped, what: ColumnElement[Any]) -> dict[str, Any]:
-    """Something of each mapped instance that is in the cell, by its folded uuid. A cell without any is not asked."""
+    """Something of each mapped instance that is in the cell, by its folded uuid. A cell without any
+    is not asked.
+    """
     if not mapped:
         return {}
-    wanted = select(INSTANCES.c.uuid, what).where(INSTANCES.c.uuid.in_(sorted(uuid for _, uuid in mapped)))
+    wanted = select(INSTANCES.c.uuid, what).where(
+        INSTANCES.c.uuid.in_(sorted(uuid for _, uuid in mapped))
+    )
     values = {fold_name(uuid): value for uuid, value in place.cell.execute(wanted)}
     place.rollback()
     return values
@@ -96,13 +114,21 @@ def _write(place: Place, name: str, values: dict[int, Any]) -> int:
 
 
 def _not_scheduled(place: Place) -> Tally:
-    """Mappings without a cell belong to none: whoever works on the first cell counts them, so that it is done once."""
-    lacking = (MAPPINGS.c.user_id.is_(None), MAPPINGS.c.cell_id.is_(None), MAPPINGS.c.project_id != FAKE)
+    """Mappings without a cell belong to none: whoever works on the first cell counts them, so that
+    it is done once.
+    """
+    lacking = (
+        MAPPINGS.c.user_id.is_(None),
+        MAPPINGS.c.cell_id.is_(None),
+        MAPPINGS.c.project_id != FAKE,
+    )
     with place.api.transaction() as api:
         if api.execute(select(func.min(CELLS.c.id))).scalar() not in place.mapping_ids:
             return Tally()
         count = api.execute(select(func.count()).select_from(MAPPINGS).where(*lacking)).scalar_one()
-        named = api.execute(select(MAPPINGS.c.instance_uuid).where(*lacking).order_by(MAPPINGS.c.id).limit(NAMED))
+        named = api.execute(
+            select(MAPPINGS.c.instance_uuid).where(*lacking).order_by(MAPPINGS.c.id).limit(NAMED)
+        )
         names = tuple(named.scalars())
     return Tally(count, left={NOT_SCHEDULED: Left(count, names)}) if count else Tally()
 

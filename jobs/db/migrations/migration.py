@@ -6,7 +6,18 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Final, Self
 
-from sqlalchemy import Connection, DateTime, Select, TableClause, TextClause, bindparam, column, select, table, text
+from sqlalchemy import (
+    Connection,
+    DateTime,
+    Select,
+    TableClause,
+    TextClause,
+    bindparam,
+    column,
+    select,
+    table,
+    text,
+)
 
 from jobs.action import Target
 from jobs.api_connection import ApiConnection
@@ -20,7 +31,8 @@ from novadb.lazy import lazy_property
 CHUNK: Final = 1_000
 # How many of the rows that are left for one reason are named, per migration; the rest is counted.
 NAMED: Final = 20
-# The uuid, project and user of the instance that is none: it lends its row to the marker of the interfaces' migration.
+# The uuid, project and user of the instance that is none: it lends its row to the marker of the
+# interfaces' migration.
 FAKE: Final = "00000000-0000-0000-0000-000000000000"
 
 
@@ -35,7 +47,9 @@ class Left:
     named: tuple[str, ...] = ()
 
     def __add__(self, other: Self) -> Self:
-        return replace(self, count=self.count + other.count, named=(self.named + other.named)[:NAMED])
+        return replace(
+            self, count=self.count + other.count, named=(self.named + other.named)[:NAMED]
+        )
 
 
 @dataclass(frozen=True)
@@ -75,7 +89,11 @@ class Tally:
 def left_for(reason: str, names: Iterable[str]) -> Tally:
     """Rows that matched and stay as they are."""
     every = tuple(names)
-    return Tally(found=len(every), left={reason: Left(len(every), every[:NAMED])}) if every else Tally()
+    return (
+        Tally(found=len(every), left={reason: Left(len(every), every[:NAMED])})
+        if every
+        else Tally()
+    )
 
 
 @dataclass(frozen=True)
@@ -97,7 +115,8 @@ class Defaults:
     """What nova.conf gives to rows without a value of their own.
 
     :ivar zone: the availability zone of hosts in no aggregate that has one
-    :ivar cpu: the allocation ratio; likewise ``ram`` and ``disk``. None: what the cell's release of Nova has by default
+    :ivar cpu: the allocation ratio; likewise ``ram`` and ``disk``. None: what the cell's release of
+        Nova has by default
     """
 
     zone: str = "nova"
@@ -146,7 +165,8 @@ class Place:
     def api(self) -> ApiConnection:
         """A connection to the API database.
 
-        :raises ApiDatabaseProblem: it is not configured, or could not be used when the command began
+        :raises ApiDatabaseProblem: it is not configured, or could not be used when the command
+            began
         """
         return self._stack.enter_context(ApiConnection(self._target.need_api()))
 
@@ -165,7 +185,8 @@ class Place:
 
     @contextmanager
     def writing(self, rows: int) -> Iterator[Connection]:
-        """A transaction in the cell's database, committed at the end, whose time tells how large the next one may be.
+        """A transaction in the cell's database, committed at the end, whose time tells how large
+        the next one may be.
 
         :param rows: that it writes
         """
@@ -197,11 +218,12 @@ class Migration:
     """One online data migration.
 
     :ivar name: the stock tool's name for it
-    :ivar step: brings at most so many rows up to date, the next ones behind an id, and commits; may be called again
-        after any failure
+    :ivar step: brings at most so many rows up to date, the next ones behind an id, and commits; may
+        be called again after any failure
     :ivar cell_columns: the columns of the cell's database without which there is nothing to migrate
     :ivar api_columns: likewise of the API database
-    :ivar walks: whether the stock tool walks all cells with it, and not only the configured database
+    :ivar walks: whether the stock tool walks all cells with it, and not only the configured
+        database
     :ivar looks: whether a budget bounds what it looks at, and not what it changes
     """
 
@@ -222,7 +244,9 @@ class Migration:
 def nova_table(name: str, *columns: str) -> TableClause:
     """A table of Nova's: its key, the time of its last change, and the columns given."""
     moments = (column(one, DateTime) for one in ("updated_at", *columns) if one.endswith("_at"))
-    return table(name, column("id"), *moments, *(column(one) for one in columns if not one.endswith("_at")))
+    return table(
+        name, column("id"), *moments, *(column(one) for one in columns if not one.endswith("_at"))
+    )
 
 
 def pairs(connection: Connection, statement: Select[Any]) -> dict[Any, Any]:
@@ -230,7 +254,9 @@ def pairs(connection: Connection, statement: Select[Any]) -> dict[Any, Any]:
     return {first: second for first, second in connection.execute(statement)}  # noqa: C416 - rows are no tuples to mypy
 
 
-def without_value(connection: Connection, rows: TableClause, name: str, after: int, size: int, *more: Any) -> list[int]:
+def without_value(
+    connection: Connection, rows: TableClause, name: str, after: int, size: int, *more: Any
+) -> list[int]:
     """The ids of the next rows that lack a value.
 
     :param more: further conditions
@@ -240,7 +266,8 @@ def without_value(connection: Connection, rows: TableClause, name: str, after: i
 
 
 def fill(connection: Connection, rows: TableClause, name: str, values: Mapping[int, Any]) -> int:
-    """Give rows the values that they lack, in one statement. A row that has got one meanwhile keeps it.
+    """Give rows the values that they lack, in one statement. A row that has got one meanwhile keeps
+    it.
 
     :param values: by id
     :returns: how many rows got theirs
@@ -256,11 +283,14 @@ def fill(connection: Connection, rows: TableClause, name: str, values: Mapping[i
 
 @lru_cache(maxsize=32)
 def _filling(table: str, name: str, size: int) -> TextClause:
-    """The statement that fills so many rows. As text it is compiled once for all batches of a size."""
+    """The statement that fills so many rows. As text it is compiled once for all batches of a
+    size.
+    """
     values = " ".join(f"WHEN :k{number} THEN :v{number}" for number in range(size))
     keys = ", ".join(f":k{number}" for number in range(size))
     return text(
-        f"UPDATE {table} SET {name} = CASE id {values} END, updated_at = :now WHERE id IN ({keys}) AND {name} IS NULL"
+        f"UPDATE {table} SET {name} = CASE id {values} END, updated_at = :now "
+        f"WHERE id IN ({keys}) AND {name} IS NULL"
     ).bindparams(bindparam("now", type_=DateTime))
 
 

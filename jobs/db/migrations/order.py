@@ -21,4 +21,6 @@ MIGRATIONS: Final[dict[str, Migration]] = {
         instances.POPULATE_INSTANCE_COMPUTE_ID,
     )
 }
-"""By name. ``fill_virtual_interface_list`` may make an instance without a host, which the last one counts."""
+"""By name. ``fill_virtual_interface_list`` may make an instance without a host, which the last one
+counts.
+"""

@@ -60,13 +60,16 @@ def move_classes(place: Place, size: int, _after: int) -> Batch:
 
 
 def _move(place: Place, limits: Limits, size: int) -> Batch:
-    """Copy limits into the API database, then soft-delete them here. A crash in between costs nothing: see ``_copy``.
+    """Copy limits into the API database, then soft-delete them here. A crash in between costs
+    nothing: see ``_copy``.
 
     What is moved is deleted, so that the next batch begins at the beginning.
     """
     source = limits.source
     due = select(source.c.id, source.c.hard_limit, *(source.c[name] for name in limits.key))
-    rows = place.cell.execute(due.where(source.c.deleted == 0).order_by(source.c.id).limit(size)).all()
+    rows = place.cell.execute(
+        due.where(source.c.deleted == 0).order_by(source.c.id).limit(size)
+    ).all()
     place.rollback()
     if not rows:
         return Batch(Tally(), None)
@@ -79,7 +82,8 @@ def _move(place: Place, limits: Limits, size: int) -> Batch:
 
 
 def _copy(api: Connection, limits: Limits, rows: Sequence[Row[Any]]) -> None:
-    """Insert the limits that the API database does not have; those that it has stay, and only they are passed over.
+    """Insert the limits that the API database does not have; those that it has stay, and only they
+    are passed over.
 
     Not all of the tables have a unique key, so that cells take turns, by the row of the first cell.
 
@@ -91,7 +95,9 @@ def _copy(api: Connection, limits: Limits, rows: Sequence[Row[Any]]) -> None:
     for row in rows:
         key = _key(limits, row)
         if key not in known and key not in new:
-            new[key] = {name: getattr(row, name) for name in (*limits.key, "hard_limit")} | {"created_at": utc_now()}
+            new[key] = {name: getattr(row, name) for name in (*limits.key, "hard_limit")} | {
+                "created_at": utc_now()
+            }
         elif known.get(key, row.hard_limit) != row.hard_limit:
             LOG.warning(
                 "%s: the API database has %s for %s already, which stays; the cell's was %s",
@@ -102,7 +108,9 @@ def _copy(api: Connection, limits: Limits, rows: Sequence[Row[Any]]) -> None:
     try:
         api.execute(insert(limits.destination), [values for _, values in sorted(new.items())])
     except IntegrityError as error:
-        raise TryAgain(ApiDatabaseProblem(f"{limits.name}: the API database refuses a limit as a duplicate")) from error
+        raise TryAgain(
+            ApiDatabaseProblem(f"{limits.name}: the API database refuses a limit as a duplicate")
+        ) from error
 
 
 def _known(api: Connection, limits: Limits, rows: Sequence[Row[Any]]) -> dict[tuple[str, ...], int]:
@@ -111,7 +119,9 @@ def _known(api: Connection, limits: Limits, rows: Sequence[Row[Any]]) -> dict[tu
     owners = {getattr(row, first) for row in rows}
     owned = destination.c[first].in_(sorted(owner for owner in owners if owner is not None))
     same = or_(owned, destination.c[first].is_(None)) if None in owners else owned
-    found = select(destination.c.hard_limit, *(destination.c[name] for name in limits.key)).where(same)
+    found = select(destination.c.hard_limit, *(destination.c[name] for name in limits.key)).where(
+        same
+    )
     return {_key(limits, row): row.hard_limit for row in api.execute(found)}
 
 

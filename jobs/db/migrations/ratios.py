@@ -13,7 +13,9 @@ NODES: Final = nova_table("compute_nodes", "deleted", *COLUMNS)
 # Nova's own initial ratio of CPUs has been lower since release 27 (2023.1).
 CPU_RATIO: Final = 4.0
 OLDER_CPU_RATIO: Final = 16.0
-EMPTY: Final[ColumnElement[bool]] = or_(*(or_(NODES.c[name].is_(None), NODES.c[name] == 0.0) for name in COLUMNS))
+EMPTY: Final[ColumnElement[bool]] = or_(
+    *(or_(NODES.c[name].is_(None), NODES.c[name] == 0.0) for name in COLUMNS)
+)
 
 
 def set_ratios(place: Place, size: int, after: int) -> Batch:
@@ -22,11 +24,18 @@ def set_ratios(place: Place, size: int, after: int) -> Batch:
     ids = list(place.cell.execute(due.order_by(NODES.c.id).limit(size)).scalars())
     configured = (_cpu_ratio(place), place.defaults.ram, place.defaults.disk)
     ratios = dict(zip(COLUMNS, configured, strict=True))
-    values = {name: func.coalesce(func.nullif(NODES.c[name], 0.0), ratio) for name, ratio in ratios.items()}
+    values = {
+        name: func.coalesce(func.nullif(NODES.c[name], 0.0), ratio)
+        for name, ratio in ratios.items()
+    }
     done = 0
     with place.writing(len(ids)) as cell:
         if ids:
-            changed = update(NODES).where(NODES.c.id.in_(ids), EMPTY).values(values | {"updated_at": utc_now()})
+            changed = (
+                update(NODES)
+                .where(NODES.c.id.in_(ids), EMPTY)
+                .values(values | {"updated_at": utc_now()})
+            )
             done = cell.execute(changed).rowcount
     return Batch(Tally(len(ids), done), next_after(ids, size))
 
@@ -38,5 +47,7 @@ def _cpu_ratio(place: Place) -> float:
 
 
 MIGRATE_EMPTY_RATIO: Final = Migration(
-    "migrate_empty_ratio", set_ratios, cell_columns=tuple(f"{NODES.name}.{name}" for name in COLUMNS)
+    "migrate_empty_ratio",
+    set_ratios,
+    cell_columns=tuple(f"{NODES.name}.{name}" for name in COLUMNS),
 )

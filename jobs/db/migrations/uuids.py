@@ -6,7 +6,16 @@ from uuid import uuid4
 
 from sqlalchemy import TableClause
 
-from jobs.db.migrations.migration import Batch, Migration, Place, Tally, fill, next_after, nova_table, without_value
+from jobs.db.migrations.migration import (
+    Batch,
+    Migration,
+    Place,
+    Tally,
+    fill,
+    next_after,
+    nova_table,
+    without_value,
+)
 
 MIGRATIONS: Final = nova_table("migrations", "uuid", "deleted")
 BLOCK_DEVICES: Final = nova_table("block_device_mapping", "uuid")

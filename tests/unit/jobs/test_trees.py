@@ -14,7 +14,7 @@ from sqlalchemy import Connection, create_engine, select
 from sqlalchemy.pool import NullPool
 
 from demo.rows import empty_database, url_of
-from jobs.action import Limits, Target, always_free
+from jobs.action import Limits, Target
 from jobs.db import archive_deleted_rows
 from jobs.db.archive_deleted_rows import Archived, Params
 from jobs.db.tree_queue import TreeQueue
@@ -87,15 +87,15 @@ class Tiny:
         with self.forest() as (connection, forest):
             root = forest.tree("parents")
             due = root.live.c.deleted != 0
-            with TreeQueue(
-                connection, self.database, root, due, second=always_free, after=after, page=page, ceiling=100
-            ) as queue:
+            with TreeQueue(self.target(100), connection, root, due, after=after, page=page) as queue:
                 yield queue
+
+    def target(self, ceiling: int) -> Target:
+        return Target(Cell.unmapped(self.database), self.database, Limits(tree_ceiling=ceiling))
 
     def archive(self, *, ceiling: int = 1000, **params: Any) -> Archived:
         """Archive it until nothing is left to move."""
-        target = Target(Cell.unmapped(self.database), self.database, Limits(tree_ceiling=ceiling))
-        steps = archive_deleted_rows.work(target, Params(until_complete=True, **params), None)
+        steps = archive_deleted_rows.work(self.target(ceiling), Params(until_complete=True, **params), None)
         return reduce(add, (step.outcome for step in steps), Archived())
 
 

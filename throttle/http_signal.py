@@ -34,6 +34,8 @@ def read(look: Look) -> Iterator[Reading]:
     try:
         code = requests.head(url, timeout=TIMEOUT, allow_redirects=True).status_code
     except requests.RequestException as error:
-        yield Reading(NAME, Answer.UNKNOWN, f"the HTTP check did not answer ({type(error).__name__})")
+        yield Reading(
+            NAME, Answer.UNKNOWN, f"the HTTP check did not answer ({type(error).__name__})"
+        )
         return
     yield Reading(NAME, ANSWERS.get(code, Answer.UNKNOWN), f"the HTTP check answered {code}")
