@@ -22,7 +22,7 @@ from novadb.errors import DatabaseProblem
 from runs import rules, tally
 from runs.conductor import Conductor
 from runs.orders import ref_of
-from runs.records import NEVER, Bell, CellRecord, RunRecord, Stage
+from runs.records import NEVER, Bell, CellRecord, Phase, RunRecord, Stage
 from runs.rules import Advice, Claimant, Provided, Refusal
 from runs.store import NO_BOOKS, Books, RunGone, RunStore, View
 from runs.throttles import Throttles
@@ -320,7 +320,7 @@ class CellWorker:
                 is_further = is_further or step.is_behind(begun_at)
                 advice = self._record(held, step, outcome)
                 if advice is Advice.GO_ON and step.ends_batch:
-                    advice = self._rest(action.pause(params), held)
+                    advice = self._rest(action.pause(params), held, phases)
                 if end := ENDS.get(advice) or self._wait_for_server(held, target, until):
                     return end
                 if held.view.run.order.phases != phases:
@@ -350,7 +350,8 @@ class CellWorker:
             return end
         pause = rules.pause_of_contended(cell)
         LOG.info("%s: others are at the same rows, which is tried again: %s", cell.ref.label, contended)
-        advice = self._rest(pause + random.uniform(0, pause), held)  # noqa: S311 - jitter, no secret
+        seconds = pause + random.uniform(0, pause)  # noqa: S311 - jitter, no secret
+        advice = self._rest(seconds, held, held.view.run.order.phases)
         if end := ENDS.get(advice):
             return end
         return SliceEnd.MORE if time.monotonic() > until or self._draining() else None
@@ -397,11 +398,16 @@ class CellWorker:
             return held.keep()
         return held.record(step, outcome)
 
-    def _rest(self, seconds: float, held: HeldCell) -> Advice:
-        """Wait between two steps, unless something is to be done sooner."""
+    def _rest(self, seconds: float, held: HeldCell, phases: tuple[Phase, ...]) -> Advice:
+        """Wait between two steps, unless something is to be done sooner.
+
+        :param phases: of the run as the work knows them: once others were set, they hold at once
+        """
         until = time.monotonic() + seconds
         advice = Advice.GO_ON
         while advice is Advice.GO_ON and not self._draining() and (rest := until - time.monotonic()) > 0:
+            if held.view.run.order.phases != phases:
+                break
             time.sleep(min(rest, GLANCE))
             self._show_life()
             advice = held.keep()

@@ -1,6 +1,7 @@
 """Whether a decoded record makes sense: one of the right types may still hold values that this program never writes."""
 
 from collections.abc import Iterable
+
 from jobs.wall_clock import LAST
 from runs.records import NEVER, CellRecord, Hold, RunRecord, Summary
 

@@ -174,6 +174,26 @@ def test_a_paused_run_gets_its_cell_back_and_nobody_rings() -> None:
     assert bench.cell.outcome == Rows(3)
 
 
+def test_what_is_set_between_two_steps_holds_at_once() -> None:
+    def batches(*_: Any) -> Generator[Step[Rows]]:
+        for step in three_steps(*_):
+            yield replace(step, ends_batch=True)
+
+    bench = Bench(batches)
+    shorter = (Phase("test", {"budget": 5}),)
+
+    def pause(params: Params) -> float:
+        if params.budget is not None:
+            return 0.0
+        bench.store.change_run("r", lambda run, _: replace(run, order=replace(run.order, phases=shorter)))
+        return 3600.0
+
+    bench.conductor.actions = {"test": replace(bench.conductor.actions["test"], pause=pause)}
+    assert bench.answer() is SliceEnd.MORE
+    assert bench.answer() is SliceEnd.COMPLETE
+    assert bench.cell.slices == 1
+
+
 def test_a_bell_in_a_pause_is_not_worked_on() -> None:
     bench = Bench()
     bench.conductor.hold(Hold("because", "ops@c1", 0.0))

@@ -325,7 +325,7 @@ def test_what_cannot_be_set_is_told(record: RunRecord, words: dict[str, str], re
 
 @pytest.mark.parametrize("closes", [NOW, NOW - 1, -1e12])
 def test_no_window_is_set_that_has_closed(closes: float) -> None:
-    with pytest.raises(NotPossible, match="^until is in the past"):
+    with pytest.raises(NotPossible, match=r"^until is in the past"):
         rules.adjust(run(), Adjustment({}, closes, "set it"), "ops@c1", NOW, ACTIONS)
 
 
