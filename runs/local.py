@@ -12,7 +12,7 @@ from typing import Any, Final
 from jobs.action import Action, CellResult, O, P, Target
 from novadb.cells import Cell
 from runs import rules
-from runs.cell_worker import CellWorker, SliceLimits
+from runs.cell_worker import CellWorker
 from runs.conductor import Conductor, write_audit
 from runs.follow import Finished, Follower, Listener, Silent
 from runs.memory_store import MemoryStore
@@ -20,6 +20,7 @@ from runs.orders import PhaseOf, order_of, refs_of
 from runs.pace import Speed
 from runs.records import NEVER, Bell
 from runs.rules import Patience
+from runs.slices import SliceLimits, WorkingProcess
 from runs.throttles import Throttles, Watching
 
 NO_LIMITS: Final = SliceLimits(work=NEVER, lease=NEVER)
@@ -134,14 +135,8 @@ class LocalEngine:
         store = MemoryStore(self.stop)
         conductor = Conductor(store, bells.ring, actions, NO_BELL_IS_LOST, on_end=on_end)
         throttles = Throttles(store, self.watch) if self.watch else None
-        worker = CellWorker(
-            conductor,
-            lambda _, number: targets[int(number)],
-            NO_LIMITS,
-            lambda: False,
-            "this process",
-            throttles=throttles,
-        )
+        process = WorkingProcess("this process", NO_LIMITS, throttles=throttles)
+        worker = CellWorker(conductor, lambda _, number: targets[int(number)], process)
         listeners = [_OfTargets(listener, targets) for listener in self.listeners]
         with ThreadPoolExecutor(self.concurrency, thread_name_prefix="cell") as pool:
             try:

@@ -174,6 +174,13 @@ def shares_budget(run: RunRecord, actions: Actions) -> bool:
     return action.in_turn(decode(action.params, phase.params))
 
 
+def current_action(run: RunRecord, actions: Actions) -> tuple[Action[Any, Any], Any]:
+    """The action of the current phase, with the parameters for the cell that works now."""
+    phase = run.order.phases[run.phase]
+    action = actions[phase.action]
+    return action, decode(action.params, phase.params if run.budget is None else run.budget)
+
+
 def new_cells(run: RunRecord, cells: Sequence[CellRef], actions: Actions) -> list[CellRecord]:
     """The cells of a phase at its begin.
 
@@ -491,7 +498,7 @@ def is_in_line(cell: CellRecord) -> bool:
     return bool(cell.waits_since) and not cell.called
 
 
-def keep(cell: CellRecord, who: Claimant, now: float) -> CellRecord | None:
+def renew(cell: CellRecord, who: Claimant, now: float) -> CellRecord | None:
     """A claim is renewed; None: it is lost."""
     if cell.holder != who.token:
         return None
@@ -512,13 +519,13 @@ def record_step(
     :param handled: by the step
     :param remaining: how much is still to be handled; None: the step does not know, and what was known before counts
     """
-    kept = keep(cell, who, now)
-    if kept and (handled or cursor != cell.cursor):
-        kept = replace(kept, contended="", contended_at=0.0, contended_for=0.0, contentions=0)
+    renewed = renew(cell, who, now)
+    if renewed and (handled or cursor != cell.cursor):
+        renewed = replace(renewed, contended="", contended_at=0.0, contended_for=0.0, contentions=0)
     if remaining is None and cell.remaining is not None:
         remaining = max(cell.remaining - handled, 0)
-    return kept and replace(
-        kept,
+    return renewed and replace(
+        renewed,
         cursor=cursor,
         outcome=outcome,
         attempts=0,
@@ -533,8 +540,8 @@ def throttle(cell: CellRecord, who: Claimant, now: float, reason: str) -> CellRe
 
     :param reason: what the server suffers; empty: the work goes on
     """
-    kept = keep(cell, who, now)
-    return kept and replace(kept, throttled=reason)
+    renewed = renew(cell, who, now)
+    return renewed and replace(renewed, throttled=reason)
 
 
 def contend(cell: CellRecord, who: Claimant, now: float, problem: str) -> CellRecord | None:
@@ -542,10 +549,10 @@ def contend(cell: CellRecord, who: Claimant, now: float, problem: str) -> CellRe
 
     :param problem: the words of the database
     """
-    kept = keep(cell, who, now)
+    renewed = renew(cell, who, now)
     since_last = min(now - cell.contended_at, LONGEST_TRY) if cell.contentions else 0.0
-    return kept and replace(
-        kept,
+    return renewed and replace(
+        renewed,
         contended=problem,
         contended_at=now,
         contended_for=cell.contended_for + since_last,

@@ -40,6 +40,11 @@ class Reading:
     value: float | None = None
     limit: float | None = None
 
+    @property
+    def description(self) -> str:
+        """What was seen, and where, if not on the server itself."""
+        return f"{self.words} on {self.source}" if self.source else self.words
+
 
 @dataclass(frozen=True)
 class ServerState:

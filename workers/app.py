@@ -24,9 +24,10 @@ from redis.exceptions import RedisError
 
 from clients.services import Services
 from jobs.actions import ACTIONS
-from runs.cell_worker import CellWorker, SliceLimits
+from runs.cell_worker import CellWorker
 from runs.conductor import Conductor, queue_of
 from runs.records import FORMAT, Bell
+from runs.slices import SliceLimits, WorkingProcess
 from runs.targets import Registry
 from runs.throttles import Throttles, watching
 from settings.brokers import store_address
@@ -171,7 +172,8 @@ def cell_worker() -> CellWorker:
     conf = configuration()
     limits = SliceLimits(conf.celery.slice_seconds, conf.celery.lease_seconds)
     name = f"{socket.gethostname()}:{os.getpid()}"
-    return CellWorker(conductor(), registry().target, limits, is_draining, name, vitals().show, throttles())
+    process = WorkingProcess(name, limits, is_draining, vitals().show, throttles())
+    return CellWorker(conductor(), registry().target, process)
 
 
 @celeryd_after_setup.connect  # type: ignore[untyped-decorator]

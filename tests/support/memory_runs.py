@@ -9,10 +9,11 @@ from typing import Any, Final
 from cli.configuration import READY as CONFIGURATION
 from cli.runs.store import READY as CONDUCTOR
 from clients.services import Services
-from runs.cell_worker import CellWorker, SliceLimits
+from runs.cell_worker import CellWorker
 from runs.conductor import Conductor
 from runs.memory_store import MemoryStore
 from runs.records import NEVER, Bell
+from runs.slices import SliceLimits, WorkingProcess
 from runs.targets import Registry
 from settings.files import read_configuration
 from tests.support.command import Ended
@@ -38,8 +39,8 @@ class MemoryRuns:
         self._pool = ThreadPoolExecutor(1, "worker")
         self.conductor = Conductor(MemoryStore(), self._ring, workers=lambda: {"worker:1": None})
         registry = Registry(self._conf, Services(self._conf))
-        limits = SliceLimits(work=NEVER, lease=60.0)
-        self._worker = CellWorker(self.conductor, registry.target, limits, lambda: False, "worker:1")
+        process = WorkingProcess("worker:1", SliceLimits(work=NEVER, lease=60.0))
+        self._worker = CellWorker(self.conductor, registry.target, process)
 
     def call(self, line: str) -> Ended:
         """Carry out a command line."""

@@ -179,7 +179,7 @@ def test_a_renewed_claim_keeps_its_connections(store: RunStore) -> None:
     create(store, cells=at_one_server(2))
     view = claim_within(store, 2, 0, "t0", lease=SHORT)
     keeper = Claimant("t0", "w", LEASE)
-    store.change_cell("r", 0, 0, lambda view: rules.keep(view.cell, keeper, view.now), view)
+    store.change_cell("r", 0, 0, lambda view: rules.renew(view.cell, keeper, view.now), view)
     time.sleep(2 * SHORT)  # the first lease is over
     assert not claim_within(store, 2, 1).cell.holder
 

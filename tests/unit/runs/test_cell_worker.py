@@ -14,12 +14,13 @@ from novadb.cells import Cell
 from novadb.engine import Database
 from novadb.errors import DatabaseProblem, Unreachable
 from runs import rules
-from runs.cell_worker import CellWorker, SliceEnd, SliceLimits
+from runs.cell_worker import CellWorker
 from runs.conductor import Conductor
 from runs.memory_store import MemoryStore
 from runs.orders import ref_of
 from runs.records import NEVER, Bell, CellRecord, Hold, Order, Phase, RunState, Stage
 from runs.rules import ATTEMPTS, Patience
+from runs.slices import SliceEnd, SliceLimits, WorkingProcess
 from runs.throttles import Throttles
 from settings.databases import Timeouts
 from tests.support.run_records import Rows
@@ -77,10 +78,11 @@ class Bench:
             collapse=lambda results, _: Code(any(result.failure for result in results)),
         )  # fmt: skip
         self.conductor = Conductor(self.store, self.bells.append, {"test": action}, PATIENCE, lambda: {"w": None})
-        self.worker = CellWorker(
-            self.conductor, lambda _run, _uuid: Target(self.known, None), self.limits, lambda: self.is_draining, "w:1",
+        process = WorkingProcess(
+            "w:1", self.limits, lambda: self.is_draining,
             throttles=Throttles(self.store, lambda _: Scripted(self), every=0.0),
         )  # fmt: skip
+        self.worker = CellWorker(self.conductor, lambda _run, _uuid: Target(self.known, None), process)
         order = Order("r", (Phase("test", {"budget": None}),), "somebody", throttle=self.throttle)
         self.conductor.start(order, [ref_of(self.known)])
 

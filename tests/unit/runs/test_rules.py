@@ -577,7 +577,7 @@ def test_a_cell_that_was_given_back_lets_others_go_first(record: CellRecord, sta
 @pytest.mark.parametrize("lease_until", [NOW + 5, NOW - 5], ids=["in time", "late, and nobody else came"])
 def test_a_claim_is_renewed(lease_until: float) -> None:
     mine = replace(MINE, lease_until=lease_until)
-    assert rules.keep(mine, ME, NOW) == replace(MINE, lease_until=NOW + 60, look_at=NOW + 60, touched=NOW)
+    assert rules.renew(mine, ME, NOW) == replace(MINE, lease_until=NOW + 60, look_at=NOW + 60, touched=NOW)
 
 
 def test_a_step_is_recorded_with_a_renewal_and_ends_the_count_of_attempts() -> None:
@@ -721,7 +721,7 @@ def test_a_cell_that_has_work_queues_for_its_turn() -> None:
 
 @pytest.mark.parametrize("of", [held_by("other"), cell(), cell(Stage.DONE)], ids=["another's", "nobody's", "done"])
 def test_whoever_lost_a_claim_changes_nothing(of: CellRecord) -> None:
-    assert rules.keep(of, ME, NOW) is None
+    assert rules.renew(of, ME, NOW) is None
     assert rules.record_step(of, ME, NOW, {}, moved(1)) is None
     assert rules.give_back(of, ME, NOW, PATIENCE) is None
     assert rules.queue_up(of, ME, NOW) is None

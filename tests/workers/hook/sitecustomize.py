@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Any
 
 from runs import rules
-from runs.cell_worker import CellWorker
 from runs.redis_store import RedisStore
 from runs.rules import Refusal
+from runs.slices import Slice
 
 for place, seconds in json.loads(os.environ["CELLKEEPER_TEST_PATIENCE"]).items():
     module, path = place.split(":")
@@ -100,9 +100,9 @@ def reached(work_steps: Callable[..., Any]) -> Callable[..., Any]:
     """The work of a slice, which may come to a call that never returns."""
 
     @functools.wraps(work_steps)
-    def worked(worker: CellWorker, held: Any, target: Any) -> Any:
-        reach("in step", held.view.cell.ref.uuid, hang)
-        return work_steps(worker, held, target)
+    def worked(slice_: Slice) -> Any:
+        reach("in step", slice_._claimed.view.cell.ref.uuid, hang)
+        return work_steps(slice_)
 
     return worked
 
@@ -114,9 +114,9 @@ def watch(**_: Any) -> None:
     after_task_publish.connect(lambda **_: reach("after publish"), weak=False)
     for name in RULES:
         setattr(rules, name, noted(name, getattr(rules, name)))
-    rules.keep = noted("", rules.keep)
+    rules.renew = noted("", rules.renew)
     RedisStore._carry_out = watched(RedisStore._carry_out)
-    CellWorker._steps = reached(CellWorker._steps)
+    Slice.work = reached(Slice.work)
 
 
 if TICKETS and MORTAL == "command":
