@@ -1,10 +1,11 @@
 """Options that several commands have, and how an option is declared."""
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import fields
 from functools import wraps
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, cast
+from typing import Any, Concatenate, Final, ParamSpec, Protocol, TypeVar, cast
 
 import click
 
@@ -13,6 +14,9 @@ from cli.grammar import Option
 F = TypeVar("F", bound=Callable[..., Any])
 P = ParamSpec("P")
 V = TypeVar("V")
+
+LONGEST: Final = 1_000_000
+"""Seconds that an option takes at most: eleven days."""
 
 
 class Decorator(Protocol):
@@ -64,6 +68,24 @@ class _ClosingTime(click.ParamType):  # type: ignore[type-arg]
         except ValueError as error:
             self.fail(f"{error}.")
         return value
+
+
+class _Seconds(click.FloatRange):
+    """A number of seconds. What ``float`` takes for one without being a number is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        seconds = super().convert(value, param, ctx)
+        if not math.isfinite(seconds):
+            self.fail(f"{value!r} is not a number of seconds.")
+        return seconds
+
+
+def seconds(least: float) -> click.FloatRange:
+    """The type of an option that takes a number of seconds.
+
+    :param least: that it takes
+    """
+    return _Seconds(min=least, max=LONGEST)
 
 
 def _check_run_id(_ctx: click.Context, _param: click.Parameter, value: str | None) -> str | None:

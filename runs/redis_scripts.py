@@ -16,7 +16,8 @@ OTHER_TYPE: Final = "WRONGTYPE"
 # the records are those that are named, and as many connections to servers are held as are named; answers whether it
 # did, the time, the records that are asked for, how many connections there were, and how long the lines are that are
 # asked for. A record whose key is of another type is empty. A key of another type makes room for what is written,
-# unless a run cannot do without what it held. What may be written until a certain time only is not written later.
+# unless a run cannot do without what it held. A sum that is no number, or becomes too large for one, begins anew; what
+# cannot be added at all is left out. What may be written until a certain time only is not written later.
 DECIDE: Final = """
 local asked = cjson.decode(ARGV[1])
 local function read(key, field)
@@ -28,11 +29,19 @@ local function is_needed(key)
   local is_list = string.find(key, ':leases$') or string.find(key, ':changed$')
   return string.find(key, ARGV[2], 1, true) == 1 and not is_list
 end
+local function is_no_number(problem)
+  return string.find(problem, 'not an integer') or string.find(problem, 'not a float')
+    or string.find(problem, 'would overflow') or string.find(problem, 'NaN or Infinity')
+end
 local function write(command)
   local reply = redis.pcall(unpack(command))
-  if type(reply) ~= 'table' or not reply.err then return end
+  if type(reply) ~= 'table' or not reply.err then return reply end
+  if is_no_number(reply.err) then
+    if command[1] == 'INCRBY' then redis.call('DEL', command[2]) else redis.call('HDEL', command[2], command[3]) end
+    return redis.pcall(unpack(command))
+  end
   if not is_needed(command[2]) and string.find(reply.err, 'WRONGTYPE', 1, true) then redis.call('DEL', command[2]) end
-  redis.call(unpack(command))
+  return redis.call(unpack(command))
 end
 local written = 1
 for _, c in ipairs(asked.checks) do
@@ -56,7 +65,7 @@ end
 if written == 1 then
   for _, command in ipairs(asked.writes) do write(command) end
   for _, m in ipairs(asked.marks) do
-    write({'ZADD', m[2], redis.call('HINCRBY', m[1], 'changes', 1), m[3]})
+    write({'ZADD', m[2], write({'HINCRBY', m[1], 'changes', 1}), m[3]})
   end
 end
 local lengths = 0

@@ -47,6 +47,8 @@ LONGEST_PAUSE: Final = 5.0
 """Seconds between two tries of such a transaction, at most."""
 LONGEST_TRY: Final = 60.0
 """Seconds that such a try and the pause before it count for at most: between two tries a run may be paused."""
+COUNTABLE: Final = 1 << 50
+"""More than any database holds. A limit above that, such as ``--max-count``, does not tell how much is left."""
 MANY: Final = 1 << 30
 """More connections than any server has."""
 FAILED: Final = 255
@@ -522,6 +524,8 @@ def record_step(
     renewed = renew(cell, who, now)
     if renewed and (handled or cursor != cell.cursor):
         renewed = replace(renewed, contended="", contended_at=0.0, contended_for=0.0, contentions=0)
+    if remaining is not None and remaining > COUNTABLE:
+        remaining = None
     if remaining is None and cell.remaining is not None:
         remaining = max(cell.remaining - handled, 0)
     return renewed and replace(

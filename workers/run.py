@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from celery.exceptions import SecurityWarning
+from kombu.exceptions import OperationalError
 from oslo_config import cfg
 from redis.exceptions import RedisError
 
@@ -82,9 +83,12 @@ def ping(conf: cfg.ConfigOpts, node: str) -> bool:
     :raises BrokerAway: the broker cannot
     """
     application.configure(conf)
-    check_store(conf)
+    check_store(conf, writing=True)
     check_broker(application.app, conf)
-    return bool(application.app.control.ping([node], timeout=PATIENCE))
+    try:
+        return bool(application.app.control.ping([node], timeout=PATIENCE))
+    except OperationalError as error:  # it went away meanwhile
+        raise BrokerAway(f"The broker cannot be used: {error}") from error
 
 
 def warn_of_root() -> None:

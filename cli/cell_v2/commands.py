@@ -18,6 +18,7 @@ from cli.options import (
     collect_into,
     new_option,
     option,
+    seconds,
 )
 from cli.run_options import Format, RunOptions
 
@@ -202,7 +203,7 @@ def create_cell(options: NewCellOptions) -> int:
 )
 @new_option(
     "--timeout",
-    type=click.FloatRange(min=0),
+    type=seconds(0),
     metavar="SECONDS",
     help="With --wait-for: give up after this time. Default: 600.",
 )

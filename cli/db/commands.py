@@ -19,6 +19,7 @@ from cli.options import (
     collect_into,
     new_option,
     option,
+    seconds,
 )
 from cli.run_options import RunOptions
 
@@ -110,7 +111,7 @@ def sync(
 @option("--task-log", is_flag=True, help="Also archive task_log, by the time of the last update.")
 @option(
     "--sleep",
-    type=click.FloatRange(min=0),
+    type=seconds(0),
     default=0,
     metavar="SECONDS",
     help="Pause after each --max_rows rows of a cell, with --until-complete.",

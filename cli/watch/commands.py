@@ -6,7 +6,7 @@ What a command needs to work is imported when it runs: ``--help`` must be quick.
 import click
 
 from cli.grammar import Command, Service
-from cli.options import FORMAT, new_option
+from cli.options import FORMAT, new_option, seconds
 from cli.run_options import Format
 
 
@@ -42,7 +42,7 @@ def check(format: Format) -> int:  # noqa: A002 - the option's name
 )
 @new_option(
     "--backlog-every",
-    type=click.FloatRange(min=1),
+    type=seconds(1),
     default=300,
     show_default=True,
     metavar="SECONDS",

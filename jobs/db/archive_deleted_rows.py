@@ -465,8 +465,8 @@ def _read_sleep(text: str) -> float:
         seconds = float(text)
     except ValueError:
         seconds = -1.0
-    if not 0 <= seconds < 1e6:
-        raise ValueError("it must be a number of seconds")
+    if not 0 <= seconds <= 1e6:
+        raise ValueError("it must be a number of seconds, and no more than 1000000")
     return seconds
 
 

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -15,10 +16,13 @@ from redis import Redis as Client
 from demo.cloud import build
 from jobs.action import Failure, FailureKind
 from jobs.actions import ACTIONS
-from runs import rules
+from jobs.codec import encode
+from runs import pace, rules
 from runs.conductor import Conductor
-from runs.records import CellRef
+from runs.records import CellRecord, CellRef
 from runs.redis_store import RedisStore
+from runs.rules import Claimant
+from runs.store import Books, View
 from tests.support.command import Ended, call_here
 from tests.support.run_records import A, moved, order, results
 from tests.support.services import Redis
@@ -218,3 +222,45 @@ def test_a_damaged_thing_costs_itself_and_one_line(
         check_words(ended)
         assert ended.code in (0, 1, 255)
         assert len(ended.err.splitlines()) <= 1
+
+
+def set_pace(client: Client, value: str) -> None:
+    now = pace.recent(time.time())[-1]
+    for number in range(now - 2, now + 3):
+        client.set(f"{CELLS}:pace-{number}", value)
+
+
+HIGHEST = str(2**63 - 1)
+# What a step adds to.
+SUMS: dict[str, Callable[[Client], Any]] = {
+    **{f"{name} 0: {value[:12]!r}": lambda client, name=name, value=value: client.hset(RUN, f"{name} 0", value)
+       for name in ("rows", "remaining", "foreseen", "failed")
+       for value in ("many", "", NASTY, "1e300", HIGHEST, str(10**30))},
+    **{f"a counter: {value!r}": lambda client, value=value: client.hset("cellkeeper:tally", "rows x", value)
+       for value in ("many", "", "inf", "nan")},
+    **{f"changes: {value!r}": lambda client, value=value: client.hset(RUN, "changes", value)
+       for value in ("many", "", HIGHEST)},
+    **{f"a pace: {value!r}": partial(set_pace, value=value) for value in ("many", "", HIGHEST)},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", SUMS)
+def test_a_sum_that_is_none_holds_up_no_cell(client: Client, damage: str) -> None:
+    store = RedisStore(client, EXPIRES)
+    Conductor(store, lambda _: None).start(order("bad"), [A])
+    SUMS[damage](client)
+    who = Claimant("token", "w", 60.0)
+
+    def work(view: View) -> CellRecord:
+        worked = rules.record_step(replace(view.cell, holder="token"), who, view.now, {}, moved(5), 5, 7)
+        assert worked is not None
+        return replace(worked, failure=Failure(FailureKind.CELL, "away"))
+
+    books = Books(5, {"rows x": 1e308}, 5)
+    assert isinstance(store.change_cell("bad", 0, 0, work, books=books), View)
+    assert store.cell("bad", 0, 0).outcome == encode(moved(5))
+    progress = store.progress("bad", 0)
+    assert (progress.rows, progress.remaining, progress.foreseen, progress.failed) == (5, 7, 1, 1)
+    assert store.tally()["rows x"] == 1e308
+    assert 5 in progress.pace.values()
+    assert [cell.number for cell in store.changes("bad", 0, 0)[1]] == [0]

@@ -97,9 +97,10 @@ def test_a_redis_that_refuses_writes_is_waited_for(refusing: Site, redis: Redis,
         assert found["verdict"] == "failed"
         assert word in found["detail"]
         assert "workers" not in {one["what"] for one in findings}, "nobody can give a sign of life"
-        refused = site.call(ARCHIVE)
-        assert (refused.code, refused.out) == (255, "")
-        assert refused.line.startswith("The store of runs cannot be used: ")
+        for line in (ARCHIVE, "worker --ping --name w@here"):
+            refused = site.call(line)
+            assert (refused.code, refused.out) == (255, "")
+            assert refused.line.startswith("The store of runs cannot be used: ")
         assert site.call("runs list").code == 0
         assert running.process.poll() is None
         assert worker.process.poll() is None

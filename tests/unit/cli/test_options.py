@@ -1,6 +1,7 @@
 """What Click hands to a command is what its function takes, by name and type."""
 
 import inspect
+import re
 import typing
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, is_dataclass
@@ -14,6 +15,7 @@ from click.testing import CliRunner
 from cli.main import cellkeeper
 from cli.options import ALL_CELLS, FORMAT, NO_WAIT, collect_into, option
 from cli.run_options import RunOptions
+from tests.support.command import call_here
 
 # What an option's value is, by the name of its type; else it is text.
 TYPES: Final = {
@@ -108,3 +110,14 @@ def test_an_option_that_no_value_has_stays_an_argument_of_its_own() -> None:
         return 0
 
     assert CliRunner().invoke(count, ["--all-cells"]).output == "False True\n"
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["db archive_deleted_rows --sleep", "cell_v2 discover_hosts --wait-for 1 --timeout", "metrics --backlog-every"],
+)
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e400", "1e300", "1000001", "-1"])
+def test_seconds_are_a_number_of_seconds(option: str, text: str) -> None:
+    ended = call_here(f"{option} {text}")
+    assert (ended.code, ended.out) == (2, "")
+    assert re.search(r"Invalid value for '--\S+': .* is not (a number of seconds|in the range)", ended.err)

@@ -588,7 +588,16 @@ def test_a_step_is_recorded_with_a_renewal_and_ends_the_count_of_attempts() -> N
 
 @pytest.mark.parametrize(
     ("before", "handled", "told", "after"),
-    [(None, 5, None, None), (None, 5, 70, 70), (90, 5, 70, 70), (90, 5, None, 85), (3, 5, None, 0), (90, 0, 0, 0)],
+    [
+        (None, 5, None, None),
+        (None, 5, 70, 70),
+        (90, 5, 70, 70),
+        (90, 5, None, 85),
+        (3, 5, None, 0),
+        (90, 0, 0, 0),
+        (None, 5, 10**29, None),
+        (90, 5, 10**29, 85),
+    ],  # a limit beyond all rows
 )
 def test_a_step_tells_what_is_left_or_takes_off_what_it_did(
     before: int | None, handled: int, told: int | None, after: int | None
