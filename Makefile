@@ -73,7 +73,7 @@ test-chaos: $(TESTS_READY) services ## kill processes and servers, 300 times, an
 test-rabbitmq: $(LIBVIRT_READY) services ## run a selection of the tests of workers with a RabbitMQ that carries the messages (minutes)
 	@tools/install-services.sh rabbitmq
 	@tools/with-rabbitmq.sh $(BIN)/python -m pytest tests/workers/test_both_engines.py tests/workers/test_killed.py \
-		-k "both_engines or children or workers_that_end" $(PYTEST_OPTIONS)
+		tests/workers/test_refusing_rabbitmq.py -k "both_engines or refusing or children or workers_that_end" $(PYTEST_OPTIONS)
 
 .PHONY: test-libvirt
 test-libvirt: $(LIBVIRT_READY) services ## run the tests that ask a real libvirtd with QEMU

@@ -18,7 +18,6 @@ from typing import Any, Final
 import msgspec
 from celery import Celery, Task
 from celery.signals import celeryd_after_setup, celeryd_init, worker_process_init, worker_ready, worker_shutting_down
-from kombu.exceptions import OperationalError
 from oslo_config import cfg
 from redis.exceptions import RedisError
 
@@ -36,7 +35,7 @@ from settings.files import load_configuration
 from settings.sections import check_values
 from settings.unknown import unknown_settings
 from throttle.servers import usable_throttle
-from workers.broker import configure_broker
+from workers.broker import BROKER_ERRORS, configure_broker
 from workers.calm import be_calm, ignore_settled_warnings
 from workers.heartbeat import Heartbeat
 from workers.redis_client import run_store
@@ -131,7 +130,7 @@ def ring(bell: Bell) -> None:
             bell.action, kwargs=asdict(bell), queue=queue_of(bell.cell), retry=True,
             argsrepr=bell.label, kwargsrepr=words,
         )  # fmt: skip
-    except OperationalError as error:
+    except BROKER_ERRORS as error:
         LOG.warning("run %s, %s: the broker took no message, it is sent again later: %s", bell.run, bell.label, error)
 
 

@@ -4,6 +4,7 @@ import ssl
 from typing import Any, Final
 from urllib.parse import parse_qs, urlsplit
 
+from amqp.exceptions import AMQPError
 from celery import Celery
 from kombu.exceptions import OperationalError
 from oslo_config import cfg
@@ -24,6 +25,8 @@ REDIS_OPTIONS: Final = {
 }
 AMQP_OPTIONS: Final = {"confirm_publish": True}
 CONNECT: Final = 5.0  # seconds
+# A refused login, vhost or queue is none of kombu's operational errors.
+BROKER_ERRORS: Final = (OperationalError, AMQPError, OSError)
 
 
 def configure_broker(app: Celery, conf: cfg.ConfigOpts) -> None:
@@ -68,7 +71,7 @@ def check_broker(app: Celery, conf: cfg.ConfigOpts) -> None:
     try:
         with app.connection_for_write(connect_timeout=CONNECT) as connection:
             connection.ensure_connection(max_retries=1, timeout=CONNECT)
-    except (OperationalError, OSError) as error:
+    except BROKER_ERRORS as error:
         raise BrokerAway(f"The broker at {place} cannot be used: {_reason(error)}") from error
 
 
