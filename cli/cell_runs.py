@@ -21,11 +21,11 @@ from jobs.action import Action, CellResult, Scope, Target
 from novadb.engine import Database
 from novadb.errors import DatabaseProblem
 from runs import exclusion, rules
-from runs.follow import Finished, Follower, Listener
+from runs.follow import FinishedRun, Follower, Listener
 from runs.local import LocalEngine
 from runs.orders import PhaseOf, order_of, refs_of
 from runs.records import Order
-from runs.throttles import watching
+from runs.throttles import watch_maker
 from settings.cellkeeper import time_zone
 from throttle.servers import usable_throttle
 
@@ -49,7 +49,7 @@ class Runner:
         chosen: Sequence[Target],
         listeners: Sequence[Listener] = (),
         counting: PhaseOf | None = None,
-    ) -> Finished:
+    ) -> FinishedRun:
         """Carry out an action in cells, and what follows if it wrote rows.
 
         The cells go to workers if there is a broker and they are mapped: what ``[database]`` names here may be
@@ -81,7 +81,7 @@ class Runner:
                 say(f"{action.name} was not begun")
         return finished
 
-    def _say_who_cancelled(self, finished: Finished) -> None:
+    def _say_who_cancelled(self, finished: FinishedRun) -> None:
         """Name whoever else has ended the run before its time."""
         if self.stop.is_set():
             return
@@ -108,16 +108,19 @@ class Runner:
         chosen: Sequence[Target],
         listeners: Sequence[Listener],
         until: datetime | None,
-    ) -> Finished:
+    ) -> FinishedRun:
         """Work the cells on threads of this process."""
         own = self.conf.cellkeeper
+        make_watch = None
+        if not self.options.no_throttle:
+            make_watch = watch_maker(self.conf, lambda: [target.cell for target in chosen])
         with shown(len(chosen), self.stop) as progress, ExitStack() as locks:
             engine = LocalEngine(
                 self.options.concurrency or own.concurrency,
                 own.concurrency_per_server,
                 [Several([progress, *listeners]), progress],
                 self.stop,
-                None if self.options.no_throttle else watching(self.conf, lambda: [target.cell for target in chosen]),
+                make_watch,
             )
             with suppress(exclusion.Interrupted), window.closing(self.stop, until):
                 for action, _ in phases:
@@ -127,7 +130,7 @@ class Runner:
         self._raise_unexpected(finished)
         return finished
 
-    def _raise_unexpected(self, finished: Finished) -> None:
+    def _raise_unexpected(self, finished: FinishedRun) -> None:
         """Raise what nobody thought of in a cell, where ``--post-mortem`` is to show it."""
         if not configuration.debugger_wanted():
             return
@@ -142,7 +145,7 @@ class Runner:
         chosen: Sequence[Target],
         listeners: Sequence[Listener],
         until: datetime | None,
-    ) -> Finished:
+    ) -> FinishedRun:
         """Leave the cells to workers, and follow the run to its end."""
         from cli.runs.listing import say_hold
         from cli.runs.store import conductor_of
@@ -183,7 +186,7 @@ def exclusively(
     :raises exclusion.Interrupted: the wait was called off
     """
     own = conf.cellkeeper
-    return exclusion.hold(
+    return exclusion.hold_databases(
         Path(own.lock_path) if own.lock_path else None,
         name,
         [database.fingerprint for database in databases if own.exclusion and isinstance(database, Database)],

@@ -20,7 +20,7 @@ from cli.run_summary import eta_in_words, mean_speed, rate_in_words
 from cli.signals import STOPPING, watch
 from jobs.action import CellResult
 from novadb.cells import Cell
-from runs.follow import Listener, Silent
+from runs.follow import Listener, SilentListener
 from runs.pace import Speed
 from settings.printable import printable
 
@@ -173,7 +173,7 @@ def shown(cells: int, stop: threading.Event) -> Iterator[Listener]:
     """
     console = Console(stderr=True)
     if not console.is_terminal:
-        yield Silent()
+        yield SilentListener()
         return
     progress = Progress(cells, stop)
     direct = sys.stderr

@@ -15,7 +15,7 @@ from runs.claimed_cell import ClaimedCell, ClaimLost
 from runs.conductor import Conductor
 from runs.orders import ref_of
 from runs.records import Bell, CellRecord, Stage
-from runs.rules import Advice, Claimant, Provided, Refusal
+from runs.rules import Advice, Claimant, Conditional, Refusal
 from runs.slices import ENDS, Slice, SliceEnd, WorkingProcess
 from runs.store import RunGone, View
 
@@ -23,7 +23,7 @@ LOG = logging.getLogger("cellkeeper.runs")
 
 REFUSED: Final = {
     Refusal.OVER: SliceEnd.OVER,
-    Refusal.HELD: SliceEnd.HELD,
+    Refusal.CLAIMED: SliceEnd.CLAIMED,
     Refusal.PAUSED: SliceEnd.PAUSED,
 }
 
@@ -65,7 +65,7 @@ class CellWorker:
         except (ClaimLost, RunGone):
             return SliceEnd.LOST
 
-    def _claim(self, view: View, phase: int, claimant: Claimant) -> CellRecord | Provided | Refusal:
+    def _claim(self, view: View, phase: int, claimant: Claimant) -> CellRecord | Conditional | Refusal:
         action = self._conductor.actions.get(view.run.order.phases[view.run.phase].action)
         return rules.claim(
             view.cell, view.run, phase, view.hold, view.now, claimant,

@@ -73,7 +73,9 @@ class ClaimedCell:
         handled = step.outcome.handled
         counters = {}
         if self._action.writes and step.outcome.rows:
-            counters[tally.name(tally.ROWS, self._action.name, self.view.cell.ref.uuid)] = float(step.outcome.rows)
+            counters[tally.entry_name(tally.ROWS, self._action.name, self.view.cell.ref.uuid)] = float(
+                step.outcome.rows
+            )
         books = Books(step.outcome.rows, counters, handled)
 
         def rule(view: View) -> CellRecord | None:
@@ -98,7 +100,7 @@ class ClaimedCell:
         :param reading: what the server suffers
         :param seconds: for which the work paused because of it, since the last note
         """
-        counter = tally.name(tally.THROTTLED, reading.signal, self.view.cell.ref.uuid)
+        counter = tally.entry_name(tally.THROTTLED, reading.signal, self.view.cell.ref.uuid)
         return self._note_throttle(reading.description, Books(counters={counter: seconds}))
 
     def end_throttle(self) -> Advice:

@@ -26,7 +26,7 @@ SILENT_AT_ONCE: Final = 200
 UNWATCHED: Final = 30.0
 """Seconds without a look after which nobody knows what was between: a beat looks only when it orders something."""
 Results = Sequence[CellResult[Any]]
-Serving = Callable[[], Mapping[str, set[str] | None]]
+LiveWorkers = Callable[[], Mapping[str, set[str] | None]]
 """The live workers, and the uuids of the cells that each one serves; None: all."""
 
 
@@ -35,7 +35,7 @@ def queue_of(cell: str) -> str:
     return f"cell.{cell}"
 
 
-def serving(workers: Mapping[str, set[str] | None], cell: str) -> int:
+def count_serving(workers: Mapping[str, set[str] | None], cell: str) -> int:
     """How many of the workers serve a cell.
 
     :param workers: the uuids of the cells that each one serves; None: all
@@ -58,7 +58,7 @@ class Conductor:
         ring: Callable[[Bell], None],
         actions: Actions | None = None,
         patience: Patience = PATIENCE,
-        workers: Serving | None = None,
+        workers: LiveWorkers | None = None,
         on_end: Callable[[RunRecord, Sequence[Results]], None] | None = None,
         per_server: int | None = None,
     ) -> None:
@@ -308,7 +308,7 @@ class Conductor:
             cell = self.store.cell(run, record.phase, number)
             if cell.failure:
                 self._finish(record, number, cell.failure)
-            elif serving(workers, cell.ref.uuid):
+            elif count_serving(workers, cell.ref.uuid):
                 self._ring_silent(record, number)
             else:
                 is_unserved = True
@@ -330,7 +330,7 @@ class Conductor:
     def _give_up_unserved(self, record: RunRecord, workers: Mapping[str, set[str] | None]) -> None:
         """End all cells that no worker serves: those whose turn has not come, too."""
         for cell in self.store.cells(record.order.id, record.phase):
-            if cell.stage is not Stage.DONE and not serving(workers, cell.ref.uuid):
+            if cell.stage is not Stage.DONE and not count_serving(workers, cell.ref.uuid):
                 failure = Failure(FailureKind.CELL, f"{cell.ref.label}: {NO_WORKER}")
                 self._finish(record, cell.number, failure)
 

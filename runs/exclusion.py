@@ -30,7 +30,7 @@ class Interrupted(Exception):
 
 
 @contextmanager
-def hold(
+def hold_databases(
     folder: Path | None,
     action: str,
     fingerprints: Iterable[str],
@@ -74,7 +74,7 @@ def _wait_for_turn(
     stop: threading.Event,
     on_wait: Callable[[str], None],
 ) -> "Holding":
-    """Hold the databases as soon as nobody else holds one of them; parameters and errors are those of ``hold``."""
+    """Hold the databases as soon as nobody else holds one of them; see ``hold_databases``."""
     announced = ""
     while isinstance(holding := _take(folder, action, databases), Holder):
         holder = holding.name

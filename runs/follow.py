@@ -39,7 +39,7 @@ class Listener(Protocol):
         """Nothing more happens in the cell."""
 
 
-class Silent:
+class SilentListener:
     """A listener that does nothing."""
 
     def started(self, cell: Cell) -> None: ...
@@ -54,7 +54,7 @@ class Silent:
 
 
 @dataclass(frozen=True)
-class Finished:
+class FinishedRun:
     """A run that has ended.
 
     :ivar phases: the results of each phase that it came to, in the order of its cells
@@ -104,7 +104,7 @@ class Follower:
         self._told_speed = time.monotonic()
         self._watches: list[_Watch] = []
 
-    def follow(self, run: str) -> Finished:
+    def follow(self, run: str) -> FinishedRun:
         """Wait until a run has ended.
 
         :raises RunGone: the store was emptied, or the run has expired
@@ -115,7 +115,7 @@ class Follower:
             try:
                 record = self._look(run)
                 if record.state is RunState.ENDED:
-                    return Finished(record, self._conductor.results(record))
+                    return FinishedRun(record, self._conductor.results(record))
                 answered = time.monotonic()
             except self._store.away as error:
                 self._conductor.lose_sight()

@@ -14,14 +14,14 @@ from novadb.cells import Cell
 from runs import rules
 from runs.cell_worker import CellWorker
 from runs.conductor import Conductor, write_audit
-from runs.follow import Finished, Follower, Listener, Silent
+from runs.follow import FinishedRun, Follower, Listener, SilentListener
 from runs.memory_store import MemoryStore
 from runs.orders import PhaseOf, order_of, refs_of
 from runs.pace import Speed
 from runs.records import NEVER, Bell
 from runs.rules import Patience
 from runs.slices import SliceLimits, WorkingProcess
-from runs.throttles import Throttles, Watching
+from runs.throttles import Throttles, WatchMaker
 
 NO_LIMITS: Final = SliceLimits(work=NEVER, lease=NEVER)
 """A cell is worked to its end: nobody else could go on with it."""
@@ -62,7 +62,7 @@ class BellQueue:
             return None
 
     @contextmanager
-    def second(self, number: int) -> Iterator[bool]:
+    def second_connection(self, number: int) -> Iterator[bool]:
         """The context in which a cell has a second connection to its server, if that has one to spare: no wait."""
         own = Counter(self._servers[number][:1])
         with self._changed:
@@ -76,8 +76,8 @@ class BellQueue:
             if is_granted:
                 self._free(own)
 
-    def answered(self, bell: Bell) -> None:
-        """Make room."""
+    def free_connections(self, bell: Bell) -> None:
+        """Make room for other bells, once a bell is answered."""
         self._free(Counter(self._servers[bell.number]))
 
     def _free(self, connections: Counter[str]) -> None:
@@ -107,9 +107,9 @@ class LocalEngine:
     per_server: int
     listeners: Sequence[Listener] = ()
     stop: threading.Event = field(default_factory=threading.Event)
-    watch: Watching | None = None
+    watch: WatchMaker | None = None
 
-    def run(self, phases: Sequence[PhaseOf], targets: Sequence[Target], until: float | None = None) -> Finished:
+    def run(self, phases: Sequence[PhaseOf], targets: Sequence[Target], until: float | None = None) -> FinishedRun:
         """Carry actions out, one after the other, in each target.
 
         :param until: when the maintenance window closes, in seconds since the epoch
@@ -126,11 +126,13 @@ class LocalEngine:
 
     def _carry_out(
         self, phases: Sequence[PhaseOf], targets: Sequence[Target], until: float | None, on_end: Callable[..., None]
-    ) -> Finished:
+    ) -> FinishedRun:
         order = order_of(phases, until=until, throttle=self.watch is not None)
         refs = [replace(ref, uuid=str(number)) for number, ref in enumerate(refs_of(targets, phases))]
         bells = BellQueue([ref.servers for ref in refs], self.per_server)
-        targets = [replace(target, second=partial(bells.second, number)) for number, target in enumerate(targets)]
+        targets = [
+            replace(target, second=partial(bells.second_connection, number)) for number, target in enumerate(targets)
+        ]
         actions = {action.name: action for action, _ in phases}
         store = MemoryStore(self.stop)
         conductor = Conductor(store, bells.ring, actions, NO_BELL_IS_LOST, on_end=on_end)
@@ -166,7 +168,7 @@ def _answer_bells(bells: BellQueue, worker: CellWorker) -> None:
         try:
             worker.answer(bell)
         finally:
-            bells.answered(bell)
+            bells.free_connections(bell)
 
 
 def _with_cells(results: Sequence[CellResult[O]], targets: Sequence[Target]) -> list[CellResult[O]]:
@@ -174,7 +176,7 @@ def _with_cells(results: Sequence[CellResult[O]], targets: Sequence[Target]) -> 
     return [replace(result, cell=target.cell) for result, target in zip(results, targets, strict=True)]
 
 
-class _OfTargets(Silent):
+class _OfTargets(SilentListener):
     """Tells a listener of the cells that the command knows."""
 
     def __init__(self, listener: Listener, targets: Sequence[Target]) -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from runs import pace, rules
 from runs.records import CellRecord, Hold, Place, Progress, RunRecord, RunState, Stage, Summary, Wish
-from runs.rules import Provided, Refusal
+from runs.rules import Conditional, Refusal
 from runs.store import (
     LOOK_EXPIRES,
     NO_BOOKS,
@@ -160,7 +160,7 @@ class MemoryStore:
             busy = self._busy(before) if before.ref.servers else None
             view = View(kept.run, before, self._hold, self.now(), busy=busy)
             changed = rule(view)
-            if isinstance(changed, Provided):
+            if isinstance(changed, Conditional):
                 changed = changed.cell  # nobody else has changed anything since
             if not isinstance(changed, CellRecord):
                 return changed

@@ -48,7 +48,7 @@ from runs.redis_keys import (
     worker_key,
 )
 from runs.redis_scripts import DECIDE, LINES, OTHER_TYPE, Answer, Change
-from runs.rules import Provided, Refusal
+from runs.rules import Conditional, Refusal
 from runs.soundness import is_sound_cell, is_sound_hold, is_sound_run, is_sound_summary
 from runs.store import (
     LOOK_EXPIRES,
@@ -266,7 +266,7 @@ class RedisStore:
         while True:
             changed = rule(view)
             change = Change(*reads)
-            if isinstance(changed, Provided):
+            if isinstance(changed, Conditional):
                 provided, changed = changed.connections, changed.cell
                 change.provide(provided)
             else:

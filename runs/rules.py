@@ -68,7 +68,7 @@ class Refusal(StrEnum):
     """Why a cell is not granted to whoever heard its bell."""
 
     OVER = "over"
-    HELD = "held"
+    CLAIMED = "claimed"
     PAUSED = "paused"
 
 
@@ -203,7 +203,7 @@ def begin(run: RunRecord, now: float) -> RunRecord | None:
     return replace(run, state=RunState.RUNNING, started=now, woken=now)
 
 
-def is_held(hold: Hold | None, now: float) -> bool:
+def all_runs_pause(hold: Hold | None, now: float) -> bool:
     """Whether all runs pause."""
     return hold is not None and (hold.until is None or now < hold.until)
 
@@ -220,7 +220,7 @@ def advice(run: RunRecord, hold: Hold | None, now: float) -> Advice:
         return Advice.CANCEL
     if has_closed(run, now):
         return Advice.CLOSE
-    if run.wish is Wish.PAUSE or is_held(hold, now):
+    if run.wish is Wish.PAUSE or all_runs_pause(hold, now):
         return Advice.PAUSE
     return Advice.GO_ON
 
@@ -360,10 +360,10 @@ def take_turn(cell: CellRecord, now: float, patience: Patience) -> CellRecord | 
 
 
 @dataclass(frozen=True)
-class Provided:
+class Conditional:
     """A cell as it is to be, on condition that other cells have so many connections to its servers.
 
-    :ivar connections: that all other cells may have, by server: the least and the most
+    :ivar connections: the least and the most that all other cells may have, by server
     """
 
     cell: CellRecord
@@ -428,7 +428,7 @@ def claim(
     *,
     busy: Mapping[str, int] | None = None,
     reads_ahead: bool = False,
-) -> CellRecord | Provided | Refusal:
+) -> CellRecord | Conditional | Refusal:
     """The cell as its bell is answered, or why it is not to be worked now.
 
     :param busy: connections of all other cells to the servers of this one; None: not known yet
@@ -438,7 +438,7 @@ def claim(
     if run.state is not RunState.RUNNING or run.phase != phase or not has_bell(cell):
         return Refusal.OVER
     if cell.lease_until > now:
-        return Refusal.HELD
+        return Refusal.CLAIMED
     wanted = advice(run, hold, now)
     if wanted is Advice.PAUSE:
         return Refusal.PAUSED
@@ -464,7 +464,7 @@ def claim(
 
 def _with_room(
     claimed: CellRecord, waiting: CellRecord, busy: Mapping[str, int], limit: int, *, needs_second: bool
-) -> Provided:
+) -> Conditional:
     """A claimed cell where its servers have room for it; else the one that waits."""
     needed = Counter(claimed.ref.servers)
     if full := full_servers(needed, busy, limit):
@@ -472,13 +472,13 @@ def _with_room(
         least = max(limit - needed[server], 0) + 1
         line = replace(waiting, waits_since=waiting.waits_since or claimed.touched, called=False,
                        look_at=claimed.touched + LONGEST_IN_LINE, touched=claimed.touched)  # fmt: skip
-        return Provided(line, {server: (least, MANY)})
+        return Conditional(line, {server: (least, MANY)})
     most = {server: max(limit - number, 0) for server, number in needed.items()}
     own = claimed.ref.servers[0]
     has_second = needs_second and may_have_second(needed[own] + busy.get(own, 0), limit)
     if has_second:
         most[own] = limit // 2 - needed[own] - 1
-    return Provided(replace(claimed, second=has_second), {server: (0, number) for server, number in most.items()})
+    return Conditional(replace(claimed, second=has_second), {server: (0, number) for server, number in most.items()})
 
 
 def call(cell: CellRecord, now: float, patience: Patience) -> CellRecord | None:

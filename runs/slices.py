@@ -37,7 +37,7 @@ class SliceEnd(StrEnum):
     CLOSED = "window closed"
     PAUSED = "paused"
     QUEUED = "has work, waits for its turn"
-    HELD = "somebody works on it"
+    CLAIMED = "somebody works on it"
     OVER = "nothing to do any more"
     LOST = "claim lost"
     IN_LINE = "its server has no connection to spare"

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Final, Protocol
 
 from runs.records import CellRecord, Hold, Place, Progress, RunRecord, Summary
-from runs.rules import Provided, Refusal
+from runs.rules import Conditional, Refusal
 from throttle.readings import ServerState
 
 
@@ -90,7 +90,7 @@ NO_BOOKS: Final = Books()
 LOOK_EXPIRES: Final = 60
 """Seconds after which nobody goes by what was seen of a server."""
 NOTHING: Final[Mapping[str, float]] = MappingProxyType({})
-CellRule = Callable[[View], CellRecord | Provided | Refusal | None]
+CellRule = Callable[[View], CellRecord | Conditional | Refusal | None]
 """What becomes of a cell; None or a refusal: nothing. Where it is provided for other connections, it is asked again."""
 RunRule = Callable[[RunRecord, float], RunRecord | None]
 """What becomes of a run at this time; None: nothing."""

@@ -19,7 +19,7 @@ THROTTLED: Final = "throttled"
 """Seconds for which the work in a cell paused, by signal instead of by action."""
 
 
-def name(kind: str, action: str, cell: str) -> str:
+def entry_name(kind: str, action: str, cell: str) -> str:
     """The name of an entry."""
     return f"{kind} {action} {cell}"
 
@@ -34,11 +34,11 @@ def entries(action: str, results: Iterable[CellResult[Any]], now: float) -> dict
         cell, outcome = result.cell.uuid or "", result.outcome
         if not (result.complete or result.failure or outcome.rows):
             continue
-        found[name(FAILED, action, cell)] = int(result.failure is not None)
-        found[name(BLOCKED, action, cell)] = outcome.stayed
-        found[name(DURATION, action, cell)] = result.seconds
+        found[entry_name(FAILED, action, cell)] = int(result.failure is not None)
+        found[entry_name(BLOCKED, action, cell)] = outcome.stayed
+        found[entry_name(DURATION, action, cell)] = result.seconds
         if not result.failure:
-            found[name(SUCCESS, action, cell)] = now
+            found[entry_name(SUCCESS, action, cell)] = now
     return found
 
 

@@ -36,12 +36,12 @@ class Watch(Protocol):
         """Close all connections; the next look opens them anew."""
 
 
-Watching = Callable[[Database], Watch]
+WatchMaker = Callable[[Database], Watch]
 """Makes what looks at the server of a database."""
 
 
-def watching(conf: cfg.ConfigOpts, cells: Callable[[], list[Cell]]) -> Watching:
-    """What looks at servers as the configuration says.
+def watch_maker(conf: cfg.ConfigOpts, cells: Callable[[], list[Cell]]) -> WatchMaker:
+    """What makes watches of servers as the configuration says.
 
     :param cells: those whose replicas may be named in the configuration
     :raises InvalidSetting: the section ``[throttle]`` cannot be used
@@ -59,10 +59,10 @@ def watching(conf: cfg.ConfigOpts, cells: Callable[[], list[Cell]]) -> Watching:
 class Throttles:
     """The verdicts on the servers that a process works on. Its threads may ask at the same time."""
 
-    def __init__(self, store: RunStore, watch: Watching, every: float = LOOK_EVERY) -> None:
+    def __init__(self, store: RunStore, make_watch: WatchMaker, every: float = LOOK_EVERY) -> None:
         """:param every: seconds between two looks at a server"""
         self._store = store
-        self._watch = watch
+        self._make_watch = make_watch
         self._every = every
         self._watches: dict[str, Watch] = {}
         self._states: dict[str, ServerState | None] = {}
@@ -103,7 +103,7 @@ class Throttles:
         if not is_granted:
             return state
         if server not in self._watches:
-            self._watches[server] = self._watch(database)
+            self._watches[server] = self._make_watch(database)
         state = self._watches[server].look(state)
         self._store.keep_look(server, state)
         return state

@@ -28,7 +28,7 @@ from runs.conductor import Conductor, queue_of
 from runs.records import FORMAT, Bell
 from runs.slices import SliceLimits, WorkingProcess
 from runs.targets import Registry
-from runs.throttles import Throttles, watching
+from runs.throttles import Throttles, watch_maker
 from settings.brokers import store_address
 from settings.errors import NotConfigured, SettingsProblem
 from settings.files import load_configuration
@@ -157,7 +157,7 @@ def registry() -> Registry:
 @cache
 def throttles() -> Throttles:
     """What tells this process whether a database server lets the work go on."""
-    return Throttles(conductor().store, watching(configuration(), registry().cells))
+    return Throttles(conductor().store, watch_maker(configuration(), registry().cells))
 
 
 @cache

@@ -21,7 +21,7 @@ from jobs.db import purge as purge_job
 from jobs.db.archive_deleted_rows import ACTION, MAX_ROWS_LIMIT, Archived, Exit, Params
 from jobs.db.archive_deleted_rows import NAMED as NAMED_IN_JSON
 from jobs.db.purge import Purged
-from runs.follow import Finished
+from runs.follow import FinishedRun
 from runs.orders import PhaseOf
 from runs.targets import api_database, mapped_cells, own_cell, targets
 
@@ -84,7 +84,7 @@ def archive(run: RunOptions, options: ArchiveOptions) -> int:
 
 def _run(
     runner: Runner, phases: Sequence[PhaseOf], chosen: Sequence[Target], dots: bool
-) -> Finished:
+) -> FinishedRun:
     """Run; ``dots``: print the stock tool's line of progress meanwhile."""
     counting = backlog.ARCHIVE, phases[0][1]
     if not dots:

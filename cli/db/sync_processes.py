@@ -25,7 +25,7 @@ from jobs.db.sync import Params, Synced, collapse
 from novadb.cells import Cell
 from novadb.errors import DatabaseProblem
 from novadb.migrations.upgrade import UpgradeResult
-from runs.follow import Silent
+from runs.follow import SilentListener
 from runs.local import LocalEngine
 
 INTERRUPTED: Final = 130
@@ -53,7 +53,7 @@ def sync_in_processes(
     ]
     processes = _Processes(words, upgrader.revision, upgrader.stop)
     own = upgrader.conf.cellkeeper
-    listener = Silent() if run.json else _Lines(cells)
+    listener = SilentListener() if run.json else _Lines(cells)
     engine = LocalEngine(
         run.concurrency or own.concurrency, own.concurrency_per_server, [listener], upgrader.stop
     )
@@ -65,7 +65,7 @@ def sync_in_processes(
     return results
 
 
-class _Lines(Silent):
+class _Lines(SilentListener):
     """Prints what became of each cell."""
 
     def __init__(self, cells: Sequence[Cell]) -> None:

@@ -15,7 +15,7 @@ from cli.runs.store import connect
 from jobs.actions import ACTIONS
 from runs.outcomes import FAILURES
 from runs.records import Hold, Summary
-from runs.rules import is_held
+from runs.rules import all_runs_pause
 from runs.store import RunGone, RunStore
 
 RUNS: Final = ("Run", "Command", "Outcome", "Code", "Cells", "Rows", "Started", "Duration", "By")
@@ -39,7 +39,7 @@ def list_runs(limit: int | None, failed: bool, since: datetime | None, form: str
 def say_hold(store: RunStore, zone: ZoneInfo) -> None:
     """Say that all runs are held, if they are."""
     hold = store.hold()
-    if hold and is_held(hold, store.now()):
+    if hold and all_runs_pause(hold, store.now()):
         say(hold_in_words(hold, zone))
 
 

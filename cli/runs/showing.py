@@ -29,7 +29,7 @@ from runs.conductor import Conductor, result_of
 from runs.follow import Follower
 from runs.pace import Speed
 from runs.records import CellRecord, RunRecord, RunState
-from runs.rules import cell_in_words, is_held, reason_of_pause
+from runs.rules import all_runs_pause, cell_in_words, reason_of_pause
 
 
 def show_run(run: str, form: str) -> int:
@@ -91,7 +91,7 @@ def _put_reason_to_stand(conductor: Conductor, record: RunRecord, zone: ZoneInfo
     if record.state is RunState.ENDED:
         return
     hold = conductor.store.hold()
-    if hold and is_held(hold, conductor.store.now()):
+    if hold and all_runs_pause(hold, conductor.store.now()):
         put(hold_in_words(hold, zone))
     if record.state is RunState.WAITING and (blocker := conductor.waits_for(record.order.id)):
         put(f"It waits for {conductor.describe(blocker)}")

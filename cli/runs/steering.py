@@ -13,7 +13,7 @@ from cli.runs.store import connect
 from jobs import dates
 from runs.caller import caller_at_host
 from runs.records import Hold, RunState, Wish
-from runs.rules import Adjustment, NotPossible, is_held
+from runs.rules import Adjustment, NotPossible, all_runs_pause
 
 IMPOSSIBLE = 1
 """The exit code where the run is in no state to do it."""
@@ -100,7 +100,7 @@ def hold(reason: str, span: timedelta | None) -> int:
     now = conductor.store.now()
     before = conductor.store.hold()
     conductor.hold(Hold(reason, caller_at_host(), now, now + span.total_seconds() if span else None))
-    if before and is_held(before, now):
+    if before and all_runs_pause(before, now):
         say(f"This hold replaces another one: {hold_in_words(before, zone)}")
     return 0
 
@@ -109,7 +109,7 @@ def release() -> int:
     """Let all runs go on."""
     conductor, _ = connect()
     store = conductor.store
-    if not is_held(store.hold(), store.now()):
+    if not all_runs_pause(store.hold(), store.now()):
         say("No runs were held")
     conductor.release()
     return 0

@@ -32,7 +32,7 @@ from jobs.check import (
 from jobs.db.deleted_rows import DeletedRows
 from jobs.db.deleted_rows import Params as Limits
 from novadb.cells import Cell
-from runs.conductor import serving
+from runs.conductor import count_serving
 from runs.local import LocalEngine
 from runs.store import BrokerAway
 from runs.targets import api_database, mapped_cells, targets
@@ -327,7 +327,7 @@ def _findings(
     else:
         found.append(_backlog_finding(result.outcome.backlog))
     if workers is not None:
-        number = serving(workers, result.cell.uuid or "")
+        number = count_serving(workers, result.cell.uuid or "")
         missing = "none serves it: start one with: cellkeeper worker"
         found.append(
             Finding(

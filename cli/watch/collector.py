@@ -22,7 +22,7 @@ from jobs.db.deleted_rows import LOOK, DeletedRows, Params
 from novadb.cells import Cell
 from novadb.errors import DatabaseProblem
 from runs import tally
-from runs.conductor import serving
+from runs.conductor import count_serving
 from runs.local import LocalEngine
 from runs.outcomes import FAILURES, ending_of
 from runs.records import RunRecord
@@ -210,7 +210,7 @@ class Metrics(Collector):
                 sheet.put(FROM_BOOKS[kind], value, action, names[uuid])
         workers = store.workers()
         for uuid, name in names.items():
-            sheet.put("cell_workers", serving(workers, uuid), name)
+            sheet.put("cell_workers", count_serving(workers, uuid), name)
         put_runs(sheet, store)
         self._schedule(sheet, store)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 from cli.run_summary import RunSummary, summarize
 from runs.records import Summary
-from runs.rules import is_held
+from runs.rules import all_runs_pause
 from runs.store import RunGone, RunStore
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def _put_run(sheet: "Sheet", summary: RunSummary, now: float) -> None:
 
 def _put_hold(sheet: "Sheet", store: RunStore) -> None:
     hold = store.hold()
-    if hold is None or not is_held(hold, store.now()):
+    if hold is None or not all_runs_pause(hold, store.now()):
         sheet.put("hold", 0)
         return
     sheet.put("hold", 1)

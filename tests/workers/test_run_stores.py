@@ -290,7 +290,7 @@ def test_a_rule_that_wants_no_change_makes_none(store: RunStore) -> None:
     run = create(store)
     assert store.change_run("r", lambda _run, _now: None) is None
     assert store.change_cell("r", 0, 0, lambda _: None) is None
-    assert store.change_cell("r", 0, 0, lambda _: Refusal.HELD) is Refusal.HELD
+    assert store.change_cell("r", 0, 0, lambda _: Refusal.CLAIMED) is Refusal.CLAIMED
     assert (store.run("r"), store.cell("r", 0, 0)) == (run, CellRecord(0, A, Stage.WORK))
 
 
@@ -381,7 +381,7 @@ def test_of_many_that_claim_at_once_one_is_granted(store: RunStore) -> None:
     create(store)
     answers = at_once(16, lambda number: claim_as(store, Claimant(str(number), "w", LEASE)))
     granted = [answer for answer in answers if isinstance(answer, View)]
-    assert answers.count(Refusal.HELD) == 15
+    assert answers.count(Refusal.CLAIMED) == 15
     assert [view.cell.holder for view in granted] == [store.cell("r", 0, 0).holder]
     assert store.cell("r", 0, 1).holder == ""
 

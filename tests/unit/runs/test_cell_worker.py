@@ -248,7 +248,7 @@ def test_a_doubled_bell_finds_the_cell_held() -> None:
     ends = []
     bench.meanwhile = lambda: ends.append(bench.worker.answer(doubled))
     assert bench.answer() is SliceEnd.COMPLETE
-    assert ends == [SliceEnd.HELD]
+    assert ends == [SliceEnd.CLAIMED]
 
 
 def test_a_run_that_is_gone_while_it_is_worked_on_is_no_failure() -> None:

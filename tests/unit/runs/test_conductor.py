@@ -836,14 +836,14 @@ def test_a_run_that_ends_enters_what_it_did_in_each_cell(stage: Stage) -> None:
     books = stage.store.tally()
     succeeded = {name for name in books if name.startswith(tally.SUCCESS)}
     assert succeeded == {
-        tally.name(tally.SUCCESS, action, ref.uuid) for action, ref in ((ARCHIVE, A), (PURGE, A), (PURGE, B))
+        tally.entry_name(tally.SUCCESS, action, ref.uuid) for action, ref in ((ARCHIVE, A), (PURGE, A), (PURGE, B))
     }
     failed = {name: value for name, value in books.items() if name.startswith(tally.FAILED)}
     assert failed == {
-        tally.name(tally.FAILED, ARCHIVE, A.uuid): 0,
-        tally.name(tally.FAILED, ARCHIVE, B.uuid): 1,
-        tally.name(tally.FAILED, PURGE, A.uuid): 0,
-        tally.name(tally.FAILED, PURGE, B.uuid): 0,
+        tally.entry_name(tally.FAILED, ARCHIVE, A.uuid): 0,
+        tally.entry_name(tally.FAILED, ARCHIVE, B.uuid): 1,
+        tally.entry_name(tally.FAILED, PURGE, A.uuid): 0,
+        tally.entry_name(tally.FAILED, PURGE, B.uuid): 0,
     }
 
 

@@ -12,21 +12,21 @@ from typing import Final, Self
 
 import pytest
 
-from runs.exclusion import Busy, Interrupted, hold
+from runs.exclusion import Busy, Interrupted, hold_databases
 
 ROOT: Final = Path(__file__).parents[3]
 # Takes locks, says so, keeps them until its input ends.
 HOLDER: Final = """
 import sys, threading
 from pathlib import Path
-from runs.exclusion import hold
+from runs.exclusion import hold_databases
 
 def say(line):
     print(line, flush=True)
 
 folder, action, *fingerprints = sys.argv[1:]
 waits = lambda holder: say(f"waits for: {holder}")
-with hold(Path(folder), action, fingerprints, wait=True, stop=threading.Event(), on_wait=waits):
+with hold_databases(Path(folder), action, fingerprints, wait=True, stop=threading.Event(), on_wait=waits):
     say("holds")
     sys.stdin.read()
 """
@@ -40,7 +40,7 @@ from runs import exclusion
 exclusion.POLL = 0.001
 folder, counter, own = sys.argv[1:]
 for _ in range({TIMES}):
-    with exclusion.hold(
+    with exclusion.hold_databases(
         Path(folder), "db.purge", ["a", own], wait=True, stop=threading.Event(), on_wait=lambda holder: None
     ):
         number = int(Path(counter).read_text())
@@ -89,7 +89,7 @@ def take(folder: Path, *fingerprints: str, action: str = "db.purge") -> None:
 
     :raises Busy: somebody else holds one
     """
-    with hold(folder, action, fingerprints, wait=False, stop=threading.Event(), on_wait=pytest.fail):
+    with hold_databases(folder, action, fingerprints, wait=False, stop=threading.Event(), on_wait=pytest.fail):
         pass
 
 
@@ -142,7 +142,7 @@ def test_a_wait_can_be_called_off(folder: Path) -> None:
     with Holder(folder, "a") as first:
         assert first.says() == "holds"
         with pytest.raises(Interrupted):
-            with hold(folder, "db.purge", ["a"], wait=True, stop=stop, on_wait=on_wait):
+            with hold_databases(folder, "db.purge", ["a"], wait=True, stop=stop, on_wait=on_wait):
                 pytest.fail("it is held by another process")
     assert len(told) == 1
 
@@ -184,7 +184,7 @@ def held(folder: Path) -> Iterator[Path]:
     """The folder, while purge is held on the database a."""
     with ExitStack() as stack:
         stack.enter_context(
-            hold(folder, "db.purge", ["a", "a"], wait=False, stop=threading.Event(), on_wait=pytest.fail)
+            hold_databases(folder, "db.purge", ["a", "a"], wait=False, stop=threading.Event(), on_wait=pytest.fail)
         )
         yield folder
 
@@ -200,7 +200,7 @@ def test_another_database_and_another_command_wait_for_nobody(held: Path) -> Non
 
 
 def test_an_error_while_locks_are_held_frees_them(folder: Path) -> None:
-    locks = hold(folder, "db.purge", ["a"], wait=False, stop=threading.Event(), on_wait=pytest.fail)
+    locks = hold_databases(folder, "db.purge", ["a"], wait=False, stop=threading.Event(), on_wait=pytest.fail)
     with pytest.raises(RuntimeError), locks:
         raise RuntimeError
     assert free(folder, "a")
@@ -217,9 +217,9 @@ def test_three_hundred_databases_need_no_more_open_files_than_one(folder: Path) 
 
     before = open_files()
     databases = [f"cell{number}" for number in range(300)]
-    with hold(folder, "db.purge", databases[:1], wait=False, stop=threading.Event(), on_wait=pytest.fail):
+    with hold_databases(folder, "db.purge", databases[:1], wait=False, stop=threading.Event(), on_wait=pytest.fail):
         while_one_is_held = open_files()
-    with hold(folder, "db.purge", databases, wait=False, stop=threading.Event(), on_wait=pytest.fail):
+    with hold_databases(folder, "db.purge", databases, wait=False, stop=threading.Event(), on_wait=pytest.fail):
         assert open_files() == while_one_is_held
         assert not free(folder, "cell299")
     assert open_files() == before

@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from runs.exclusion import Busy, hold
+from runs.exclusion import Busy, hold_databases
 from runs.lock_folder import LockFolder, UnusableFolder
 
 ACTION: Final = "db.purge"
@@ -21,7 +21,7 @@ PRECIOUS: Final = "a line that must stay\n"
 
 def take(folder: Path | None) -> None:
     """Hold a database and let it go."""
-    with hold(folder, ACTION, ["a"], wait=False, stop=threading.Event(), on_wait=pytest.fail):
+    with hold_databases(folder, ACTION, ["a"], wait=False, stop=threading.Event(), on_wait=pytest.fail):
         pass
 
 
@@ -113,7 +113,7 @@ def test_a_folder_that_is_replaced_while_it_is_open_is_left_alone(folder: Path, 
 def test_what_is_made_is_for_this_user_alone(folder: Path) -> None:
     before = os.umask(0)
     try:
-        with hold(folder, ACTION, ["a"], wait=False, stop=threading.Event(), on_wait=pytest.fail):
+        with hold_databases(folder, ACTION, ["a"], wait=False, stop=threading.Event(), on_wait=pytest.fail):
             modes = {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
     finally:
         os.umask(before)
@@ -142,7 +142,7 @@ def test_by_default_locks_lie_in_the_home_of_the_user_whatever_the_environment_s
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    with hold(None, ACTION, ["a"], wait=False, stop=threading.Event(), on_wait=pytest.fail):
+    with hold_databases(None, ACTION, ["a"], wait=False, stop=threading.Event(), on_wait=pytest.fail):
         assert list((home / ".local" / "state" / "cellkeeper").iterdir())
         with pytest.raises(Busy):
             take(None)
@@ -174,7 +174,7 @@ def test_who_takes_the_name_of_the_folder_keeps_nobody_from_working(
         folder.symlink_to(home.parent)
     else:
         folder.write_text("")
-    with hold(None, ACTION, ["a"], wait=False, stop=threading.Event(), on_wait=pytest.fail):
+    with hold_databases(None, ACTION, ["a"], wait=False, stop=threading.Event(), on_wait=pytest.fail):
         take(None)
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
     assert caplog.messages[0].startswith(
@@ -184,5 +184,5 @@ def test_who_takes_the_name_of_the_folder_keeps_nobody_from_working(
 
 
 def test_nothing_is_made_where_nothing_is_held(home: Path) -> None:
-    with hold(None, ACTION, [], wait=False, stop=threading.Event(), on_wait=pytest.fail):
+    with hold_databases(None, ACTION, [], wait=False, stop=threading.Event(), on_wait=pytest.fail):
         assert not list(home.iterdir())

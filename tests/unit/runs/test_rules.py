@@ -161,7 +161,7 @@ def test_a_run_begins_once(state: RunState) -> None:
     ],
 )
 def test_a_hold_ends_by_itself(hold: Hold | None, is_held: bool) -> None:
-    assert rules.is_held(hold, NOW) is is_held
+    assert rules.all_runs_pause(hold, NOW) is is_held
 
 
 @pytest.mark.parametrize(
@@ -418,7 +418,7 @@ CLAIMS = [
     pytest.param(run(), cell(), 0, None, None, id="due"),
     pytest.param(run(), cell(Stage.LOOK), 0, None, None, id="to be looked at"),
     pytest.param(run(), held_by("dead", NOW), 0, None, None, id="its lease has lapsed"),
-    pytest.param(run(), held_by("other"), 0, None, Refusal.HELD, id="somebody works on it"),
+    pytest.param(run(), held_by("other"), 0, None, Refusal.CLAIMED, id="somebody works on it"),
     pytest.param(run(), cell(Stage.DONE), 0, None, Refusal.OVER, id="done"),
     pytest.param(run(), cell(Stage.QUEUED), 0, None, Refusal.OVER, id="its turn has not come"),
     pytest.param(run(), cell(failure=away("cell-a")), 0, None, Refusal.OVER, id="its record is damaged"),

@@ -4,7 +4,7 @@ from runs import tally
 
 
 def test_entries_are_read_as_they_were_named() -> None:
-    name = tally.name(tally.ROWS, "db.purge", "uuid")
+    name = tally.entry_name(tally.ROWS, "db.purge", "uuid")
     assert tally.read({name: 5.0}) == [("rows", "db.purge", "uuid", 5.0)]
 
 
