@@ -1,41 +1,17 @@
-"""The tables of the API database that say where things are, and a cell's row as Nova reads it."""
+"""The rows of ``cell_mappings``, as Nova reads and writes them."""
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
-from sqlalchemy import Boolean, Connection, DateTime, Row, column, insert, select, table, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from novadb.cells import CELL0, Cell
 from novadb.clock import utc_now
 from novadb.engine import Database
 from novadb.errors import DatabaseProblem
+from novadb.nova_tables import CELL_MAPPINGS
 from novadb.urls import expand_template
 from settings.databases import Timeouts
-
-CELL_MAPPINGS: Final = table(
-    "cell_mappings",
-    column("id"),
-    column("created_at", DateTime),
-    column("updated_at", DateTime),
-    column("uuid"),
-    column("name"),
-    column("transport_url"),
-    column("database_connection"),
-    column("disabled", Boolean),
-)
-HOST_MAPPINGS: Final = table(
-    "host_mappings", column("id"), column("created_at", DateTime), column("cell_id"), column("host")
-)
-INSTANCE_MAPPINGS: Final = table(
-    "instance_mappings",
-    column("id"),
-    column("created_at", DateTime),
-    column("instance_uuid"),
-    column("cell_id"),
-    column("project_id"),
-    column("user_id"),
-    column("queued_for_delete", Boolean),
-)
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,8 @@ from sqlalchemy import Connection, select
 
 from jobs.retry import one_transaction
 from novadb.engine import Database
-from novadb.mappings import (
-    CELL_MAPPINGS,
-    CellMapping,
-    DefaultUrls,
-    add_cell_mapping,
-    read_cell_mappings,
-)
+from novadb.mappings import CellMapping, DefaultUrls, add_cell_mapping, read_cell_mappings
+from novadb.nova_tables import CELL_MAPPINGS
 
 
 class Exit(IntEnum):

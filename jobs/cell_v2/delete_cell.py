@@ -6,20 +6,19 @@ After an interruption, running it again does the rest: the cell's own row is del
 from dataclasses import dataclass
 from enum import IntEnum
 
-from sqlalchemy import Connection, TableClause, column, delete, select, table, update
+from sqlalchemy import Connection, TableClause, delete, select, update
 
-from jobs.cell_v2.discover_hosts import COMPUTE_NODES
 from jobs.cell_v2.mapper import BATCH
 from jobs.retry import one_transaction, transactionally
 from novadb.clock import utc_now
 from novadb.engine import Database
-from novadb.mappings import (
+from novadb.mappings import CellMapping, DefaultUrls, find_cell_mapping
+from novadb.nova_tables import (
     CELL_MAPPINGS,
+    COMPUTE_NODES,
     HOST_MAPPINGS,
     INSTANCE_MAPPINGS,
-    CellMapping,
-    DefaultUrls,
-    find_cell_mapping,
+    INSTANCES,
 )
 
 
@@ -93,8 +92,7 @@ def _read_contents(api: Connection, defaults: DefaultUrls, uuid: str) -> _CellCo
 
 
 def _has_instances(cell: Connection) -> bool:
-    instances = table("instances", column("id"), column("deleted"))
-    query = select(instances.c.id).where(instances.c.deleted == 0).limit(1)
+    query = select(INSTANCES.c.id).where(INSTANCES.c.deleted == 0).limit(1)
     return cell.execute(query).first() is not None
 
 

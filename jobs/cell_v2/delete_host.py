@@ -2,13 +2,13 @@
 
 from enum import IntEnum
 
-from sqlalchemy import Connection, column, delete, select, table, update
+from sqlalchemy import Connection, delete, select, update
 
-from jobs.cell_v2.discover_hosts import COMPUTE_NODES
 from jobs.retry import one_transaction
 from novadb.clock import utc_now
 from novadb.engine import Database
-from novadb.mappings import HOST_MAPPINGS, CellMapping, DefaultUrls, find_cell_mapping
+from novadb.mappings import CellMapping, DefaultUrls, find_cell_mapping
+from novadb.nova_tables import COMPUTE_NODES, HOST_MAPPINGS, INSTANCES
 
 
 class Exit(IntEnum):
@@ -65,8 +65,7 @@ def _unmark_if_empty(cell: Connection, host: str) -> bool:
 
     :returns: False: it has instances, and nothing was written
     """
-    instances = table("instances", column("id"), column("host"), column("deleted"))
-    query = select(instances.c.id).where(instances.c.host == host, instances.c.deleted == 0)
+    query = select(INSTANCES.c.id).where(INSTANCES.c.host == host, INSTANCES.c.deleted == 0)
     if cell.execute(query.limit(1)).first():
         return False
     nodes = update(COMPUTE_NODES).where(COMPUTE_NODES.c.host == host, COMPUTE_NODES.c.deleted == 0)

@@ -18,27 +18,15 @@ from functools import partial
 from itertools import chain
 from typing import Final, Self, TypeVar
 
-from sqlalchemy import Connection, DateTime, column, func, null, or_, select, table, update
+from sqlalchemy import Connection, func, null, or_, select, update
 
 from jobs.action import Action, CellResult, Cursor, Outcome, Scope, Step, Target
 from jobs.cell_v2.mapper import BATCH, Mapper, Unadded
 from jobs.retry import as_large_as_possible, rollback, run_through, transactionally
 from novadb.clock import utc_now
-from novadb.mappings import HOST_MAPPINGS
 from novadb.names import fold_name
+from novadb.nova_tables import COMPUTE_NODES, HOST_MAPPINGS, SERVICES
 
-COMPUTE_NODES: Final = table(
-    "compute_nodes",
-    column("id"),
-    column("updated_at", DateTime),
-    column("host"),
-    column("uuid"),
-    column("mapped"),
-    column("deleted"),
-)
-SERVICES: Final = table(
-    "services", column("id"), column("host"), column("binary"), column("deleted")
-)
 COMPUTE_BINARY: Final = "nova-compute"
 
 T = TypeVar("T")

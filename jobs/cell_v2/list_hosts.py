@@ -8,7 +8,7 @@ from sqlalchemy import Connection, func, select
 
 from jobs.retry import one_transaction
 from novadb.engine import Database
-from novadb.mappings import CELL_MAPPINGS, HOST_MAPPINGS
+from novadb.nova_tables import CELL_MAPPINGS, HOST_MAPPINGS
 
 
 class Exit(IntEnum):

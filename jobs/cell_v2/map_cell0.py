@@ -11,7 +11,8 @@ from jobs.retry import one_transaction
 from novadb.cells import CELL0
 from novadb.engine import Database
 from novadb.errors import DatabaseProblem
-from novadb.mappings import CELL_MAPPINGS, DefaultUrls, add_cell_mapping
+from novadb.mappings import DefaultUrls, add_cell_mapping
+from novadb.nova_tables import CELL_MAPPINGS
 
 CELL0_NAME: Final = "cell0"
 CELL0_SUFFIX: Final = "_cell0"

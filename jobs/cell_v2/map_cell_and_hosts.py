@@ -10,12 +10,12 @@ from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError
 
 from jobs.action import ApiDatabaseProblem
-from jobs.cell_v2.discover_hosts import COMPUTE_NODES
 from jobs.cell_v2.mapper import concerns_a_row, insert_one_by_one, insert_rows
 from jobs.retry import TryAgain, one_transaction, savepoint
 from novadb.engine import Database
-from novadb.mappings import CELL_MAPPINGS, HOST_MAPPINGS, add_cell_mapping
+from novadb.mappings import add_cell_mapping
 from novadb.names import fold_name
+from novadb.nova_tables import CELL_MAPPINGS, COMPUTE_NODES, HOST_MAPPINGS
 
 CONTENDED: Final = "others keep mapping the same hosts ({}): try again"
 

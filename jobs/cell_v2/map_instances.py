@@ -14,18 +14,14 @@ from itertools import islice
 from typing import Any, ClassVar, Final, Self
 
 from sqlalchemy import (
-    Boolean,
     ColumnElement,
     Connection,
-    DateTime,
     and_,
-    column,
     delete,
     false,
     insert,
     or_,
     select,
-    table,
 )
 
 from jobs.action import Action, CellResult, Cursor, Outcome, Scope, Step, Target, Unit
@@ -33,16 +29,14 @@ from jobs.cell_v2.mapper import BATCH, Mapper
 from jobs.estimates import estimate, estimated_rows
 from jobs.retry import rollback, transactionally
 from novadb.clock import utc_now
-from novadb.mappings import INSTANCE_MAPPINGS
+from novadb.nova_tables import INSTANCE_MAPPINGS, INSTANCES
 
-INSTANCES: Final = table(
-    "instances",
-    column("id"),
-    column("created_at", DateTime),
-    column("uuid"),
-    column("project_id"),
-    column("user_id"),
-    column("hidden", Boolean),
+COLUMNS: Final = (
+    INSTANCES.c.id,
+    INSTANCES.c.created_at,
+    INSTANCES.c.uuid,
+    INSTANCES.c.project_id,
+    INSTANCES.c.user_id,
 )
 # The project and user of the marker row. Its instance_uuid has spaces instead of dashes: the column
 # is unique, and the instance that the marker names has a mapping of its own.
@@ -160,7 +154,7 @@ class Marker:
         """The place of the instance that it names; None: it names none, or one that is gone."""
         uuids = [_instance_uuid(row) for row in self._rows]
         newest_first = INSTANCES.c.created_at.desc(), INSTANCES.c.id.desc()
-        query = select(INSTANCES).where(INSTANCES.c.uuid.in_(uuids)).order_by(*newest_first)
+        query = select(*COLUMNS).where(INSTANCES.c.uuid.in_(uuids)).order_by(*newest_first)
         instance = cell.execute(query).first()
         rollback(cell)
         return PlaceByAge.of(instance) if instance else None
@@ -249,7 +243,7 @@ def _read_page(cell: Connection, position: Cursor, size: int) -> Sequence[Any]:
     finished.
     """
     is_shown = or_(INSTANCES.c.hidden == false(), INSTANCES.c.hidden.is_(None))
-    query = select(INSTANCES).where(is_shown, INSTANCES.c.id > position["after"]).limit(size)
+    query = select(*COLUMNS).where(is_shown, INSTANCES.c.id > position["after"]).limit(size)
     if position["since"]:
         query = query.where(PlaceByAge(**position["since"]).comes_before)
     if position["left"] is not None:

@@ -3,16 +3,11 @@
 from dataclasses import dataclass
 from enum import IntEnum
 
-from sqlalchemy import column, exists, select, table
+from sqlalchemy import exists, select
 
 from novadb.engine import Database
-from novadb.mappings import (
-    CELL_MAPPINGS,
-    INSTANCE_MAPPINGS,
-    CellMapping,
-    DefaultUrls,
-    find_cell_mapping,
-)
+from novadb.mappings import CellMapping, DefaultUrls, find_cell_mapping
+from novadb.nova_tables import CELL_MAPPINGS, INSTANCE_MAPPINGS, INSTANCES, SHADOW_INSTANCES
 
 
 class Exit(IntEnum):
@@ -62,15 +57,13 @@ def verify_mapping(api: Database, defaults: DefaultUrls, uuid: str) -> Verified:
 
 
 def _look_in_cell(mapping: CellMapping, database: Database, uuid: str) -> Verified:
-    live = table("instances", column("uuid"), column("deleted"))
-    shadow = table("shadow_instances", column("uuid"))
     with database.connect() as cell:
-        query = select(live.c.deleted).where(live.c.uuid == uuid)
+        query = select(INSTANCES.c.deleted).where(INSTANCES.c.uuid == uuid)
         deleted_values = cell.execute(query).scalars().all()
         if 0 in deleted_values:
             return Verified(Exit.IN_ITS_CELL, mapping)
         if deleted_values:
             return Verified(Exit.DELETED, mapping)
-        shadow_query = select(exists().where(shadow.c.uuid == uuid))
+        shadow_query = select(exists().where(SHADOW_INSTANCES.c.uuid == uuid))
         in_shadow = bool(cell.execute(shadow_query).scalar())
     return Verified(Exit.ARCHIVED, mapping, in_shadow)

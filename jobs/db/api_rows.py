@@ -4,26 +4,18 @@ from collections import Counter
 from collections.abc import Collection
 from typing import Final
 
-from sqlalchemy import Connection, column, delete, or_, select, table
+from sqlalchemy import Connection, delete, or_, select
 
 from jobs.api_connection import ApiConnection
 from jobs.db.statements import Among, Prepared, Values
 from novadb.engine import Database
 from novadb.names import fold_name
+from novadb.nova_tables import INSTANCE_GROUP_MEMBERS, INSTANCE_MAPPINGS, REQUEST_SPECS
 
 # An IN list of 1,000 uuids makes MariaDB scan instance_group_member; this many use its index.
 UUIDS_PER_STATEMENT: Final = 100
 
-MAPPINGS: Final = table(
-    "instance_mappings",
-    column("id"),
-    column("instance_uuid"),
-    column("cell_id"),
-    column("queued_for_delete"),
-)
-REQUEST_SPECS: Final = table("request_specs", column("instance_uuid"))
-GROUP_MEMBERS: Final = table("instance_group_member", column("instance_uuid"))
-TABLES: Final = (MAPPINGS, REQUEST_SPECS, GROUP_MEMBERS)
+TABLES: Final = (INSTANCE_MAPPINGS, REQUEST_SPECS, INSTANCE_GROUP_MEMBERS)
 
 
 class ApiRows(ApiConnection):
@@ -38,16 +30,18 @@ class ApiRows(ApiConnection):
         self._rows_of_chunks: dict[int, Counter[str]] = {}
         self._committed_chunks: set[int] = set()
         self._untold: Counter[str] = Counter()
-        self._ours = MAPPINGS.c.cell_id.in_(sorted(mapping_ids))
-        named, mapped = Among(MAPPINGS.c.instance_uuid), MAPPINGS.c.cell_id
-        elsewhere = select(MAPPINGS.c.instance_uuid).where(named, mapped.is_not(None), ~self._ours)
+        self._ours = INSTANCE_MAPPINGS.c.cell_id.in_(sorted(mapping_ids))
+        named, mapped = Among(INSTANCE_MAPPINGS.c.instance_uuid), INSTANCE_MAPPINGS.c.cell_id
+        elsewhere = select(INSTANCE_MAPPINGS.c.instance_uuid).where(
+            named, mapped.is_not(None), ~self._ours
+        )
         self._elsewhere = Prepared(elsewhere.with_for_update())
         self._own_mappings = Prepared(
-            delete(MAPPINGS).where(named, or_(self._ours, mapped.is_(None)))
+            delete(INSTANCE_MAPPINGS).where(named, or_(self._ours, mapped.is_(None)))
         )
         self._others = {
             rows.name: Prepared(delete(rows).where(Among(rows.c.instance_uuid)))
-            for rows in (REQUEST_SPECS, GROUP_MEMBERS)
+            for rows in (REQUEST_SPECS, INSTANCE_GROUP_MEMBERS)
         }
 
     def delete(self, uuids: Collection[str]) -> Counter[str]:
@@ -94,8 +88,8 @@ class ApiRows(ApiConnection):
         self._tried, self._rows_of_chunks, self._committed_chunks = tried, {}, set()
 
     def _delete_chunk(self, api: Connection, uuids: Values) -> Counter[str]:
-        deleted = Counter({MAPPINGS.name: self._own_mappings.execute(api, uuids).rowcount})
-        if deleted[MAPPINGS.name] < len(uuids):  # some have none, or one in another cell
+        deleted = Counter({INSTANCE_MAPPINGS.name: self._own_mappings.execute(api, uuids).rowcount})
+        if deleted[INSTANCE_MAPPINGS.name] < len(uuids):  # some have none, or one in another cell
             moved_away = {
                 fold_name(row.instance_uuid) for row in self._elsewhere.execute(api, uuids)
             }
@@ -112,9 +106,13 @@ class ApiRows(ApiConnection):
         :returns: (mapping id, instance uuid), at most ``UUIDS_PER_STATEMENT``
         """
         queued = (
-            select(MAPPINGS.c.id, MAPPINGS.c.instance_uuid)
-            .where(self._ours, MAPPINGS.c.queued_for_delete == 1, MAPPINGS.c.id > after)
-            .order_by(MAPPINGS.c.id)
+            select(INSTANCE_MAPPINGS.c.id, INSTANCE_MAPPINGS.c.instance_uuid)
+            .where(
+                self._ours,
+                INSTANCE_MAPPINGS.c.queued_for_delete == 1,
+                INSTANCE_MAPPINGS.c.id > after,
+            )
+            .order_by(INSTANCE_MAPPINGS.c.id)
             .limit(UUIDS_PER_STATEMENT)
         )
         with self.transaction() as api:

@@ -10,7 +10,7 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final, Self
 
-from sqlalchemy import Connection, column, select, table
+from sqlalchemy import Connection, select
 from sqlalchemy.exc import DBAPIError
 
 from jobs.action import Action, CellResult, Cursor, FailureKind, Outcome, Step, Target
@@ -19,15 +19,15 @@ from jobs.db.api_rows import ApiRows
 from jobs.db.due_rows import DueRows
 from jobs.db.mover import TableMover
 from jobs.db.tree_queue import Batch, TreeQueue
-from jobs.db.trees import INSTANCES, Forest, Node
+from jobs.db.trees import Forest, Node
 from jobs.estimates import Forecast, count_within, estimate
 from jobs.retry import rollback, transactionally
 from jobs.sums import add
 from novadb import catalogue
-from novadb.catalogue import SHADOW_PREFIX
 from novadb.engine import server_message
 from novadb.errors import DatabaseProblem, UnsuitableSchema
 from novadb.names import fold_name
+from novadb.nova_tables import INSTANCES, SHADOW_INSTANCES
 
 MAX_ROWS_LIMIT: Final = 0x7FFFFFFF
 API_DATABASE: Final = "the API database"
@@ -410,9 +410,7 @@ def _archived_instances(cell: Connection, uuids: Sequence[str]) -> set[str]:
 
     Absence alone proves nothing: an instance that is being created is absent, too.
     """
-    live, shadow = (
-        table(name, column("uuid")).c.uuid for name in (INSTANCES, SHADOW_PREFIX + INSTANCES)
-    )
+    live, shadow = INSTANCES.c.uuid, SHADOW_INSTANCES.c.uuid
     live_uuids = cell.execute(select(live).where(live.in_(uuids))).scalars()
     present = {fold_name(uuid) for uuid in live_uuids}
     absent = [uuid for uuid in uuids if fold_name(uuid) not in present]

@@ -4,20 +4,14 @@ nova-compute service.
 
 from enum import IntEnum
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import Connection, Row, TableClause, select, update
 
-from jobs.db.migrations.migration import nova_table
 from jobs.retry import transactionally
 from novadb.clock import utc_now
 from novadb.engine import Database
-
-SERVICES: Final = nova_table("services", "host", "binary", "forced_down", "deleted")
-NODES: Final = nova_table(
-    "compute_nodes", "uuid", "host", "hypervisor_hostname", "service_id", "deleted"
-)
-INSTANCES: Final = nova_table("instances", "uuid", "host", "node", "deleted")
+from novadb.nova_tables import COMPUTE_NODES, INSTANCES, SERVICES
 
 
 class Exit(IntEnum):
@@ -49,7 +43,7 @@ def _move(cell: Connection, node_uuid: str, host: str) -> None:
         raise Refused(f"There is no nova-compute service on the host {host}")
     if destination.forced_down:
         raise Refused(f"The nova-compute service on {host} is forced down; it cannot get the node")
-    node = _row(cell, NODES, NODES.c.uuid == node_uuid)
+    node = _row(cell, COMPUTE_NODES, COMPUTE_NODES.c.uuid == node_uuid)
     if node is None:
         raise Refused(f"There is no compute node with the uuid {node_uuid}")
     source = _row(cell, SERVICES, SERVICES.c.id == node.service_id)
@@ -72,7 +66,9 @@ def _move(cell: Connection, node_uuid: str, host: str) -> None:
         )
     moved = {"host": destination.host, "updated_at": utc_now()}
     cell.execute(
-        update(NODES).where(NODES.c.id == node.id).values(service_id=destination.id, **moved)
+        update(COMPUTE_NODES)
+        .where(COMPUTE_NODES.c.id == node.id)
+        .values(service_id=destination.id, **moved)
     )
     cell.execute(update(INSTANCES).where(INSTANCES.c.id.in_(instances)).values(moved))
     cell.commit()

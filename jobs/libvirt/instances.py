@@ -7,13 +7,10 @@ from typing import Final
 from sqlalchemy import (
     ColumnElement,
     Connection,
-    DateTime,
-    column,
     exists,
     insert,
     or_,
     select,
-    table,
     update,
 )
 
@@ -22,30 +19,14 @@ from novadb.clock import utc_now
 from novadb.engine import Database
 from novadb.errors import DatabaseProblem
 from novadb.names import fold_name
+from novadb.nova_tables import INSTANCE_SYSTEM_METADATA, INSTANCES
 
 METADATA_KEY: Final = "image_hw_machine_type"
 BUILDING: Final = "building"
 
-INSTANCES: Final = table(
-    "instances",
-    column("id"),
-    column("uuid"),
-    column("vm_state"),
-    column("host"),
-    column("deleted"),
-    column("updated_at", DateTime),
+RECORDED: Final = (INSTANCE_SYSTEM_METADATA.c.key == METADATA_KEY) & (
+    INSTANCE_SYSTEM_METADATA.c.deleted == 0
 )
-METADATA: Final = table(
-    "instance_system_metadata",
-    column("id"),
-    column("instance_uuid"),
-    column("key"),
-    column("value"),
-    column("deleted"),
-    column("created_at", DateTime),
-    column("updated_at", DateTime),
-)
-RECORDED: Final = (METADATA.c.key == METADATA_KEY) & (METADATA.c.deleted == 0)
 
 
 class UnknownInstance(Exception):
@@ -89,14 +70,16 @@ def find_instance(cell: Connection, uuid: str, *, claim: bool = False) -> Instan
     :param claim: whether to lock its row until the end of the transaction
     :raises UnknownInstance: there is no such instance
     """
-    query = select(INSTANCES).where(INSTANCES.c.uuid == uuid, INSTANCES.c.deleted == 0)
+    query = select(INSTANCES.c.uuid, INSTANCES.c.vm_state, INSTANCES.c.host).where(
+        INSTANCES.c.uuid == uuid, INSTANCES.c.deleted == 0
+    )
     row = cell.execute(query.with_for_update() if claim else query).first()
     if row is None:
         raise UnknownInstance(f"Instance {uuid} could not be found")
     recorded = (
-        select(METADATA.c.value)
-        .where(METADATA.c.instance_uuid == row.uuid, RECORDED)
-        .order_by(METADATA.c.id.desc())
+        select(INSTANCE_SYSTEM_METADATA.c.value)
+        .where(INSTANCE_SYSTEM_METADATA.c.instance_uuid == row.uuid, RECORDED)
+        .order_by(INSTANCE_SYSTEM_METADATA.c.id.desc())
         .limit(1)
     )
     return Instance(row.uuid, row.vm_state, row.host, cell.execute(recorded).scalar() or None)
@@ -108,7 +91,9 @@ def lacks_machine_type() -> ColumnElement[bool]:
     :source: the stock tool leaves out instances that are deleted or being built, and no others
     """
     recorded = exists().where(
-        METADATA.c.instance_uuid == INSTANCES.c.uuid, RECORDED, METADATA.c.value != ""
+        INSTANCE_SYSTEM_METADATA.c.instance_uuid == INSTANCES.c.uuid,
+        RECORDED,
+        INSTANCE_SYSTEM_METADATA.c.value != "",
     )
     is_built = or_(INSTANCES.c.vm_state.is_(None), INSTANCES.c.vm_state != BUILDING)
     return (INSTANCES.c.deleted == 0) & is_built & ~recorded
@@ -117,14 +102,16 @@ def lacks_machine_type() -> ColumnElement[bool]:
 def write_machine_types(cell: Connection, machine_types: Mapping[str, str]) -> None:
     """Record machine types, by the UUIDs of instances that the caller has claimed; it commits."""
     now = utc_now()
-    has_record = select(METADATA.c.instance_uuid).where(
-        METADATA.c.instance_uuid.in_(machine_types), RECORDED
+    has_record = select(INSTANCE_SYSTEM_METADATA.c.instance_uuid).where(
+        INSTANCE_SYSTEM_METADATA.c.instance_uuid.in_(machine_types), RECORDED
     )
     recorded_uuids = {fold_name(uuid) for uuid in cell.execute(has_record).scalars()}
     new_rows = []
     for uuid, machine_type in sorted(machine_types.items()):
         if fold_name(uuid) in recorded_uuids:
-            record = update(METADATA).where(METADATA.c.instance_uuid == uuid, RECORDED)
+            record = update(INSTANCE_SYSTEM_METADATA).where(
+                INSTANCE_SYSTEM_METADATA.c.instance_uuid == uuid, RECORDED
+            )
             cell.execute(record.values(value=machine_type, updated_at=now))
         else:
             new_rows.append(
@@ -137,7 +124,7 @@ def write_machine_types(cell: Connection, machine_types: Mapping[str, str]) -> N
                 }
             )
     if new_rows:
-        cell.execute(insert(METADATA), new_rows)
+        cell.execute(insert(INSTANCE_SYSTEM_METADATA), new_rows)
     cell.execute(
         update(INSTANCES).where(INSTANCES.c.uuid.in_(machine_types)).values(updated_at=now)
     )

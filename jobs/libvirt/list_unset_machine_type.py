@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Final, Self
 from sqlalchemy import Connection, select
 
 from jobs.action import Action, CellResult, Cursor, Outcome, Step, Target, Unit
-from jobs.libvirt.instances import INSTANCES, lacks_machine_type
+from jobs.libvirt.instances import lacks_machine_type
 from jobs.retry import transactionally
+from novadb.nova_tables import INSTANCES
 
 PAGE_SIZE: Final = 10_000  # instances that one statement returns
 

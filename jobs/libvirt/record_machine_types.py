@@ -12,10 +12,11 @@ from sqlalchemy import Connection, func, select
 
 from clients.hypervisor import DomainsAnswer
 from jobs.action import Action, CellResult, Cursor, FailureKind, Outcome, Step, Target, Unit
-from jobs.libvirt.instances import INSTANCES, lacks_machine_type, write_machine_types
+from jobs.libvirt.instances import lacks_machine_type, write_machine_types
 from jobs.retry import rollback, transactionally
 from jobs.sums import add
 from novadb.names import fold_name
+from novadb.nova_tables import INSTANCES
 
 
 class Exit(IntEnum):

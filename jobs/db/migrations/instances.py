@@ -15,17 +15,10 @@ from jobs.db.migrations.migration import (
     Tally,
     fill,
     next_after,
-    nova_table,
     pairs,
 )
 from novadb.names import fold_name
-
-INSTANCES: Final = nova_table(
-    "instances", "uuid", "host", "node", "availability_zone", "compute_id"
-)
-NODES: Final = nova_table("compute_nodes", "host", "hypervisor_hostname", "deleted")
-AGGREGATE_HOSTS: Final = nova_table("aggregate_hosts", "host", "aggregate_id")
-AGGREGATE_METADATA: Final = nova_table("aggregate_metadata", "key", "value", "aggregate_id")
+from novadb.nova_tables import AGGREGATE_HOSTS, AGGREGATE_METADATA, COMPUTE_NODES, INSTANCES
 
 NO_HOST: Final = "instances without a host, as in cell0 or while shelved: they have no compute node"
 NO_NODE: Final = "instances whose host and node no compute node has, not even a deleted one"
@@ -73,17 +66,18 @@ def zones_of(api: ApiConnection, hosts: Iterable[str]) -> dict[str, str]:
 
 
 SAME_NODE: Final[ColumnElement[bool]] = and_(
-    NODES.c.host == INSTANCES.c.host, NODES.c.hypervisor_hostname == INSTANCES.c.node
+    COMPUTE_NODES.c.host == INSTANCES.c.host,
+    COMPUTE_NODES.c.hypervisor_hostname == INSTANCES.c.node,
 )
 # Of several nodes of one name the one that is alive; else the oldest.
 NODE: Final = (
-    select(NODES.c.id)
+    select(COMPUTE_NODES.c.id)
     .where(SAME_NODE)
-    .order_by(NODES.c.deleted != 0, NODES.c.id)
+    .order_by(COMPUTE_NODES.c.deleted != 0, COMPUTE_NODES.c.id)
     .limit(1)
     .scalar_subquery()
 )
-NODE_IS_KNOWN: Final = exists(select(NODES.c.id).where(SAME_NODE))
+NODE_IS_KNOWN: Final = exists(select(COMPUTE_NODES.c.id).where(SAME_NODE))
 
 
 def set_compute_ids(place: Place, size: int, after: int) -> Batch:

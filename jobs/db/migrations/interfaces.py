@@ -18,39 +18,14 @@ from jobs.db.migrations.migration import (
     Place,
     Tally,
     left_for,
-    nova_table,
     pairs,
 )
 from jobs.retry import TryAgain
 from novadb.clock import utc_now
 from novadb.errors import DatabaseProblem
 from novadb.names import fold_name
+from novadb.nova_tables import INSTANCE_INFO_CACHES, INSTANCES, VIRTUAL_INTERFACES, nova_table
 
-INSTANCES: Final = nova_table(
-    "instances",
-    "uuid",
-    "project_id",
-    "user_id",
-    "created_at",
-    "deleted",
-    "deleted_at",
-    "vm_state",
-    "cleaned",
-    "hidden",
-    "shutdown_terminate",
-    "disable_terminate",
-)
-CACHES: Final = nova_table("instance_info_caches", "instance_uuid", "network_info", "deleted")
-INTERFACES: Final = nova_table(
-    "virtual_interfaces",
-    "created_at",
-    "address",
-    "uuid",
-    "instance_uuid",
-    "tag",
-    "deleted",
-    "deleted_at",
-)
 # What Nova keeps of every instance, and the column with the instance's uuid.
 OF_EVERY_INSTANCE: Final = {
     "instance_extra": "instance_uuid",
@@ -127,8 +102,8 @@ def _behind_marker(cell: Connection) -> ColumnElement[bool]:
 
     Without a marker, or if the marked instance was archived meanwhile, all do.
     """
-    marked = select(INTERFACES.c.tag).where(
-        INTERFACES.c.instance_uuid == FAKE, INTERFACES.c.deleted == 0
+    marked = select(VIRTUAL_INTERFACES.c.tag).where(
+        VIRTUAL_INTERFACES.c.instance_uuid == FAKE, VIRTUAL_INTERFACES.c.deleted == 0
     )
     uuid = cell.execute(marked.limit(1)).scalar()
     place = (
@@ -149,10 +124,14 @@ def _behind_marker(cell: Connection) -> ColumnElement[bool]:
 
 def _look(cell: Connection, uuids: Sequence[str]) -> Look:
     """Compare the interfaces of instances with the caches of their networks."""
-    cached = select(CACHES.c.instance_uuid, CACHES.c.network_info)
-    rows = cell.execute(cached.where(CACHES.c.instance_uuid.in_(uuids), CACHES.c.deleted == 0))
+    cached = select(INSTANCE_INFO_CACHES.c.instance_uuid, INSTANCE_INFO_CACHES.c.network_info)
+    rows = cell.execute(
+        cached.where(
+            INSTANCE_INFO_CACHES.c.instance_uuid.in_(uuids), INSTANCE_INFO_CACHES.c.deleted == 0
+        )
+    )
     caches = {fold_name(uuid): network for uuid, network in rows}
-    known = _interfaces(cell, INTERFACES.c.instance_uuid.in_(uuids))
+    known = _interfaces(cell, VIRTUAL_INTERFACES.c.instance_uuid.in_(uuids))
     checked, rebuild, left = 0, {}, defaultdict(list)
     for uuid in uuids:
         try:
@@ -189,9 +168,9 @@ def ports_of(cache: str | None) -> list[Port]:
 def _interfaces(cell: Connection, condition: ColumnElement[bool]) -> Mapping[str, list[str]]:
     """The live interfaces of instances by folded uuid, in the order in which Nova lists them."""
     rows = cell.execute(
-        select(INTERFACES.c.instance_uuid, INTERFACES.c.uuid)
-        .where(condition, INTERFACES.c.deleted == 0)
-        .order_by(INTERFACES.c.created_at, INTERFACES.c.id)
+        select(VIRTUAL_INTERFACES.c.instance_uuid, VIRTUAL_INTERFACES.c.uuid)
+        .where(condition, VIRTUAL_INTERFACES.c.deleted == 0)
+        .order_by(VIRTUAL_INTERFACES.c.created_at, VIRTUAL_INTERFACES.c.id)
     )
     known: defaultdict[str, list[str]] = defaultdict(list)
     for instance, port in rows:
@@ -207,9 +186,11 @@ def _with_taken_ports(cell: Connection, rebuild: Mapping[str, list[Port]]) -> li
     for uuid, ports in rebuild.items():
         for port in ports:
             owners[fold_name(port.address)].append(uuid)
-    held = select(INTERFACES.c.address, INTERFACES.c.instance_uuid)
+    held = select(VIRTUAL_INTERFACES.c.address, VIRTUAL_INTERFACES.c.instance_uuid)
     for address, uuid in cell.execute(
-        held.where(INTERFACES.c.address.in_(list(owners)), INTERFACES.c.deleted == 0)
+        held.where(
+            VIRTUAL_INTERFACES.c.address.in_(list(owners)), VIRTUAL_INTERFACES.c.deleted == 0
+        )
     ):
         claims = owners[fold_name(address)]
         if fold_name(uuid) not in map(fold_name, claims):
@@ -227,10 +208,14 @@ def _rebuild(cell: Connection, rebuild: Mapping[str, list[Port]]) -> None:
     """
     if not rebuild:
         return
-    old = and_(INTERFACES.c.instance_uuid.in_(list(rebuild)), INTERFACES.c.deleted == 0)
-    tags = pairs(cell, select(INTERFACES.c.uuid, INTERFACES.c.tag).where(old))
+    old = and_(
+        VIRTUAL_INTERFACES.c.instance_uuid.in_(list(rebuild)), VIRTUAL_INTERFACES.c.deleted == 0
+    )
+    tags = pairs(cell, select(VIRTUAL_INTERFACES.c.uuid, VIRTUAL_INTERFACES.c.tag).where(old))
     cell.execute(
-        update(INTERFACES).where(old).values(deleted=INTERFACES.c.id, deleted_at=utc_now())
+        update(VIRTUAL_INTERFACES)
+        .where(old)
+        .values(deleted=VIRTUAL_INTERFACES.c.id, deleted_at=utc_now())
     )
     new = [
         {
@@ -242,7 +227,7 @@ def _rebuild(cell: Connection, rebuild: Mapping[str, list[Port]]) -> None:
         for uuid, ports in rebuild.items()
         for port in ports
     ]
-    cell.execute(insert(INTERFACES).values(created_at=utc_now(), deleted=0), new)
+    cell.execute(insert(VIRTUAL_INTERFACES).values(created_at=utc_now(), deleted=0), new)
 
 
 def _make_fake_instance(cell: Connection) -> None:
@@ -271,14 +256,14 @@ def _set_marker(cell: Connection, uuid: str) -> None:
     """Note the last instance that was looked at, as the stock tool does: in the tag of an interface
     that is none.
     """
-    cell.execute(delete(INTERFACES).where(INTERFACES.c.instance_uuid == FAKE))
+    cell.execute(delete(VIRTUAL_INTERFACES).where(VIRTUAL_INTERFACES.c.instance_uuid == FAKE))
     marker: dict[str, Any] = {
         "uuid": FAKE,
         "instance_uuid": FAKE,
         "address": f"ff:ff:ff:ff:ff:ff/{FAKE}",
         "tag": uuid,
     }
-    cell.execute(insert(INTERFACES).values(created_at=utc_now(), deleted=0, **marker))
+    cell.execute(insert(VIRTUAL_INTERFACES).values(created_at=utc_now(), deleted=0, **marker))
 
 
 FILL_VIRTUAL_INTERFACE_LIST: Final = Migration(

@@ -16,15 +16,9 @@ from jobs.db.migrations.migration import (
     Tally,
     fill,
     left_for,
-    nova_table,
 )
 from novadb.names import fold_name
-
-MAPPINGS: Final = nova_table(
-    "instance_mappings", "instance_uuid", "cell_id", "project_id", "user_id", "queued_for_delete"
-)
-INSTANCES: Final = nova_table("instances", "uuid", "user_id", "deleted", "vm_state")
-CELLS: Final = nova_table("cell_mappings")
+from novadb.nova_tables import CELL_MAPPINGS, INSTANCE_MAPPINGS, INSTANCES
 
 Mapped = list[tuple[int, str]]
 """Mappings: id and instance uuid."""
@@ -56,7 +50,7 @@ def set_user_ids(place: Place, size: int, after: int) -> Batch:
 
     So many mappings are looked at that the ones without an instance take no room from the others.
     """
-    mapped = _lacking(place, "user_id", CHUNK, after, MAPPINGS.c.project_id != FAKE)
+    mapped = _lacking(place, "user_id", CHUNK, after, INSTANCE_MAPPINGS.c.project_id != FAKE)
     users = _of_instances(place, mapped, INSTANCES.c.user_id)
     known_users = ((number, users.get(fold_name(uuid))) for number, uuid in mapped)
     values = dict(islice(((number, user) for number, user in known_users if user), size))
@@ -78,14 +72,14 @@ def set_user_ids(place: Place, size: int, after: int) -> Batch:
 def _lacking(place: Place, name: str, size: int, after: int, *more: ColumnElement[bool]) -> Mapped:
     """The next mappings of this cell that lack a value."""
     lacking = (
-        select(MAPPINGS.c.id, MAPPINGS.c.instance_uuid)
+        select(INSTANCE_MAPPINGS.c.id, INSTANCE_MAPPINGS.c.instance_uuid)
         .where(
-            MAPPINGS.c.id > after,
-            MAPPINGS.c[name].is_(None),
-            MAPPINGS.c.cell_id.in_(sorted(place.mapping_ids)),
+            INSTANCE_MAPPINGS.c.id > after,
+            INSTANCE_MAPPINGS.c[name].is_(None),
+            INSTANCE_MAPPINGS.c.cell_id.in_(sorted(place.mapping_ids)),
             *more,
         )
-        .order_by(MAPPINGS.c.id)
+        .order_by(INSTANCE_MAPPINGS.c.id)
         .limit(size)
     )
     with place.api.transaction() as api:
@@ -110,7 +104,7 @@ def _write(place: Place, name: str, values: dict[int, Any]) -> int:
     if not values:
         return 0
     with place.writing_to_api(len(values)) as api:
-        return fill(api, MAPPINGS, name, values)
+        return fill(api, INSTANCE_MAPPINGS, name, values)
 
 
 def _not_scheduled(place: Place) -> Tally:
@@ -118,16 +112,21 @@ def _not_scheduled(place: Place) -> Tally:
     it is done once.
     """
     lacking = (
-        MAPPINGS.c.user_id.is_(None),
-        MAPPINGS.c.cell_id.is_(None),
-        MAPPINGS.c.project_id != FAKE,
+        INSTANCE_MAPPINGS.c.user_id.is_(None),
+        INSTANCE_MAPPINGS.c.cell_id.is_(None),
+        INSTANCE_MAPPINGS.c.project_id != FAKE,
     )
     with place.api.transaction() as api:
-        if api.execute(select(func.min(CELLS.c.id))).scalar() not in place.mapping_ids:
+        if api.execute(select(func.min(CELL_MAPPINGS.c.id))).scalar() not in place.mapping_ids:
             return Tally()
-        count = api.execute(select(func.count()).select_from(MAPPINGS).where(*lacking)).scalar_one()
+        count = api.execute(
+            select(func.count()).select_from(INSTANCE_MAPPINGS).where(*lacking)
+        ).scalar_one()
         named = api.execute(
-            select(MAPPINGS.c.instance_uuid).where(*lacking).order_by(MAPPINGS.c.id).limit(NAMED)
+            select(INSTANCE_MAPPINGS.c.instance_uuid)
+            .where(*lacking)
+            .order_by(INSTANCE_MAPPINGS.c.id)
+            .limit(NAMED)
         )
         names = tuple(named.scalars())
     return Tally(count, left={NOT_SCHEDULED: Left(count, names)}) if count else Tally()

@@ -13,9 +13,7 @@ from sqlalchemy import (
     TableClause,
     TextClause,
     bindparam,
-    column,
     select,
-    table,
     text,
 )
 
@@ -239,14 +237,6 @@ class Migration:
         lacking = [name for name in self.cell_columns if name not in place.cell_columns]
         lacking += [name for name in self.api_columns if name not in place.api_columns]
         return lacking[0] if lacking else ""
-
-
-def nova_table(name: str, *columns: str) -> TableClause:
-    """A table of Nova's: its key, the time of its last change, and the columns given."""
-    moments = (column(one, DateTime) for one in ("updated_at", *columns) if one.endswith("_at"))
-    return table(
-        name, column("id"), *moments, *(column(one) for one in columns if not one.endswith("_at"))
-    )
 
 
 def pairs(connection: Connection, statement: Select[Any]) -> dict[Any, Any]:

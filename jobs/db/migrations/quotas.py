@@ -9,14 +9,13 @@ from sqlalchemy import Connection, Row, TableClause, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from jobs.action import ApiDatabaseProblem
-from jobs.db.migrations.migration import Batch, Migration, Place, Tally, nova_table
+from jobs.db.migrations.migration import Batch, Migration, Place, Tally
 from jobs.retry import TryAgain
 from novadb.clock import utc_now
 from novadb.names import fold_name
+from novadb.nova_tables import CELL_MAPPINGS, nova_table
 
 LOG = logging.getLogger("cellkeeper.migrations")
-
-CELLS: Final = nova_table("cell_mappings")
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def _copy(api: Connection, limits: Limits, rows: Sequence[Row[Any]]) -> None:
 
     :raises TryAgain: somebody else has just inserted one of them
     """
-    api.execute(select(CELLS.c.id).order_by(CELLS.c.id).limit(1).with_for_update())
+    api.execute(select(CELL_MAPPINGS.c.id).order_by(CELL_MAPPINGS.c.id).limit(1).with_for_update())
     known = _known(api, limits, rows)
     new: dict[tuple[str, ...], dict[str, Any]] = {}
     for row in rows:

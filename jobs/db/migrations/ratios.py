@@ -4,36 +4,38 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, func, or_, select, update
 
-from jobs.db.migrations.migration import Batch, Migration, Place, Tally, next_after, nova_table
+from jobs.db.migrations.migration import Batch, Migration, Place, Tally, next_after
 from novadb.clock import utc_now
 from novadb.migrations.upgrade import is_before
+from novadb.nova_tables import COMPUTE_NODES
 
 COLUMNS: Final = ("cpu_allocation_ratio", "ram_allocation_ratio", "disk_allocation_ratio")
-NODES: Final = nova_table("compute_nodes", "deleted", *COLUMNS)
 # Nova's own initial ratio of CPUs has been lower since release 27 (2023.1).
 CPU_RATIO: Final = 4.0
 OLDER_CPU_RATIO: Final = 16.0
 EMPTY: Final[ColumnElement[bool]] = or_(
-    *(or_(NODES.c[name].is_(None), NODES.c[name] == 0.0) for name in COLUMNS)
+    *(or_(COMPUTE_NODES.c[name].is_(None), COMPUTE_NODES.c[name] == 0.0) for name in COLUMNS)
 )
 
 
 def set_ratios(place: Place, size: int, after: int) -> Batch:
     """Give live nodes the configured ratio where theirs is missing or 0."""
-    due = select(NODES.c.id).where(NODES.c.id > after, NODES.c.deleted == 0, EMPTY)
-    ids = list(place.cell.execute(due.order_by(NODES.c.id).limit(size)).scalars())
+    due = select(COMPUTE_NODES.c.id).where(
+        COMPUTE_NODES.c.id > after, COMPUTE_NODES.c.deleted == 0, EMPTY
+    )
+    ids = list(place.cell.execute(due.order_by(COMPUTE_NODES.c.id).limit(size)).scalars())
     configured = (_cpu_ratio(place), place.defaults.ram, place.defaults.disk)
     ratios = dict(zip(COLUMNS, configured, strict=True))
     values = {
-        name: func.coalesce(func.nullif(NODES.c[name], 0.0), ratio)
+        name: func.coalesce(func.nullif(COMPUTE_NODES.c[name], 0.0), ratio)
         for name, ratio in ratios.items()
     }
     done = 0
     with place.writing(len(ids)) as cell:
         if ids:
             changed = (
-                update(NODES)
-                .where(NODES.c.id.in_(ids), EMPTY)
+                update(COMPUTE_NODES)
+                .where(COMPUTE_NODES.c.id.in_(ids), EMPTY)
                 .values(values | {"updated_at": utc_now()})
             )
             done = cell.execute(changed).rowcount
@@ -49,5 +51,5 @@ def _cpu_ratio(place: Place) -> float:
 MIGRATE_EMPTY_RATIO: Final = Migration(
     "migrate_empty_ratio",
     set_ratios,
-    cell_columns=tuple(f"{NODES.name}.{name}" for name in COLUMNS),
+    cell_columns=tuple(f"{COMPUTE_NODES.name}.{name}" for name in COLUMNS),
 )

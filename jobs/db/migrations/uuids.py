@@ -13,13 +13,9 @@ from jobs.db.migrations.migration import (
     Tally,
     fill,
     next_after,
-    nova_table,
     without_value,
 )
-
-MIGRATIONS: Final = nova_table("migrations", "uuid", "deleted")
-BLOCK_DEVICES: Final = nova_table("block_device_mapping", "uuid")
-PCI_DEVICES: Final = nova_table("pci_devices", "uuid")
+from novadb.nova_tables import BLOCK_DEVICE_MAPPING, MIGRATIONS, PCI_DEVICES
 
 
 def give_uuids(rows: TableClause, place: Place, size: int, after: int) -> Batch:
@@ -36,5 +32,5 @@ def _migration(name: str, rows: TableClause) -> Migration:
 
 
 MIGRATION_MIGRATE_TO_UUID: Final = _migration("migration_migrate_to_uuid", MIGRATIONS)
-POPULATE_UUIDS: Final = _migration("populate_uuids", BLOCK_DEVICES)
+POPULATE_UUIDS: Final = _migration("populate_uuids", BLOCK_DEVICE_MAPPING)
 POPULATE_DEV_UUIDS: Final = _migration("populate_dev_uuids", PCI_DEVICES)
