@@ -1,13 +1,15 @@
 """Values in JSON and back: parameters and outcomes, which travel to workers and lie in the store.
 
 The types say how: frozen dataclasses, mappings of text, tuples, text, numbers, moments, and None.
+Moments are why no library does this: naive within the program, they travel as UTC with its zone.
 """
 
 import dataclasses
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import repeat
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 T = TypeVar("T")
@@ -29,24 +31,38 @@ def encode(value: Any) -> Any:
 def decode(kind: type[T], data: Any) -> T:
     """Make a value of a type from what ``encode`` made of it. Unknown fields are left out.
 
-    :raises TypeError: the data lack a field without default
+    :raises TypeError: the data lack a field without default, or no such type travels
     """
     decoded: T = _decode(kind, data)
     return decoded
 
 
 def _decode(kind: Any, data: Any) -> Any:
-    origin, inner = get_origin(kind), get_args(kind)
+    origin, parts = get_origin(kind), get_args(kind)
     if origin in (types.UnionType, typing.Union):
-        return None if data is None else _decode(next(one for one in inner if one is not types.NoneType), data)
+        present = [part for part in parts if part is not types.NoneType]
+        if len(present) > 1:
+            raise TypeError(f"{kind} does not travel: nothing would say which it is")
+        return None if data is None else _decode(present[0], data)
     if origin is tuple:
-        return tuple(_decode(inner[0], item) for item in data)
+        return tuple(map(_decode, _kinds_of_items(parts, data), data))
+    if origin in (dict, Mapping):
+        return {key: _decode(parts[1], item) for key, item in data.items()}
     if origin is not None:
-        return {key: _decode(inner[1], item) for key, item in data.items()}
+        raise TypeError(f"{kind} does not travel")
     if dataclasses.is_dataclass(kind):
-        hints = get_type_hints(kind)
-        names = [field.name for field in dataclasses.fields(kind) if field.name in data]
-        return kind(**{name: _decode(hints[name], data[name]) for name in names})  # type: ignore[operator]
+        return _decode_fields(kind, data)
     if kind is datetime:
         return datetime.fromisoformat(data).replace(tzinfo=None)
     return data
+
+
+def _kinds_of_items(parts: tuple[Any, ...], items: Sequence[Any]) -> Iterable[Any]:
+    """The type of each item of a tuple."""
+    return repeat(parts[0], len(items)) if parts[-1] is Ellipsis else parts
+
+
+def _decode_fields(kind: Any, data: Mapping[str, Any]) -> Any:
+    hints = get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind) if field.name in data]
+    return kind(**{name: _decode(hints[name], data[name]) for name in names})
