@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from cli.fitting import column_widths, paragraph, terminal_width, wrap
 from settings.printable import printable, printable_lines
 
 if TYPE_CHECKING:
@@ -163,13 +164,27 @@ def _in_json(value: Any) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]], *, centred: bool = False) -> Lines:
-    """A table in the form of the stock tool, its cells to the left unless they are to be centred."""
+    """A table in the form of the stock tool, its cells to the left unless they are to be centred.
+
+    On a terminal that is too narrow for it, long cells are wrapped, or each row becomes a paragraph.
+    """
+    cells = [[printable(str(value)) for value in row] for row in rows]
+    width = terminal_width()
+    if width is not None:
+        widths = column_widths(header, cells, width)
+        if widths is None:
+            return Lines("\n".join(paragraph(header, row, width) for row in cells))
+        cells = [[wrap(*cell) for cell in zip(row, widths, strict=True)] for row in cells]
+    return Lines(_drawn(header, cells, centred))
+
+
+def _drawn(header: Sequence[str], rows: Sequence[Sequence[str]], centred: bool) -> str:
     from prettytable import PrettyTable
 
     drawn = PrettyTable(list(header))
     drawn.align = "c" if centred else "l"
-    drawn.add_rows([[printable(str(value)) for value in row] for row in rows])
-    return Lines(drawn.get_string())
+    drawn.add_rows([list(row) for row in rows])
+    return drawn.get_string()
 
 
 def labels(results: "Sequence[CellResult[Any]]") -> list[str]:

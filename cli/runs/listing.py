@@ -20,6 +20,7 @@ from runs.store import RunGone, RunStore
 
 RUNS: Final = ("Run", "Command", "Outcome", "Code", "Cells", "Rows", "Started", "Duration", "By")
 HISTORY: Final = (*RUNS[:5], "Failed", *RUNS[5:])
+NO_RUNS: Final = "There are no runs to show."
 
 
 def list_runs(limit: int | None, failed: bool, since: datetime | None, form: str) -> int:
@@ -31,7 +32,7 @@ def list_runs(limit: int | None, failed: bool, since: datetime | None, form: str
     if form == "json":
         put_json([summary_as_data(summary) for summary in summaries])
     else:
-        put(table(RUNS, [_row(summary, zone) for summary in summaries]))
+        put(table(RUNS, [_row(summary, zone) for summary in summaries]) if summaries else NO_RUNS)
     say_hold(store, zone)
     return 0
 
@@ -63,7 +64,7 @@ def list_history(action: str | None, since: datetime, form: str) -> int:
     if form == "json":
         put_json([_as_data(summary) for summary in summaries])
     else:
-        put(table(HISTORY, [_history_row(summary, zone) for summary in summaries]))
+        put(table(HISTORY, [_history_row(summary, zone) for summary in summaries]) if summaries else NO_RUNS)
     return 0
 
 

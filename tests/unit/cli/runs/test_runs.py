@@ -70,6 +70,7 @@ def test_a_second_run_waits_in_the_queue_or_is_refused(workers: MemoryRuns) -> N
 def test_what_has_no_mapped_cell_is_done_here(workers: MemoryRuns, line: str, code: int) -> None:
     ended = workers.call(line)
     assert (ended.code, ended.out, ended.err) == (code, "", "")
+    assert workers.call("runs list").out == "There are no runs to show.\n"
     assert workers.call("runs list -f json").document == []
     refused = workers.call(f"{line} --detach")
     assert refused.code == 255
