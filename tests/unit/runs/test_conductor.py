@@ -642,9 +642,11 @@ def test_what_is_set_is_what_the_next_slice_is_given(stage: Stage) -> None:
     assert [(step.what, step.by) for step in stage.run().steering] == [("set max_rows=7", "ops@c1")]
 
 
-def test_a_window_that_is_set_into_the_past_ends_the_run(stage: Stage) -> None:
+def test_a_window_that_was_set_ends_the_run_when_it_closes(stage: Stage) -> None:
     stage.start()
-    stage.conductor.adjust("r", Adjustment({}, stage.store.now(), "set until=now"), "ops@c1")
+    closes = stage.store.now() + 0.2
+    stage.conductor.adjust("r", Adjustment({}, closes, "set until=soon"), "ops@c1")
+    until(lambda: stage.store.now() >= closes)
     stage.conductor.look_after("r")
     assert stage.words() == "window closed"
 
