@@ -644,9 +644,9 @@ def test_what_is_set_is_what_the_next_slice_is_given(stage: Stage) -> None:
 
 def test_a_window_that_was_set_ends_the_run_when_it_closes(stage: Stage) -> None:
     stage.start()
-    closes = stage.store.now() + 0.2
-    stage.conductor.adjust("r", Adjustment({}, closes, "set until=soon"), "ops@c1")
-    until(lambda: stage.store.now() >= closes)
+    stage.conductor.adjust("r", Adjustment({}, stage.store.now() + 5, "set until=soon"), "ops@c1")
+    assert stage.words() == "running"
+    stage.pass_time(5)
     stage.conductor.look_after("r")
     assert stage.words() == "window closed"
 
