@@ -13,7 +13,7 @@ from jobs.transaction_size import TransactionSize
 from runs import rules, tally
 from runs.records import NEVER, CellRecord
 from runs.rules import Advice, Claimant, Patience
-from runs.store import NO_BOOKS, Books, RunGone, RunStore, View
+from runs.store import NO_INCREMENTS, Increments, RunGone, RunStore, View
 from throttle.readings import Reading
 
 
@@ -76,14 +76,14 @@ class ClaimedCell:
             counters[tally.entry_name(tally.ROWS, self._action.name, self.view.cell.ref.uuid)] = float(
                 step.outcome.rows
             )
-        books = Books(step.outcome.rows, counters, handled)
+        increments = Increments(step.outcome.rows, counters, handled)
 
         def rule(view: View) -> CellRecord | None:
             return rules.record_step(
                 view.cell, self._claimant, view.now, step.cursor, outcome, handled, remaining=step.remaining
             )
 
-        return self._change(lambda view: self._with_size(rule(view)), books)
+        return self._change(lambda view: self._with_size(rule(view)), increments)
 
     def contend(self, contended: Contended) -> Advice:
         """Note that others hold up the next transaction."""
@@ -101,14 +101,14 @@ class ClaimedCell:
         :param seconds: for which the work paused because of it, since the last note
         """
         counter = tally.entry_name(tally.THROTTLED, reading.signal, self.view.cell.ref.uuid)
-        return self._note_throttle(reading.description, Books(counters={counter: seconds}))
+        return self._note_throttle(reading.description, Increments(counters={counter: seconds}))
 
     def end_throttle(self) -> Advice:
         """Note that the work goes on."""
-        return self._note_throttle("", NO_BOOKS)
+        return self._note_throttle("", NO_INCREMENTS)
 
-    def _note_throttle(self, reason: str, books: Books) -> Advice:
-        return self._change(lambda view: rules.throttle(view.cell, self._claimant, view.now, reason), books)
+    def _note_throttle(self, reason: str, increments: Increments) -> Advice:
+        return self._change(lambda view: rules.throttle(view.cell, self._claimant, view.now, reason), increments)
 
     def give_back(self, patience: Patience) -> View:
         """Give the cell back, with more to do.
@@ -134,10 +134,10 @@ class ClaimedCell:
         self._change(lambda view: rule(view.cell, view.now))
         return self.view
 
-    def _change(self, rule: Callable[[View], CellRecord | None], books: Books = NO_BOOKS) -> Advice:
+    def _change(self, rule: Callable[[View], CellRecord | None], increments: Increments = NO_INCREMENTS) -> Advice:
         with self._changing:
             run, cell = self.view.run, self.view.cell
-            view = self._store.change_cell(run.order.id, run.phase, cell.number, rule, self.view, books)
+            view = self._store.change_cell(run.order.id, run.phase, cell.number, rule, self.view, increments)
             if not isinstance(view, View):
                 raise ClaimLost(cell.ref.label)
             self.view = view

@@ -89,30 +89,30 @@ class Conductor:
         """
         run = rules.new_run(order, cells, self.actions, self.store.now())
         first = rules.new_cells(run, cells, self.actions)
-        names = rules.hold_names(order, cells, self.actions)
+        exclusions = rules.exclusions_of(order, cells, self.actions)
         self.look_after_all()  # a run that only its own end keeps in the queue is in nobody's way
-        if self.store.create(run, first, names, partial(self._join, run=order.id, wait=wait)):
+        if self.store.create(run, first, exclusions, partial(self._join, run=order.id, wait=wait)):
             self._begin_if_admitted(order.id)
         return self.store.run(order.id)
 
     def _join(
-        self, queue: Sequence[Place], names: Mapping[str, frozenset[str]], *, run: str, wait: bool
+        self, queue: Sequence[Place], exclusions: Mapping[str, frozenset[str]], *, run: str, wait: bool
     ) -> Sequence[Place]:
         """The queue with a new run at its end.
 
         :raises Busy: it would have to wait, and must not
         """
-        blocker = rules.blocker(queue, names, run)
+        blocker = rules.blocker(queue, exclusions, run)
         if blocker and not wait:
             raise Busy(self.describe(blocker))
-        return rules.admit(queue, names)
+        return rules.admit(queue, exclusions)
 
     def waits_for(self, run: str) -> str | None:
         """The run for which one waits that has not begun."""
         found: list[str | None] = []
 
-        def look(queue: Sequence[Place], names: Mapping[str, frozenset[str]]) -> Sequence[Place]:
-            found.append(rules.blocker(queue, names, run) if run in names else None)
+        def look(queue: Sequence[Place], exclusions: Mapping[str, frozenset[str]]) -> Sequence[Place]:
+            found.append(rules.blocker(queue, exclusions, run) if run in exclusions else None)
             return queue
 
         self.store.change_queue(look)

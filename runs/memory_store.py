@@ -11,11 +11,11 @@ from runs.records import CellRecord, Hold, Place, Progress, RunRecord, RunState,
 from runs.rules import Conditional, Refusal
 from runs.store import (
     LOOK_EXPIRES,
-    NO_BOOKS,
+    NO_INCREMENTS,
     NOTHING,
-    Books,
     CellKey,
     CellRule,
+    Increments,
     Line,
     QueueRule,
     RunGone,
@@ -37,7 +37,7 @@ class _Kept:
     """
 
     run: RunRecord
-    names: frozenset[str]
+    exclusions: frozenset[str]
     phases: list[list[CellRecord]] = field(default_factory=list)
     marks: list[list[int]] = field(default_factory=list)
     open_cells: list[set[int]] = field(default_factory=list)
@@ -83,15 +83,15 @@ class MemoryStore:
 
     # -- the queue
 
-    def create(self, run: RunRecord, cells: Sequence[CellRecord], names: frozenset[str], rule: QueueRule) -> bool:
+    def create(self, run: RunRecord, cells: Sequence[CellRecord], exclusions: frozenset[str], rule: QueueRule) -> bool:
         with self._lock:
             if run.order.id in self._runs:
                 return False
             if rules.is_too_late(run.order, self.now()):
                 raise TooLate
-            known = self._names() | {run.order.id: names}
+            known = self._exclusions() | {run.order.id: exclusions}
             self._queue = list(rule([*self._queue, Place(run.order.id)], known))
-            kept = _Kept(run, names)
+            kept = _Kept(run, exclusions)
             kept.open_phase(cells)
             self._runs[run.order.id] = kept
             return True
@@ -102,12 +102,12 @@ class MemoryStore:
 
     def change_queue(self, rule: QueueRule) -> list[Place]:
         with self._lock:
-            self._queue = list(rule(list(self._queue), self._names()))
+            self._queue = list(rule(list(self._queue), self._exclusions()))
             return list(self._queue)
 
-    def _names(self) -> dict[str, frozenset[str]]:
+    def _exclusions(self) -> dict[str, frozenset[str]]:
         kept = {place.run: self._runs.get(place.run) for place in self._queue}
-        return {run: entry.names if entry else frozenset() for run, entry in kept.items()}
+        return {run: entry.exclusions if entry else frozenset() for run, entry in kept.items()}
 
     # -- runs
 
@@ -152,7 +152,13 @@ class MemoryStore:
     # -- cells
 
     def change_cell(
-        self, run: str, phase: int, number: int, rule: CellRule, known: View | None = None, books: Books = NO_BOOKS
+        self,
+        run: str,
+        phase: int,
+        number: int,
+        rule: CellRule,
+        known: View | None = None,
+        increments: Increments = NO_INCREMENTS,
     ) -> View | Refusal | None:
         with self._lock:
             kept = self._find(run)
@@ -165,9 +171,9 @@ class MemoryStore:
             if not isinstance(changed, CellRecord):
                 return changed
             kept.put(phase, changed)
-            if books.handled:
-                kept.paces[phase] = pace.add(kept.paces[phase], view.now, books.handled)
-            for name, amount in books.counters.items():
+            if increments.handled:
+                kept.paces[phase] = pace.add(kept.paces[phase], view.now, increments.handled)
+            for name, amount in increments.counters.items():
                 self._tally[name] = self._tally.get(name, 0) + amount
             self._lock.notify_all()
             return replace(view, cell=changed, waiting=self._count_waiting(before, changed))

@@ -11,7 +11,7 @@ from runs.records import CellRecord, Stage
 from runs.redis_codec import encode_record
 from runs.redis_keys import LINES_OF, TALLY, encode_cell_key, line_key, phase_key, run_key, server_key
 from runs.redis_scripts import Change
-from runs.store import Books, View
+from runs.store import Increments, View
 
 PACE_KEPT: Final = 180
 """Seconds for which it is kept how much was handled in ten seconds of a run."""
@@ -68,16 +68,16 @@ def write_connections(change: Change, key: str, before: CellRecord, cell: CellRe
             change.write("ZREM", line_key(server), key)
 
 
-def count_step(change: Change, before: View, cell: CellRecord, books: Books) -> None:
+def count_step(change: Change, before: View, cell: CellRecord, increments: Increments) -> None:
     """Keep the sums over the cells of a phase, and the counters that outlive the run."""
     key, phase = run_key(before.run.order.id), before.run.phase
-    if books.rows:
-        change.write("HINCRBY", key, f"rows {phase}", books.rows)
-    for name, amount in books.counters.items():
+    if increments.rows:
+        change.write("HINCRBY", key, f"rows {phase}", increments.rows)
+    for name, amount in increments.counters.items():
         change.write("HINCRBYFLOAT", TALLY, name, amount)
-    if books.handled:
+    if increments.handled:
         bucket = phase_key(before.run.order.id, phase, f"pace-{pace.recent(before.now)[-1]}")
-        change.write("INCRBY", bucket, books.handled)
+        change.write("INCRBY", bucket, increments.handled)
         change.write("EXPIRE", bucket, PACE_KEPT)
     known, known_before = cell.remaining, before.cell.remaining
     if known != known_before:

@@ -52,11 +52,11 @@ from runs.rules import Conditional, Refusal
 from runs.soundness import is_sound_cell, is_sound_hold, is_sound_run, is_sound_summary
 from runs.store import (
     LOOK_EXPIRES,
-    NO_BOOKS,
+    NO_INCREMENTS,
     NOTHING,
-    Books,
     CellKey,
     CellRule,
+    Increments,
     Line,
     QueueRule,
     RunDamaged,
@@ -90,7 +90,7 @@ class RedisStore:
         self._history_days = history_days
         self._decide = redis.register_script(DECIDE)
         self._read_lines = redis.register_script(LINES)
-        self._names: dict[str, frozenset[str]] = {}
+        self._exclusions: dict[str, frozenset[str]] = {}
         self._reported: set[str] = set()
 
     def now(self) -> float:
@@ -102,7 +102,7 @@ class RedisStore:
 
     # -- the queue -------------------------------------------------------------------------------------------------
 
-    def create(self, run: RunRecord, cells: Sequence[CellRecord], names: frozenset[str], rule: QueueRule) -> bool:
+    def create(self, run: RunRecord, cells: Sequence[CellRecord], exclusions: frozenset[str], rule: QueueRule) -> bool:
         key = run_key(run.order.id)
         while True:
             places, version, now, (there,) = self._read_queue((key, "record"))
@@ -110,13 +110,15 @@ class RedisStore:
                 return there == encode_record(run, 1)
             if rules.is_too_late(run.order, now):
                 raise TooLate
-            queue = rule([*places, Place(run.order.id)], self._names_of(places) | {run.order.id: names})
+            queue = rule([*places, Place(run.order.id)], self._exclusions_of(places) | {run.order.id: exclusions})
             change = Change()
             change.latest = run.order.latest
             change.check((key, "record"), 0)
             change.check(QUEUE, version)
             refs = msgspec.json.encode([cell.ref for cell in cells]).decode()
-            change.write("HSET", key, "record", encode_record(run, 1), "names", json.dumps(sorted(names)), "refs", refs)
+            change.write(
+                "HSET", key, "record", encode_record(run, 1), "names", json.dumps(sorted(exclusions)), "refs", refs
+            )
             write_cells(change, run.order.id, run.phase, cells)
             change.write("HSET", *QUEUE, encode_record(queue, version + 1))
             change.write("ZADD", RUNS, now, run.order.id)
@@ -141,7 +143,7 @@ class RedisStore:
     def change_queue(self, rule: QueueRule) -> list[Place]:
         while True:
             places, version, _, _ = self._read_queue()
-            changed = list(rule(places, self._names_of(places)))
+            changed = list(rule(places, self._exclusions_of(places)))
             if changed == places:
                 return places
             change = Change()
@@ -175,17 +177,17 @@ class RedisStore:
                 places.append(Place(run, state is RunState.RUNNING))
         return places
 
-    def _names_of(self, places: Sequence[Place]) -> dict[str, frozenset[str]]:
+    def _exclusions_of(self, places: Sequence[Place]) -> dict[str, frozenset[str]]:
         """What the runs of the queue keep others off; one that is gone: nobody. They never change, so they are kept."""
-        known = self._names
+        known = self._exclusions
         unknown = [place.run for place in places if place.run not in known]
         records = self._read(*[(run_key(run), "names") for run in unknown]) if unknown else []
-        read = {run: self._decode_names(run, record) for run, record in zip(unknown, records, strict=True)}
-        names = {place.run: (known | read)[place.run] for place in places}
-        self._names = names  # threads of a beat share the store: each returns its own
-        return dict(names)
+        read = {run: self._decode_exclusions(run, record) for run, record in zip(unknown, records, strict=True)}
+        exclusions = {place.run: (known | read)[place.run] for place in places}
+        self._exclusions = exclusions  # threads of a beat share the store: each returns its own
+        return dict(exclusions)
 
-    def _decode_names(self, run: str, record: str | None) -> frozenset[str]:
+    def _decode_exclusions(self, run: str, record: str | None) -> frozenset[str]:
         try:
             return frozenset() if record is None else decode_json(record, frozenset[str])
         except msgspec.MsgspecError:
@@ -255,7 +257,13 @@ class RedisStore:
     # -- cells -----------------------------------------------------------------------------------------------------
 
     def change_cell(
-        self, run: str, phase: int, number: int, rule: CellRule, known: View | None = None, books: Books = NO_BOOKS
+        self,
+        run: str,
+        phase: int,
+        number: int,
+        rule: CellRule,
+        known: View | None = None,
+        increments: Increments = NO_INCREMENTS,
     ) -> View | Refusal | None:
         reads = ((run_key(run), "record"), HOLD, (phase_key(run, phase), str(number)))
         if known:
@@ -275,7 +283,7 @@ class RedisStore:
                 return changed
             change.check(reads[2], view.version)
             written = write_cell(change, run, phase, view.cell, changed, view.version + 1)
-            count_step(change, view, changed, books)
+            count_step(change, view, changed, increments)
             with self._reading(run):
                 answer = self._carry_out(change)
             busy = {**(view.busy or {}), **dict(zip(provided, answer.connections, strict=True))}
@@ -342,14 +350,14 @@ class RedisStore:
     # -- what outlives the runs ------------------------------------------------------------------------------------
 
     def tally(self) -> dict[str, float]:
-        books: dict[str, float] = {}
-        entries: dict[str, str] = self._shared("the books", lambda: self.redis.hgetall(TALLY), {})
+        numbers: dict[str, float] = {}
+        entries: dict[str, str] = self._shared("the tally", lambda: self.redis.hgetall(TALLY), {})
         for name, value in entries.items():
             try:
-                books[name] = float(value)
+                numbers[name] = float(value)
             except ValueError:
-                self._report(f"the books, {name}", "it is left out")
-        return books
+                self._report(f"the tally, {name}", "it is left out")
+        return numbers
 
     def history(self, since: float, limit: int | None = None) -> list[Summary]:
         bounds: dict[str, int] = {} if limit is None else {"start": 0, "num": limit}
@@ -405,7 +413,7 @@ class RedisStore:
 
     # -- workers ---------------------------------------------------------------------------------------------------
 
-    def beat(self, worker: str, serves: Sequence[str] | None, lease: float) -> None:
+    def show_alive(self, worker: str, serves: Sequence[str] | None, lease: float) -> None:
         """A worker's sign of life.
 
         :param serves: uuids of its cells; None: all
@@ -419,7 +427,7 @@ class RedisStore:
         change.write("SET", worker_key(worker), sign, "PX", int(lease * 1000))
         self._carry_out(change)
 
-    def rest(self, worker: str) -> None:
+    def sign_off(self, worker: str) -> None:
         """A worker has ended."""
         change = Change()
         change.write("ZREM", WORKERS, worker)

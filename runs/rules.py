@@ -107,22 +107,22 @@ class Patience:
 # -- the queue ---------------------------------------------------------------------------------------------------------
 
 
-def hold_names(order: Order, cells: Sequence[CellRef], actions: Actions) -> frozenset[str]:
+def exclusions_of(order: Order, cells: Sequence[CellRef], actions: Actions) -> frozenset[str]:
     """What a run keeps others off: its actions, on its databases or in the whole cloud; what only reads, nobody."""
-    names = set()
+    exclusions = set()
     for phase in order.phases:
         action = actions[phase.action]
         if action.writes and action.scope is Scope.CLOUD:
-            names.add(f"{action.name}:cloud")
+            exclusions.add(f"{action.name}:cloud")
         elif action.writes:
-            names |= {f"{action.name}:{cell.fingerprint}" for cell in cells}
-    return frozenset(names)
+            exclusions |= {f"{action.name}:{cell.fingerprint}" for cell in cells}
+    return frozenset(exclusions)
 
 
-def blocker(queue: Sequence[Place], names: Mapping[str, frozenset[str]], run: str) -> str | None:
+def blocker(queue: Sequence[Place], exclusions: Mapping[str, frozenset[str]], run: str) -> str | None:
     """The run for which a run of the queue waits: one that holds one of its databases, or came before and wants it.
 
-    :param names: what each run of the queue keeps others off
+    :param exclusions: what each run of the queue keeps others off
     """
     came_before = True
     for place in queue:
@@ -130,16 +130,16 @@ def blocker(queue: Sequence[Place], names: Mapping[str, frozenset[str]], run: st
             came_before = False
             continue
         goes_first = place.admitted or (came_before and not place.paused)
-        if goes_first and names[place.run] & names[run]:
+        if goes_first and exclusions[place.run] & exclusions[run]:
             return place.run
     return None
 
 
-def admit(queue: Sequence[Place], names: Mapping[str, frozenset[str]]) -> list[Place]:
+def admit(queue: Sequence[Place], exclusions: Mapping[str, frozenset[str]]) -> list[Place]:
     """The queue after all have been admitted for whom nobody is in the way, in the order of arrival."""
     admitted = list(queue)
     for number, place in enumerate(admitted):
-        if not place.admitted and not place.paused and blocker(admitted, names, place.run) is None:
+        if not place.admitted and not place.paused and blocker(admitted, exclusions, place.run) is None:
             admitted[number] = replace(place, admitted=True)
     return admitted
 

@@ -73,8 +73,8 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Books:
-    """What a change of a cell leaves behind for whoever watches.
+class Increments:
+    """What a change of a cell adds to the sums over its run, and to the tally, which outlives the run.
 
     :ivar rows: that were written
     :ivar counters: of ``runs.tally``, by name: what is added to each
@@ -86,7 +86,7 @@ class Books:
     handled: int = 0
 
 
-NO_BOOKS: Final = Books()
+NO_INCREMENTS: Final = Increments()
 LOOK_EXPIRES: Final = 60
 """Seconds after which nobody goes by what was seen of a server."""
 NOTHING: Final[Mapping[str, float]] = MappingProxyType({})
@@ -114,10 +114,10 @@ class RunStore(Protocol):
 
     # -- the queue
 
-    def create(self, run: RunRecord, cells: Sequence[CellRecord], names: frozenset[str], rule: QueueRule) -> bool:
+    def create(self, run: RunRecord, cells: Sequence[CellRecord], exclusions: frozenset[str], rule: QueueRule) -> bool:
         """Keep a new run with the cells of its first phase, and put it at the end of the queue.
 
-        :param names: what it keeps others off
+        :param exclusions: what it keeps others off
         :param rule: what becomes of the queue with it; what it raises keeps the run out
         :returns: False: there is a run of this id, which stays as it is
         :raises TooLate: there is none, and the time until which it may be ordered has passed
@@ -154,7 +154,13 @@ class RunStore(Protocol):
     # -- cells
 
     def change_cell(
-        self, run: str, phase: int, number: int, rule: CellRule, known: View | None = None, books: Books = NO_BOOKS
+        self,
+        run: str,
+        phase: int,
+        number: int,
+        rule: CellRule,
+        known: View | None = None,
+        increments: Increments = NO_INCREMENTS,
     ) -> View | Refusal | None:
         """Change a cell.
 
@@ -199,7 +205,7 @@ class RunStore(Protocol):
     # -- what outlives the runs
 
     def tally(self) -> dict[str, float]:
-        """The books: numbers by name, see ``runs.tally``."""
+        """Numbers by name, see ``runs.tally``."""
 
     def history(self, since: float, limit: int | None = None) -> list[Summary]:
         """The runs that have ended since a moment, or the newest of them; the oldest first."""

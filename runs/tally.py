@@ -1,4 +1,4 @@
-"""The books: what runs leave behind for whoever watches them, by action and cell. They outlive the runs."""
+"""The tally: numbers that runs leave behind for whoever watches them, by action and cell. They outlive the runs."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -42,10 +42,10 @@ def entries(action: str, results: Iterable[CellResult[Any]], now: float) -> dict
     return found
 
 
-def read(books: dict[str, float]) -> Sequence[tuple[str, str, str, float]]:
+def read(numbers: dict[str, float]) -> Sequence[tuple[str, str, str, float]]:
     """The entries as kind, action, cell and number, in order. One whose name is none of ours is left out."""
     entries = []
-    for entry, number in books.items():
+    for entry, number in numbers.items():
         words = entry.split(" ", 2)
         if len(words) == 3:
             kind, action, cell = words

@@ -58,7 +58,7 @@ class Heartbeat:
             LOG.info("the store could not be told that this worker ends: it does not answer")
             return
         try:
-            self._store.rest(self.id)
+            self._store.sign_off(self.id)
         except RedisError as error:
             LOG.info("the store could not be told that this worker ends: %s", error)
         finally:
@@ -69,7 +69,7 @@ class Heartbeat:
         while not self._over.is_set():
             if beats % REGISTRY == 0 or not self._served:
                 self._try("cells", self._serve_new_cells)
-            self._try("signs of life", self._beat)
+            self._try("signs of life", self._show_alive)
             self._try("runs", self._look_after_runs)
             beats += 1
             self._over.wait(INTERVAL)
@@ -91,13 +91,13 @@ class Heartbeat:
         for place in self._conductor.store.queue():
             self._try(f"run {place.run}", partial(self._conductor.look_after, place.run))
 
-    def _beat(self) -> None:
+    def _show_alive(self) -> None:
         serves = None if not self._names else sorted(self._served)
         with self._showing_life:
             if not self._over.is_set():
-                self._store.beat(self.id, serves, LIFE)
+                self._store.show_alive(self.id, serves, LIFE)
         if self._over.is_set():  # and whoever stopped it may not have waited
-            self._store.rest(self.id)
+            self._store.sign_off(self.id)
 
     def _serve_new_cells(self) -> None:
         cells = mapped_cells(self._conf, api_database(self._conf))

@@ -89,7 +89,7 @@ METRICS: Final = {
         "Whether the last firing did not start, or its run failed in a cell.", ("entry",)),
     "schedule_next_timestamp_seconds": ("When the entry is due next.", ("entry",)),
 }  # fmt: skip
-# The entries of the books.
+# The entries of the tally.
 FROM_BOOKS: Final = {
     tally.ROWS: "rows_total",
     tally.THROTTLED: "throttled_seconds_total",

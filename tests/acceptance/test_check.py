@@ -33,7 +33,7 @@ class Site(NamedTuple):
 
     def live(self, *cells: str) -> None:
         """Signs of life of a beat, and of a worker that serves these cells; all of them unless named."""
-        self.store.beat("worker", [self.cloud.uuids[cell] for cell in cells] or None, 60)
+        self.store.show_alive("worker", [self.cloud.uuids[cell] for cell in cells] or None, 60)
         self.firings.show_alive("beat", 60)
 
 

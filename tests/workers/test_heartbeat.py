@@ -28,10 +28,10 @@ class SlowStore(RedisStore):
         self.reached = threading.Event()
         self.may_go_on = threading.Event()
 
-    def beat(self, worker: str, serves: object, lease: float) -> None:
+    def show_alive(self, worker: str, serves: object, lease: float) -> None:
         self.reached.set()
         self.may_go_on.wait()
-        super().beat(worker, None, lease)
+        super().show_alive(worker, None, lease)
 
 
 @pytest.fixture

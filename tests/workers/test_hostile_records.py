@@ -22,7 +22,7 @@ from runs.conductor import Conductor
 from runs.records import CellRecord, CellRef
 from runs.redis_store import RedisStore
 from runs.rules import Claimant
-from runs.store import Books, View
+from runs.store import Increments, View
 from tests.support.command import Ended, call_here
 from tests.support.run_records import A, moved, order, results
 from tests.support.services import Redis
@@ -189,7 +189,7 @@ def hostile(client: Client, config: Path, damage: str) -> Iterator[Path]:
             view.cell, "", view.now, Failure(FailureKind.CELL, "away"), complete=False
         ))  # fmt: skip
     store.change_run("ended", lambda run, now: rules.end(run, [results(0, 3)], now, ACTIONS), entries={"duration": 1})
-    store.beat("w", None, EXPIRES)
+    store.show_alive("w", None, EXPIRES)
     store.change_cell("bad", 0, 0, lambda view: replace(view.cell, outcome=moved(5), started=view.now))
     RECORDS[damage](client)
     yield config
@@ -256,8 +256,8 @@ def test_a_sum_that_is_none_holds_up_no_cell(client: Client, damage: str) -> Non
         assert worked is not None
         return replace(worked, failure=Failure(FailureKind.CELL, "away"))
 
-    books = Books(5, {"rows x": 1e308}, 5)
-    assert isinstance(store.change_cell("bad", 0, 0, work, books=books), View)
+    increments = Increments(5, {"rows x": 1e308}, 5)
+    assert isinstance(store.change_cell("bad", 0, 0, work, increments=increments), View)
     assert store.cell("bad", 0, 0).outcome == encode(moved(5))
     progress = store.progress("bad", 0)
     assert (progress.rows, progress.remaining, progress.foreseen, progress.failed) == (5, 7, 1, 1)

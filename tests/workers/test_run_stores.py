@@ -26,7 +26,7 @@ from runs.records import NEVER, CellRecord, CellRef, Hold, Place, Progress, RunR
 from runs.redis_cells import PACE_KEPT
 from runs.redis_store import RedisStore
 from runs.rules import Claimant, NotPossible, Patience, Refusal
-from runs.store import Books, RunDamaged, RunGone, RunStore, TooLate, View
+from runs.store import NO_INCREMENTS, Increments, RunDamaged, RunGone, RunStore, TooLate, View
 from tests.support.command import until
 from tests.support.run_records import CELLS, TOTAL, A, B, C, moved, order, results
 from tests.support.services import Redis
@@ -79,9 +79,16 @@ def claim(store: RunStore, token: str = "t", lease: float = LEASE, number: int =
     return view, who
 
 
-def record(store: RunStore, who: Claimant, rows: int, known: View | None = None, books: Books = Books()) -> Any:  # noqa: B008
+def record(
+    store: RunStore, who: Claimant, rows: int, known: View | None = None, increments: Increments = NO_INCREMENTS
+) -> Any:
     return store.change_cell(
-        "r", 0, 0, lambda view: rules.record_step(view.cell, who, view.now, {"at": rows}, moved(rows)), known, books
+        "r",
+        0,
+        0,
+        lambda view: rules.record_step(view.cell, who, view.now, {"at": rows}, moved(rows)),
+        known,
+        increments,
     )
 
 
@@ -525,7 +532,7 @@ def test_progress_is_summed_up(store: RunStore) -> None:
     create(store, cells=CELLS)
     assert store.progress("r", 0) == Progress(rows=0, open=3, failed=0, at_work=0)
     view, who = claim(store)
-    record(store, who, 5, view, Books(5, handled=8))
+    record(store, who, 5, view, Increments(5, handled=8))
     claim(store, "short", SHORT, number=1)
     assert store.progress("r", 0).at_work == 2
     until(lambda: store.progress("r", 0).at_work == 1)
@@ -543,7 +550,7 @@ def test_what_is_left_is_summed_up_over_the_cells_of_which_it_is_known(store: Ru
         store.change_cell(
             "r", 0, number,
             lambda view: rules.record_step(view.cell, who, view.now, {}, moved(1), 10, remaining),
-            books=Books(1, handled=10),
+            increments=Increments(1, handled=10),
         )  # fmt: skip
 
     for number in range(3):
@@ -565,7 +572,7 @@ def test_a_recorded_step_is_one_request(redis_store: RedisStore, client: Client)
     view, who = claim(redis_store)
     with client.monitor() as monitor:
         client.echo("the begin")
-        assert record(redis_store, who, 5, view, Books(5, {"rows": 5}, 5))
+        assert record(redis_store, who, 5, view, Increments(5, {"rows": 5}, 5))
         client.echo("the end")
         sent = iter(monitor.listen())
         for command in sent:
@@ -583,7 +590,7 @@ def test_a_recorded_step_is_one_request(redis_store: RedisStore, client: Client)
 def test_what_was_handled_expires_by_itself(redis_store: RedisStore, client: Client) -> None:
     create(redis_store)
     _, who = claim(redis_store)
-    record(redis_store, who, 5, books=Books(5, handled=5))
+    record(redis_store, who, 5, increments=Increments(5, handled=5))
     (key,) = client.keys("cellkeeper:run:r:0:pace-*")
     assert 60 < client.ttl(key) <= PACE_KEPT
 
@@ -595,8 +602,8 @@ def test_the_books_count_steps_that_were_recorded(store: RunStore) -> None:
     create(store)
     _, who = claim(store)
     for rows in (5, 7, 0):
-        record(store, who, rows, books=Books(rows, {"rows": rows}))
-    record(store, Claimant("stranger", "w", LEASE), 9, books=Books(9, {"rows": 9}))
+        record(store, who, rows, increments=Increments(rows, {"rows": rows}))
+    record(store, Claimant("stranger", "w", LEASE), 9, increments=Increments(9, {"rows": 9}))
     assert end(store, entries={"duration": 1.5})
     assert not end(store, entries={"duration": 99.0})
     assert store.tally() == {"rows": 12, "duration": 1.5}
@@ -782,7 +789,7 @@ def test_a_change_whose_answer_was_lost_is_made_once_and_known(doubting_store: R
     assert not store.create(replace(run, ordered=1.0), [], frozenset("a"), rules.admit)
     view, who = claim(store)
     assert view.cell.attempts == 1
-    view = record(store, who, 5, view, Books(5, {"rows": 5}))
+    view = record(store, who, 5, view, Increments(5, {"rows": 5}))
     assert isinstance(view, View)
     assert isinstance(finish(store, token="t"), View)
     assert (store.progress("r", 0).rows, store.tally()) == (5, {"rows": 5})
@@ -813,12 +820,12 @@ def test_what_is_ordered_too_late_is_not_kept(store: RunStore) -> None:
 
 
 def test_a_worker_lives_until_it_rests_or_falls_silent(redis_store: RedisStore) -> None:
-    redis_store.beat("a:1", None, LEASE)
-    redis_store.beat("b:2", [A.uuid], LEASE)
-    redis_store.beat("c:3", [], SHORT)
+    redis_store.show_alive("a:1", None, LEASE)
+    redis_store.show_alive("b:2", [A.uuid], LEASE)
+    redis_store.show_alive("c:3", [], SHORT)
     until(lambda: "c:3" not in redis_store.workers())
     assert redis_store.workers() == {"a:1": None, "b:2": {A.uuid}}
-    redis_store.rest("a:1")
+    redis_store.sign_off("a:1")
     assert redis_store.workers() == {"b:2": {A.uuid}}
 
 
@@ -998,26 +1005,26 @@ def test_a_workers_damaged_sign_of_life_costs_that_worker(
     redis_store: RedisStore, client: Client, garbage: str, warnings: Callable[[], list[str]]
 ) -> None:
     for worker in ("bad", "good"):
-        redis_store.beat(worker, None, LEASE)
+        redis_store.show_alive(worker, None, LEASE)
     client.set("cellkeeper:worker:bad", garbage)
     assert redis_store.workers() == redis_store.workers() == {"good": None}
     assert warnings() == ["worker bad, its sign of life: what the store has of it cannot be read, it counts as dead"]
-    redis_store.beat("bad", [A.uuid], LEASE)
+    redis_store.show_alive("bad", [A.uuid], LEASE)
     assert redis_store.workers() == {"bad": {A.uuid}, "good": None}
 
 
 def test_a_workers_key_of_another_type_costs_that_worker(redis_store: RedisStore, client: Client) -> None:
     for worker in ("bad", "good"):
-        redis_store.beat(worker, None, LEASE)
+        redis_store.show_alive(worker, None, LEASE)
     client.delete("cellkeeper:worker:bad")
     client.lpush("cellkeeper:worker:bad", "x")
     assert redis_store.workers() == {"good": None}
-    redis_store.beat("bad", None, LEASE)
+    redis_store.show_alive("bad", None, LEASE)
     assert redis_store.workers() == {"bad": None, "good": None}
 
 
 def test_a_worker_of_another_version_is_none_of_ours(redis_store: RedisStore, client: Client) -> None:
-    redis_store.beat("old", None, LEASE)
+    redis_store.show_alive("old", None, LEASE)
     client.set("cellkeeper:worker:old", '{"serves": null, "format": 1}')
     assert redis_store.workers() == {}
 
@@ -1059,8 +1066,8 @@ def test_a_shared_key_of_another_type_is_empty_until_it_is_written(
     assert not asks[key]()
     create(redis_store)
     view, who = claim(redis_store)
-    record(redis_store, who, 5, view, Books(5, {"rows": 5}))
-    redis_store.beat("w", None, LEASE)
+    record(redis_store, who, 5, view, Increments(5, {"rows": 5}))
+    redis_store.show_alive("w", None, LEASE)
     end(redis_store)
     assert {name: ask() for name, ask in asks.items()} == {
         "history": ["r"],

@@ -12,7 +12,7 @@ from runs import rules
 from runs.conductor import Conductor
 from runs.records import CellRef, Hold, Order, Phase
 from runs.rules import Claimant
-from runs.store import Books, View
+from runs.store import Increments, View
 from tests.acceptance.test_metrics import Samples, samples
 from tests.support.command import until
 from tests.support.run_records import moved
@@ -37,7 +37,7 @@ def step(site: Site, number: int, rows: int, remaining: int | None) -> None:
     view = site.store.change_cell(
         "r", 0, number,
         lambda view: rules.record_step(view.cell, who, view.now, {}, moved(rows), rows, remaining),
-        books=Books(rows, handled=rows),
+        increments=Increments(rows, handled=rows),
     )  # fmt: skip
     assert isinstance(view, View)
 

@@ -826,7 +826,7 @@ def test_a_run_that_is_gone_makes_room(stage: Stage) -> None:
     assert stage.conductor.describe("r") == "run r"
 
 
-# -- the books ---------------------------------------------------------------------------------------------------------
+# -- the tally ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_run_that_ends_enters_what_it_did_in_each_cell(stage: Stage) -> None:
@@ -835,12 +835,12 @@ def test_a_run_that_ends_enters_what_it_did_in_each_cell(stage: Stage) -> None:
     stage.work(B, 3, failed=True)
     for ref in (A, B):
         stage.work(ref, 0)
-    books = stage.store.tally()
-    succeeded = {name for name in books if name.startswith(tally.SUCCESS)}
+    numbers = stage.store.tally()
+    succeeded = {name for name in numbers if name.startswith(tally.SUCCESS)}
     assert succeeded == {
         tally.entry_name(tally.SUCCESS, action, ref.uuid) for action, ref in ((ARCHIVE, A), (PURGE, A), (PURGE, B))
     }
-    failed = {name: value for name, value in books.items() if name.startswith(tally.FAILED)}
+    failed = {name: value for name, value in numbers.items() if name.startswith(tally.FAILED)}
     assert failed == {
         tally.entry_name(tally.FAILED, ARCHIVE, A.uuid): 0,
         tally.entry_name(tally.FAILED, ARCHIVE, B.uuid): 1,

@@ -69,7 +69,7 @@ def held_by(token: str, until: float = NOW + 60, **more: Any) -> CellRecord:
     ids=["each database", "two cells of one database", "each phase", "the cloud", "what only reads", "no cell"],
 )
 def test_what_a_run_keeps_others_off(ordered: Order, cells: list[CellRef], names: set[str]) -> None:
-    assert rules.hold_names(ordered, cells, ACTIONS) == names
+    assert rules.exclusions_of(ordered, cells, ACTIONS) == names
 
 
 def names(**wanted: str) -> Mapping[str, frozenset[str]]:

@@ -1,4 +1,4 @@
-"""The books, read."""
+"""The tally, read."""
 
 from runs import tally
 
