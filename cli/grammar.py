@@ -13,6 +13,7 @@ import click
 
 from cli.output import put
 from cli.version import reported_version
+from jobs.exit_codes import UNEXPECTED
 
 MISCONFIGURED: Final = 78
 """EX_CONFIG of sysexits.h, which systemd shows as CONFIG."""
@@ -94,7 +95,7 @@ class Command(click.Command):
     :ivar unexpected: its exit code for an error that nobody thought of
     """
 
-    def __init__(self, *args: Any, unexpected: int = 255, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, unexpected: int = UNEXPECTED, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.unexpected = unexpected
         self.epilog = "The options that cellkeeper --help shows apply here, too."

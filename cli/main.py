@@ -36,9 +36,9 @@ from cli.throttle.commands import throttle
 from cli.version import reported_version
 from cli.watch.commands import check, metrics
 from cli.worker import worker
+from jobs.exit_codes import UNEXPECTED
 
 USAGE: Final = 2
-UNEXPECTED: Final = 255
 
 HELP: Final = """Keep the databases of an OpenStack Nova deployment in order: as nova-manage does, on all cells at once.
 

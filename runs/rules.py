@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from jobs.action import Action, CellResult, Failure, Scope
 from jobs.codec import decode, encode
+from jobs.exit_codes import UNEXPECTED
 from novadb.attempts import FIRST_PAUSE
 from runs import pace
 from runs.outcomes import RunFacts, ending_of
@@ -51,8 +52,6 @@ COUNTABLE: Final = 1 << 50
 """More than any database holds. A limit above that, such as ``--max-count``, does not tell how much is left."""
 MANY: Final = 1 << 30
 """More connections than any server has."""
-FAILED: Final = 255
-"""The exit code of a run whose later phases failed: the manual's for any error."""
 
 
 class Advice(Enum):
@@ -719,7 +718,7 @@ def next_phase(run: RunRecord, first: Sequence[CellResult[Any]], now: float, act
 def exit_code(order: Order, phases: Sequence[Sequence[CellResult[Any]]], actions: Actions) -> int:
     """What the results of all phases collapse into: those of the first one, unless a later one failed."""
     if any(result.failure for results in phases[1:] for result in results):
-        return FAILED
+        return UNEXPECTED
     phase = order.phases[0]
     action = actions[phase.action]
     return int(action.collapse(phases[0], decode(action.params, phase.params)))

@@ -20,6 +20,7 @@ from cli.output import labels, put, say
 from cli.run_options import RunOptions
 from cli.schema import Upgrader
 from cli.signals import Stop
+from cli.start import EXIT_INTERRUPTED
 from jobs.action import Action, CellResult, Cursor, Step, Target
 from jobs.db.sync import Params, Synced, collapse
 from novadb.cells import Cell
@@ -28,7 +29,6 @@ from novadb.migrations.upgrade import UpgradeResult
 from runs.follow import SilentListener
 from runs.local import LocalEngine
 
-INTERRUPTED: Final = 130
 CHUNK: Final = 65536  # bytes
 WAKE: Final = 0.5  # seconds between two looks whether to stop
 
@@ -141,7 +141,7 @@ def _upgraded(said: bytes, code: int, cell: Cell) -> UpgradeResult | None:
     try:
         (done,) = json.loads(said)["cells"]
     except ValueError:
-        if code == INTERRUPTED:
+        if code == EXIT_INTERRUPTED:
             return None
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
         raise DatabaseProblem(

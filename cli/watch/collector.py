@@ -39,7 +39,6 @@ from workers.redis_client import check_store, run_store
 LOG = logging.getLogger("cellkeeper.metrics")
 
 PREFIX: Final = "cellkeeper_"
-UNEXPECTED: Final = 255
 # Name, what it says, its labels. One that ends with _total only grows.
 METRICS: Final = {
     "api_database_up": ("Whether the API database can be read.", ()),

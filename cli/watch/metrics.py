@@ -14,9 +14,9 @@ from cli import configuration
 from cli.output import Lines, put, say
 from cli.signals import graceful_stop
 from cli.watch.collector import Backlogs, Metrics
+from jobs.exit_codes import UNEXPECTED
 
 USAGE: Final = 2
-UNEXPECTED: Final = 255
 
 
 def run_metrics(listen: str | None, path: str | None, backlog_every: float) -> int:
