@@ -43,12 +43,13 @@ class Step:
 
 
 OPENING: Final = """\
-This is a cloud with an API database, cell0 and three cells. Half of its instances were deleted during the last 200
-days. It is made of SQLite files in {folder}; nothing else is touched. cellkeeper will now archive the deleted
-rows, which moves them into the shadow tables, and then purge the oldest ones from there.
+This is a cloud with an API database, cell0 and three cells. Half of its instances were deleted
+during the last 200 days. It is made of SQLite files in {folder}; nothing else is touched.
+cellkeeper will now archive the deleted rows, which moves them into the shadow tables, and then
+purge the oldest ones from there.
 
-The rows at the start (the actions of deleted instances count as live: Nova does not mark them as deleted, and they
-are archived with their instance):
+The rows at the start (the actions of deleted instances count as live: Nova does not mark them as
+deleted, and they are archived with their instance):
 """
 
 STEPS: Final = (
