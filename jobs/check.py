@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from jobs import grants
 from jobs.action import Action, CellResult, Cursor, Outcome, Step, Target, Unit
 from jobs.db import deleted_rows
-from jobs.db.trees import Forest, no_transactions
+from jobs.db.trees import no_transactions, read_forest
 from jobs.grants import Need, Needs
 from jobs.retry import rollback, transactionally
 from novadb import catalogue
@@ -255,8 +255,7 @@ def _stands(stands: SchemaStanding, schema: Schema) -> Finding:
 
 def _shadow_tables(connection: Connection) -> Finding:
     """Whether each table that is archived has a shadow table with its columns."""
-    forest = Forest(catalogue.read_catalogue(connection))
-    rollback(connection)
+    forest = read_forest(connection)
     problems = []
     for name in forest.roots:
         try:

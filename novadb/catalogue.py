@@ -3,12 +3,16 @@
 Nothing here knows the releases of Nova: only what the database says of itself counts.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
+from functools import lru_cache
+from typing import Any, Final
 
 from sqlalchemy import Connection, text
 
 SHADOW_PREFIX: Final = "shadow_"
+CATALOGUES: Final = 4
+"""How many are kept: most cells have the same schema, others while they are upgraded."""
 
 _COLUMNS: Final = {
     "mysql": """
@@ -59,9 +63,9 @@ class ForeignKey:
     parent_column: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Catalogue:
-    """The tables of one database.
+    """The tables of a database. Databases that have the same share it, so nothing in it may change.
 
     :ivar columns: the columns of each table, in order, without generated ones
     :ivar primary_keys: the columns of each table's primary key
@@ -93,13 +97,27 @@ class Catalogue:
 def read_catalogue(connection: Connection) -> Catalogue:
     """Read the catalogue of the connected database."""
     dialect = "sqlite" if connection.dialect.name == "sqlite" else "mysql"
-    unusual_tables = connection.execute(text(_UNUSUAL_TABLES[dialect])).all()
+    unusual_tables, columns, keys = (
+        _sorted_rows(connection.execute(text(statement[dialect])))
+        for statement in (_UNUSUAL_TABLES, _COLUMNS, _FOREIGN_KEYS)
+    )
+    return _catalogue_of(unusual_tables, columns, keys)
+
+
+_Rows = tuple[tuple[Any, ...], ...]
+
+
+def _sorted_rows(rows: Iterable[Iterable[Any]]) -> _Rows:
+    return tuple(sorted(map(tuple, rows)))
+
+
+@lru_cache(maxsize=CATALOGUES)
+def _catalogue_of(unusual_tables: _Rows, columns: _Rows, keys: _Rows) -> Catalogue:
+    """The catalogue that three answers make."""
     views = {name for name, is_view, _ in unusual_tables if is_view}
-    rows = connection.execute(text(_COLUMNS[dialect]))
-    tables = [row for row in rows if row[0] not in views]
-    keys = connection.execute(text(_FOREIGN_KEYS[dialect])).all()
+    tables = [row for row in columns if row[0] not in views]
     return Catalogue(
-        columns={name: _split_names(columns) for name, columns, _, _ in tables},
+        columns={name: _split_names(names) for name, names, _, _ in tables},
         primary_keys={name: _split_names(primary_key) for name, _, primary_key, _ in tables},
         foreign_keys=tuple(sorted(ForeignKey(*key) for key in keys)),
         required={name: _split_names(required) for name, _, _, required in tables},

@@ -19,11 +19,10 @@ from jobs.db.api_rows import ApiRows
 from jobs.db.due_rows import DueRows
 from jobs.db.mover import TableMover
 from jobs.db.tree_queue import Batch, TreeQueue
-from jobs.db.trees import Forest, Node
+from jobs.db.trees import Forest, Node, read_forest
 from jobs.estimates import Forecast, count_within, estimate
-from jobs.retry import rollback, transactionally
+from jobs.retry import transactionally
 from jobs.sums import add
-from novadb import catalogue
 from novadb.engine import server_message
 from novadb.errors import DatabaseProblem, UnsuitableSchema
 from novadb.names import fold_name
@@ -344,13 +343,6 @@ class _CellArchive:
                 if name in self._busy_tables
             },
         )
-
-
-def read_forest(cell: Connection) -> Forest:
-    """The tables of a cell with what hangs on them; ends the transaction."""
-    forest = Forest(catalogue.read_catalogue(cell))
-    rollback(cell)
-    return forest
 
 
 def due_rows(forest: Forest, params: Params) -> DueRows:

@@ -29,6 +29,7 @@ from jobs.action import Action, CellResult, Cursor, Outcome, Step, Target, Unit
 from jobs.conditions import older_than
 from jobs.db import archive_deleted_rows, purge
 from jobs.db.key_walk import walk_through
+from jobs.db.trees import read_forest
 from jobs.retry import rollback
 from novadb import catalogue
 from novadb.errors import DatabaseProblem
@@ -103,7 +104,7 @@ def to_archive(
     :raises DatabaseProblem: some tables cannot be archived; what waits in the others is counted
     """
     with target.database.connect() as cell:
-        forest = archive_deleted_rows.read_forest(cell)
+        forest = read_forest(cell)
         due_rows = archive_deleted_rows.due_rows(forest, params)
         wanted: dict[str, Counted] = {}
         refused = archive_deleted_rows.unsuitable_tables(cell, forest, params)

@@ -18,10 +18,9 @@ from sqlalchemy.exc import DBAPIError
 
 from jobs.action import Action, CellResult, Cursor, Outcome, Step, Target, Unit
 from jobs.db.key_walk import KeyWalk
-from jobs.db.trees import INSTANCES, Forest
+from jobs.db.trees import INSTANCES, read_forest
 from jobs.estimates import is_over_limit, limit_statements
 from jobs.retry import rollback, transactionally
-from novadb import catalogue
 from novadb.engine import Database
 
 
@@ -91,8 +90,7 @@ def work(target: Target, params: Params, cursor: Cursor | None) -> Generator[Ste
 def count(cell: Connection, database: Database, params: Params) -> Generator[Step[DeletedRows]]:
     """Count the deleted rows of the cell that is connected."""
     until = time.monotonic() + params.seconds
-    forest = Forest(catalogue.read_catalogue(cell))
-    rollback(cell)
+    forest = read_forest(cell)
     for name in sorted(forest.roots, key=lambda name: (name != INSTANCES, name)):
         look = partial(_look, cell, name, params.bound, until)
         yield Step(transactionally(look, cell, name=str(database)), {"table": name})

@@ -10,7 +10,7 @@ by another column than its ``id`` must therefore be locked by way of that one.
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from sqlalchemy import (
@@ -32,9 +32,11 @@ from sqlalchemy import (
 )
 
 from jobs.db.statements import Among, Prepared, Values, chunks
-from jobs.retry import TryAgain
-from novadb.catalogue import SHADOW_PREFIX, Catalogue, ForeignKey
+from jobs.retry import TryAgain, rollback
+from novadb.catalogue import SHADOW_PREFIX, Catalogue, ForeignKey, read_catalogue
+from novadb.engine import is_mariadb
 from novadb.errors import DatabaseProblem, UnsuitableSchema
+from novadb.lazy import lazy_property
 
 if TYPE_CHECKING:
     from jobs.db.write_sets import Gauge
@@ -52,6 +54,8 @@ RETIRED: Final = frozenset((
 ))
 # fmt: on
 INSTANCES: Final = "instances"
+FORESTS: Final = 4
+"""How many are kept: most cells have the same schema, others while they are upgraded."""
 
 
 @dataclass(frozen=True)
@@ -83,15 +87,15 @@ class Node:
         for branch in self.branches:
             yield from branch.child.and_below()
 
-    @cached_property
+    @lazy_property
     def live(self) -> TableClause:
         return table(self.name, *map(column, self.columns))
 
-    @cached_property
+    @lazy_property
     def shadow(self) -> TableClause:
         return table(SHADOW_PREFIX + self.name, *map(column, self.columns))
 
-    @cached_property
+    @lazy_property
     def keys(self) -> list[str]:
         """The columns by which other tables name rows of this one."""
         named = {branch.parent_column for branch in self.branches} | {
@@ -99,7 +103,7 @@ class Node:
         }
         return sorted({"id"} | named)
 
-    @cached_property
+    @lazy_property
     def itself(self) -> "Way":
         """The rows of this table, by the column by which children name them: to be locked in that
         column's index.
@@ -107,7 +111,7 @@ class Node:
         column_named = max(self.ways, key=lambda name: name != "id", default="id")
         return Way(self, self.live.c[column_named], self.live)
 
-    @cached_property
+    @lazy_property
     def ways(self) -> "dict[str, list[Way]]":
         """The ways to the tables right below, by the column of this table whose values they start
         from.
@@ -118,7 +122,7 @@ class Node:
             found[branch.parent_column].append(Way(child, child.live.c[branch.column], child.live))
         return found
 
-    @cached_property
+    @lazy_property
     def sizes(self) -> dict[str, Prepared]:
         """Statements that count all rows below, by the column whose values they start from and
         group by.
@@ -146,7 +150,7 @@ class Way:
     first: TableClause
     joins: tuple[tuple[ColumnClause[Any], ColumnClause[Any]], ...] = ()
 
-    @cached_property
+    @lazy_property
     def below(self) -> "list[Way]":
         """The ways that go on to the tables right below."""
         here = self.node.live
@@ -166,7 +170,7 @@ class Way:
         for way in self.below:
             yield from way.and_below()
 
-    @cached_property
+    @lazy_property
     def keys(self) -> Prepared:
         """Read the columns by which others name the rows, and ``_start``."""
         return Prepared(
@@ -175,7 +179,7 @@ class Way:
             )
         )
 
-    @cached_property
+    @lazy_property
     def copy(self) -> Prepared:
         """Lock the rows and copy them into the shadow table."""
         node = self.node
@@ -183,7 +187,7 @@ class Way:
             insert(node.shadow).from_select(node.columns, self.rows(*node.live.c).with_for_update())
         )
 
-    @cached_property
+    @lazy_property
     def delete(self) -> Prepared:
         """Delete the rows."""
         links = [left == right for left, right in self.joins]
@@ -234,7 +238,7 @@ def _count_in_table(ways: Sequence[Way]) -> Select[Any]:
 
 
 class Forest:
-    """The tables that archive moves, and how they hang together.
+    """The tables that archive moves, and how they hang together. Threads, and cells, may share it.
 
     :ivar roots: the tables in the order of the stock tool: parents before children, then by name
     """
@@ -252,7 +256,7 @@ class Forest:
     def tree(self, name: str) -> Node:
         """The tree of tables below ``name``: its children by foreign keys, theirs, and so on."""
         if name not in self._trees:
-            self._trees[name] = self._tree(name, frozenset())
+            self._trees.setdefault(name, self._tree(name, frozenset()))
         return self._trees[name]
 
     def check(self, name: str) -> None:
@@ -309,6 +313,25 @@ class Forest:
         path |= {name}
         above = {key.parent for key in self.parents(name)} - path
         return max((self._depth(parent, path) + 1 for parent in above), default=0)
+
+
+def read_forest(connection: Connection) -> Forest:
+    """The forest of the connected database; ends the transaction.
+
+    Cells with the same tables on servers of one kind share it. To make one, with its statements,
+    costs several times what is asked of a cell that has nothing to do.
+    """
+    dialect = connection.dialect
+    server = dialect.name, is_mariadb(connection), dialect.server_version_info
+    catalogue = read_catalogue(connection)
+    rollback(connection)
+    return _forest_for(catalogue, server)
+
+
+@lru_cache(maxsize=FORESTS)
+def _forest_for(catalogue: Catalogue, _server: tuple[Any, ...]) -> Forest:
+    """:param _server: words that it reserves are quoted in the forest's statements"""
+    return Forest(catalogue)
 
 
 def no_transactions(table_name: str, engine: str) -> str:
