@@ -1,12 +1,13 @@
 """A run in the command's own process: its cells on threads, its store in memory."""
 
 import threading
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import count
 from typing import Any, Final
 
 from jobs.action import Action, CellResult, O, P, Target
@@ -35,9 +36,10 @@ class BellQueue:
         """:param servers: to which the work in each cell has a connection: first that of its own database
         :param per_server: connections to one server
         """
-        self._servers = servers
+        self._servers = [tuple(needed) for needed in servers]
         self._per_server = per_server
-        self._waiting: list[Bell] = []
+        self._lines: dict[tuple[str, ...], deque[tuple[int, Bell]]] = {}
+        self._arrivals = count()
         self._busy: Counter[str] = Counter()
         self._changed = threading.Condition()
         self._is_closed = False
@@ -45,21 +47,37 @@ class BellQueue:
     def ring(self, bell: Bell) -> None:
         """Put a bell at the end of the queue."""
         with self._changed:
-            self._waiting.append(bell)
+            line = self._lines.setdefault(self._servers[bell.number], deque())
+            line.append((next(self._arrivals), bell))
             self._changed.notify_all()
 
     def take(self) -> Bell | None:
         """The first bell whose server has room, as soon as there is one; None: the queue is closed."""
         with self._changed:
             while not self._is_closed:
-                for bell in self._waiting:
-                    needed = Counter(self._servers[bell.number])
-                    if not rules.full_servers(needed, self._busy, self._per_server):
-                        self._waiting.remove(bell)
-                        self._busy += needed
-                        return bell
+                if bell := self._first_with_room():
+                    return bell
                 self._changed.wait()
             return None
+
+    def _first_with_room(self) -> Bell | None:
+        """Take the first bell whose servers have room. Cells that need the same servers stand in one line."""
+        first = min(
+            (
+                (line[0][0], servers)
+                for servers, line in self._lines.items()
+                if not rules.full_servers(Counter(servers), self._busy, self._per_server)
+            ),
+            default=None,
+        )
+        if first is None:
+            return None
+        _, servers = first
+        _, bell = self._lines[servers].popleft()
+        if not self._lines[servers]:
+            del self._lines[servers]
+        self._busy += Counter(servers)
+        return bell
 
     @contextmanager
     def second_connection(self, number: int) -> Iterator[bool]:
@@ -67,7 +85,7 @@ class BellQueue:
         own = Counter(self._servers[number][:1])
         with self._changed:
             there = sum(self._busy[server] for server in own)
-            is_granted = rules.may_have_second(there, self._per_server, others_wait=bool(self._waiting))
+            is_granted = rules.may_have_second(there, self._per_server, others_wait=bool(self._lines))
             if is_granted:
                 self._busy += own
         try:

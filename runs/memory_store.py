@@ -3,8 +3,9 @@
 import threading
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 from runs import pace, rules
 from runs.records import CellRecord, Hold, Place, Progress, RunRecord, RunState, Stage, Summary, Wish
@@ -31,7 +32,7 @@ class _Kept:
     """A run with its cells.
 
     :ivar phases: the cells of each phase, by number
-    :ivar marks: when each cell of a phase was changed last, counted in changes
+    :ivar marks: when each changed cell of a phase was changed last, counted in changes, and in this order
     :ivar open_cells: the numbers of the cells of each phase that are not done
     :ivar paces: what was handled in each phase lately
     """
@@ -39,7 +40,7 @@ class _Kept:
     run: RunRecord
     exclusions: frozenset[str]
     phases: list[list[CellRecord]] = field(default_factory=list)
-    marks: list[list[int]] = field(default_factory=list)
+    marks: list[dict[int, int]] = field(default_factory=list)
     open_cells: list[set[int]] = field(default_factory=list)
     paces: list[dict[int, int]] = field(default_factory=list)
     changes: int = 0
@@ -47,7 +48,7 @@ class _Kept:
     def open_phase(self, cells: Sequence[CellRecord]) -> None:
         """Add the cells of a phase that begins."""
         self.phases.append(list(cells))
-        self.marks.append([0] * len(cells))
+        self.marks.append({})
         self.paces.append({})
         self.open_cells.append({cell.number for cell in cells if cell.stage is not Stage.DONE})
 
@@ -55,6 +56,7 @@ class _Kept:
         """Keep a cell that has changed."""
         self.phases[phase][cell.number] = cell
         self.changes += 1
+        self.marks[phase].pop(cell.number, None)
         self.marks[phase][cell.number] = self.changes
         if cell.stage is Stage.DONE:
             self.open_cells[phase].discard(cell.number)
@@ -70,6 +72,8 @@ class MemoryStore:
         self._stop = stop or threading.Event()
         self._lock = threading.Condition()
         self._runs: dict[str, _Kept] = {}
+        self._claimed: dict[CellKey, CellRecord] = {}
+        self._in_line: dict[CellKey, CellRecord] = {}
         self._queue: list[Place] = []
         self._hold: Hold | None = None
         self._tally: dict[str, float] = {}
@@ -171,6 +175,7 @@ class MemoryStore:
             if not isinstance(changed, CellRecord):
                 return changed
             kept.put(phase, changed)
+            self._index((run, phase, number), changed)
             if increments.handled:
                 kept.paces[phase] = pace.add(kept.paces[phase], view.now, increments.handled)
             for name, amount in increments.counters.items():
@@ -189,8 +194,10 @@ class MemoryStore:
     def changes(self, run: str, phase: int, since: int) -> tuple[int, list[CellRecord]]:
         with self._lock:
             kept = self._find(run)
-            marked = zip(self._phase(kept, phase), kept.marks[phase], strict=True)
-            return kept.changes, [cell for cell, mark in marked if mark > since]
+            cells = self._phase(kept, phase)
+            newest_first = takewhile(lambda marked: marked[1] > since, reversed(kept.marks[phase].items()))
+            numbers = [number for number, _ in newest_first]
+            return kept.changes, [cells[number] for number in reversed(numbers)]
 
     def open_cells(self, run: str, phase: int) -> list[int]:
         with self._lock:
@@ -212,34 +219,35 @@ class MemoryStore:
     def _busy(self, cell: CellRecord) -> Counter[str]:
         """The connections of all cells but one."""
         now, busy = self.now(), Counter[str]()
-        for _, other in self._open_cells():
+        for other in self._claimed.values():
             if other is not cell and other.lease_until > now:
                 busy += rules.connections(other)
         return busy
 
-    def _open_cells(self) -> Iterator[tuple[CellKey, CellRecord]]:
-        for run, kept in self._runs.items():
-            for phase, numbers in enumerate(kept.open_cells):
-                for number in numbers:
-                    yield (run, phase, number), kept.phases[phase][number]
+    def _index(self, key: CellKey, cell: CellRecord) -> None:
+        """Keep in mind which cells are claimed, and which stand in line: few of many."""
+        for index, is_in_it in ((self._claimed, bool(cell.holder)), (self._in_line, rules.is_in_line(cell))):
+            if is_in_it:
+                index[key] = cell
+            else:
+                index.pop(key, None)
 
     def _count_waiting(self, before: CellRecord, cell: CellRecord) -> int:
         """How many cells wait for connections that one has just given back."""
         if not before.ref.servers or not before.holder or cell.holder:
             return 0
-        return sum(rules.is_in_line(other) and not {*other.ref.servers}.isdisjoint(before.ref.servers)
-                   for _, other in self._open_cells())  # fmt: skip
+        return sum(not {*other.ref.servers}.isdisjoint(before.ref.servers) for other in self._in_line.values())
 
     def lines(self, length: int, servers: Sequence[str] = ()) -> list[Line]:
         with self._lock:
             now, busy = self.now(), Counter[str]()
             waiting: dict[str, list[tuple[float, CellKey]]] = defaultdict(list)
-            for key, cell in self._open_cells():
+            for cell in self._claimed.values():
                 if cell.lease_until > now:
                     busy += rules.connections(cell)
-                if rules.is_in_line(cell):
-                    for server in set(cell.ref.servers):
-                        waiting[server].append((cell.waits_since, key))
+            for key, cell in self._in_line.items():
+                for server in set(cell.ref.servers):
+                    waiting[server].append((cell.waits_since, key))
         return [
             Line(server, busy[server], [key for _, key in sorted(cells)[:length]])
             for server, cells in waiting.items()
