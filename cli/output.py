@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -29,6 +30,8 @@ NAMED: Final = 10
 REMEMBERED: Final = 1000
 
 
+WORDS_AT_ONCE: Final = 4096
+"""Words of a JSON document that are joined at once: as a list, those of many cells take several times their text."""
 FIRST_NAMES: Final = 3
 """How many of a list are named in a cell of a table."""
 
@@ -153,7 +156,11 @@ def lost_output() -> OSError | None:
 
 def put_json(document: Any) -> None:
     """Print a document on standard output."""
-    put(Lines(json.dumps(document, indent=2, default=_in_json)))
+    words = json.JSONEncoder(indent=2, default=_in_json).iterencode(document)
+    pieces = []
+    while piece := "".join(islice(words, WORDS_AT_ONCE)):
+        pieces.append(piece)
+    put(Lines("".join(pieces)))
 
 
 def _in_json(value: Any) -> str:

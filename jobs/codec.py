@@ -9,6 +9,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from itertools import repeat
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
@@ -63,6 +64,12 @@ def _kinds_of_items(parts: tuple[Any, ...], items: Sequence[Any]) -> Iterable[An
 
 
 def _decode_fields(kind: Any, data: Mapping[str, Any]) -> Any:
+    kinds = _kinds_of_fields(kind)
+    return kind(**{name: _decode(kinds[name], data[name]) for name in kinds if name in data})
+
+
+@cache
+def _kinds_of_fields(kind: type[Any]) -> dict[str, Any]:
+    """The type of each field of a dataclass: to find them takes longer than to decode a value."""
     hints = get_type_hints(kind)
-    names = [field.name for field in dataclasses.fields(kind) if field.name in data]
-    return kind(**{name: _decode(hints[name], data[name]) for name in names})
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}

@@ -300,9 +300,11 @@ class RedisStore:
             records = self.redis.hgetall(phase_key(run, phase))
         if not records and (phase > (known := self.run(run)).phase or known.cells):
             raise RunGone(run)
-        numbers = self._numbers(run, records)
-        cells = [self._decode_cell(records[str(number)], run, number)[0] for number in numbers]
-        return sorted(cells, key=lambda cell: cell.number)
+        cells = []
+        for number in sorted(self._numbers(run, records)):
+            text = records.pop(str(number))  # of many cells not all are in memory twice
+            cells.append(self._decode_cell(text, run, number)[0])
+        return cells
 
     def changes(self, run: str, phase: int, since: int) -> tuple[int, list[CellRecord]]:
         with self._reading(run):
