@@ -18,7 +18,7 @@ from jobs.action import Limits, Target
 from jobs.db import archive_deleted_rows
 from jobs.db.archive_deleted_rows import Archived, Params
 from jobs.db.tree_queue import TreeQueue
-from jobs.db.trees import RETIRED, Forest, count_rows
+from jobs.db.trees import RETIRED, Forest, count_rows, read_forest
 from novadb import catalogue
 from novadb.cells import Cell
 from novadb.engine import Database
@@ -116,6 +116,25 @@ def test_the_roots_stand_in_the_order_of_the_stock_tool(tmp_path: Path) -> None:
     file.write_bytes(empty_database(MAIN_SCHEMA))
     with create_engine(url_of(file), poolclass=NullPool).connect() as connection:
         assert Forest(catalogue.read_catalogue(connection)).roots == list(facts.TABLES)
+
+
+def test_cells_with_the_same_tables_share_a_forest(tmp_path: Path) -> None:
+    tables = {"parents": "", "children": "parent_id REFERENCES parents (id)"}
+    forests = []
+    for name, more in (("cell1", ""), ("cell2", ""), ("cell3", ", note")):
+        folder = tmp_path / name
+        folder.mkdir()
+        cell = Tiny(folder, tables | {"groups": f"name{more}"})
+        with cell.database.connect() as connection:
+            forests.append(read_forest(connection))
+            assert read_forest(connection) is forests[-1]
+    first, same, other = forests
+    assert first is same
+    assert other is not first
+    assert (first.tree("groups").columns, other.tree("groups").columns) == (
+        ("id", "deleted", "name"),
+        ("id", "deleted", "name", "note"),
+    )
 
 
 @pytest.mark.parametrize("name", ["no_shadow", "no_id", "no_mark", "snapshots", "alembic_version"])

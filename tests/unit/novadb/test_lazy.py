@@ -1,4 +1,4 @@
-"""No thread that looks at a database makes another one wait: a forked child would wait for ever."""
+"""Threads wait for no lock that all databases share: a forked child would for ever."""
 
 import threading
 
@@ -6,6 +6,7 @@ import pytest
 
 from novadb import urls
 from novadb.engine import Database
+from novadb.lazy import lazy_property
 from settings.databases import Timeouts
 
 
@@ -34,3 +35,22 @@ def test_the_location_of_a_database_is_found_while_another_one_is_looked_for(
     may_end.set()
     first.join()
     assert was_found == ["quick:3306"]
+
+
+def test_threads_that_look_for_a_value_at_the_same_time_have_the_same_one() -> None:
+    both_look = threading.Barrier(2, timeout=60)
+
+    class Shared:
+        @lazy_property
+        def value(self) -> object:
+            both_look.wait()
+            return object()
+
+    shared = Shared()
+    values: list[object] = []
+    threads = [threading.Thread(target=lambda: values.append(shared.value)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert values == [shared.value] * 2
