@@ -12,7 +12,7 @@ from novadb.engine import Database
 from settings.databases import Timeouts
 from tests.support.realcloud import RealCloud
 
-TIMEOUTS = Timeouts(connect=2, read=30, lock_wait=1)
+TIMEOUTS = Timeouts(lock_wait=1)
 
 
 def target(cloud: RealCloud, name: str) -> Target:

@@ -36,7 +36,9 @@ WORST: Final = {
 RANDOM_KILLS: Final = 14
 # Less than the program needs from its first statement to its end.
 LONGEST_LIFE: Final = 1.0
-CONNECT_TIMEOUT, READ_TIMEOUT = 1, 3
+# Of a program that meets a server which stands still. They are for it alone: a server that answers may take longer.
+SHORT_LIMITS: Final = "connect_timeout = 2\nread_timeout = 10\n"
+LONG_LIMITS: Final = "connect_timeout = 60\nread_timeout = 300\n"
 
 
 @pytest.fixture
@@ -90,14 +92,19 @@ def fragile_cloud() -> Iterator[RealCloud]:
 
 
 @pytest.fixture
-def impatient(fragile_cloud: RealCloud, tmp_path: Path) -> Iterator[Program]:
-    """The program with short limits, on a server that may be killed."""
+def patient(fragile_cloud: RealCloud, tmp_path: Path) -> Iterator[Program]:
+    """The program with long limits, on a server that may be killed."""
     fragile_cloud.restore()
-    config = fragile_cloud.config(tmp_path)
-    with config.open("a") as file:
-        file.write(f"connect_timeout = {CONNECT_TIMEOUT}\nread_timeout = {READ_TIMEOUT}\n")
-    yield Program(config, fragile_cloud.api)
+    yield with_limits(LONG_LIMITS, fragile_cloud, tmp_path / "patient")
     fragile_cloud.server.revive()
+
+
+def with_limits(limits: str, cloud: RealCloud, folder: Path) -> Program:
+    """The program with a configuration of its own in a new folder."""
+    folder.mkdir()
+    config = cloud.config(folder)
+    config.write_text(config.read_text() + limits)
+    return Program(config, cloud.api)
 
 
 def in_the_middle(program: Program, moment: Moment = Moment.BETWEEN_THE_COMMITS, number: int = 12) -> Run:
@@ -124,10 +131,10 @@ def assert_cells_are_named(ended: Ended) -> None:
     [(Moment.BETWEEN_THE_COMMITS, 12), (Moment.CELL_STATEMENT, 250)],
 )
 def test_a_server_that_is_killed_and_comes_back_at_once_is_carried_over(
-    fragile_cloud: RealCloud, impatient: Program, moment: Moment, number: int
+    fragile_cloud: RealCloud, patient: Program, moment: Moment, number: int
 ) -> None:
     inventory = Inventory(fragile_cloud)
-    with in_the_middle(impatient, moment, number) as run:
+    with in_the_middle(patient, moment, number) as run:
         fragile_cloud.server.kill()
         fragile_cloud.server.restart()
         run.go_on()
@@ -136,22 +143,23 @@ def test_a_server_that_is_killed_and_comes_back_at_once_is_carried_over(
 
 
 def test_a_server_that_stays_away_is_reported_by_cell_and_the_next_run_completes(
-    fragile_cloud: RealCloud, impatient: Program
+    fragile_cloud: RealCloud, patient: Program
 ) -> None:
     inventory = Inventory(fragile_cloud)
-    with in_the_middle(impatient) as run:
+    with in_the_middle(patient) as run:
         fragile_cloud.server.kill()
         run.go_on()
         assert_cells_are_named(run.end())
     fragile_cloud.server.restart()
     inventory.check()
-    assert impatient.run(*ARCHIVE) == (ARCHIVED, "", "")
+    assert patient.run(*ARCHIVE) == (ARCHIVED, "", "")
     inventory.check_complete()
 
 
 def test_a_server_that_stands_still_is_reported_within_the_limits_and_the_next_run_completes(
-    fragile_cloud: RealCloud, impatient: Program
+    fragile_cloud: RealCloud, patient: Program, tmp_path: Path
 ) -> None:
+    impatient = with_limits(SHORT_LIMITS, fragile_cloud, tmp_path / "impatient")
     inventory = Inventory(fragile_cloud)
     with in_the_middle(impatient) as run:
         fragile_cloud.server.pause()

@@ -19,7 +19,7 @@ from tests.support.mysql_relay import Cut, MysqlRelay
 from tests.support.services import MariaDB
 
 NAME: Final = "lost_lines"
-TIMEOUTS: Final = Timeouts(connect=2, read=2, lock_wait=1)
+TIMEOUTS: Final = Timeouts(lock_wait=1)
 READ: Final = "SELECT id FROM box ORDER BY id"
 SESSION: Final = (
     "SELECT @@tx_isolation, @@innodb_lock_wait_timeout, @@lock_wait_timeout, @@autocommit, @@sql_mode, "
@@ -192,7 +192,7 @@ def test_a_transaction_is_done_once_wherever_it_is_cut(
 
 
 def test_a_read_that_takes_too_long_is_not_sent_again(relay: MysqlRelay, database: Database) -> None:
-    with database.connect() as connection:
+    with database.with_timeouts(Timeouts(read=2)).connect() as connection:
         relay.reset()
         with pytest.raises(DBAPIError) as late:
             connection.execute(text("SELECT SLEEP(30)"))

@@ -16,7 +16,7 @@ from settings.databases import Timeouts
 from tests.support.pki import Pki
 from tests.support.services import HOST, MariaDB
 
-TIMEOUTS: Final = Timeouts(connect=2, read=30, lock_wait=1)
+TIMEOUTS: Final = Timeouts(lock_wait=1)
 USERS: Final = {"anyone": "", "encrypted": "REQUIRE SSL", "certified": "REQUIRE X509"}
 SCHEMAS: Final = ("here", "there")
 LOOK: Final = text(

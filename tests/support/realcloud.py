@@ -29,8 +29,6 @@ connection = {cell1}
 connection = {api}
 [cellkeeper]
 lock_path = {locks}
-connect_timeout = 2
-read_timeout = 30
 lock_wait_timeout = 1
 """
 
