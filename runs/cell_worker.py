@@ -14,10 +14,10 @@ from runs import rules
 from runs.claimed_cell import ClaimedCell, ClaimLost
 from runs.conductor import Conductor
 from runs.orders import ref_of
-from runs.records import Bell, CellRecord, Stage
+from runs.records import Bell, CellRecord, Stage, View
 from runs.rules import Advice, Claimant, Conditional, Refusal
 from runs.slices import ENDS, Slice, SliceEnd, WorkingProcess
-from runs.store import RunGone, View
+from runs.store import RunGone
 
 LOG = logging.getLogger("cellkeeper.runs")
 
@@ -67,10 +67,7 @@ class CellWorker:
 
     def _claim(self, view: View, phase: int, claimant: Claimant) -> CellRecord | Conditional | Refusal:
         action = self._conductor.actions.get(view.run.order.phases[view.run.phase].action)
-        return rules.claim(
-            view.cell, view.run, phase, view.hold, view.now, claimant,
-            busy=view.busy, reads_ahead=action is not None and action.reads_ahead,
-        )  # fmt: skip
+        return rules.claim(view, phase, claimant, reads_ahead=action is not None and action.reads_ahead)
 
     def _work(self, claimed: ClaimedCell) -> tuple[SliceEnd, Failure | None]:
         """Do what the run wants now: end the slice at once, look, or work. An error is a failure of the cell."""

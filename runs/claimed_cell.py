@@ -11,9 +11,9 @@ from jobs.action import Action, Failure, Step
 from jobs.retry import Contended
 from jobs.transaction_size import TransactionSize
 from runs import rules, tally
-from runs.records import NEVER, CellRecord
+from runs.records import NEVER, CellRecord, View
 from runs.rules import Advice, Claimant, Patience
-from runs.store import NO_INCREMENTS, Increments, RunGone, RunStore, View
+from runs.store import NO_INCREMENTS, Increments, RunGone, RunStore
 from throttle.readings import Reading
 
 
@@ -70,20 +70,17 @@ class ClaimedCell:
         """
         if step.cursor is None:
             return self.renew()
-        handled = step.outcome.handled
         counters = {}
         if self._action.writes and step.outcome.rows:
             counters[tally.entry_name(tally.ROWS, self._action.name, self.view.cell.ref.uuid)] = float(
                 step.outcome.rows
             )
-        increments = Increments(step.outcome.rows, counters, handled)
+        increments = Increments(step.outcome.rows, counters, step.outcome.handled)
 
         def rule(view: View) -> CellRecord | None:
-            return rules.record_step(
-                view.cell, self._claimant, view.now, step.cursor, outcome, handled, remaining=step.remaining
-            )
+            return self._with_size(rules.record_step(view.cell, self._claimant, view.now, step, outcome))
 
-        return self._change(lambda view: self._with_size(rule(view)), increments)
+        return self._change(rule, increments)
 
     def contend(self, contended: Contended) -> Advice:
         """Note that others hold up the next transaction."""

@@ -13,9 +13,9 @@ from novadb.cells import Cell
 from novadb.errors import DatabaseProblem
 from runs import rules, tally
 from runs.exclusion import Busy
-from runs.records import FORMAT, Bell, CellRecord, CellRef, Hold, Order, Place, RunRecord, RunState, Stage, Wish
+from runs.records import FORMAT, Bell, CellRecord, CellRef, Hold, Order, Place, RunRecord, RunState, Stage, View, Wish
 from runs.rules import Actions, Adjustment, Advice, Patience
-from runs.store import CellKey, RunGone, RunStore, View
+from runs.store import CellKey, RunGone, RunStore
 
 LOG = logging.getLogger("cellkeeper.audit")
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
 from runs import pace, rules
-from runs.records import CellRecord, Hold, Place, Progress, RunRecord, RunState, Stage, Summary, Wish
+from runs.records import CellRecord, Hold, Place, Progress, RunRecord, RunState, Stage, Summary, View, Wish
 from runs.rules import Conditional, Refusal
 from runs.store import (
     LOOK_EXPIRES,
@@ -22,7 +22,6 @@ from runs.store import (
     RunGone,
     RunRule,
     TooLate,
-    View,
 )
 from throttle.readings import ServerState
 

@@ -213,6 +213,27 @@ class Hold:
 
 
 @dataclass(frozen=True)
+class View:
+    """A cell of a run, and what must be known with it.
+
+    :ivar now: the time of the store, in seconds since the epoch
+    :ivar version: of the cell's record
+    :ivar read_at: when this was so by the clock of this process, ``time.monotonic``
+    :ivar busy: connections that all other cells have to the servers of this one; None: they were not counted
+    :ivar waiting: cells that wait for connections which this one has just given back
+    """
+
+    run: RunRecord
+    cell: CellRecord
+    hold: Hold | None
+    now: float
+    version: int = 0
+    read_at: float = 0.0
+    busy: Mapping[str, int] | None = None
+    waiting: int = 0
+
+
+@dataclass(frozen=True)
 class Place:
     """A run in the queue, in the order of arrival.
 

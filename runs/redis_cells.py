@@ -7,11 +7,11 @@ from typing import Final
 
 from jobs.codec import encode
 from runs import pace, rules
-from runs.records import CellRecord, Stage
+from runs.records import CellRecord, Stage, View
 from runs.redis_codec import encode_record
 from runs.redis_keys import LINES_OF, TALLY, encode_cell_key, line_key, phase_key, run_key, server_key
 from runs.redis_scripts import Change
-from runs.store import Increments, View
+from runs.store import Increments
 
 PACE_KEPT: Final = 180
 """Seconds for which it is kept how much was handled in ten seconds of a run."""

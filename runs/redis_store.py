@@ -23,7 +23,7 @@ from redis.exceptions import RedisError, ResponseError
 
 from jobs.action import Failure, FailureKind
 from runs import pace, rules
-from runs.records import FORMAT, CellRecord, CellRef, Hold, Place, Progress, RunRecord, RunState, Stage, Summary
+from runs.records import FORMAT, CellRecord, CellRef, Hold, Place, Progress, RunRecord, RunState, Stage, Summary, View
 from runs.redis_cells import count_step, write_cell, write_cells
 from runs.redis_codec import SignOfLife, Unreadable, decode_json, decode_record, encode_record
 from runs.redis_keys import (
@@ -63,7 +63,6 @@ from runs.store import (
     RunGone,
     RunRule,
     TooLate,
-    View,
 )
 from throttle.readings import ServerState
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
 from typing import Any, Final
 
-from jobs.action import Action, CellResult, Failure, Scope
+from jobs.action import Action, CellResult, Failure, Scope, Step
 from jobs.codec import decode, encode
 from jobs.exit_codes import UNEXPECTED
 from novadb.attempts import FIRST_PAUSE
@@ -31,6 +31,7 @@ from runs.records import (
     Stage,
     Steering,
     Summary,
+    View,
     Wish,
 )
 from throttle.in_force import in_words
@@ -417,28 +418,19 @@ def has_bell(cell: CellRecord) -> bool:
     return cell.stage in (Stage.LOOK, Stage.WORK) and cell.failure is None
 
 
-def claim(
-    cell: CellRecord,
-    run: RunRecord,
-    phase: int,
-    hold: Hold | None,
-    now: float,
-    who: Claimant,
-    *,
-    busy: Mapping[str, int] | None = None,
-    reads_ahead: bool = False,
-) -> CellRecord | Conditional | Refusal:
+def claim(view: View, phase: int, who: Claimant, *, reads_ahead: bool = False) -> CellRecord | Conditional | Refusal:
     """The cell as its bell is answered, or why it is not to be worked now.
 
-    :param busy: connections of all other cells to the servers of this one; None: not known yet
+    :param phase: for which the bell was rung
     :param reads_ahead: whether the work has use for a second connection
     :returns: without a claim where a server has no room: the cell then waits in its line
     """
+    run, cell, now = view.run, view.cell, view.now
     if run.state is not RunState.RUNNING or run.phase != phase or not has_bell(cell):
         return Refusal.OVER
     if cell.lease_until > now:
         return Refusal.CLAIMED
-    wanted = advice(run, hold, now)
+    wanted = advice(run, view.hold, now)
     if wanted is Advice.PAUSE:
         return Refusal.PAUSED
     begins = cell.started is None and cell.stage is Stage.WORK and wanted is Advice.GO_ON
@@ -458,7 +450,7 @@ def claim(
     if who.per_server is None or not cell.ref.servers:
         return claimed
     needs_second = reads_ahead and cell.stage is Stage.WORK
-    return _with_room(claimed, cell, busy or {}, who.per_server, needs_second=needs_second)
+    return _with_room(claimed, cell, view.busy or {}, who.per_server, needs_second=needs_second)
 
 
 def _with_room(
@@ -506,22 +498,15 @@ def renew(cell: CellRecord, who: Claimant, now: float) -> CellRecord | None:
     return replace(cell, lease_until=now + who.lease, look_at=now + who.lease, touched=now)
 
 
-def record_step(
-    cell: CellRecord,
-    who: Claimant,
-    now: float,
-    cursor: Any,
-    outcome: Any,
-    handled: int = 0,
-    remaining: int | None = None,
-) -> CellRecord | None:
+def record_step(cell: CellRecord, who: Claimant, now: float, step: Step[Any], outcome: Any) -> CellRecord | None:
     """A step is done, and the claim renewed; None: the claim is lost, write no more.
 
-    :param handled: by the step
-    :param remaining: how much is still to be handled; None: the step does not know, and what was known before counts
+    :param step: where it does not know how much remains, what was known before counts
+    :param outcome: of the work in the cell so far
     """
+    handled, remaining = step.outcome.handled, step.remaining
     renewed = renew(cell, who, now)
-    if renewed and (handled or cursor != cell.cursor):
+    if renewed and (handled or step.cursor != cell.cursor):
         renewed = replace(renewed, contended="", contended_at=0.0, contended_for=0.0, contentions=0)
     if remaining is not None and remaining > COUNTABLE:
         remaining = None
@@ -529,7 +514,7 @@ def record_step(
         remaining = max(cell.remaining - handled, 0)
     return renewed and replace(
         renewed,
-        cursor=cursor,
+        cursor=step.cursor,
         outcome=outcome,
         attempts=0,
         pace=pace.add(cell.pace, now, handled),

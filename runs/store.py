@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Final, Protocol
 
-from runs.records import CellRecord, Hold, Place, Progress, RunRecord, Summary
+from runs.records import CellRecord, Hold, Place, Progress, RunRecord, Summary, View
 from runs.rules import Conditional, Refusal
 from throttle.readings import ServerState
 
@@ -32,27 +32,6 @@ class StoreAway(Exception):
 
 class BrokerAway(Exception):
     """What carries the bells cannot be used. The text names it without its login."""
-
-
-@dataclass(frozen=True)
-class View:
-    """A cell of a run, and what must be known with it.
-
-    :ivar now: the time of the store, in seconds since the epoch
-    :ivar version: of the cell's record
-    :ivar read_at: when this was so by the clock of this process, ``time.monotonic``
-    :ivar busy: connections that all other cells have to the servers of this one; None: they were not counted
-    :ivar waiting: cells that wait for connections which this one has just given back
-    """
-
-    run: RunRecord
-    cell: CellRecord
-    hold: Hold | None
-    now: float
-    version: int = 0
-    read_at: float = 0.0
-    busy: Mapping[str, int] | None = None
-    waiting: int = 0
 
 
 CellKey = tuple[str, int, int]

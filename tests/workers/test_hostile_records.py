@@ -14,15 +14,15 @@ import pytest
 from redis import Redis as Client
 
 from demo.cloud import build
-from jobs.action import Failure, FailureKind
+from jobs.action import Failure, FailureKind, Step
 from jobs.actions import ACTIONS
 from jobs.codec import encode
 from runs import pace, rules
 from runs.conductor import Conductor
-from runs.records import CellRecord, CellRef
+from runs.records import CellRecord, CellRef, View
 from runs.redis_store import RedisStore
 from runs.rules import Claimant
-from runs.store import Increments, View
+from runs.store import Increments
 from tests.support.command import Ended, call_here
 from tests.support.run_records import A, moved, order, results
 from tests.support.services import Redis
@@ -252,7 +252,7 @@ def test_a_sum_that_is_none_holds_up_no_cell(client: Client, damage: str) -> Non
     who = Claimant("token", "w", 60.0)
 
     def work(view: View) -> CellRecord:
-        worked = rules.record_step(replace(view.cell, holder="token"), who, view.now, {}, moved(5), 5, 7)
+        worked = rules.record_step(replace(view.cell, holder="token"), who, view.now, Step(moved(5), {}, 7), moved(5))
         assert worked is not None
         return replace(worked, failure=Failure(FailureKind.CELL, "away"))
 

@@ -14,7 +14,7 @@ import pytest
 from redis import Redis as Client
 from redis.exceptions import OutOfMemoryError
 
-from jobs.action import Failure, FailureKind
+from jobs.action import Failure, FailureKind, Step
 from jobs.actions import ACTIONS
 from jobs.codec import decode
 from jobs.db.archive_deleted_rows import Archived
@@ -22,11 +22,24 @@ from runs import rules
 from runs.conductor import Conductor
 from runs.exclusion import Busy
 from runs.memory_store import MemoryStore
-from runs.records import NEVER, CellRecord, CellRef, Hold, Place, Progress, RunRecord, RunState, Stage, Summary, Wish
+from runs.records import (
+    NEVER,
+    CellRecord,
+    CellRef,
+    Hold,
+    Place,
+    Progress,
+    RunRecord,
+    RunState,
+    Stage,
+    Summary,
+    View,
+    Wish,
+)
 from runs.redis_cells import PACE_KEPT
 from runs.redis_store import RedisStore
 from runs.rules import Claimant, NotPossible, Patience, Refusal
-from runs.store import NO_INCREMENTS, Increments, RunDamaged, RunGone, RunStore, TooLate, View
+from runs.store import NO_INCREMENTS, Increments, RunDamaged, RunGone, RunStore, TooLate
 from tests.support.command import until
 from tests.support.run_records import CELLS, TOTAL, A, B, C, moved, order, results
 from tests.support.services import Redis
@@ -58,17 +71,13 @@ def create(
 
 
 def claim_as(store: RunStore, who: Claimant, known: View | None = None, number: int = 0, run: str = "r") -> Any:
-    return store.change_cell(
-        run, 0, number, lambda view: rules.claim(view.cell, view.run, 0, view.hold, view.now, who), known
-    )
+    return store.change_cell(run, 0, number, lambda view: rules.claim(view, 0, who), known)
 
 
 def claim_within(store: RunStore, limit: int, number: int, token: str = "t", lease: float = LEASE) -> Any:
     """Claim a cell, at most so many connections to its server being had; what becomes of it."""
     who = Claimant(token, f"w-{token}", lease, limit)
-    return store.change_cell(
-        "r", 0, number, lambda view: rules.claim(view.cell, view.run, 0, view.hold, view.now, who, busy=view.busy)
-    )
+    return store.change_cell("r", 0, number, lambda view: rules.claim(view, 0, who))
 
 
 def claim(store: RunStore, token: str = "t", lease: float = LEASE, number: int = 0) -> tuple[View, Claimant]:
@@ -86,7 +95,7 @@ def record(
         "r",
         0,
         0,
-        lambda view: rules.record_step(view.cell, who, view.now, {"at": rows}, moved(rows)),
+        lambda view: rules.record_step(view.cell, who, view.now, Step(moved(0), {"at": rows}), moved(rows)),
         known,
         increments,
     )
@@ -419,7 +428,7 @@ def test_a_stale_view_is_asked_again(store: RunStore) -> None:
 
     def rule(view: View) -> CellRecord | None:
         asked.append(view.cell.holder)
-        return rules.record_step(view.cell, who, view.now, {}, moved(99))
+        return rules.record_step(view.cell, who, view.now, Step(moved(0), {}), moved(99))
 
     assert store.change_cell("r", 0, 0, rule, stale) is None
     assert asked[-1] == "heir"
@@ -549,7 +558,7 @@ def test_what_is_left_is_summed_up_over_the_cells_of_which_it_is_known(store: Ru
         who = Claimant(token, "w", LEASE)
         store.change_cell(
             "r", 0, number,
-            lambda view: rules.record_step(view.cell, who, view.now, {}, moved(1), 10, remaining),
+            lambda view: rules.record_step(view.cell, who, view.now, Step(moved(10), {}, remaining), moved(1)),
             increments=Increments(1, handled=10),
         )  # fmt: skip
 

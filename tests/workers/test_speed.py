@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
+from jobs.action import Step
 from jobs.codec import encode
 from jobs.db.archive_deleted_rows import Params
 from runs import rules
 from runs.conductor import Conductor
-from runs.records import CellRef, Hold, Order, Phase
+from runs.records import CellRef, Hold, Order, Phase, View
 from runs.rules import Claimant
-from runs.store import Increments, View
+from runs.store import Increments
 from tests.acceptance.test_metrics import Samples, samples
 from tests.support.command import until
 from tests.support.run_records import moved
@@ -33,10 +34,10 @@ def start(site: Site, run: str = "r", cells: tuple[str, ...] = ("cell1", "cell2"
 def step(site: Site, number: int, rows: int, remaining: int | None) -> None:
     """A step of a worker, which has claimed the cell before or does so now."""
     who = Claimant(f"token-{number}", "c1:7", LEASE)
-    site.store.change_cell("r", 0, number, lambda view: rules.claim(view.cell, view.run, 0, view.hold, view.now, who))
+    site.store.change_cell("r", 0, number, lambda view: rules.claim(view, 0, who))
     view = site.store.change_cell(
         "r", 0, number,
-        lambda view: rules.record_step(view.cell, who, view.now, {}, moved(rows), rows, remaining),
+        lambda view: rules.record_step(view.cell, who, view.now, Step(moved(rows), {}, remaining), moved(rows)),
         increments=Increments(rows, handled=rows),
     )  # fmt: skip
     assert isinstance(view, View)

@@ -11,7 +11,7 @@ from unittest.mock import Mock
 import pytest
 from redis.exceptions import ReadOnlyError
 
-from jobs.action import Failure
+from jobs.action import Failure, Step
 from jobs.codec import encode
 from jobs.db.purge import Purged
 from runs import conductor as conductor_module
@@ -19,9 +19,9 @@ from runs import rules, tally
 from runs.conductor import NO_WORKER, Conductor
 from runs.exclusion import Busy
 from runs.memory_store import MemoryStore
-from runs.records import NEVER, Bell, CellRecord, CellRef, Hold, Order, Phase, RunRecord, RunState, Wish
+from runs.records import NEVER, Bell, CellRecord, CellRef, Hold, Order, Phase, RunRecord, RunState, View, Wish
 from runs.rules import Adjustment, Claimant, Patience, Refusal
-from runs.store import RunGone, View
+from runs.store import RunGone
 from tests.support.command import until
 from tests.support.run_records import ALL, ARCHIVE, PURGE, TOTAL, A, B, C, away, moved, order
 
@@ -102,9 +102,7 @@ class Stage:
         """Answer a cell's bell as a worker does."""
         who = Claimant(f"{ref.uuid} {time.monotonic_ns()}", "w:1", LEASE)
         phase, number = self.run(run).phase, self.cell(ref, run).number
-        answer = self.store.change_cell(
-            run, phase, number, lambda view: rules.claim(view.cell, view.run, phase, view.hold, view.now, who)
-        )
+        answer = self.store.change_cell(run, phase, number, lambda view: rules.claim(view, phase, who))
         return who if isinstance(answer, View) else answer
 
     def claim_within(self, ref: CellRef, limit: int) -> None:
@@ -112,7 +110,7 @@ class Stage:
         who = Claimant(ref.uuid, "w:1", LEASE, limit)
         self.store.change_cell(
             "r", 0, self.cell(ref).number,
-            lambda view: rules.claim(view.cell, view.run, 0, view.hold, view.now, who, busy=view.busy),
+            lambda view: rules.claim(view, 0, who),
         )  # fmt: skip
         self.pass_time(1)
 
@@ -133,7 +131,7 @@ class Stage:
         outcome = Purged({"shadow_instances": rows}) if record.phase else moved(rows)
         view = self.store.change_cell(
             run, record.phase, self.cell(ref, run).number,
-            lambda view: rules.record_step(view.cell, who, view.now, {}, outcome),
+            lambda view: rules.record_step(view.cell, who, view.now, Step(moved(0), {}), outcome),
         )  # fmt: skip
         assert isinstance(view, View)
         return rules.advice(view.run, view.hold, view.now)
@@ -1015,9 +1013,7 @@ def test_what_a_look_and_a_bell_read_does_not_grow_with_the_cells(stage: Stage, 
     who = Claimant("t", "w:1", LEASE)
     stage.store.reads.clear()
     stage.conductor.look_after_all()
-    stage.store.change_cell(
-        "r", 0, bell.number, lambda view: rules.claim(view.cell, view.run, 0, view.hold, view.now, who)
-    )
+    stage.store.change_cell("r", 0, bell.number, lambda view: rules.claim(view, 0, who))
     view = stage.store.change_cell(
         "r", 0, bell.number, lambda view: rules.finish(view.cell, "t", view.now, None, complete=True)
     )
@@ -1113,7 +1109,7 @@ def test_a_bell_of_a_phase_that_is_over_is_harmless(stage: Stage) -> None:
     who = Claimant("late", "w:2", LEASE)
     answer = stage.store.change_cell(
         "r", early.phase, early.number,
-        lambda view: rules.claim(view.cell, view.run, early.phase, view.hold, view.now, who),
+        lambda view: rules.claim(view, early.phase, who),
     )  # fmt: skip
     assert answer is Refusal.OVER
 

@@ -3,12 +3,13 @@
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from jobs.action import CellResult
+from jobs.action import CellResult, Step
 from novadb.cells import Cell
 from runs import follow as module
 from runs import rules
@@ -17,9 +18,9 @@ from runs.follow import Follower
 from runs.memory_store import MemoryStore
 from runs.outcomes import ending_of
 from runs.pace import Speed
-from runs.records import Bell
+from runs.records import Bell, View
 from runs.rules import Claimant, Patience
-from runs.store import RunGone, StoreAway, View
+from runs.store import RunGone, StoreAway
 from tests.support.run_records import A, B, moved, order
 
 LEASE = 1e9
@@ -88,12 +89,13 @@ class Worker:
         while self.bells:
             bell = self.bells.pop(0)
             who = Claimant(bell.cell, "w", LEASE)
-            self._change(
-                bell, lambda view, bell=bell, who=who: rules.claim(view.cell, view.run, bell.phase, None, 0.0, who)
-            )  # type: ignore[misc]
+            self._change(bell, lambda view, bell=bell, who=who: rules.claim(replace(view, now=0.0), bell.phase, who))  # type: ignore[misc]
             for rows in steps:
                 self._change(
-                    bell, lambda view, who=who, rows=rows: rules.record_step(view.cell, who, 0.0, {}, moved(rows))
+                    bell,
+                    lambda view, who=who, rows=rows: rules.record_step(
+                        view.cell, who, 0.0, Step(moved(0), {}), moved(rows)
+                    ),
                 )  # type: ignore[misc]
             view = self._change(
                 bell, lambda view, who=who: rules.finish(view.cell, who.token, 1.0, None, complete=True)
@@ -136,8 +138,8 @@ def test_a_listener_is_told_how_fast_it_goes_in_each_cell_at_work_and_in_all(
     diary, bell, who = Diary(), worker.bells.pop(0), Claimant("t", "w", LEASE)
 
     def begin() -> None:
-        worker._change(bell, lambda view: rules.claim(view.cell, view.run, 0, None, view.now, who))
-        worker._change(bell, lambda view: rules.record_step(view.cell, who, view.now, {}, moved(5), 5, 40))
+        worker._change(bell, lambda view: rules.claim(view, 0, who))
+        worker._change(bell, lambda view: rules.record_step(view.cell, who, view.now, Step(moved(5), {}, 40), moved(5)))
 
     def end() -> None:
         worker._change(bell, lambda view: rules.finish(view.cell, who.token, view.now, None, complete=True))
@@ -160,7 +162,7 @@ def test_a_listener_is_told_why_work_pauses_and_that_it_goes_on(worker: Worker) 
         finished = worker._change(bell, lambda view: rules.finish(view.cell, "t", view.now, None, complete=True))
         worker.conductor.cell_ended(finished)
 
-    worker._change(bell, lambda view: rules.claim(view.cell, view.run, 0, None, view.now, who))
+    worker._change(bell, lambda view: rules.claim(view, 0, who))
     looks = iter([lambda: throttle("5 s behind"), lambda: throttle("5 s behind"), lambda: throttle(""), end])
     Follower(worker.conductor, threading.Event(), [diary], on_look=lambda: next(looks, lambda: None)()).follow("r")
     assert diary.entries == [

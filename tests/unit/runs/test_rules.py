@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import pytest
 
-from jobs.action import CellResult, Failure, FailureKind
+from jobs.action import CellResult, Failure, FailureKind, Step
 from jobs.actions import ACTIONS
 from jobs.codec import encode
 from jobs.db.archive_deleted_rows import Archived
@@ -25,6 +25,7 @@ from runs.records import (
     RunState,
     Stage,
     Steering,
+    View,
     Wish,
 )
 from runs.rules import Adjustment, Advice, Claimant, NotPossible, Patience, Refusal
@@ -438,7 +439,7 @@ CLAIMS = [
 def test_a_cell_is_granted_or_refused(
     record: RunRecord, due: CellRecord, phase: int, hold: Hold | None, refusal: Refusal | None
 ) -> None:
-    answer = rules.claim(due, record, phase, hold, NOW, ME)
+    answer = rules.claim(View(record, due, hold, NOW), phase, ME)
     if refusal:
         assert answer is refusal
         return
@@ -459,14 +460,14 @@ def test_a_cell_is_granted_or_refused(
     ids=["work begins", "work goes on", "a look", "cancelled", "closed"],
 )
 def test_a_cell_is_begun_when_its_work_is(record: RunRecord, due: CellRecord, started: float | None) -> None:
-    granted = rules.claim(due, record, 0, None, NOW, ME)
+    granted = rules.claim(View(record, due, None, NOW), 0, ME)
     assert isinstance(granted, CellRecord)
     assert granted.started == started
 
 
 def test_after_the_lease_another_goes_on_where_the_first_was() -> None:
     left_behind = held_by("dead", NOW - 1, cursor={"at": 7}, outcome=moved(7))
-    granted = rules.claim(left_behind, run(), 0, None, NOW, ME)
+    granted = rules.claim(View(run(), left_behind, None, NOW), 0, ME)
     assert isinstance(granted, CellRecord)
     assert (granted.cursor, granted.outcome, granted.attempts) == ({"at": 7}, moved(7), 2)
 
@@ -484,7 +485,7 @@ FOUR: Final = replace(ME, per_server=4)
 
 def claim_of(due: CellRecord, busy: int | None, who: Claimant = FOUR, *, reads_ahead: bool = False) -> Any:
     there = None if busy is None else {"db:3306": busy}
-    return rules.claim(due, run(), 0, None, NOW, who, busy=there, reads_ahead=reads_ahead)
+    return rules.claim(View(run(), due, None, NOW, busy=there), 0, who, reads_ahead=reads_ahead)
 
 
 @pytest.mark.parametrize(
@@ -581,7 +582,7 @@ def test_a_claim_is_renewed(lease_until: float) -> None:
 
 
 def test_a_step_is_recorded_with_a_renewal_and_ends_the_count_of_attempts() -> None:
-    assert rules.record_step(MINE, ME, NOW, {"at": 5}, moved(5)) == replace(
+    assert rules.record_step(MINE, ME, NOW, Step(moved(0), {"at": 5}), moved(5)) == replace(
         MINE, lease_until=NOW + 60, look_at=NOW + 60, touched=NOW, cursor={"at": 5}, outcome=moved(5), attempts=0
     )
 
@@ -602,7 +603,7 @@ def test_a_step_is_recorded_with_a_renewal_and_ends_the_count_of_attempts() -> N
 def test_a_step_tells_what_is_left_or_takes_off_what_it_did(
     before: int | None, handled: int, told: int | None, after: int | None
 ) -> None:
-    recorded = rules.record_step(replace(MINE, remaining=before), ME, NOW, {}, moved(1), handled, told)
+    recorded = rules.record_step(replace(MINE, remaining=before), ME, NOW, Step(moved(handled), {}, told), moved(1))
     assert recorded is not None
     assert recorded.remaining == after
     assert recorded.pace == ({100: handled} if handled else {})
@@ -651,7 +652,7 @@ def test_pauses_between_tries_grow_to_some_seconds(contentions: int, pause: floa
 def test_a_step_ends_the_count_of_tries_if_it_got_further(cursor: dict[str, int], handled: int, is_free: bool) -> None:
     contended = {"contended": LOCKED, "contended_at": NOW, "contended_for": 9.0, "contentions": 3}
     mine = replace(MINE, cursor={"at": 5}, **contended)
-    recorded = rules.record_step(mine, ME, NOW, cursor, moved(3), handled)
+    recorded = rules.record_step(mine, ME, NOW, Step(moved(handled), cursor), moved(3))
     assert recorded is not None
     assert (recorded.contentions, recorded.contended_for) == ((0, 0.0) if is_free else (3, 9.0))
     assert bool(recorded.contended) is not is_free
@@ -731,7 +732,7 @@ def test_a_cell_that_has_work_queues_for_its_turn() -> None:
 @pytest.mark.parametrize("of", [held_by("other"), cell(), cell(Stage.DONE)], ids=["another's", "nobody's", "done"])
 def test_whoever_lost_a_claim_changes_nothing(of: CellRecord) -> None:
     assert rules.renew(of, ME, NOW) is None
-    assert rules.record_step(of, ME, NOW, {}, moved(1)) is None
+    assert rules.record_step(of, ME, NOW, Step(moved(0), {}), moved(1)) is None
     assert rules.give_back(of, ME, NOW, PATIENCE) is None
     assert rules.queue_up(of, ME, NOW) is None
     assert rules.finish(of, "mine", NOW, None, complete=True) is None
