@@ -5,6 +5,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
 
@@ -26,8 +27,18 @@ SILENT_AT_ONCE: Final = 200
 UNWATCHED: Final = 30.0
 """Seconds without a look after which nobody knows what was between: a beat looks only when it orders something."""
 Results = Sequence[CellResult[Any]]
-LiveWorkers = Callable[[], Mapping[str, set[str] | None]]
-"""The live workers, and the uuids of the cells that each one serves; None: all."""
+
+
+@dataclass(frozen=True)
+class Fleet:
+    """The workers to which cells are left.
+
+    :ivar living: tells which of them live, and the uuids of the cells that each one serves; None: all
+    :ivar per_server: connections to one server that all cells together may have; None: others see to that
+    """
+
+    living: Callable[[], Mapping[str, set[str] | None]]
+    per_server: int | None = None
 
 
 def queue_of(cell: str) -> str:
@@ -58,22 +69,20 @@ class Conductor:
         ring: Callable[[Bell], None],
         actions: Actions | None = None,
         patience: Patience = PATIENCE,
-        workers: LiveWorkers | None = None,
+        fleet: Fleet | None = None,
         on_end: Callable[[RunRecord, Sequence[Results]], None] | None = None,
-        per_server: int | None = None,
     ) -> None:
         """:param ring: tells whoever works cells that one is due
         :param actions: those that it knows; None: all
-        :param workers: tells who they are; None: those of this process, which live as long as the run
+        :param fleet: None: this process alone works cells, as long as the run lasts, and sees to connections itself
         :param on_end: told about each run that this one has ended; None: writes a line for whoever asks later
-        :param per_server: connections to one server that all cells together may have; None: others see to that
         """
         self.store = store
-        self.per_server = per_server
+        self.per_server = fleet.per_server if fleet else None
         self.actions = _all_actions() if actions is None else actions
         self.patience = patience
         self._ring = ring
-        self._workers = workers
+        self._fleet = fleet
         self._on_end = on_end or write_audit
         self._unserved: dict[str, tuple[float, float]] = {}
 
@@ -299,7 +308,7 @@ class Conductor:
     def _look_after_cells(self, record: RunRecord) -> None:
         """Ring again the cells whose bell may be lost; give up what nobody serves."""
         run = record.order.id
-        workers = self._workers() if self._workers else {"this process": None}
+        workers = self._fleet.living() if self._fleet else {"this process": None}
         if None in workers.values() and rules.was_just_woken(record, self.store.now(), self.patience):
             self._unserved.pop(run, None)
             return  # all cells are served, and none is rung again yet: none need be read

@@ -24,7 +24,7 @@ from redis.exceptions import RedisError
 from clients.services import Services
 from jobs.actions import ACTIONS
 from runs.cell_worker import CellWorker
-from runs.conductor import Conductor, queue_of
+from runs.conductor import Conductor, Fleet, queue_of
 from runs.records import FORMAT, Bell
 from runs.slices import SliceLimits, WorkingProcess
 from runs.targets import Registry
@@ -139,7 +139,7 @@ def conductor() -> Conductor:
     """What moves runs on, from this process."""
     conf = configuration()
     store = run_store(conf)
-    return Conductor(store, ring, workers=store.workers, per_server=conf.cellkeeper.concurrency_per_server)
+    return Conductor(store, ring, fleet=Fleet(store.workers, conf.cellkeeper.concurrency_per_server))
 
 
 @cache

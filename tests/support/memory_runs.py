@@ -10,7 +10,7 @@ from cli.configuration import READY as CONFIGURATION
 from cli.runs.store import READY as CONDUCTOR
 from clients.services import Services
 from runs.cell_worker import CellWorker
-from runs.conductor import Conductor
+from runs.conductor import Conductor, Fleet
 from runs.memory_store import MemoryStore
 from runs.records import NEVER, Bell
 from runs.slices import SliceLimits, WorkingProcess
@@ -37,7 +37,7 @@ class MemoryRuns:
         self._lock = threading.Lock()
         self._is_working = True
         self._pool = ThreadPoolExecutor(1, "worker")
-        self.conductor = Conductor(MemoryStore(), self._ring, workers=lambda: {"worker:1": None})
+        self.conductor = Conductor(MemoryStore(), self._ring, fleet=Fleet(lambda: {"worker:1": None}))
         registry = Registry(self._conf, Services(self._conf))
         process = WorkingProcess("worker:1", SliceLimits(work=NEVER, lease=60.0))
         self._worker = CellWorker(self.conductor, registry.target, process)

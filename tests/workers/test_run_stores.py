@@ -19,7 +19,7 @@ from jobs.actions import ACTIONS
 from jobs.codec import decode
 from jobs.db.archive_deleted_rows import Archived
 from runs import rules
-from runs.conductor import Conductor
+from runs.conductor import Conductor, Fleet
 from runs.exclusion import Busy
 from runs.memory_store import MemoryStore
 from runs.records import (
@@ -207,7 +207,7 @@ def test_a_cell_without_a_record_leaves_its_line(redis_store: RedisStore) -> Non
     redis_store.redis.delete("cellkeeper:run:r", "cellkeeper:run:r:0")
     redis_store.redis.delete("cellkeeper:server:db:3306", "cellkeeper:server:api:3306")
     rung: list[Any] = []
-    Conductor(redis_store, rung.append, per_server=2).call_waiting()
+    Conductor(redis_store, rung.append, fleet=Fleet(redis_store.workers, 2)).call_waiting()
     assert (rung, lines_of(redis_store)) == ([], {})
 
 
@@ -895,7 +895,7 @@ def test_a_damaged_run_costs_itself_and_one_line(
 
 @pytest.mark.parametrize("key", ["", ":look"])
 def test_cells_of_another_type_cost_their_run(redis_store: RedisStore, client: Client, key: str) -> None:
-    conductor = Conductor(redis_store, lambda _: None, workers=lambda: {"w": None})
+    conductor = Conductor(redis_store, lambda _: None, fleet=Fleet(lambda: {"w": None}))
     for run in ("bad", "good"):
         conductor.start(order(run), [A])
     retype(client, f"cellkeeper:run:bad:0{key}")
@@ -925,7 +925,7 @@ def test_a_damaged_cell_has_failed_and_the_others_go_on(
     rung: list[int] = []
     at_once = Patience(idle=0.0, longest=0.0, grace=NEVER)
     conductor = Conductor(
-        redis_store, lambda bell: rung.append(bell.number), patience=at_once, workers=lambda: {"w": None}
+        redis_store, lambda bell: rung.append(bell.number), patience=at_once, fleet=Fleet(lambda: {"w": None})
     )
     conductor.start(replace(order(), phases=params), [A, B])
     for number in (0, 1):
@@ -946,7 +946,7 @@ def test_a_damaged_cell_has_failed_and_the_others_go_on(
 
 
 def test_a_damaged_cell_is_tried_again_by_its_uuid(redis_store: RedisStore, client: Client) -> None:
-    conductor = Conductor(redis_store, lambda _: None, workers=lambda: {"w": None})
+    conductor = Conductor(redis_store, lambda _: None, fleet=Fleet(lambda: {"w": None}))
     for run in ("r", "worse"):
         conductor.start(order(run), [A, B])
         client.hset(f"cellkeeper:run:{run}:0", "0", "no JSON")

@@ -15,7 +15,7 @@ from novadb.engine import Database
 from novadb.errors import DatabaseProblem, Unreachable
 from runs import rules
 from runs.cell_worker import CellWorker
-from runs.conductor import Conductor
+from runs.conductor import Conductor, Fleet
 from runs.memory_store import MemoryStore
 from runs.orders import ref_of
 from runs.records import NEVER, Bell, CellRecord, Hold, Order, Phase, RunState, Stage
@@ -77,7 +77,9 @@ class Bench:
             name="test", params=Params, work=self._watched, nothing=Rows(),
             collapse=lambda results, _: Code(any(result.failure for result in results)),
         )  # fmt: skip
-        self.conductor = Conductor(self.store, self.bells.append, {"test": action}, PATIENCE, lambda: {"w": None})
+        self.conductor = Conductor(
+            self.store, self.bells.append, {"test": action}, PATIENCE, Fleet(lambda: {"w": None})
+        )
         process = WorkingProcess(
             "w:1", self.limits, lambda: self.is_draining,
             throttles=Throttles(self.store, lambda _: Scripted(self), every=0.0),

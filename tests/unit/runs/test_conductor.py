@@ -16,7 +16,7 @@ from jobs.codec import encode
 from jobs.db.purge import Purged
 from runs import conductor as conductor_module
 from runs import rules, tally
-from runs.conductor import NO_WORKER, Conductor
+from runs.conductor import NO_WORKER, Conductor, Fleet
 from runs.exclusion import Busy
 from runs.memory_store import MemoryStore
 from runs.records import NEVER, Bell, CellRecord, CellRef, Hold, Order, Phase, RunRecord, RunState, View, Wish
@@ -82,7 +82,7 @@ class Stage:
 
     def another_conductor(self, patience: Patience = PATIENT) -> Conductor:
         """That of another process."""
-        return Conductor(self.store, self.bells.append, patience=patience, workers=lambda: self.workers)
+        return Conductor(self.store, self.bells.append, patience=patience, fleet=Fleet(lambda: self.workers))
 
     def start(self, wanted: Order | None = None, cells: Sequence[CellRef] = (A, B), *, wait: bool = True) -> str:
         return self.conductor.start(wanted or order(), cells, wait=wait).order.id

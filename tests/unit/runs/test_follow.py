@@ -13,7 +13,7 @@ from jobs.action import CellResult, Step
 from novadb.cells import Cell
 from runs import follow as module
 from runs import rules
-from runs.conductor import Conductor
+from runs.conductor import Conductor, Fleet
 from runs.follow import Follower
 from runs.memory_store import MemoryStore
 from runs.outcomes import ending_of
@@ -214,7 +214,7 @@ def test_the_time_without_the_store_counts_for_no_cell_without_a_worker(
 ) -> None:
     monkeypatch.setattr(module, "POLL", 0.001)
     monkeypatch.setattr(module, "LOOK_AFTER", 0.0)
-    conductor = Conductor(store, lambda _: None, patience=Patience(grace=0.2), workers=dict)
+    conductor = Conductor(store, lambda _: None, patience=Patience(grace=0.2), fleet=Fleet(dict))
     conductor.start(order(), (A,))
 
     def go_away() -> None:

@@ -17,7 +17,7 @@ from jobs.action import Target
 from jobs.db.archive_deleted_rows import ACTION, Params
 from novadb import engine
 from runs.cell_worker import CellWorker
-from runs.conductor import Conductor
+from runs.conductor import Conductor, Fleet
 from runs.local import LocalEngine
 from runs.memory_store import MemoryStore
 from runs.orders import order_of, refs_of
@@ -75,7 +75,7 @@ def mapped_targets(conf: cfg.ConfigOpts) -> Sequence[Target]:
 
 def test_a_worker_holds_little_of_each_cell_that_it_has_worked(conf: cfg.ConfigOpts, traced: Callable[[], int]) -> None:
     bells: list[Bell] = []
-    conductor = Conductor(MemoryStore(), bells.append, workers=lambda: {"worker:1": None})
+    conductor = Conductor(MemoryStore(), bells.append, fleet=Fleet(lambda: {"worker:1": None}))
     registry = Registry(conf, Services(conf))
     worker = CellWorker(conductor, registry.target, WorkingProcess("worker:1", SliceLimits(NEVER, 60.0)))
     conductor.start(order_of(PHASES), refs_of(mapped_targets(conf), PHASES))
