@@ -124,6 +124,11 @@ def _table(title: str, measured: Sequence[Measured]) -> str:
 
 
 def _growth(sizes: Sequence[int], idle: Sequence[Measured], filled: Sequence[Measured], grown: Sequence[Grown]) -> str:
+    """What processes have in memory.
+
+    What grows is told from the last size but one on: with fewer cells a child has not worked as many databases as it
+    keeps statements of.
+    """
     columns = {
         "own process, idle": [one.own.resident for one in idle],
         "own process": [one.own.resident for one in filled],
@@ -133,9 +138,9 @@ def _growth(sizes: Sequence[int], idle: Sequence[Measured], filled: Sequence[Mea
         "largest child": [one.child for one in grown],
     }
     header = ("resident MB", *(f"{size:,} cells" for size in sizes), "KB a cell")
-    cells = sizes[-1] - sizes[0]
+    cells = sizes[-1] - sizes[-2]
     rows = [
-        [name, *(f"{one:.1f}" for one in values), f"{(values[-1] - values[0]) * 1024 / cells:.1f}"]
+        [name, *(f"{one:.1f}" for one in values), f"{(values[-1] - values[-2]) * 1024 / cells:.1f}"]
         for name, values in columns.items()
     ]
     return markdown(header, rows)
