@@ -112,13 +112,14 @@ class Registry:
         """:param services: of this process, for all its cells"""
         self._conf = conf
         self._services = services
-        self._targets: dict[str | None, Target] = {}
+        self._api: Database | None = None
+        self._cells: dict[str | None, cells.Cell] = {}
         self._run = ""
         self._read_at = 0.0
 
     def cells(self) -> list[cells.Cell]:
         """All cells, as they were read last."""
-        return [target.cell for target in self._targets.values()]
+        return list(self._cells.values())
 
     def target(self, run: str, uuid: str) -> Target:
         """A cell by this process's own configuration.
@@ -127,11 +128,17 @@ class Registry:
         :raises DatabaseProblem: the API database cannot be read, or has no such cell
         """
         is_fresh = run == self._run and time.monotonic() - self._read_at < REGISTRY
-        if uuid not in self._targets or not is_fresh:
-            api = api_database(self._conf)
-            read = targets(self._conf, mapped_cells(self._conf, api), api, self._services)
-            self._targets = {target.cell.uuid: target for target in read}
-            self._run, self._read_at = run, time.monotonic()
-        if uuid not in self._targets:
+        if uuid not in self._cells or not is_fresh:
+            self._read()
+            self._run = run
+        if uuid not in self._cells:
             raise DatabaseProblem(f"{uuid}: no such cell is mapped in the API database")
-        return self._targets[uuid]
+        (target,) = targets(self._conf, [self._cells[uuid]], self._api, self._services)
+        return target
+
+    def _read(self) -> None:
+        """Read all cells. Those that were known before make room first: of many, two sets would be megabytes."""
+        self._cells = {}
+        self._api = api_database(self._conf)
+        self._cells = {cell.uuid: cell for cell in mapped_cells(self._conf, self._api)}
+        self._read_at = time.monotonic()
