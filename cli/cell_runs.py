@@ -124,8 +124,9 @@ class Runner:
             )
             with suppress(exclusion.Interrupted), window.closing(self.stop, until):
                 for action, _ in phases:
-                    held = _held(action, chosen)
-                    locks.enter_context(exclusively(self.conf, action.name, held, not self.options.no_wait, self.stop))
+                    databases = _exclusive_databases(action, chosen)
+                    wait = not self.options.no_wait
+                    locks.enter_context(exclusively(self.conf, action.name, databases, wait, self.stop))
             finished = engine.run(phases, chosen, until.timestamp() if until else None)
         self._raise_unexpected(finished)
         return finished
@@ -160,7 +161,7 @@ class Runner:
         )
         say_hold(conductor.store, time_zone(self.conf))
         run = conductor.start(order, refs_of(chosen, phases), wait=not self.options.no_wait)
-        _check_same(order, run.order)
+        _check_same_command(order, run.order)
         if self.options.detach:
             _put_run(order.id, self.options)
             raise click.exceptions.Exit(0)
@@ -196,7 +197,7 @@ def exclusively(
     )
 
 
-def _held(action: Action[Any, Any], chosen: Sequence[Target]) -> list[Database | DatabaseProblem]:
+def _exclusive_databases(action: Action[Any, Any], chosen: Sequence[Target]) -> list[Database | DatabaseProblem]:
     """The databases that another run of the action keeps off meanwhile."""
     if not action.writes:
         return []
@@ -207,11 +208,11 @@ def _held(action: Action[Any, Any], chosen: Sequence[Target]) -> list[Database |
 
 def _in_order(results: Results, chosen: Sequence[Target]) -> Results:
     """The results of workers with the caller's cells, as far as it knows them."""
-    known = {target.cell.uuid: target.cell for target in chosen}
-    return [replace(result, cell=known.get(result.cell.uuid, result.cell)) for result in results]
+    own_cells = {target.cell.uuid: target.cell for target in chosen}
+    return [replace(result, cell=own_cells.get(result.cell.uuid, result.cell)) for result in results]
 
 
-def _check_same(wanted: Order, there: Order) -> None:
+def _check_same_command(wanted: Order, there: Order) -> None:
     """See that the run of this name is one of this command: it may have been started before.
 
     :raises DatabaseProblem: it is another command's

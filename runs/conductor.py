@@ -118,14 +118,14 @@ class Conductor:
 
     def waits_for(self, run: str) -> str | None:
         """The run for which one waits that has not begun."""
-        found: list[str | None] = []
+        blockers: list[str | None] = []
 
         def look(queue: Sequence[Place], exclusions: Mapping[str, frozenset[str]]) -> Sequence[Place]:
-            found.append(rules.blocker(queue, exclusions, run) if run in exclusions else None)
+            blockers.append(rules.blocker(queue, exclusions, run) if run in exclusions else None)
             return queue
 
         self.store.change_queue(look)
-        return found[-1]
+        return blockers[-1]
 
     def describe(self, run: str) -> str:
         """A run in words: what it does, who started it, and when."""
@@ -190,8 +190,8 @@ class Conductor:
             raise rules.NotPossible("another version of cellkeeper ordered it, which alone can")
         phases = [self.store.cells(run, number) for number in range(record.phase + 1)]
         started = []
-        for again, cells in rules.retries(record, phases):
-            order = Order(uuid.uuid4().hex[:12], again, by, command=record.order.command, retry_of=run)
+        for later_phases, cells in rules.retries(record, phases):
+            order = Order(uuid.uuid4().hex[:12], later_phases, by, command=record.order.command, retry_of=run)
             started.append(self.start(order, cells).order.id)
         return started
 
@@ -219,9 +219,9 @@ class Conductor:
 
     def admit(self) -> None:
         """Begin the runs of the queue for which nobody is in the way any more."""
-        before = {place.run for place in self.store.queue() if place.admitted}
+        admitted_before = {place.run for place in self.store.queue() if place.admitted}
         for place in self.store.change_queue(rules.admit):
-            if place.admitted and place.run not in before:
+            if place.admitted and place.run not in admitted_before:
                 with suppress(RunGone):  # whoever looks after it lets it leave the queue
                     self._begin(place.run)
 

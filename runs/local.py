@@ -84,8 +84,8 @@ class BellQueue:
         """The context in which a cell has a second connection to its server, if that has one to spare: no wait."""
         own = Counter(self._servers[number][:1])
         with self._changed:
-            there = sum(self._busy[server] for server in own)
-            is_granted = rules.may_have_second(there, self._per_server, others_wait=bool(self._lines))
+            busy = sum(self._busy[server] for server in own)
+            is_granted = rules.may_have_second(busy, self._per_server, others_wait=bool(self._lines))
             if is_granted:
                 self._busy += own
         try:

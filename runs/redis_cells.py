@@ -15,16 +15,16 @@ from runs.store import Increments
 
 PACE_KEPT: Final = 180
 """Seconds for which it is kept how much was handled in ten seconds of a run."""
-AT_ONCE: Final = 1000
+CELLS_AT_ONCE: Final = 1000
 """Cells in one command of a script."""
 
 
 def write_cells(change: Change, run: str, phase: int, cells: Sequence[CellRecord]) -> None:
     """Write the cells of a phase that begins."""
-    for start in range(0, len(cells), AT_ONCE):
-        some = cells[start : start + AT_ONCE]
-        records = [(cell.number, encode_record(cell, 1)) for cell in some]
-        times = [(cell.look_at, cell.number) for cell in some]
+    for start in range(0, len(cells), CELLS_AT_ONCE):
+        batch = cells[start : start + CELLS_AT_ONCE]
+        records = [(cell.number, encode_record(cell, 1)) for cell in batch]
+        times = [(cell.look_at, cell.number) for cell in batch]
         change.write("HSET", phase_key(run, phase), *chain(*records))
         change.write("ZADD", phase_key(run, phase, "look"), *chain(*times))
 
@@ -79,9 +79,9 @@ def count_step(change: Change, before: View, cell: CellRecord, increments: Incre
         bucket = phase_key(before.run.order.id, phase, f"pace-{pace.recent(before.now)[-1]}")
         change.write("INCRBY", bucket, increments.handled)
         change.write("EXPIRE", bucket, PACE_KEPT)
-    known, known_before = cell.remaining, before.cell.remaining
-    if known != known_before:
-        change.write("HINCRBY", key, f"remaining {phase}", (known or 0) - (known_before or 0))
-        change.write("HINCRBY", key, f"foreseen {phase}", (known is not None) - (known_before is not None))
+    remaining, remaining_before = cell.remaining, before.cell.remaining
+    if remaining != remaining_before:
+        change.write("HINCRBY", key, f"remaining {phase}", (remaining or 0) - (remaining_before or 0))
+        change.write("HINCRBY", key, f"foreseen {phase}", (remaining is not None) - (remaining_before is not None))
     if cell.failure and not before.cell.failure:
         change.write("HINCRBY", key, f"failed {phase}", 1)

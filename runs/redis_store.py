@@ -104,9 +104,9 @@ class RedisStore:
     def create(self, run: RunRecord, cells: Sequence[CellRecord], exclusions: frozenset[str], rule: QueueRule) -> bool:
         key = run_key(run.order.id)
         while True:
-            places, version, now, (there,) = self._read_queue((key, "record"))
-            if there is not None:
-                return there == encode_record(run, 1)
+            places, version, now, (existing,) = self._read_queue((key, "record"))
+            if existing is not None:
+                return existing == encode_record(run, 1)  # a try whose answer was lost
             if rules.is_too_late(run.order, now):
                 raise TooLate
             queue = rule([*places, Place(run.order.id)], self._exclusions_of(places) | {run.order.id: exclusions})
@@ -206,8 +206,8 @@ class RedisStore:
         answer = self._carry_out(Change(field))
         while True:
             (record,) = answer.records
-            so_far, version = self._decode_run(record, run)
-            changed = rule(so_far, answer.now)
+            before, version = self._decode_run(record, run)
+            changed = rule(before, answer.now)
             if changed is None:
                 return None
             change = Change(field)
@@ -331,8 +331,8 @@ class RedisStore:
     # -- connections to the servers of the cells -------------------------------------------------------------------
 
     def lines(self, length: int, servers: Sequence[str] = ()) -> list[Line]:
-        told = self._read_lines(args=[LINES_OF, line_key(""), server_key(""), length, *servers])
-        return [Line(server, busy, [decode_cell_key(cell) for cell in cells]) for server, busy, cells in told]
+        answer = self._read_lines(args=[LINES_OF, line_key(""), server_key(""), length, *servers])
+        return [Line(server, busy, [decode_cell_key(cell) for cell in cells]) for server, busy, cells in answer]
 
     def leave_line(self, server: str, cell: CellKey) -> None:
         run, phase, number = cell
@@ -505,8 +505,8 @@ class RedisStore:
     def _view(self, run: str, number: int, answer: Answer) -> View:
         record, hold, cell = answer.records
         decoded, version = self._decode_cell(cell, run, number)
-        known = self._decode_run(record, run)[0]
-        return View(known, decoded, self._decode_hold(hold), answer.now, version, time.monotonic())
+        run_record = self._decode_run(record, run)[0]
+        return View(run_record, decoded, self._decode_hold(hold), answer.now, version, time.monotonic())
 
     @contextmanager
     def _reading(self, run: str) -> Iterator[None]:

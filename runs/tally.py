@@ -29,17 +29,17 @@ def entries(action: str, results: Iterable[CellResult[Any]], now: float) -> dict
 
     :param results: of one phase. What is not begun for want of a budget or of time enters nothing
     """
-    found: dict[str, float] = {}
+    new_entries: dict[str, float] = {}
     for result in results:
         cell, outcome = result.cell.uuid or "", result.outcome
         if not (result.complete or result.failure or outcome.rows):
             continue
-        found[entry_name(FAILED, action, cell)] = int(result.failure is not None)
-        found[entry_name(BLOCKED, action, cell)] = outcome.stayed
-        found[entry_name(DURATION, action, cell)] = result.seconds
+        new_entries[entry_name(FAILED, action, cell)] = int(result.failure is not None)
+        new_entries[entry_name(BLOCKED, action, cell)] = outcome.stayed
+        new_entries[entry_name(DURATION, action, cell)] = result.seconds
         if not result.failure:
-            found[entry_name(SUCCESS, action, cell)] = now
-    return found
+            new_entries[entry_name(SUCCESS, action, cell)] = now
+    return new_entries
 
 
 def read(numbers: dict[str, float]) -> Sequence[tuple[str, str, str, float]]:

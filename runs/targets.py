@@ -16,7 +16,7 @@ from novadb.errors import DatabaseProblem, UnsuitableSchema
 from settings.databases import connection_timeouts, connection_url
 from settings.errors import NotConfigured
 
-REGISTRY: Final = 10.0
+FRESH_FOR: Final = 10.0
 """Seconds for which what was read of the registry of cells is taken as true."""
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Registry:
         :param run: whose cell it is; each run is told what is so at its begin
         :raises DatabaseProblem: the API database cannot be read, or has no such cell
         """
-        is_fresh = run == self._run and time.monotonic() - self._read_at < REGISTRY
+        is_fresh = run == self._run and time.monotonic() - self._read_at < FRESH_FOR
         if uuid not in self._cells or not is_fresh:
             self._read()
             self._run = run

@@ -18,11 +18,11 @@ from throttle.servers import servers_of, usable_throttle
 
 LOOK_EVERY: Final = 1.0
 """Seconds between two looks at a server, by whoever works on it."""
-PATIENCE: Final = 2.0
+LOOK_PATIENCE: Final = 2.0
 """Seconds to wait for the look of another thread or process at the same server; then what was seen last counts."""
-PAUSE: Final = 0.05
+POLL: Final = 0.05
 """Seconds between two questions whether another process has seen something."""
-AGAIN: Final = 30.0
+PAUSE_AFTER_SILENCE: Final = 30.0
 """Seconds after which a server that did not answer is looked at again: it must not hold up cell after cell."""
 
 
@@ -77,7 +77,7 @@ class Throttles:
         if database.location.port is None:
             return None
         server = database.server
-        if self._locks[server].acquire(timeout=PATIENCE):
+        if self._locks[server].acquire(timeout=LOOK_PATIENCE):
             try:
                 self._look_if_due(server, database)
             finally:
@@ -95,7 +95,7 @@ class Throttles:
             return
         state = self._state(server, database)
         self._states[server] = state
-        pause = AGAIN if state and state.is_silent else self._every
+        pause = PAUSE_AFTER_SILENCE if state and state.is_silent else self._every
         self._next_look[server] = time.monotonic() + pause
 
     def _state(self, server: str, database: Database) -> ServerState | None:
@@ -110,12 +110,12 @@ class Throttles:
 
     def _claim_look(self, server: str) -> tuple[bool, ServerState | None]:
         """The right to look, or what was seen last. A first look by another process is waited for a moment."""
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + LOOK_PATIENCE
         while True:
             is_granted, state = self._store.claim_look(server, self._every)
             if is_granted or state or time.monotonic() > until:
                 return is_granted, state
-            time.sleep(PAUSE)
+            time.sleep(POLL)
 
     def close(self) -> None:
         """Close all connections. Whoever asks again opens them anew, by the URLs that cells have then."""

@@ -4,11 +4,9 @@ CronSim parses the expressions. What happens when clocks change is decided here,
 cron:
 
 - An entry with fixed times is due once at each of them: if the clock is put back over a time, when
-it
-  is first shown; if the clock is put forward over it, at the end of the gap.
+  it is first shown; if the clock is put forward over it, at the end of the gap.
 - An entry whose minute or hour begins with ``*`` follows the hours as they pass: it is due twice in
-an
-  hour that comes twice, and not at all in an hour that is skipped.
+  an hour that comes twice, and not at all in an hour that is skipped.
 """
 
 from datetime import datetime, timedelta, tzinfo

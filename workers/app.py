@@ -46,18 +46,20 @@ LOG = logging.getLogger("cellkeeper.worker")
 SETTINGS: Final[dict[str, Any]] = {
     "accept_content": ["json"],
     "task_serializer": "json",
-    "task_ignore_result": True,
+    "task_ignore_result": True,  # the store has what became of a cell
+    # The bell of a child that dies is heard again at once; without it, only when its lease has lapsed.
     "task_acks_late": True,
     "task_reject_on_worker_lost": True,
-    "worker_prefetch_multiplier": 1,
-    "worker_send_task_events": True,
+    "worker_prefetch_multiplier": 1,  # what one worker keeps for later, another could answer now
+    "worker_send_task_events": True,  # for Flower, as is the next one
     "task_send_sent_event": True,
     "worker_hijack_root_logger": False,
     "worker_redirect_stdouts": False,
+    # A slice needs the store and its databases, not the broker.
     "worker_cancel_long_running_tasks_on_connection_loss": False,
     "broker_connection_retry_on_startup": True,
-    "broker_connection_max_retries": None,
-    "task_create_missing_queues": True,
+    "broker_connection_max_retries": None,  # a worker waits for its broker, however long
+    "task_create_missing_queues": True,  # those of cells, which are mapped while the worker runs
     "task_default_queue": "cellkeeper",
 }
 
@@ -92,8 +94,8 @@ def configuration() -> cfg.ConfigOpts:
         for setting in unknown_settings(conf):
             LOG.warning("%s", setting)
         configure(conf)
-    known: cfg.ConfigOpts = app.cellkeeper_conf
-    return known
+    configured: cfg.ConfigOpts = app.cellkeeper_conf
+    return configured
 
 
 @celeryd_init.connect  # type: ignore[untyped-decorator]
@@ -171,13 +173,13 @@ def cell_worker() -> CellWorker:
     conf = configuration()
     limits = SliceLimits(conf.celery.slice_seconds, conf.celery.lease_seconds)
     name = f"{socket.gethostname()}:{os.getpid()}"
-    process = WorkingProcess(name, limits, is_draining, vitals().show, throttles())
+    process = WorkingProcess(name, limits, is_draining, vitals().show_life, throttles())
     return CellWorker(conductor(), registry().target, process)
 
 
 @celeryd_after_setup.connect  # type: ignore[untyped-decorator]
 def begin_heartbeat(sender: str, **_: Any) -> None:
-    """Give the worker its other duties, however it was started."""
+    """Give the worker its heartbeat and the watch of its children, however it was started."""
     ignore_settled_warnings()
     conf = configuration()
     heartbeat = Heartbeat(app, conductor(), conf, app.cellkeeper_cells, sender)
@@ -195,16 +197,16 @@ def drain(*_: Any, **__: Any) -> None:
 
 
 def is_draining() -> bool:
-    """Whether they are to."""
+    """Whether the children are to end after their current steps."""
     return bool(DRAINING.value)
 
 
 @worker_process_init.connect  # type: ignore[untyped-decorator]
 def forget_parent(**_: Any) -> None:
     """A child opens connections of its own, and shows signs of life of its own."""
-    for kept in (conductor, registry, throttles, cell_worker):
-        kept.cache_clear()
-    vitals().settle()
+    for made_by_parent in (conductor, registry, throttles, cell_worker):
+        made_by_parent.cache_clear()
+    vitals().take_place()
 
 
 def _answer(_task: Task, *_: Any, **fields: Any) -> str:

@@ -24,11 +24,11 @@ LOG = logging.getLogger("cellkeeper.worker")
 INTERVAL: Final = 5.0  # seconds
 LIFE: Final = 20.0  # seconds without a sign of life after which a worker counts as dead
 REPLY: Final = 3.0  # seconds for a worker to answer its own heartbeat
-REGISTRY: Final = 6  # intervals between two looks for cells that were mapped meanwhile
+LOOK_FOR_CELLS: Final = 6  # intervals between two looks for cells that were mapped meanwhile
 
 
 class Heartbeat:
-    """The thread."""
+    """A thread that begins once the worker listens, and ends with it."""
 
     def __init__(self, app: Any, conductor: Conductor, conf: cfg.ConfigOpts, names: Sequence[str], node: str) -> None:
         """:param names: of the cells to serve, or their uuids; none: all
@@ -65,13 +65,13 @@ class Heartbeat:
             self._showing_life.release()
 
     def _run(self) -> None:
-        beats = 0
+        rounds = 0
         while not self._over.is_set():
-            if beats % REGISTRY == 0 or not self._served:
+            if rounds % LOOK_FOR_CELLS == 0 or not self._served:
                 self._try("cells", self._serve_new_cells)
             self._try("signs of life", self._show_alive)
             self._try("runs", self._look_after_runs)
-            beats += 1
+            rounds += 1
             self._over.wait(INTERVAL)
 
     def _try(self, name: str, duty: Callable[[], None]) -> None:
@@ -101,7 +101,7 @@ class Heartbeat:
 
     def _serve_new_cells(self) -> None:
         cells = mapped_cells(self._conf, api_database(self._conf))
-        for cell in chosen(cells, self._names):
+        for cell in served_cells(cells, self._names):
             assert cell.uuid is not None
             if cell.uuid not in self._served and self._consume(queue_of(cell.uuid)):
                 self._served.add(cell.uuid)
@@ -112,7 +112,10 @@ class Heartbeat:
         return bool(self._app.control.add_consumer(queue, destination=[self._node], reply=True, timeout=REPLY))
 
 
-def chosen(cells: Sequence[Cell], names: Sequence[str]) -> list[Cell]:
-    """The cells that names or uuids stand for; all of them without any."""
+def served_cells(cells: Sequence[Cell], names: Sequence[str]) -> list[Cell]:
+    """The cells that a worker serves.
+
+    :param names: names or uuids; none: all cells
+    """
     uuids = {fold_name(name) for name in names}
     return [cell for cell in cells if not names or fold_name(cell.uuid or "") in uuids or cell.name in names]

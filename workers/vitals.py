@@ -38,16 +38,16 @@ class Vitals:
         self._signs = fork.RawArray("Q", CHILDREN)
         self._place: int | None = None
 
-    def settle(self) -> None:
-        """Take the place of this process, a new child of the pool."""
+    def take_place(self) -> None:
+        """Take the place in memory of this process, a new child of the pool."""
         place: int = current_process().index
         if place >= CHILDREN:
             return
         self._place = place
         self._signs[place] = 0
         self._pids[place] = os.getpid()
-        statements.listen_for_statements(self.show)
-        questions.answer_listeners.append(self.show)
+        statements.listen_for_statements(self.show_life)
+        questions.answer_listeners.append(self.show_life)
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -58,7 +58,7 @@ class Vitals:
         finally:
             self._set(0)
 
-    def show(self, *_: object) -> None:
+    def show_life(self, *_: object) -> None:
         """Give a sign of life. Of those that threads give at the same time one may be lost."""
         if self._place is not None and self._signs[self._place]:
             self._signs[self._place] += 1
@@ -67,7 +67,7 @@ class Vitals:
         if self._place is not None:
             self._signs[self._place] = number
 
-    def of(self, place: int) -> tuple[int, int]:
+    def signs_at(self, place: int) -> tuple[int, int]:
         """The process at a place of the pool, and the number of its signs of life; 0: it has nothing to do."""
         return self._pids[place], self._signs[place]
 
@@ -104,9 +104,9 @@ class ChildWatch:
         """
         silent = {}
         for pid, place in children:
-            whose, number = self._vitals.of(place) if place < CHILDREN else (0, 0)
+            owner, number = self._vitals.signs_at(place) if place < CHILDREN else (0, 0)
             before, silence = self._silent.get(pid, (0, 0.0))
-            if whose != pid or not number or number != before:
+            if owner != pid or not number or number != before:
                 silent[pid] = number, 0.0
             elif silence + seconds < self._limit:
                 silent[pid] = number, silence + seconds

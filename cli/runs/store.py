@@ -13,7 +13,7 @@ from settings.errors import NotConfigured
 from settings.read_files import describe_read_files
 from workers import app, broker, redis_client
 
-READY: Final = "conductor"
+CONDUCTOR: Final = "conductor"
 """Where a conductor that was made for the command stands, in the object of its root context."""
 
 
@@ -34,14 +34,14 @@ def connect() -> tuple[Conductor, ZoneInfo]:
 def conductor_of(conf: cfg.ConfigOpts, *, ordering: bool = False) -> Conductor:
     """What moves the runs of a configured store on.
 
-    Whoever carries a command out in a process of many may have made one already; then nothing is connected.
+    Where one was made for the command already, such as over a store in memory, nothing is connected.
 
     :param ordering: whether a run is to be ordered, for which the broker must answer, too
     :raises NotConfigured: there is no store, or it is a Redis Cluster, or allows its user too little
     :raises RedisError: the store, or the broker, does not answer
     :raises BrokerAway: a broker that is no Redis does not answer
     """
-    ready: Conductor | None = click.get_current_context().find_root().obj.get(READY)
+    ready: Conductor | None = click.get_current_context().find_root().obj.get(CONDUCTOR)
     if ready is not None:
         return ready
     app.configure(conf)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from cli.configuration import READY as CONFIGURATION
-from cli.runs.store import READY as CONDUCTOR
+from cli.runs.store import CONDUCTOR
 from clients.services import Services
 from runs.cell_worker import CellWorker
 from runs.conductor import Conductor, Fleet

@@ -80,7 +80,7 @@ def test_a_silent_server_does_not_hold_up_cell_after_cell() -> None:
 
 
 def test_who_finds_a_look_under_way_waits_a_moment_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "PATIENCE", 0.01)
+    monkeypatch.setattr(module, "LOOK_PATIENCE", 0.01)
     looking, may_end = threading.Event(), threading.Event()
 
     def hang() -> None:

@@ -30,7 +30,7 @@ def child(vitals: Vitals, work: Callable[[], None]) -> Iterator[Any]:
     ready, steps = FORK.Semaphore(0), FORK.Semaphore(0)
 
     def live() -> None:
-        vitals.settle()
+        vitals.take_place()
         with vitals.at_work():
             while True:
                 ready.release()
@@ -91,7 +91,7 @@ def test_whoever_has_nothing_to_do_need_show_none(vitals: Vitals) -> None:
     ready, over = FORK.Event(), FORK.Event()
 
     def live() -> None:
-        vitals.settle()
+        vitals.take_place()
         with vitals.at_work():
             pass
         ready.set()
