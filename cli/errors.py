@@ -53,7 +53,7 @@ SENTENCES: Final[Sequence[tuple[Kinds, Callable[[Any], str]]]] = (
     ),
     (
         RunGone,
-        lambda error: f"The store knows no run {error}: it was emptied, or the run has expired",
+        lambda error: f"There is no run {error}: the id is misspelt, the run has expired, or the store was emptied",
     ),
     ((StoreAway, BrokerAway, TooLate), str),
     (RedisError, lambda error: f"The store of runs cannot be used: {_folded(error)}"),

@@ -100,7 +100,7 @@ def _detach(command: F) -> F:
         "--run-id",
         metavar="NAME",
         callback=_check_run_id,
-        help="Name the run of workers. A run of this name is started once; who comes later follows it.",
+        help="Name the run of workers. A second command with this name follows that run instead of starting one.",
     )
     plain = new_option(
         "--detach", is_flag=True, help="Leave the run to the workers; print its id, for: cellkeeper runs."
@@ -122,7 +122,7 @@ def concurrency(meaning: str) -> Decorator:
 
 CONCURRENCY: Decorator = concurrency("Work at most N cells at the same time.")
 NO_WAIT: Decorator = new_option(
-    "--no-wait", is_flag=True, help="End at once if the same command already works on one of the databases."
+    "--no-wait", is_flag=True, help="Exit at once if another run of the same command holds one of the databases."
 )
 DETACH: Decorator = _detach
 UNTIL: Decorator = new_option(
@@ -138,5 +138,10 @@ NO_THROTTLE: Decorator = new_option(
     help="Go on while a database server suffers. Without it the work pauses by the limits of section [throttle].",
 )
 FORMAT: Decorator = new_option(
-    "-f", "--format", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How to print."
+    "-f",
+    "--format",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="Format of the output.",
 )

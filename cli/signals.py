@@ -15,7 +15,7 @@ from typing import Final
 
 from cli.start import INTERRUPTED, leave_at_once
 
-STOPPING: Final = "Stopping after the current batches; once more to leave at once."
+STOPPING: Final = "Stopping after the current batches; interrupt again to leave at once."
 SHOW_CURSOR: Final = "\x1b[?25h"
 TABLE_ENDS: Final = 1.0
 """Seconds for a live table to be shown for the last time."""

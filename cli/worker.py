@@ -11,9 +11,16 @@ from cli.signals import watch
 
 @click.command("worker", cls=Service)
 @click.option("--cells", cls=Option, new=True, metavar="NAME,...", default="", help="Serve these cells only.")
-@click.option("--concurrency", cls=Option, new=True, type=click.IntRange(min=1), metavar="N", help="Child processes.")
+@click.option(
+    "--concurrency",
+    cls=Option,
+    new=True,
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Child processes; by default one per processor.",
+)
 @click.option("--name", cls=Option, new=True, metavar="NAME", help="Name of the worker; by default by host and cells.")
-@click.option("--ping", cls=Option, new=True, is_flag=True, help="Only ask that worker on this host whether it lives.")
+@click.option("--ping", cls=Option, new=True, is_flag=True, help="Only ask whether that worker of this host is alive.")
 def worker(cells: str, concurrency: int | None, name: str | None, ping: bool) -> int:
     """Serve cells: all of them, also those mapped later, or those named.
 

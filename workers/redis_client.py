@@ -154,6 +154,8 @@ def check_redis(client: Redis, needs: Needs) -> None:
     """
     try:
         lacking = lacking_rights(client, needs)
+    except AuthenticationError as error:
+        raise AuthenticationError(f"{_place(client)} refuses the login: {error}") from None
     except ResponseError as error:
         if str(error).endswith(NO_OTHER_DATABASE):
             raise NotConfigured(IS_CLUSTER) from None
@@ -166,6 +168,12 @@ def check_redis(client: Redis, needs: Needs) -> None:
         )
     if int(client.info("cluster").get("cluster_enabled", 0)):
         raise NotConfigured(IS_CLUSTER)
+
+
+def _place(client: Redis) -> str:
+    """Where a Redis is; behind Sentinels that is theirs to say."""
+    options = client.get_connection_kwargs()
+    return f"the Redis at {options['host']}:{options['port']}" if "host" in options else "the Redis of section [celery]"
 
 
 def store_client(conf: cfg.ConfigOpts, patience: float = PATIENCE) -> Redis:

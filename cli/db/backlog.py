@@ -29,7 +29,10 @@ def put_backlog(results: Sequence[CellResult[Backlog]], all_cells: bool, run: Ru
             for label, result in zip(labels(results), results, strict=True)
             for name, waiting in result.outcome.tables.items()
         ]
-        put(table(HEADER, sorted(rows)) if rows else "There is nothing to do.")
+        if rows:
+            put(table(HEADER, sorted(rows)))
+        elif not any(result.failure for result in results):
+            put("There is nothing to do.")
     say_failures(results, "counted")
 
 

@@ -119,7 +119,7 @@ def sync(
 @new_option(
     "--repair",
     is_flag=True,
-    help="Resolve what blocks: identical rows in shadow tables, leftover API rows of archived "
+    help="Resolve blocked rows: identical rows in shadow tables, leftover API rows of archived "
     "instances.",
 )
 @DRY_RUN

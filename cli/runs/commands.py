@@ -58,7 +58,7 @@ class _Span(click.ParamType):  # type: ignore[type-arg]
 @new_option("--since", type=_PastTime(), metavar="TIME", help="Show only runs that were ordered after a date, or 2d.")
 @FORMAT
 def list_runs(limit: int | None, failed: bool, since: datetime | None, format: Format) -> int:  # noqa: A002 - the option's name
-    """List runs, the newest first, as long as the store keeps them.
+    """List the runs that the store still keeps, the newest first.
 
     A run is waiting for others, running, pausing, paused or cancelling. One that has ended is ok, nothing to do, partly
     failed, failed, cancelled, or window closed.
@@ -74,10 +74,11 @@ def list_runs(limit: int | None, failed: bool, since: datetime | None, format: F
 def show_run(run: str, format: Format) -> int:  # noqa: A002 - the option's name
     """Show a run, cell by cell.
 
-    For each cell: its state, rows, rate, ETA, what is blocked, its worker and times. And who steered it, and when.
+    For each cell: its state, rows, rate, ETA, blocked rows, worker and times. Also who paused or changed the run,
+    and when.
 
-    The rate is that of the last minute, and of all its time for a cell that has ended. An ETA is shown where it is
-    known how much is left.
+    The rate is that of the last minute; for a cell that has ended, the average. There is an ETA where it is known how
+    much is left.
     """
     from cli.runs.showing import show_run
 
@@ -103,7 +104,7 @@ def show_history(action: str | None, since: datetime, format: Format) -> int:  #
 @runs.command("wait", cls=Command)
 @RUN
 def wait_for_run(run: str) -> int:
-    """Wait until a run has ended, and end with its exit code. Ctrl-C leaves; the run goes on."""
+    """Wait until a run has ended, and return its exit code. Ctrl-C ends the wait; the run goes on."""
     from cli.runs.showing import wait_for_run
 
     return wait_for_run(run)
@@ -142,8 +143,8 @@ def resume_run(run: str) -> int:
 def set_run(run: str, settings: tuple[str, ...]) -> int:
     """Change a run while it goes on: max_rows=500 sleep=1 until=05:00.
 
-    What can be set is max_rows and sleep of an archive with --until-complete, and until, the end of the maintenance
-    window, of any run; until=none opens it for good. It holds from the next batch on.
+    max_rows and sleep can be set for an archive with --until-complete; until, the end of the maintenance window, for
+    any run. until=none removes the window. The change takes effect with the next batch.
     """
     from cli.runs.steering import adjust
 
@@ -154,17 +155,19 @@ def set_run(run: str, settings: tuple[str, ...]) -> int:
 @RUN
 @FORMAT
 def retry_run(run: str, format: Format) -> int:  # noqa: A002 - the option's name
-    """Work the failed cells of a run that has ended again, in a new run; print its id."""
+    """Retry the failed cells of an ended run in a new run; print its id."""
     from cli.runs.steering import retry
 
     return retry(run, format)
 
 
 @runs.command("hold", cls=Command)
-@new_option("--reason", required=True, metavar="TEXT", help="Why: shown to whoever asks why nothing moves.")
-@new_option("--for", "span", type=_Span(), metavar="TIME", help="Release by itself after 30m, 2h; else by hand.")
+@new_option("--reason", required=True, metavar="TEXT", help="Why; shown by runs list, runs show and new commands.")
+@new_option(
+    "--for", "span", type=_Span(), metavar="TIME", help="Release by itself after this time: 30m, 2h. By default never."
+)
 def hold_runs(reason: str, span: timedelta | None) -> int:
-    """Let all runs pause after the current batches, until cellkeeper runs release."""
+    """Pause all runs after their current batches, until cellkeeper runs release."""
     from cli.runs.steering import hold
 
     return hold(reason, span)
@@ -172,7 +175,7 @@ def hold_runs(reason: str, span: timedelta | None) -> int:
 
 @runs.command("release", cls=Command)
 def release_runs() -> int:
-    """Let all runs go on that a hold has stopped."""
+    """End a hold: all runs go on."""
     from cli.runs.steering import release
 
     return release()

@@ -6,7 +6,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from cli.cell_runs import say_waiting
-from cli.output import failure_line, put, put_json, table
+from cli.output import failure_line, put, put_json, say, table
 from cli.progress import shown
 from cli.run_summary import (
     RunSummary,
@@ -27,6 +27,7 @@ from jobs.codec import encode
 from runs import rules
 from runs.conductor import Conductor, result_of
 from runs.follow import Follower
+from runs.outcomes import FAILURES
 from runs.pace import Speed
 from runs.records import CellRecord, RunRecord, RunState
 from runs.rules import all_runs_pause, cell_in_words, reason_of_pause
@@ -66,7 +67,7 @@ def _put_head(conductor: Conductor, summary: RunSummary, zone: ZoneInfo) -> None
     verb = "started" if record.started else "ordered"
     put(f"Run {record.order.id}, {verb} {began} by {record.order.by}{window}: {summary.words}{code}")
     if record.order.retry_of:
-        put(f"It works the failed cells of run {record.order.retry_of} again")
+        put(f"It retries the failed cells of run {record.order.retry_of}")
     _put_reason_to_stand(conductor, record, zone)
     _put_speed(summary)
     if record.started or not record.order.throttle:
@@ -83,7 +84,7 @@ def _put_speed(summary: RunSummary) -> None:
     unit = ACTIONS[record.order.phases[record.phase].action].nothing.unit_of_pace
     left = f", about {speed.remaining:,} left" if speed.remaining else ""
     eta = f", ETA {eta_in_words(speed)}" if speed.seconds_left else ""
-    put(f"In the last minute: {rate_in_words(speed)} ({unit}){left}{eta}")
+    put(f"Rate over the last minute: {rate_in_words(speed)} ({unit}){left}{eta}")
 
 
 def _put_reason_to_stand(conductor: Conductor, record: RunRecord, zone: ZoneInfo) -> None:
@@ -107,8 +108,9 @@ def _put_phase(action: str, cells: Sequence[tuple[CellRecord, Speed]], zone: Zon
         label, outcome = cell.ref.label, result.outcome
         rate, eta = rate_in_words(mean_speed(result) if cell.finished else speed), eta_in_words(speed)
         times = clock_time(cell.started, zone), clock_time(cell.finished, zone)
-        rows.append((label, cell_in_words(cell), outcome.rows, rate, eta, outcome.stayed, cell.worker, *times))
-        tables += [(f"{label}.{name}", number) for name, number in sorted(outcome.by_table.items())]
+        handled, stayed = f"{outcome.rows:,}", f"{outcome.stayed:,}"
+        rows.append((label, cell_in_words(cell), handled, rate, eta, stayed, cell.worker, *times))
+        tables += [(f"{label}.{name}", f"{number:,}") for name, number in sorted(outcome.by_table.items())]
         failures += [failure_line(label, result.failure)] if result.failure else []
         reason = reason_of_pause(cell)
         remarks += [f"{label}: the work pauses: {reason}"] if reason else []
@@ -155,4 +157,7 @@ def wait_for_run(run: str) -> int:
     with shown(record.cells, never) as progress:
         listeners = [progress] * len(record.order.phases)
         finished = Follower(conductor, never, listeners, on_wait=say_waiting).follow(run)
+    summary = summarize(conductor.store, conductor.store.run(run))
+    if summary.ending in FAILURES:
+        say(f"Run {run}: {summary.words}, exit code {finished.code}; its cells: cellkeeper runs show {run}")
     return finished.code

@@ -25,9 +25,9 @@ def cancel(run: str) -> int:
     before = conductor.store.run(run)
     conductor.cancel(run, caller_at_host())
     if before.state is RunState.ENDED:
-        say(f"Run {run} had ended before, with exit code {before.exit_code}")
+        say(f"Run {run} had already ended, with exit code {before.exit_code}")
     elif before.wish is Wish.CANCEL:
-        say(f"Run {run} was asked to end before")
+        say(f"Run {run} was already asked to end")
     return 0
 
 
@@ -36,10 +36,10 @@ def pause(run: str) -> int:
     conductor, _ = connect()
     before = conductor.store.run(run)
     if not conductor.pause(run, caller_at_host()):
-        say(f"Run {run} has ended, or is about to: it cannot pause")
+        say(f"Run {run} has ended, or is about to end: it cannot be paused")
         return IMPOSSIBLE
     if before.wish is Wish.PAUSE:
-        say(f"Run {run} was asked to pause before")
+        say(f"Run {run} was already asked to pause")
     return 0
 
 
@@ -48,7 +48,7 @@ def resume(run: str) -> int:
     conductor, zone = connect()
     before = conductor.store.run(run)
     if not conductor.resume(run, caller_at_host()):
-        say(f"Run {run} has ended, or is about to: it cannot go on")
+        say(f"Run {run} has ended, or is about to end: it cannot be resumed")
         return IMPOSSIBLE
     if before.wish is not Wish.PAUSE:
         say(f"Run {run} was not paused")

@@ -18,7 +18,7 @@ from workers.run import wait_until_usable
 LOG = logging.getLogger("cellkeeper.beat")
 AUDIT = logging.getLogger("cellkeeper.audit")
 STOPPING: Final = (
-    "Stopping after the start that is under way; once more to leave at once. Runs go on."
+    "Stopping once the current start is through; interrupt again to leave at once. Runs go on."
 )
 
 

@@ -13,7 +13,7 @@ from cli.run_options import Format
 @click.command("check", cls=Command)
 @FORMAT
 def check(format: Format) -> int:  # noqa: A002 - the option's name
-    """Look at all that the first night needs; change nothing.
+    """Check everything that a run needs; change nothing.
 
     The configuration, the API database and those of the cells (grants, schema, clock, backlog),
     Redis, the workers of each cell, the schedule. It never hangs: what does not answer is reported.

@@ -15,7 +15,7 @@ from tests.support.services import MariaDB
 
 API, CELL0, CELL1, CELL2, CELL3 = DATABASES
 ARCHIVE: Final = "db archive_deleted_rows --until-complete"
-ONCE: Final = "Stopping after the current batches; once more to leave at once.\n"
+ONCE: Final = "Stopping after the current batches; interrupt again to leave at once.\n"
 PATIENT: Final = {"OS_CELLKEEPER__LOCK_WAIT_TIMEOUT": str(PATIENCE), "OS_CELLKEEPER__READ_TIMEOUT": str(PATIENCE)}
 CHILDREN: Final = ("instance_extra", "instance_system_metadata", "instance_actions", "virtual_interfaces")
 

@@ -16,7 +16,7 @@ from tests.support.command import PATIENCE
 from tests.support.instants import HERE, Instants, census, move
 
 ROOT: Final = Path(__file__).parents[2]
-ONCE: Final = "Stopping after the current batches; once more to leave at once."
+ONCE: Final = "Stopping after the current batches; interrupt again to leave at once."
 SEED, NUMBER = 11, 12
 # A signal that comes right before a call that waits is noted, and the call waits: as here, where it does not reach the
 # thread that waits.

@@ -56,7 +56,7 @@ def test_ctrl_c_ends_a_run_that_pauses(realcloud: RealCloud, config: Path, press
         wait_until(lambda: log.exists() and "the work pauses" in log.read_text())
         run.process.terminate()
         ended = run.end()
-    assert (ended.code, ended.err) == (0, "Stopping after the current batches; once more to leave at once.\n")
+    assert (ended.code, ended.err) == (0, "Stopping after the current batches; interrupt again to leave at once.\n")
     assert deleted_instances(realcloud) > 0
 
 

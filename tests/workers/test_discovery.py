@@ -209,7 +209,7 @@ def test_the_store_is_emptied_in_the_middle(held: tuple[Site, str, Gate, Running
     site.broker.execute("FLUSHALL")
     ended = command.end()
     assert ended.code == 1
-    assert ended.line.startswith("The store knows no run ")
+    assert ended.line.startswith("There is no run ")
     gate.open()
     again = call(DISCOVER, config=site.config, env=hooked())
     assert again.code in (0, 2)

@@ -448,7 +448,7 @@ def test_a_redis_that_is_killed_and_comes_back_without_its_data(site: Site, work
         site.broker.start()
         ended = running.end()
         assert (ended.code, ended.out) == (FAILED, ""), number
-        assert ended.line == f"The store knows no run {run}: it was emptied, or the run has expired"
+        assert ended.line == f"There is no run {run}: the id is misspelt, the run has expired, or the store was emptied"
         assert audits_of(site, run, worker) == []
         before.check()
     assert_the_rest_can_be_done(site, before)

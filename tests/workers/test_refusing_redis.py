@@ -181,3 +181,10 @@ def test_a_redis_that_loads_its_data_is_waited_for(refusing: Site, redis: Redis)
         check_is_calm(worker)
         worker.terminate()
         assert worker.process.wait(60) == 0
+
+
+def test_a_redis_that_refuses_the_login_is_named(site: Site) -> None:
+    port = site.broker.port
+    ended = site.start("runs list", env={"OS_CELERY__STORE_URL": f"redis://:wrong@127.0.0.1:{port}/0"}).end()
+    assert (ended.code, ended.out) == (255, "")
+    assert ended.line.startswith(f"The store of runs cannot be used: the Redis at 127.0.0.1:{port} refuses the login: ")

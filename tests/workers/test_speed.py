@@ -75,7 +75,7 @@ def test_a_run_tells_its_rate_and_its_end(site: Site) -> None:
     step(site, 1, 100, 1000)
     text = site.call("runs show r").out
     assert re.search(
-        r"^In the last minute: [\d,.]+/s \(rows\), about 5,000 left, ETA \d+:\d\d:\d\d$", text, re.MULTILINE
+        r"^Rate over the last minute: [\d,.]+/s \(rows\), about 5,000 left, ETA \d+:\d\d:\d\d$", text, re.MULTILINE
     )
     step(site, 1, 100, 1000)
     assert re.search(r"running, ETA \d+:\d\d:\d\d", site.call("runs list").out)
@@ -97,7 +97,7 @@ def test_a_run_that_pauses_has_no_rate(site: Site) -> None:
         "pausing", None, None, 8000,
     ]  # fmt: skip
     assert [cell["rate"] for cell in document["phases"][0]["cells"]] == [None, None]
-    assert "In the last minute" not in site.call("runs show r").out
+    assert "Rate over the last minute" not in site.call("runs show r").out
     told = metrics(site)
     assert ("run_rate", ARCHIVE, "r") not in told
     assert ("run_eta_timestamp_seconds", ARCHIVE, "r") not in told

@@ -252,7 +252,9 @@ def test_runs_are_listed_by_number_failure_and_age(site: Site) -> None:
 def test_an_unknown_run_is_said_to_be_unknown(site: Site, command: str) -> None:
     ended = site.call(f"runs {command} 0123456789ab")
     assert (ended.code, ended.out) == (255, "")
-    assert ended.line == "The store knows no run 0123456789ab: it was emptied, or the run has expired"
+    assert (
+        ended.line == "There is no run 0123456789ab: the id is misspelt, the run has expired, or the store was emptied"
+    )
 
 
 def test_ctrl_c_ends_the_run_after_the_current_batches(site: Site) -> None:
@@ -263,7 +265,7 @@ def test_ctrl_c_ends_the_run_after_the_current_batches(site: Site) -> None:
     running.interrupt()
     ended = running.end()
     assert ended.code == 1
-    assert ended.line == "Stopping after the current batches; once more to leave at once."
+    assert ended.line == "Stopping after the current batches; interrupt again to leave at once."
     assert ".stopped\n+--" in ended.out
     assert re.search(r"^\| cell\d\.", ended.out, re.MULTILINE)
     assert (site.state(run), site.record(run).exit_code) == ("cancelled", 1)

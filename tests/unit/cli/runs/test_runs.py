@@ -121,7 +121,9 @@ def test_a_run_with_a_failed_cell_is_tried_again(workers: MemoryRuns, cloud: Dem
     database = cloud.folder / "nova_cell3.db"
     database.rename(cloud.folder / "away")
     run = order(workers, ARCHIVE)
-    assert workers.call(f"runs wait {run}").code == 255
+    waited = workers.call(f"runs wait {run}")
+    assert (waited.code, waited.out) == (255, "")
+    assert waited.line == f"Run {run}: partly failed, exit code 255; its cells: cellkeeper runs show {run}"
     assert "cell3 (" in workers.call(f"runs show {run}").out
     assert "partly failed" in workers.call("runs list --failed").out
     (cloud.folder / "away").rename(database)
@@ -129,7 +131,7 @@ def test_a_run_with_a_failed_cell_is_tried_again(workers: MemoryRuns, cloud: Dem
     assert (ended.code, ended.err) == (0, "")
     again = ended.out.strip()
     assert workers.call(f"runs wait {again}").code == 1
-    assert f"It works the failed cells of run {run} again\n" in workers.call(f"runs show {again}").out
+    assert f"It retries the failed cells of run {run}\n" in workers.call(f"runs show {again}").out
     assert archived(cloud, "cell3") == 6
     refused = workers.call(f"runs retry {again} -f json")
     assert (refused.code, refused.err) == (1, f"Run {again}: none of its cells failed\n")
@@ -160,7 +162,7 @@ def test_a_run_is_steered(workers: MemoryRuns) -> None:
     for line in (f"pause {run}", f"resume {run}"):
         ended = workers.call(f"runs {line}")
         assert (ended.code, ended.out) == (1, "")
-        assert ended.err.startswith(f"Run {run} has ended, or is about to: it cannot ")
+        assert ended.err.startswith(f"Run {run} has ended, or is about to end: it cannot be ")
 
 
 def test_what_changes_nothing_is_said(workers: MemoryRuns) -> None:
@@ -174,13 +176,13 @@ def test_what_changes_nothing_is_said(workers: MemoryRuns) -> None:
         run = order(workers, ARCHIVE)
         assert told(f"resume {run}") == f"Run {run} was not paused\n"
         assert told(f"pause {run}") == ""
-        assert told(f"pause {run}") == f"Run {run} was asked to pause before\n"
+        assert told(f"pause {run}") == f"Run {run} was already asked to pause\n"
         assert told("hold --reason test") == ""
         assert re.fullmatch(r"All runs are held, by \S+ since .* UTC: test\n", told(f"resume {run}"))
         assert told("release") == ""
         assert told(f"cancel {run}") == ""
     workers.call(f"runs wait {run}")
-    assert told(f"cancel {run}") == f"Run {run} had ended before, with exit code 0\n"
+    assert told(f"cancel {run}") == f"Run {run} had already ended, with exit code 0\n"
 
 
 @pytest.mark.parametrize(
@@ -278,7 +280,7 @@ def test_history_outlives_runs(workers: MemoryRuns) -> None:
 def test_a_run_that_nobody_knows(workers: MemoryRuns, line: str) -> None:
     ended = workers.call(f"runs {line} nope")
     assert (ended.code, ended.out) == (255, "")
-    assert ended.err == "The store knows no run nope: it was emptied, or the run has expired\n"
+    assert ended.err == "There is no run nope: the id is misspelt, the run has expired, or the store was emptied\n"
 
 
 def test_without_a_broker_there_are_no_runs(cloud: DemoCloud) -> None:
@@ -296,3 +298,11 @@ def test_a_store_that_is_away_is_one_line(cloud: DemoCloud, line: str) -> None:
     assert (ended.code, ended.out) == (255, "")
     assert ended.err.startswith("The store of runs cannot be used: ")
     assert len(ended.err.splitlines()) == 1
+
+
+def test_a_dry_run_that_reaches_no_cell_does_not_say_that_there_is_nothing_to_do(cloud: DemoCloud) -> None:
+    for database in cloud.folder.glob("nova_cell*.db"):
+        database.rename(database.with_suffix(".away"))
+    ended = cloud.call("db archive_deleted_rows --all-cells --dry-run")
+    assert (ended.code, ended.out) == (255, "")
+    assert len(ended.err.splitlines()) == 4
