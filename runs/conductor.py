@@ -5,7 +5,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Final
 
@@ -14,7 +14,21 @@ from novadb.cells import Cell
 from novadb.errors import DatabaseProblem
 from runs import rules, tally
 from runs.exclusion import Busy
-from runs.records import FORMAT, Bell, CellRecord, CellRef, Hold, Order, Place, RunRecord, RunState, Stage, View, Wish
+from runs.records import (
+    FORMAT,
+    Bell,
+    CellRecord,
+    CellRef,
+    Hold,
+    Order,
+    Phase,
+    Place,
+    RunRecord,
+    RunState,
+    Stage,
+    View,
+    Wish,
+)
 from runs.rules import Actions, Adjustment, Advice, Patience
 from runs.store import CellKey, RunGone, RunStore
 
@@ -27,6 +41,7 @@ SILENT_AT_ONCE: Final = 200
 UNWATCHED: Final = 30.0
 """Seconds without a look after which nobody knows what was between: a beat looks only when it orders something."""
 Results = Sequence[CellResult[Any]]
+Locate = Callable[[CellRef, Sequence[Phase]], CellRef]
 
 
 @dataclass(frozen=True)
@@ -178,9 +193,10 @@ class Conductor:
         """
         self.store.change_run(run, lambda record, now: rules.adjust(record, change, by, now, self.actions))
 
-    def retry(self, run: str, by: str) -> list[str]:
+    def retry(self, run: str, by: str, locate: Locate = lambda ref, _: ref) -> list[str]:
         """Work the failed cells of a run that has ended again.
 
+        :param locate: tells which database a cell has now, for some phases
         :returns: the ids of the new runs: one for each phase in which cells failed
         :raises NotPossible: it goes on, nothing failed, or it is one of another version
         :raises RunGone: there is no such run
@@ -191,8 +207,17 @@ class Conductor:
         phases = [self.store.cells(run, number) for number in range(record.phase + 1)]
         started = []
         for later_phases, cells in rules.retries(record, phases):
-            order = Order(uuid.uuid4().hex[:12], later_phases, by, command=record.order.command, retry_of=run)
-            started.append(self.start(order, cells).order.id)
+            order = replace(
+                record.order,
+                id=uuid.uuid4().hex[:12],
+                phases=later_phases,
+                by=by,
+                until=None,
+                latest=None,
+                retry_of=run,
+            )
+            located = [locate(cell, later_phases) for cell in cells]
+            started.append(self.start(order, located).order.id)
         return started
 
     def hold(self, hold: Hold) -> None:

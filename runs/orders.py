@@ -1,8 +1,10 @@
 """Making an order of what a command wants."""
 
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from oslo_config import cfg
 
 from jobs.action import Action, Target
 from jobs.codec import encode
@@ -11,6 +13,7 @@ from novadb.engine import Database
 from novadb.errors import DatabaseProblem
 from runs.caller import caller_at_host
 from runs.records import CellRef, Order, Phase
+from runs.targets import api_database, mapped_cells
 
 PhaseOf = tuple[Action[Any, Any], Any]
 """An action and its parameters."""
@@ -52,6 +55,29 @@ def refs_of(targets: Sequence[Target], phases: Sequence[PhaseOf]) -> list[CellRe
     """The cells of a run by what may travel."""
     uses_api = any(action.uses_api for action, _ in phases)
     return [ref_of(target.cell, target.api if uses_api else None) for target in targets]
+
+
+class MappedNow:
+    """The cells of a run that was ordered before, as they are mapped now: a database may have been moved since."""
+
+    def __init__(self, conf: cfg.ConfigOpts, actions: Mapping[str, Action[Any, Any]]) -> None:
+        self._conf = conf
+        self._actions = actions
+        self._cells: dict[str | None, Cell] | None = None
+
+    def __call__(self, ref: CellRef, phases: Sequence[Phase]) -> CellRef:
+        """A cell for some phases; one that is mapped no more as it was.
+
+        :raises ApiDatabaseProblem: the API database cannot be read
+        """
+        api = api_database(self._conf)
+        if self._cells is None:
+            self._cells = {cell.uuid: cell for cell in mapped_cells(self._conf, api)}
+        cell = self._cells.get(ref.uuid)
+        if cell is None:
+            return ref
+        uses_api = any(self._actions[phase.action].uses_api for phase in phases)
+        return ref_of(cell, api if uses_api else None)
 
 
 def _servers(*databases: Database | DatabaseProblem | None) -> Iterator[str]:

@@ -172,7 +172,9 @@ def _check_command(command: ParsedCommand) -> None:
 
 def _check_is_for_workers(command: ParsedCommand) -> None:
     options = command.options
-    if "detach" not in options or options.get("dry_run"):
+    if options.get("dry_run"):
+        raise ValueError("--dry-run counts and changes nothing: nobody would read it")
+    if "detach" not in options:
         raise ValueError(
             f"{command.path} cannot run on workers: only what takes --detach can be scheduled"
         )

@@ -9,9 +9,10 @@ import click
 from cli.output import put, put_json, say
 from cli.run_options import Format
 from cli.runs.listing import hold_in_words, say_hold
-from cli.runs.store import connect
+from cli.runs.store import conductor_of, connect, load_configuration
 from jobs import dates
 from runs.caller import caller_at_host
+from runs.orders import MappedNow
 from runs.records import Hold, RunState, Wish
 from runs.rules import Adjustment, NotPossible, all_runs_pause
 
@@ -80,9 +81,10 @@ def adjust(run: str, settings: Sequence[str]) -> int:
 
 def retry(run: str, form: Format) -> int:
     """Work the failed cells of a run again."""
-    conductor, _ = connect()
+    conf = load_configuration()
+    conductor = conductor_of(conf)
     try:
-        started = conductor.retry(run, caller_at_host())
+        started = conductor.retry(run, caller_at_host(), MappedNow(conf, conductor.actions))
     except NotPossible as problem:
         say(f"Run {run}: {problem}")
         return IMPOSSIBLE

@@ -23,12 +23,21 @@ def connect() -> tuple[Conductor, ZoneInfo]:
     :raises NotConfigured: there is no broker
     :raises RedisError: the store does not answer
     """
+    conf = load_configuration()
+    return conductor_of(conf), time_zone(conf)
+
+
+def load_configuration() -> cfg.ConfigOpts:
+    """The configuration, for a command that cannot do without runs.
+
+    :raises NotConfigured: there is no broker
+    """
     conf = configuration.load()
     if not conf.celery.broker_url:
         raise NotConfigured(
             f"There are no runs without workers: set broker_url in section [celery] ({describe_read_files(conf)})"
         )
-    return conductor_of(conf), time_zone(conf)
+    return conf
 
 
 def conductor_of(conf: cfg.ConfigOpts, *, ordering: bool = False) -> Conductor:

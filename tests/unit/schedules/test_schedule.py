@@ -99,7 +99,7 @@ def refusal(tmp_path: Path, **commands: str) -> list[str]:
         ),
         pytest.param(f"{PURGE}", "db purge needs --before or --all", id="a purge without an age"),
         pytest.param("db purge --all", "needs --all-cells", id="the configured database"),
-        pytest.param(f"{ARCHIVE} --dry-run", "cannot run on workers", id="a dry run"),
+        pytest.param(f"{ARCHIVE} --dry-run", "--dry-run counts", id="a dry run"),
         pytest.param("placement audit", "cannot run on workers", id="an audit"),
         pytest.param("worker", "cannot run on workers", id="a worker"),
         pytest.param("runs list", "cannot run on workers", id="a look"),

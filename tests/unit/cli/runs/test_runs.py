@@ -137,6 +137,29 @@ def test_a_run_with_a_failed_cell_is_tried_again(workers: MemoryRuns, cloud: Dem
     assert (refused.code, refused.err) == (1, f"Run {again}: none of its cells failed\n")
 
 
+def test_a_retry_goes_to_the_database_that_is_mapped_now(workers: MemoryRuns, cloud: DemoCloud) -> None:
+    (mapped,) = cloud.sql("API", "SELECT database_connection FROM cell_mappings WHERE name = 'cell3'")
+    cloud.lose("cell3")
+    run = order(workers, f"{ARCHIVE} --no-throttle")
+    assert workers.call(f"runs wait {run}").code == 255
+    cloud.sql("API", "UPDATE cell_mappings SET database_connection = ? WHERE name = 'cell3'", *mapped)
+    again = workers.call(f"runs retry {run}").out.strip()
+    assert workers.call(f"runs wait {again}").code == 1
+    assert archived(cloud, "cell3") == 6
+    assert "Throttle: off by --no-throttle\n" in workers.call(f"runs show {again}").out
+
+
+def test_a_retry_of_a_cell_that_is_mapped_no_more(workers: MemoryRuns, cloud: DemoCloud) -> None:
+    cloud.lose("cell3")
+    run = order(workers, ARCHIVE)
+    workers.call(f"runs wait {run}")
+    uuid = cloud.uuid("cell3")
+    cloud.sql("API", "DELETE FROM cell_mappings WHERE name = 'cell3'")
+    again = workers.call(f"runs retry {run}").out.strip()
+    assert workers.call(f"runs wait {again}").code == 255
+    assert f"{uuid}: no such cell is mapped in the API database\n" in workers.call(f"runs show {again}").out
+
+
 def test_a_retry_names_its_run_in_a_document(workers: MemoryRuns, cloud: DemoCloud) -> None:
     cloud.lose("cell3")
     run = order(workers, ARCHIVE)
