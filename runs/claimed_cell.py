@@ -123,7 +123,9 @@ class ClaimedCell:
 
         :param complete: whether it was worked to its end
         """
-        return self._end(lambda cell, now: rules.finish(cell, self._claimant.token, now, failure, complete=complete))
+        return self._end(
+            lambda cell, now: rules.finish_cell(cell, self._claimant.token, now, failure, complete=complete)
+        )
 
     def _end(self, rule: Callable[[CellRecord, float], CellRecord | None]) -> View:
         """Make the last change under this claim."""

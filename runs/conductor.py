@@ -251,7 +251,7 @@ class Conductor:
                     self._begin(place.run)
 
     def _begin(self, run: str) -> None:
-        begun = self.store.change_run(run, rules.begin)
+        begun = self.store.change_run(run, rules.begin_run)
         if begun:
             self._ring_all(begun)
             self.go_on(run)
@@ -413,7 +413,7 @@ class Conductor:
         """End a cell that nobody works on."""
         view = self.store.change_cell(
             record.order.id, record.phase, number,
-            lambda view: rules.finish(view.cell, "", view.now, failure, complete=False),
+            lambda view: rules.finish_cell(view.cell, "", view.now, failure, complete=False),
         )  # fmt: skip
         if isinstance(view, View) and moving_on:
             self.cell_ended(view)
@@ -447,7 +447,7 @@ class Conductor:
     def _call(self, server: str, key: CellKey) -> None:
         """Ring a cell that stands in the line of a server."""
         try:
-            view = self.store.change_cell(*key, lambda view: rules.call(view.cell, view.now, self.patience))
+            view = self.store.change_cell(*key, lambda view: rules.call_from_line(view.cell, view.now, self.patience))
         except RunGone:
             view = None
         if isinstance(view, View):
@@ -506,7 +506,7 @@ class Conductor:
             if self.actions[phase.action].writes:
                 entries |= tally.entries(phase.action, results, self.store.now())
         ended = self.store.change_run(
-            record.order.id, lambda run, now: rules.end(run, phases, now, self.actions), entries=entries
+            record.order.id, lambda run, now: rules.end_run(run, phases, now, self.actions), entries=entries
         )
         if ended:
             self._on_end(ended, phases)

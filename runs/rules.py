@@ -196,7 +196,7 @@ def new_cells(run: RunRecord, cells: Sequence[CellRef], actions: Actions) -> lis
     return [CellRecord(number, cell, stage, look_at=look_at) for number, cell in enumerate(cells)]
 
 
-def begin(run: RunRecord, now: float) -> RunRecord | None:
+def begin_run(run: RunRecord, now: float) -> RunRecord | None:
     """A run that is admitted begins."""
     if run.state is not RunState.WAITING:
         return None
@@ -256,7 +256,7 @@ def steer(run: RunRecord, wish: Wish, what: str, by: str, now: float) -> RunReco
     return replace(run, wish=wish, woken=woken, steering=(*run.steering, Steering(what, by, now)))
 
 
-def guard(run: RunRecord, signals: Iterable[str]) -> RunRecord | None:
+def note_guards(run: RunRecord, signals: Iterable[str]) -> RunRecord | None:
     """Signals guard the server of a cell; None: the run is known to be guarded by all of them."""
     new_signals = [signal for signal in signals if signal not in run.guards]
     return replace(run, guards=(*run.guards, *new_signals)) if new_signals else None
@@ -472,7 +472,7 @@ def _with_room(
     return Conditional(replace(claimed, second=has_second), {server: (0, number) for server, number in most.items()})
 
 
-def call(cell: CellRecord, now: float, patience: Patience) -> CellRecord | None:
+def call_from_line(cell: CellRecord, now: float, patience: Patience) -> CellRecord | None:
     """A cell that has waited longest is told that there is room; None: it waits no more."""
     if not is_in_line(cell):
         return None
@@ -578,7 +578,7 @@ def queue_up(cell: CellRecord, who: Claimant, now: float) -> CellRecord | None:
     )
 
 
-def finish(
+def finish_cell(
     cell: CellRecord, token: str, now: float, failure: Failure | None, *, complete: bool
 ) -> CellRecord | None:  # fmt: skip
     """The work in a cell ends.
@@ -732,7 +732,9 @@ def facts_of(run: RunRecord, phases: Sequence[Sequence[CellResult[Any]]], code: 
     )
 
 
-def end(run: RunRecord, phases: Sequence[Sequence[CellResult[Any]]], now: float, actions: Actions) -> RunRecord | None:
+def end_run(
+    run: RunRecord, phases: Sequence[Sequence[CellResult[Any]]], now: float, actions: Actions
+) -> RunRecord | None:
     """The run has ended; None: it had before.
 
     :param phases: the results of each phase that it came to

@@ -194,8 +194,8 @@ class Slice:
             return None
         verdict = throttles.verdict(self._target.database)
         signals = throttles.signals(self._target.database)
-        if rules.guard(run, signals):
-            self._conductor.store.change_run(run.order.id, lambda run, _: rules.guard(run, signals))
+        if rules.note_guards(run, signals):
+            self._conductor.store.change_run(run.order.id, lambda run, _: rules.note_guards(run, signals))
         return verdict
 
     def _rest(self, seconds: float, phases: tuple[Phase, ...]) -> Advice:

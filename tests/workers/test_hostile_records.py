@@ -185,10 +185,12 @@ def hostile(client: Client, config: Path, damage: str) -> Iterator[Path]:
     conductor = Conductor(store, lambda _: None)
     for run in ("ended", "bad", "good"):
         conductor.start(replace(order(run)), [replace(A, uuid=f"a {run}"), replace(B, uuid=f"b {run}")])
-        store.change_cell(run, 0, 1, lambda view: rules.finish(
+        store.change_cell(run, 0, 1, lambda view: rules.finish_cell(
             view.cell, "", view.now, Failure(FailureKind.CELL, "away"), complete=False
         ))  # fmt: skip
-    store.change_run("ended", lambda run, now: rules.end(run, [results(0, 3)], now, ACTIONS), entries={"duration": 1})
+    store.change_run(
+        "ended", lambda run, now: rules.end_run(run, [results(0, 3)], now, ACTIONS), entries={"duration": 1}
+    )
     store.show_alive("w", None, EXPIRES)
     store.change_cell("bad", 0, 0, lambda view: replace(view.cell, outcome=moved(5), started=view.now))
     RECORDS[damage](client)

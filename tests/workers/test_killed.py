@@ -163,7 +163,7 @@ def test_children_that_die_at_a_bad_moment(
     assert tickets.left == []
 
 
-@pytest.mark.parametrize("moment", ["before finish", "after finish"])
+@pytest.mark.parametrize("moment", ["before finish_cell", "after finish_cell"])
 def test_whoever_ends_a_cell_dies(site: Site, worker: Worker, before: Inventory, tickets: Tickets, moment: str) -> None:
     """In each of the cells: the next to look ends the run."""
     for uuid in site.cloud.uuids.values():
@@ -172,7 +172,7 @@ def test_whoever_ends_a_cell_dies(site: Site, worker: Worker, before: Inventory,
     assert tickets.left == []
 
 
-@pytest.mark.parametrize("moment", ["before end", "after end"])
+@pytest.mark.parametrize("moment", ["before end_run", "after end_run"])
 def test_whoever_ends_a_run_dies(site: Site, worker: Worker, tickets: Tickets, moment: str) -> None:
     """The run is told once, or not at all where he dies of telling; its exit code stands."""
     deaths = 0
@@ -184,9 +184,9 @@ def test_whoever_ends_a_run_dies(site: Site, worker: Worker, tickets: Tickets, m
         died = not tickets.left  # else the worker's main process saw first that all was done
         tickets.cancel()
         deaths += died
-        if moment == "before end" or not died:
+        if moment == "before end_run" or not died:
             until(lambda: audits_of(site, run, worker) == [NOTHING])  # noqa: B023
-        assert len(audits_of(site, run, worker)) == (0 if died and moment == "after end" else 1)
+        assert len(audits_of(site, run, worker)) == (0 if died and moment == "after end_run" else 1)
 
 
 def test_each_decision_of_two_phases_costs_a_life(site: Site, worker: Worker, tickets: Tickets) -> None:
@@ -196,7 +196,7 @@ def test_each_decision_of_two_phases_costs_a_life(site: Site, worker: Worker, ti
     undisturbed = site.cloud.checksums()
     site.cloud.restore()
     for uuid in site.cloud.uuids.values():
-        for moment in ("after claim", "after give_back", "after finish"):
+        for moment in ("after claim", "after give_back", "after finish_cell"):
             tickets.order(moment, 1, uuid)
     tickets.order("before next_phase")
     tickets.order("after next_phase")
@@ -348,7 +348,7 @@ def test_commands_that_are_killed_while_they_wait(site: Site, worker: Worker, be
     assert_all_is_done(site, before, run, worker)
 
 
-@pytest.mark.parametrize("moment", ["after admit", "after begin", "after publish"])
+@pytest.mark.parametrize("moment", ["after admit", "after begin_run", "after publish"])
 def test_a_command_that_dies_while_it_starts_a_run(
     site: Site, worker: Worker, before: Inventory, tmp_path: Path, moment: str
 ) -> None:

@@ -105,13 +105,15 @@ def finish(
     store: RunStore, number: int = 0, token: str = "", failure: Failure | None = None, phase: int = 0, run: str = "r"
 ) -> Any:
     return store.change_cell(
-        run, phase, number, lambda view: rules.finish(view.cell, token, view.now, failure, complete=not failure)
+        run, phase, number, lambda view: rules.finish_cell(view.cell, token, view.now, failure, complete=not failure)
     )
 
 
 def end(store: RunStore, run: str = "r", entries: dict[str, float] | None = None) -> RunRecord | None:
     """End a run in its first phase."""
-    return store.change_run(run, lambda so, now: rules.end(so, [results(0, 3)], now, ACTIONS), entries=entries or {})
+    return store.change_run(
+        run, lambda so, now: rules.end_run(so, [results(0, 3)], now, ACTIONS), entries=entries or {}
+    )
 
 
 def at_once(tries: int, deed: Callable[[int], Any]) -> list[Any]:
@@ -165,7 +167,7 @@ def test_what_is_given_back_goes_to_who_has_waited_longest(store: RunStore) -> N
     view = finish(store, 0, "t0")
     assert view.waiting > 0
     assert lines_of(store)["db:3306"] == (0, [1, 2, 3])
-    called = store.change_cell("r", 0, 1, lambda view: rules.call(view.cell, view.now, PATIENCE))
+    called = store.change_cell("r", 0, 1, lambda view: rules.call_from_line(view.cell, view.now, PATIENCE))
     assert isinstance(called, View)
     assert lines_of(store)["db:3306"] == (0, [2, 3])
     claim_within(store, 2, 3, "t3")  # somebody is faster
@@ -728,7 +730,7 @@ def test_nothing_of_a_run_expires_before_its_end_and_all_of_it_afterwards(
     keys = set(client.scan_iter("cellkeeper:run:*"))
     assert len(keys) == 8
     assert {client.ttl(key) for key in keys} == {-1}
-    redis_store.change_run("r", lambda run, now: rules.end(run, [results(1, 1)] * 2, now, ACTIONS))
+    redis_store.change_run("r", lambda run, now: rules.end_run(run, [results(1, 1)] * 2, now, ACTIONS))
     assert all(0 < client.ttl(key) <= FAR for key in keys)
     shared = {key for key in client.scan_iter() if client.ttl(key) == -1}
     assert shared == {"cellkeeper:queue", "cellkeeper:runs", "cellkeeper:history"}

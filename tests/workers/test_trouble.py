@@ -217,7 +217,7 @@ def test_a_worker_of_root_says_what_to_do_in_words_of_this_program(shared_worker
 def finish(site: Site, run: str, number: int, failure: Failure | None) -> None:
     """End the work in a cell that nobody works on."""
     site.store.change_cell(
-        run, 0, number, lambda view: rules.finish(view.cell, "", view.now, failure, complete=not failure)
+        run, 0, number, lambda view: rules.finish_cell(view.cell, "", view.now, failure, complete=not failure)
     )
 
 

@@ -142,7 +142,7 @@ class Stage:
         """End the work in a cell, and see to what follows."""
         view = self.store.change_cell(
             run, self.run(run).phase, self.cell(ref, run).number,
-            lambda view: rules.finish(view.cell, who.token, view.now, failure, complete=complete),
+            lambda view: rules.finish_cell(view.cell, who.token, view.now, failure, complete=complete),
         )  # fmt: skip
         assert isinstance(view, View)
         self.conductor.cell_ended(view)
@@ -333,7 +333,7 @@ def test_whoever_looks_finishes_what_a_dead_process_began(stage: Stage) -> None:
             "r",
             0,
             number,
-            lambda view, token=token: rules.finish(view.cell, token, view.now, None, complete=True),  # type: ignore[misc]
+            lambda view, token=token: rules.finish_cell(view.cell, token, view.now, None, complete=True),  # type: ignore[misc]
         )
     assert stage.run().phase == 0
     stage.conductor.look_after("r")
@@ -345,7 +345,7 @@ def test_a_run_that_ended_and_is_still_in_the_queue_makes_room(stage: Stage) -> 
     """The process that ended it died before it left the queue."""
     stage.start(cells=(A,))
     results = [[replace(result, complete=True) for result in phase] for phase in stage.conductor.results(stage.run())]
-    stage.store.change_run("r", lambda run, now: rules.end(run, results, now, stage.conductor.actions))
+    stage.store.change_run("r", lambda run, now: rules.end_run(run, results, now, stage.conductor.actions))
     stage.start(order("next"), cells=(A,))
     assert stage.queue() == [("next", True)]
 
@@ -435,7 +435,9 @@ def test_whoever_looks_gives_the_turn_that_a_dead_process_has_not_given(stage: S
     stage.look(B)
     who = stage.hold_cell(A)
     stage.record(A, who, 30)
-    stage.store.change_cell("r", 0, 0, lambda view: rules.finish(view.cell, who.token, view.now, None, complete=True))
+    stage.store.change_cell(
+        "r", 0, 0, lambda view: rules.finish_cell(view.cell, who.token, view.now, None, complete=True)
+    )
     stage.rung()
     stage.another_conductor().look_after("r")
     assert stage.rung() == [B.label]
@@ -1015,7 +1017,7 @@ def test_what_a_look_and_a_bell_read_does_not_grow_with_the_cells(stage: Stage, 
     stage.conductor.look_after_all()
     stage.store.change_cell("r", 0, bell.number, lambda view: rules.claim(view, 0, who))
     view = stage.store.change_cell(
-        "r", 0, bell.number, lambda view: rules.finish(view.cell, "t", view.now, None, complete=True)
+        "r", 0, bell.number, lambda view: rules.finish_cell(view.cell, "t", view.now, None, complete=True)
     )
     assert isinstance(view, View)
     stage.conductor.cell_ended(view)

@@ -98,7 +98,7 @@ class Worker:
                     ),
                 )  # type: ignore[misc]
             view = self._change(
-                bell, lambda view, who=who: rules.finish(view.cell, who.token, 1.0, None, complete=True)
+                bell, lambda view, who=who: rules.finish_cell(view.cell, who.token, 1.0, None, complete=True)
             )  # type: ignore[misc]
             assert isinstance(view, View)
             self.conductor.cell_ended(view)
@@ -142,7 +142,7 @@ def test_a_listener_is_told_how_fast_it_goes_in_each_cell_at_work_and_in_all(
         worker._change(bell, lambda view: rules.record_step(view.cell, who, view.now, Step(moved(5), {}, 40), moved(5)))
 
     def end() -> None:
-        worker._change(bell, lambda view: rules.finish(view.cell, who.token, view.now, None, complete=True))
+        worker._change(bell, lambda view: rules.finish_cell(view.cell, who.token, view.now, None, complete=True))
         worker.work(1)
 
     looks = iter([begin, lambda: None, end])
@@ -159,7 +159,7 @@ def test_a_listener_is_told_why_work_pauses_and_that_it_goes_on(worker: Worker) 
         worker._change(bell, lambda view: rules.throttle(view.cell, who, view.now, reason))
 
     def end() -> None:
-        finished = worker._change(bell, lambda view: rules.finish(view.cell, "t", view.now, None, complete=True))
+        finished = worker._change(bell, lambda view: rules.finish_cell(view.cell, "t", view.now, None, complete=True))
         worker.conductor.cell_ended(finished)
 
     worker._change(bell, lambda view: rules.claim(view, 0, who))

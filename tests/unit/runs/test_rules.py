@@ -144,7 +144,7 @@ def test_the_cells_of_a_phase_at_its_begin(ordered: Order, cells: list[CellRef],
 
 @pytest.mark.parametrize("state", RunState)
 def test_a_run_begins_once(state: RunState) -> None:
-    begun = rules.begin(run(state), NOW)
+    begun = rules.begin_run(run(state), NOW)
     if state is RunState.WAITING:
         assert begun == replace(run(), started=NOW, woken=NOW)
     else:
@@ -555,7 +555,7 @@ def test_nobody_counts_where_nobody_limits() -> None:
     ],
 )
 def test_a_cell_is_called_once(waiting: CellRecord, is_called: bool) -> None:
-    called = rules.call(waiting, NOW, PATIENCE)
+    called = rules.call_from_line(waiting, NOW, PATIENCE)
     assert (called is not None) is is_called
     assert called is None or (called.called, called.look_at) == (True, NOW + 30)
 
@@ -735,7 +735,7 @@ def test_whoever_lost_a_claim_changes_nothing(of: CellRecord) -> None:
     assert rules.record_step(of, ME, NOW, Step(moved(0), {}), moved(1)) is None
     assert rules.give_back(of, ME, NOW, PATIENCE) is None
     assert rules.queue_up(of, ME, NOW) is None
-    assert rules.finish(of, "mine", NOW, None, complete=True) is None
+    assert rules.finish_cell(of, "mine", NOW, None, complete=True) is None
 
 
 @pytest.mark.parametrize(
@@ -756,7 +756,7 @@ def test_whoever_lost_a_claim_changes_nothing(of: CellRecord) -> None:
 def test_a_cell_is_finished_once_by_whoever_holds_it_or_if_nobody_does(
     of: CellRecord, token: str, is_finished: bool, failure: Failure | None, complete: bool
 ) -> None:
-    done = rules.finish(of, token, NOW, failure, complete=complete)
+    done = rules.finish_cell(of, token, NOW, failure, complete=complete)
     if not is_finished:
         assert done is None
         return
@@ -879,14 +879,14 @@ def test_the_exit_code_is_that_of_the_first_phase_unless_a_later_one_fails(
     ids=["of one phase", "of two", "another phase has begun", "ended before", "cancelled while it waited"],
 )
 def test_a_run_ends_once(record: RunRecord, phases: Sequence[Sequence[CellResult[Any]]], code: int | None) -> None:
-    ended = rules.end(record, phases, NOW, ACTIONS)
+    ended = rules.end_run(record, phases, NOW, ACTIONS)
     if code is None:
         assert ended is None
         return
     assert ended is not None
     assert (ended.state, ended.finished, ended.exit_code) == (RunState.ENDED, NOW, code)
     assert ended.facts is not None
-    assert rules.end(ended, phases, NOW, ACTIONS) is None
+    assert rules.end_run(ended, phases, NOW, ACTIONS) is None
 
 
 @pytest.mark.parametrize(
@@ -917,7 +917,7 @@ def test_what_decides_how_a_run_ended(
 
 @pytest.mark.parametrize("started", [20.0, None])
 def test_what_remains_of_a_run(started: float | None) -> None:
-    ended = rules.end(run(started=started), [results(0, 3)], NOW, ACTIONS)
+    ended = rules.end_run(run(started=started), [results(0, 3)], NOW, ACTIONS)
     assert ended is not None
     summary = rules.summary(ended)
     assert (summary.run, summary.action, summary.by) == ("r", ARCHIVE, "somebody@somewhere")

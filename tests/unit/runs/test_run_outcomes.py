@@ -148,7 +148,7 @@ NOTHING, MOVED, LEFT = Archived(), Archived({"instances": 5}), Archived(blocked_
 def test_the_words_of_a_run_that_has_ended(
     record: RunRecord, phases: list[list[CellResult[object]]], words: str
 ) -> None:
-    ended = rules.end(record, phases, BEGAN + 3723, ACTIONS)
+    ended = rules.end_run(record, phases, BEGAN + 3723, ACTIONS)
     assert ended is not None
     assert in_words(ended) == words
 
@@ -172,7 +172,7 @@ def test_a_run_pauses_as_long_as_somebody_works_on_a_cell() -> None:
 
 
 def test_a_run_as_data() -> None:
-    record = rules.end(run(), [results(MOVED, LEFT, NOTHING, failed=1)], BEGAN + 3723, ACTIONS)
+    record = rules.end_run(run(), [results(MOVED, LEFT, NOTHING, failed=1)], BEGAN + 3723, ACTIONS)
     assert record is not None
     data = summary_as_data(RunSummary(record, Progress(5, 0, 1, 0), Progress(5, 0, 1, 0), in_words(record)))
     assert (data["outcome"], data["exit_code"]) == (Ending.PARTLY_FAILED, 255)

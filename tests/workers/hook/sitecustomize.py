@@ -33,7 +33,7 @@ for place, seconds in json.loads(os.environ["CELLKEEPER_TEST_PATIENCE"]).items()
 TICKETS = os.environ.get("CELLKEEPER_TEST_TICKETS", "")
 MORTAL = os.environ.get("CELLKEEPER_TEST_MORTAL", "child")
 # The rules whose changes somebody may die of.
-RULES = ("new_run", "admit", "begin", "claim", "record_step", "give_back", "finish", "next_phase", "end")
+RULES = ("new_run", "admit", "begin_run", "claim", "record_step", "give_back", "finish_cell", "next_phase", "end_run")
 
 
 class Wanted(threading.local):
