@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -22,6 +23,7 @@ from cli.run_summary import (
 )
 from cli.runs.listing import hold_in_words
 from cli.runs.store import connect
+from jobs.action import CellResult
 from jobs.actions import ACTIONS
 from jobs.codec import encode
 from runs import rules
@@ -33,28 +35,57 @@ from runs.records import CellRecord, RunRecord, RunState
 from runs.rules import all_runs_pause, cell_in_words, reason_of_pause
 
 
+@dataclass(frozen=True)
+class _Cell:
+    """A cell of a phase.
+
+    :ivar speed: of the work right now
+    """
+
+    record: CellRecord
+    speed: Speed
+    action: str
+
+    @property
+    def result(self) -> CellResult[Any]:
+        """Decoded when it is asked for: those of many cells would be large."""
+        return result_of(self.record, ACTIONS, self.action)
+
+    @property
+    def label(self) -> str:
+        return self.record.ref.label
+
+
+@dataclass(frozen=True)
+class _Phase:
+    """A phase that was begun."""
+
+    action: str
+    cells: Sequence[_Cell]
+
+
 def show_run(run: str, form: str) -> int:
     """Print a run with its cells."""
     conductor, zone = connect()
     store = conductor.store
     record = store.run(run)
     hold, now = store.hold(), store.now()
-    begun_phases = record.order.phases[: record.phase + 1]
-    phases: list[tuple[str, list[tuple[CellRecord, Speed]]]] = []
-    for number, phase in enumerate(begun_phases):
+    phases: list[_Phase] = []
+    for number, phase in enumerate(record.order.phases[: record.phase + 1]):
         if phase.action not in ACTIONS:
             continue  # of a newer program
-        cells = store.cells(run, number)
-        is_current = number == record.phase
-        speeds = [rules.speed_of_cell(cell, record, hold, now) if is_current else Speed() for cell in cells]
-        phases.append((phase.action, list(zip(cells, speeds, strict=True))))
+        cells = []
+        for cell in store.cells(run, number):
+            speed = rules.speed_of_cell(cell, record, hold, now) if number == record.phase else Speed()
+            cells.append(_Cell(cell, speed, phase.action))
+        phases.append(_Phase(phase.action, cells))
     summary = summarize(store, record)
     if form == "json":
-        put_json(summary_as_data(summary) | {"phases": [_phase_as_data(*phase) for phase in phases]})
+        put_json(summary_as_data(summary) | {"phases": [_phase_as_data(phase) for phase in phases]})
         return 0
     _put_head(conductor, summary, zone)
-    for action, paced_cells in phases:
-        _put_phase(action, paced_cells, zone)
+    for shown_phase in phases:
+        _put_phase(shown_phase, zone)
     return 0
 
 
@@ -82,9 +113,9 @@ def _put_speed(summary: RunSummary) -> None:
     if speed.rate is None:
         return
     unit = ACTIONS[record.order.phases[record.phase].action].nothing.unit_of_pace
-    left = f", about {speed.remaining:,} left" if speed.remaining else ""
+    remaining = f", about {speed.remaining:,} left" if speed.remaining else ""
     eta = f", ETA {eta_in_words(speed)}" if speed.seconds_left else ""
-    put(f"Rate over the last minute: {rate_in_words(speed)} ({unit}){left}{eta}")
+    put(f"Rate over the last minute: {rate_in_words(speed)} ({unit}){remaining}{eta}")
 
 
 def _put_reason_to_stand(conductor: Conductor, record: RunRecord, zone: ZoneInfo) -> None:
@@ -98,55 +129,74 @@ def _put_reason_to_stand(conductor: Conductor, record: RunRecord, zone: ZoneInfo
         put(f"It waits for {conductor.describe(blocker)}")
 
 
-def _put_phase(action: str, cells: Sequence[tuple[CellRecord, Speed]], zone: ZoneInfo) -> None:
+def _put_phase(phase: _Phase, zone: ZoneInfo) -> None:
     """Print the cells of a phase, why cells failed, their rows by table, and what is blocked or wrong."""
-    nothing = ACTIONS[action].nothing
+    nothing = ACTIONS[phase.action].nothing
     counted, paced = nothing.counts.capitalize(), nothing.unit_of_pace.capitalize()
-    rows, failures, tables, remarks = [], [], [], []
-    for cell, speed in cells:
-        result = result_of(cell, ACTIONS, action)
-        label, outcome = cell.ref.label, result.outcome
-        rate, eta = rate_in_words(mean_speed(result) if cell.finished else speed), eta_in_words(speed)
-        times = clock_time(cell.started, zone), clock_time(cell.finished, zone)
-        handled, stayed = f"{outcome.rows:,}", f"{outcome.stayed:,}"
-        rows.append((label, cell_in_words(cell), handled, rate, eta, stayed, cell.worker, *times))
-        tables += [(f"{label}.{name}", f"{number:,}") for name, number in sorted(outcome.by_table.items())]
-        failures += [failure_line(label, result.failure)] if result.failure else []
-        reason = reason_of_pause(cell)
-        remarks += [f"{label}: the work pauses: {reason}"] if reason else []
-        remarks += [f"{label}: {remark}" for remark in outcome.remarks]
+    header = ("Cell", "State", counted, f"{paced}/s", "ETA", "Blocked", "Worker", "Started", "Finished")
     put("")
-    put(action)
-    put(table(("Cell", "State", counted, f"{paced}/s", "ETA", "Blocked", "Worker", "Started", "Finished"), rows))
-    for failure in failures:
-        put(failure)
-    if tables:
-        put(table(("Table", "Rows"), tables))
-    for remark in remarks:
-        put(remark)
-
-
-def _phase_as_data(action: str, cells: Sequence[tuple[CellRecord, Speed]]) -> dict[str, Any]:
-    told = [
-        {
-            "cell": cell.ref.label,
-            "uuid": cell.ref.uuid,
-            "state": cell_in_words(cell),
-            "complete": cell.complete,
-            "failure": cell.failure.reason if cell.failure else None,
-            "throttled": cell.throttled or None,
-            "contended": cell.contended or None,
-            "transaction_rows": cell.transaction_rows,
-            "outcome": encode(cell.outcome),
-            **speed_as_data(speed),
-            "worker": cell.worker or None,
-            "started": moment(cell.started),
-            "finished": moment(cell.finished),
-        }
-        for cell, speed in cells
+    put(phase.action)
+    put(table(header, [_cell_row(cell, zone) for cell in phase.cells]))
+    for cell in phase.cells:
+        if cell.record.failure:
+            put(failure_line(cell.label, cell.record.failure))
+    rows_by_table = [
+        (f"{cell.label}.{name}", f"{number:,}")
+        for cell in phase.cells
+        for name, number in sorted(cell.result.outcome.by_table.items())
     ]
-    nothing = ACTIONS[action].nothing
-    return {"action": action, "counted": nothing.counts, "rate_counts": nothing.unit_of_pace, "cells": told}
+    if rows_by_table:
+        put(table(("Table", "Rows"), rows_by_table))
+    for cell in phase.cells:
+        if reason := reason_of_pause(cell.record):
+            put(f"{cell.label}: the work pauses: {reason}")
+        for remark in cell.result.outcome.remarks:
+            put(f"{cell.label}: {remark}")
+
+
+def _cell_row(cell: _Cell, zone: ZoneInfo) -> tuple[str, ...]:
+    record, result = cell.record, cell.result
+    speed = mean_speed(result) if record.finished else cell.speed
+    return (
+        cell.label,
+        cell_in_words(record),
+        f"{result.outcome.rows:,}",
+        rate_in_words(speed),
+        eta_in_words(cell.speed),
+        f"{result.outcome.stayed:,}",
+        record.worker,
+        clock_time(record.started, zone),
+        clock_time(record.finished, zone),
+    )
+
+
+def _phase_as_data(phase: _Phase) -> dict[str, Any]:
+    nothing = ACTIONS[phase.action].nothing
+    return {
+        "action": phase.action,
+        "counted": nothing.counts,
+        "rate_counts": nothing.unit_of_pace,
+        "cells": [_cell_as_data(cell) for cell in phase.cells],
+    }
+
+
+def _cell_as_data(cell: _Cell) -> dict[str, Any]:
+    record = cell.record
+    return {
+        "cell": record.ref.label,
+        "uuid": record.ref.uuid,
+        "state": cell_in_words(record),
+        "complete": record.complete,
+        "failure": record.failure.reason if record.failure else None,
+        "throttled": record.throttled or None,
+        "contended": record.contended or None,
+        "transaction_rows": record.transaction_rows,
+        "outcome": encode(record.outcome),
+        **speed_as_data(cell.speed),
+        "worker": record.worker or None,
+        "started": moment(record.started),
+        "finished": moment(record.finished),
+    }
 
 
 def wait_for_run(run: str) -> int:
