@@ -30,7 +30,7 @@ def run_beat() -> int:
         logger.setLevel(logging.DEBUG if conf.debug else logging.INFO)
     firings = reading.firings(conf)
     try:
-        entries = reading.read_schedule(conf)
+        entries = reading.read_strictly(conf)
     except InvalidSchedule as refused:
         for line in refused.lines:
             say(f"The schedule cannot be used: {line}")

@@ -62,10 +62,10 @@ def list_schedule(form: Format) -> int:
     conf = reading.load()
     refused: tuple[str, ...] = ()
     try:
-        entries = reading.read_schedule(conf)
+        entries = reading.read_strictly(conf)
     except InvalidSchedule as error:
         entries, refused = [], tuple(error.lines)
-    lines, beats, now = _look(conf, entries)
+    lines, beats, now = _look_at_entries(conf, entries)
     off = {name: _default(conf, name) for name in DEFAULTS if name not in conf.schedule.enabled}
     if form == "json":
         document = {
@@ -105,7 +105,7 @@ def _say_problems(lines: Sequence[Line], beats: Sequence[BeatSign], now: datetim
         say("No beat is running: start one with: cellkeeper beat")
 
 
-def _look(
+def _look_at_entries(
     conf: cfg.ConfigOpts, entries: list[Entry]
 ) -> tuple[list[Line], list[BeatSign], datetime]:
     """What became of the entries, which beats are alive, and the time of the store."""

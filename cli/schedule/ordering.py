@@ -22,7 +22,7 @@ from workers import app
 
 LOG = logging.getLogger("cellkeeper.beat")
 
-STATEMENT: Final = (
+STATEMENT_LIMIT: Final = (
     30.0  # seconds at most for a statement of the API database: an order reads a few rows
 )
 
@@ -35,7 +35,7 @@ class Orders:
         :param words: the global options of the beat
         """
         app.configure(conf)
-        self._places = _places(conf)
+        self._broker_and_store = _broker_and_store(conf)
         self._words = list(words)
 
     def __call__(self, entry: Entry, run: str, nominal: datetime, latest: datetime) -> OrderAttempt:
@@ -47,7 +47,7 @@ class Orders:
         """
         try:
             conf = self._read_configuration()
-            if _places(conf) != self._places:
+            if _broker_and_store(conf) != self._broker_and_store:
                 return OrderAttempt(
                     False,
                     "the broker or the store was changed since this beat was started: start it "
@@ -65,7 +65,7 @@ class Orders:
     def _read_configuration(self) -> cfg.ConfigOpts:
         """The configuration as it stands now: that of a command that is typed now."""
         conf = read_configuration(self._words)
-        limit = min(conf.cellkeeper.read_timeout, STATEMENT)
+        limit = min(conf.cellkeeper.read_timeout, STATEMENT_LIMIT)
         conf.set_override("read_timeout", limit, group="cellkeeper")
         return conf
 
@@ -87,11 +87,11 @@ def run_before(conductor: Conductor, entry: Entry, run: str) -> str:
             continue
         conductor.look_after(place.run)  # it may be about to end
         if any(other.run == place.run for other in conductor.store.queue()):
-            return _in_words(conductor, place.run)
+            return _describe_with_blocker(conductor, place.run)
     return ""
 
 
-def _in_words(conductor: Conductor, run: str) -> str:
+def _describe_with_blocker(conductor: Conductor, run: str) -> str:
     """A run, and the one that it waits for."""
     blocker = conductor.waits_for(run)
     waiting = f"; it waits for {conductor.describe(blocker)}" if blocker else ""
@@ -110,7 +110,7 @@ def _carry_out(words: Sequence[str], ready: Mapping[str, Any]) -> OrderAttempt:
     return OrderAttempt(False, reasons[-1] if reasons else f"it ended with exit code {code}")
 
 
-def _places(conf: cfg.ConfigOpts) -> tuple[str | None, ...]:
+def _broker_and_store(conf: cfg.ConfigOpts) -> tuple[str | None, ...]:
     """Where the runs of a configuration are: its broker, and its store."""
     section = conf.celery
     return section.broker_url, section.store_url, section.sentinel_master

@@ -24,7 +24,7 @@ def load(*, check: bool = False) -> cfg.ConfigOpts:
     return configuration.load(warn=False, check=check)
 
 
-def read_schedule(conf: cfg.ConfigOpts) -> list[Entry]:
+def read_strictly(conf: cfg.ConfigOpts) -> list[Entry]:
     """The enabled entries, if all that is configured has an effect: what has none may have been
     meant for them.
 
@@ -40,21 +40,21 @@ def read_schedule(conf: cfg.ConfigOpts) -> list[Entry]:
     return enabled
 
 
-def read_entries(conf: cfg.ConfigOpts, understand: ParseCommand | None = None) -> list[Entry]:
+def read_entries(conf: cfg.ConfigOpts, parse: ParseCommand | None = None) -> list[Entry]:
     """The enabled entries.
 
-    :param understand: made by ``grammar``, for a thread in which no command runs
+    :param parse: made by ``command_parser``, for a thread in which no command runs
     :raises InvalidSchedule: an entry is wrong
     """
-    return entries.read_schedule(conf, understand or grammar())
+    return entries.read_schedule(conf, parse or command_parser())
 
 
-def grammar() -> ParseCommand:
+def command_parser() -> ParseCommand:
     """What understands command lines; made where a command runs, and good for any thread."""
-    return partial(_understand, click.get_current_context().find_root().command)
+    return partial(_parse_command, click.get_current_context().find_root().command)
 
 
-def _understand(root: click.Command, words: Sequence[str]) -> ParsedCommand:
+def _parse_command(root: click.Command, words: Sequence[str]) -> ParsedCommand:
     """What a command line means, without carrying it out.
 
     :raises ValueError: the program would refuse it
@@ -63,7 +63,7 @@ def _understand(root: click.Command, words: Sequence[str]) -> ParsedCommand:
         with contextlib.redirect_stdout(io.StringIO()):  # --help
             context = root.make_context("cellkeeper", list(words), obj={})
             while isinstance(context.command, click.Group):
-                context = _next(context, context.command)
+                context = _subcommand_context(context, context.command)
     except click.ClickException as error:
         raise ValueError(error.format_message()) from None
     except click.exceptions.Exit:
@@ -72,7 +72,7 @@ def _understand(root: click.Command, words: Sequence[str]) -> ParsedCommand:
     return ParsedCommand(" ".join(path), context.params, context.find_root().obj.get("words", []))
 
 
-def _next(context: click.Context, group: click.Group) -> click.Context:
+def _subcommand_context(context: click.Context, group: click.Group) -> click.Context:
     rest: list[Any] = [*context._protected_args, *context.args]
     if not rest:
         raise ValueError("it names no command")

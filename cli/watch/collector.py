@@ -165,7 +165,7 @@ class Metrics(Collector):
         self._conf = conf
         self._backlogs = backlogs
         self._troubles = backlogs.troubles
-        self._understand = reading.grammar()
+        self._parse = reading.command_parser()
         self._unknown_settings = unknown_settings(conf)
 
     def describe(self) -> Iterable[Metric]:
@@ -217,7 +217,7 @@ class Metrics(Collector):
         firings = reading.firings(self._conf)
         sheet.put("beats", sum(not beat.problem for beat in firings.living_beats()))
         try:
-            entries = reading.read_entries(self._conf, self._understand)
+            entries = reading.read_entries(self._conf, self._parse)
         except InvalidSchedule:
             sheet.put("schedule_up", 0)
             return

@@ -9,7 +9,7 @@ import pytest
 from oslo_config import cfg
 
 from cli.main import cellkeeper
-from cli.schedule.reading import grammar
+from cli.schedule.reading import command_parser
 from schedules import entries
 from schedules.entries import Entry, InvalidSchedule
 from settings import schedule
@@ -41,7 +41,7 @@ def read(tmp_path: Path, **commands: str) -> list[Entry]:
 def read_text(tmp_path: Path, text: str) -> list[Entry]:
     path = tmp_path / "cellkeeper.conf"
     path.write_text(text + "\n")
-    return entries.read_schedule(load_configuration([f"--config-file={path}"]), grammar())
+    return entries.read_schedule(load_configuration([f"--config-file={path}"]), command_parser())
 
 
 def refusal(tmp_path: Path, **commands: str) -> list[str]:
