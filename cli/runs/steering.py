@@ -17,7 +17,7 @@ from runs.records import Hold, RunState, Wish
 from runs.rules import Adjustment, NotPossible, all_runs_pause
 
 IMPOSSIBLE = 1
-"""The exit code where the run is in no state to do it."""
+"""The exit code where the state of the run does not allow it."""
 
 
 def cancel(run: str) -> int:

@@ -85,7 +85,8 @@ def list_schedule(form: Format) -> int:
             (name, cron, command, "", "not enabled", "", "")
             for name, (cron, command) in off.items()
         ]
-        put(table(HEADER, rows))
+        if rows:
+            put(table(HEADER, rows))
     for problem in refused:
         say(f"The schedule cannot be used: {problem}")
     if entries:

@@ -28,6 +28,12 @@ def test_a_schedule_that_is_refused(cloud: DemoCloud, line: str) -> None:
     assert nope == "The schedule cannot be used: nope: it has no cron: set it in section [schedule_nope]"
 
 
+def test_a_schedule_that_is_refused_as_a_whole_has_no_table(cloud: DemoCloud) -> None:
+    cloud.configure(f"{AWAY}\n[schedule]\nenabled = nightly_archive, weekly_purge, nope")
+    ended = cloud.call("schedule list")
+    assert (ended.code, ended.out) == (255, "")
+
+
 def test_a_beat_without_entries_ends(cloud: DemoCloud) -> None:
     cloud.configure(AWAY)
     ended = cloud.call("beat")
