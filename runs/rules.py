@@ -45,6 +45,8 @@ LONGEST_IN_LINE: Final = 480.0
 CONTENDED_PATIENCE: Final = 180.0
 """Seconds for which a single row, or tree of rows, may be refused as others are at it, before the cell fails. What
 works on a row of Nova's ends within seconds; what holds one for minutes is a session that somebody has to look at."""
+MOST_DOUBLINGS: Final = 16
+"""How often a pause is doubled at most: after a thousand times it would be no number any more."""
 LONGEST_PAUSE: Final = 5.0
 """Seconds between two tries of such a transaction, at most."""
 LONGEST_TRY: Final = 60.0
@@ -550,7 +552,7 @@ def contend(cell: CellRecord, who: Claimant, now: float, problem: str) -> CellRe
 
 def pause_of_contended(cell: CellRecord) -> float:
     """Seconds until the transaction is tried again that others hold up, without jitter."""
-    pause: float = FIRST_PAUSE * 2 ** min(cell.contentions - 1, 16)
+    pause: float = FIRST_PAUSE * 2 ** min(cell.contentions - 1, MOST_DOUBLINGS)
     return min(pause, LONGEST_PAUSE)
 
 
@@ -606,7 +608,7 @@ def ring_again(cell: CellRecord, run: RunRecord, now: float, patience: Patience)
     is_due = has_bell(cell) and cell.lease_until <= now
     if not is_due or cell.look_at > now or was_just_woken(run, now, patience):
         return None
-    pause = min(patience.idle * 2**cell.rings, patience.longest)
+    pause = min(patience.idle * 2 ** min(cell.rings, MOST_DOUBLINGS), patience.longest)
     return replace(cell, rings=cell.rings + 1, look_at=now + pause)
 
 

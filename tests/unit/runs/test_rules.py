@@ -781,6 +781,7 @@ RINGS = [
     pytest.param(run(), held_by("other"), None, id="somebody works on it"),
     pytest.param(run(woken=NOW - 29), cell(), None, id="all were rung just now"),
     pytest.param(run(woken=NOW - 30), cell(), 30, id="all were rung a while ago"),
+    pytest.param(run(), cell(rings=5000), 100, id="rung in vain for a month"),
     pytest.param(run(), cell(Stage.QUEUED), None, id="its turn has not come"),
     pytest.param(run(), cell(Stage.DONE), None, id="done"),
     pytest.param(run(), cell(failure=FAILURE), None, id="its record is damaged"),
