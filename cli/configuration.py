@@ -14,7 +14,7 @@ from settings.unknown import unknown_settings
 # Options of the manual that are not on oslo's command line: ours alone, and one that oslo takes from files only.
 OWN_WORDS: Final = frozenset({"--post-mortem", "--nopost-mortem", "--watch-log-file", "--nowatch-log-file"})
 
-READY: Final = "configuration"
+CONFIGURATION: Final = "configuration"
 """Where a configuration that was read for the command stands, in the object of its root context."""
 LATEST: Final = "latest"
 """Where the time stands until which the command may order its run, in seconds since the epoch."""
@@ -30,7 +30,7 @@ def load(*, warn: bool = True, check: bool = False) -> cfg.ConfigOpts:
     :raises InvalidSetting: a file or a value cannot be understood
     :raises cfg.Error: a file is missing
     """
-    ready: cfg.ConfigOpts | None = click.get_current_context().find_root().obj.get(READY)
+    ready: cfg.ConfigOpts | None = click.get_current_context().find_root().obj.get(CONFIGURATION)
     if ready is not None:
         return ready
     watched = [word for word in given() if "watch-log-file" in word][-1:]

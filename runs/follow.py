@@ -102,7 +102,7 @@ class Follower:
         self._blocker = ""
         self._looked_after = time.monotonic()
         self._told_speed = time.monotonic()
-        self._watches: list[_Watch] = []
+        self._tellers: list[_PhaseTeller] = []
 
     def follow(self, run: str) -> FinishedRun:
         """Wait until a run has ended.
@@ -142,16 +142,16 @@ class Follower:
         if record.state is RunState.WAITING:
             self._tell_blocker(run)
         for phase in range(min(record.phase + 1, len(self._listeners))):
-            self._watch(phase).look(self._store, record)
+            self._teller_of(phase).look(self._store, record)
         self._tell_speed(record)
         return record
 
     def _tell_speed(self, record: RunRecord) -> None:
         """Tell, every second, how fast the current phase goes. What is read does not grow with its cells."""
         now = time.monotonic()
-        if record.phase < len(self._watches) and now - self._told_speed >= TELL_SPEED:
+        if record.phase < len(self._tellers) and now - self._told_speed >= TELL_SPEED:
             self._told_speed = now
-            self._watches[record.phase].tell_speed(self._store, record)
+            self._tellers[record.phase].tell_speed(self._store, record)
 
     def _is_round_due(self, record: RunRecord) -> bool:
         """Whether to look after the run now: every few seconds, and as soon as its window closes."""
@@ -168,14 +168,14 @@ class Follower:
             self._on_wait(self._conductor.describe(blocker))
             self._blocker = blocker
 
-    def _watch(self, phase: int) -> "_Watch":
-        while len(self._watches) <= phase:
-            number = len(self._watches)
-            self._watches.append(_Watch(self._conductor, number, self._listeners[number]))
-        return self._watches[phase]
+    def _teller_of(self, phase: int) -> "_PhaseTeller":
+        while len(self._tellers) <= phase:
+            number = len(self._tellers)
+            self._tellers.append(_PhaseTeller(self._conductor, number, self._listeners[number]))
+        return self._tellers[phase]
 
 
-class _Watch:
+class _PhaseTeller:
     """Turns what the store says of a phase into calls of a listener."""
 
     def __init__(self, conductor: Conductor, phase: int, listener: Listener) -> None:

@@ -297,8 +297,10 @@ class RedisStore:
     def cells(self, run: str, phase: int) -> list[CellRecord]:
         with self._reading(run):
             records = self.redis.hgetall(phase_key(run, phase))
-        if not records and (phase > (known := self.run(run)).phase or known.cells):
-            raise RunGone(run)
+        if not records:
+            record = self.run(run)
+            if phase > record.phase or record.cells:
+                raise RunGone(run)
         cells = []
         for number in sorted(self._numbers(run, records)):
             text = records.pop(str(number))  # of many cells not all are in memory twice
@@ -340,8 +342,8 @@ class RedisStore:
         (record,) = self._read(field)
         version = 0
         if record is not None:
-            known, version = self._decode_cell(record, run, number)
-            if rules.is_in_line(known):  # it has come back meanwhile: nobody would call it
+            waiting_cell, version = self._decode_cell(record, run, number)
+            if rules.is_in_line(waiting_cell):  # it has come back meanwhile: nobody would call it
                 return
         change = Change()
         change.check(field, version)
@@ -523,10 +525,10 @@ class RedisStore:
 
     def _numbers(self, run: str, members: Collection[str]) -> list[int]:
         """The numbers of cells in an index, or in the hash of the cells."""
-        known = [member for member in members if member.isdecimal() and member.isascii()]
-        if len(known) < len(members):
+        numbers = [member for member in members if member.isdecimal() and member.isascii()]
+        if len(numbers) < len(members):
             self._report(f"run {run}, a cell without a number", "it is left out")
-        return [int(member) for member in known]
+        return [int(number) for number in numbers]
 
     def _number(self, run: str, text: str | None) -> int:
         """A sum over the cells of a run."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from oslo_config import cfg
 
-from cli.configuration import LATEST, READY
+from cli.configuration import CONFIGURATION, LATEST
 from cli.errors import one_line
 from cli.main import execute
 from cli.output import Lines, captured
@@ -59,7 +59,7 @@ class Orders:
             LOG.debug("%s: the run %s could not be ordered", entry.name, run, exc_info=True)
             return OrderAttempt(False, one_line(error))
         return _carry_out(
-            command_line(entry, run, nominal), {READY: conf, LATEST: latest.timestamp()}
+            command_line(entry, run, nominal), {CONFIGURATION: conf, LATEST: latest.timestamp()}
         )
 
     def _read_configuration(self) -> cfg.ConfigOpts:

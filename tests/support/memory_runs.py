@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Final
 
-from cli.configuration import READY as CONFIGURATION
+from cli.configuration import CONFIGURATION
 from cli.runs.store import CONDUCTOR
 from clients.services import Services
 from runs.cell_worker import CellWorker
