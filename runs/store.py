@@ -20,7 +20,7 @@ class RunDamaged(RunGone):
 
 
 class TooLate(Exception):
-    """The order came through after the time until which it may be made; nothing was started"""
+    """The run was ordered after its deadline, or after its window had closed; nothing was started"""
 
     def __str__(self) -> str:
         return (self.__doc__ or "").strip()
