@@ -10,6 +10,8 @@ UNKNOWN_REFERENCE: Final = (
     "$ begins the name of another option, and no option has the name that follows; write $$ for a "
     "dollar sign"
 )
+LARGEST: Final = 2**31 - 1
+"""No option takes more: not all that Python takes for a number is one to Redis, or to a clock."""
 
 
 class Configuration(cfg.ConfigOpts):
@@ -26,7 +28,11 @@ class Configuration(cfg.ConfigOpts):
         """
         section = getattr(group, "name", group) or "DEFAULT"
         try:
-            return super()._get(name, group, namespace)
+            value = super()._get(name, group, namespace)
+            if isinstance(value, int | float) and not abs(value) <= LARGEST:  # nan is not, either
+                kind = self._get_opt_info(name, group)["opt"].type
+                raise ValueProblem(_describe_number(kind, LARGEST))
+            return value
         except (cfg.NoSuchOptError, cfg.NoSuchGroupError, cfg.TemplateSubstitutionError):
             if not self._is_registered(name, group):
                 raise
@@ -73,10 +79,15 @@ def _describe_valid_values(kind: Any, problem: BaseException) -> str:
     return "it has a value that cannot be used"
 
 
-def _describe_number(kind: types.Number) -> str:
+def _describe_number(kind: Any, largest: int | None = None) -> str:
+    """Which numbers an option of a type takes.
+
+    :param largest: of all options, for a type that has none of its own
+    """
     words = "it takes a whole number" if isinstance(kind, types.Integer) else "it takes a number"
     if kind.min is not None:
         words += f", at least {kind.min}"
-    if kind.max is not None:
-        words += f", at most {kind.max}"
+    most = largest if kind.max is None else kind.max
+    if most is not None:
+        words += f", at most {most}"
     return words

@@ -14,6 +14,7 @@ from settings.files import load_configuration
 from settings.sections import SECTIONS, check_values
 
 SECRET: Final = "s3cret"
+HUGE: Final = "1" + "0" * 20
 TOKENS: Final = (SECRET, SECRET.upper(), "S3cr")
 
 VALUES: Final = {
@@ -54,6 +55,21 @@ VALUES: Final = {
         f"[celery]\nbroker_url = kafka://:{SECRET}@mq:9092/",
         "broker_url in section [celery]: it must be redis://[:PASSWORD@]HOST:PORT/DB",
     ),
+    **{
+        f"{option} = {value[:4]}": (
+            f"[celery]\n{option} = {value}",
+            f"{option} in section [celery]: it takes a {kind}, at most 2147483647",
+        )
+        for option, value, kind in (
+            ("expires", HUGE, "whole number, at least 3600"),
+            ("history_days", HUGE, "whole number, at least 1"),
+            ("lease_seconds", "nan", "number, at least 1.0"),
+            ("lease_seconds", "inf", "number, at least 1.0"),
+            ("hang_seconds", "nan", "number, at least 1.0"),
+            ("hang_seconds", "1e300", "number, at least 1.0"),
+            ("hang_seconds", HUGE, "number, at least 1.0"),
+        )
+    },
     "no whole number": (
         f"[cellkeeper]\nconcurrency = {SECRET}",
         "concurrency in section [cellkeeper]: it takes a whole number, at least 1",
