@@ -11,12 +11,14 @@ DOCUMENTS := tests/docs/test_commands.py
 BROWSER := tests/browser
 # Tests that run each command many times, with the connection cut at another statement each time.
 CONNECTIONS := tests/connections
+# Tests of a RabbitMQ alone; those of workers run with one, too.
+RABBITMQ := tests/workers/test_refusing_rabbitmq.py
 # Tests of what the databases do, which pass on MySQL as on MariaDB.
 ON_MYSQL := $(addprefix tests/integration/test_,archive_concurrency.py archive_crashes.py archive_properties.py \
 	discover_hosts.py map_instances.py online_data_migrations.py real_cloud.py schemas.py unchecked_rows.py) \
 	$(addprefix tests/acceptance/test_,archive.py purge.py)
 # What has a target of its own.
-APART := $(FLEET) $(DEPLOYMENT) $(DOCUMENTS) $(BROWSER) $(CONNECTIONS) tests/chaos tests/fuzz tests/galera tests/libvirtd tests/peers
+APART := $(FLEET) $(DEPLOYMENT) $(DOCUMENTS) $(BROWSER) $(CONNECTIONS) $(RABBITMQ) tests/chaos tests/fuzz tests/galera tests/libvirtd tests/peers
 
 # How much of cli/ the tests must reach that need no server: all of them, not those that PYTEST_OPTIONS choose.
 COVERAGE := --cov=cli --cov-report= --cov-fail-under=80
@@ -73,7 +75,7 @@ test-chaos: $(TESTS_READY) services ## kill processes and servers, 300 times, an
 test-rabbitmq: $(LIBVIRT_READY) services ## run a selection of the tests of workers with a RabbitMQ that carries the messages (minutes)
 	@tools/install-services.sh rabbitmq
 	@tools/with-rabbitmq.sh $(BIN)/python -m pytest tests/workers/test_both_engines.py tests/workers/test_killed.py \
-		tests/workers/test_refusing_rabbitmq.py -k "both_engines or refusing or children or workers_that_end" $(PYTEST_OPTIONS)
+		$(RABBITMQ) -k "both_engines or refusing or children or workers_that_end" $(PYTEST_OPTIONS)
 
 .PHONY: test-libvirt
 test-libvirt: $(LIBVIRT_READY) services ## run the tests that ask a real libvirtd with QEMU
