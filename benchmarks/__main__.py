@@ -44,16 +44,24 @@ BENCHMARKS: Final[dict[str, Benchmark]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Measure cellkeeper on this machine.")
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"which: {', '.join(BENCHMARKS)}; all by default")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description="Measure cellkeeper on this machine."
+    )
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"which: {', '.join(BENCHMARKS)}; all by default"
+    )
     parser.add_argument("--quick", action="store_true", help="less exact, in a few minutes")
-    parser.add_argument("--stock", metavar="COMMAND", help="the stock nova-manage, to compare with it too")
+    parser.add_argument(
+        "--stock", metavar="COMMAND", help="the stock nova-manage, to compare with it too"
+    )
     given = parser.parse_args()
     if unknown := set(given.names) - BENCHMARKS.keys():
         parser.error(f"there is no benchmark {', '.join(sorted(unknown))}")
     print(f"{machine.describe()}; server settings: `{' '.join(SETTINGS)}`", flush=True)
     for name in given.names or BENCHMARKS:
-        print(f"\n### {name}\n\n{BENCHMARKS[name](quick=given.quick, stock=given.stock)}", flush=True)
+        print(
+            f"\n### {name}\n\n{BENCHMARKS[name](quick=given.quick, stock=given.stock)}", flush=True
+        )
 
 
 if __name__ == "__main__":

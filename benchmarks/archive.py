@@ -1,4 +1,6 @@
-"""``archive``: rows per second in one cell, beside a loop written by hand, and beside stock ``nova-manage``."""
+"""``archive``: rows per second in one cell, beside a loop written by hand, and beside stock
+``nova-manage``.
+"""
 
 import os
 import time
@@ -21,7 +23,9 @@ Side = Callable[[Cloud, int], None]
 
 
 class Cost(NamedTuple):
-    """Seconds to archive all instances: by the clock, and of CPU, which depends less on what else runs."""
+    """Seconds to archive all instances: by the clock, and of CPU, which depends less on what else
+    runs.
+    """
 
     wall: float
     client: float
@@ -55,10 +59,14 @@ def _against_the_loop(measured: Cloud, rounds: int) -> str:
     for max_rows in MAX_ROWS:
         own, rival = _interleaved(measured, (_cellkeeper, _by_hand), max_rows, rounds)
         speeds = [f"{cost.speed:,.0f}" for cost in (own, rival)]
-        rows.append([f"{max_rows:,}", *speeds, f"{own.speed / rival.speed:.2f}", str(own), str(rival)])
+        rows.append(
+            [f"{max_rows:,}", *speeds, f"{own.speed / rival.speed:.2f}", str(own), str(rival)]
+        )
     header = ("--max_rows", "rows/s", "by hand", "ratio", "CPU s: client + server", "by hand")
     title = (
-        f"{INSTANCES:,} deleted instances of {ROWS_PER_INSTANCE} rows in one cell; beside it a loop written by hand:"
+        f"{INSTANCES:,} deleted instances of {ROWS_PER_INSTANCE} rows in one cell; beside it "
+        "a "
+        "loop written by hand:"
     )
     return f"{title}\n\n" + markdown(header, rows)
 

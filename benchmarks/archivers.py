@@ -1,4 +1,6 @@
-"""What archives deleted rows: the programs and options that ``neighbour`` compares, each as a command line."""
+"""What archives deleted rows: the programs and options that ``neighbour`` compares, each as a
+command line.
+"""
 
 import json
 import shlex
@@ -56,7 +58,9 @@ def archivers(measured: Cloud, folder: Path, stock: str | None) -> list[Archiver
         Archiver("cellkeeper", [own]),
         Archiver("cellkeeper --max_rows 10000", [[*own, *LARGE]]),
         Archiver("cellkeeper --no-throttle", [[*own, "--no-throttle"]]),
-        Archiver("cellkeeper --max_rows 10000, transaction_seconds = 0", [[*own, *LARGE]], BY_SIZE_ALONE),
+        Archiver(
+            "cellkeeper --max_rows 10000, transaction_seconds = 0", [[*own, *LARGE]], BY_SIZE_ALONE
+        ),
     ]
 
 
@@ -72,20 +76,39 @@ def _pt_archiver(measured: Cloud) -> Archiver:
     if not program:
         return Archiver(PT_ARCHIVER, absent="not installed: apt-get install percona-toolkit")
     server = f"h={HOST},P={measured.server.port},u={MariaDB.USER},p={MariaDB.PASSWORD},D={measured.cells[0]},A=utf8"
-    options = ["--where", "deleted <> 0", "--limit", str(MAX_ROWS), "--commit-each", "--no-safe-auto-increment"]
+    options = [
+        "--where",
+        "deleted <> 0",
+        "--limit",
+        str(MAX_ROWS),
+        "--commit-each",
+        "--no-safe-auto-increment",
+    ]
     tables = ("instance_actions_events", *TABLES, "instances")
     commands = [
-        [program, "--source", f"{server},t={table}", "--dest", f"{server},t=shadow_{table}", *options]
+        [
+            program,
+            "--source",
+            f"{server},t={table}",
+            "--dest",
+            f"{server},t=shadow_{table}",
+            *options,
+        ]
         for table in tables
     ]
     return Archiver(PT_ARCHIVER, commands)
 
 
-# -- the loop written by hand, as a program ----------------------------------------------------------------------------
+# -- the loop written by hand, as a program --------------------------------------------------------
 
 
 def _by_hand_command(measured: Cloud) -> list[str]:
-    return [sys.executable, "-m", "benchmarks.archivers", json.dumps([measured.server.port, measured.cells[0]])]
+    return [
+        sys.executable,
+        "-m",
+        "benchmarks.archivers",
+        json.dumps([measured.server.port, measured.cells[0]]),
+    ]
 
 
 def archive_by_hand(port: int, cell: str) -> None:

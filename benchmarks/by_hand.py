@@ -45,7 +45,8 @@ def archive(cell: Link, api: Link, instances: int) -> int:
             for start in range(0, len(uuids), API_UUIDS):
                 for table in API_TABLES:
                     api_cursor.execute(
-                        f"DELETE FROM {table} WHERE instance_uuid IN %s", [uuids[start : start + API_UUIDS]]
+                        f"DELETE FROM {table} WHERE instance_uuid IN %s",
+                        [uuids[start : start + API_UUIDS]],
                     )
                 api.commit()
             cell.commit()
@@ -56,7 +57,8 @@ def _batches(cursor: Cursor, instances: int) -> Iterator[list[str]]:
     last = 0
     while True:
         cursor.execute(
-            "SELECT id, uuid FROM instances WHERE deleted <> 0 AND id > %s ORDER BY id LIMIT %s", (last, instances)
+            "SELECT id, uuid FROM instances WHERE deleted <> 0 AND id > %s ORDER BY id LIMIT %s",
+            (last, instances),
         )
         rows = cursor.fetchall()
         if not rows:
@@ -67,7 +69,10 @@ def _batches(cursor: Cursor, instances: int) -> Iterator[list[str]]:
 
 def _move(cursor: Cursor, uuids: Sequence[str]) -> int:
     moved = 0
-    events = "FROM instance_actions_events e JOIN instance_actions a ON a.id = e.action_id WHERE a.instance_uuid IN %s"
+    events = (
+        "FROM instance_actions_events e JOIN instance_actions a ON a.id = e.action_id WHERE "
+        "a.instance_uuid IN %s"
+    )
     cursor.execute(f"INSERT INTO shadow_instance_actions_events SELECT e.* {events}", [uuids])
     moved += cursor.execute(f"DELETE e {events}", [uuids])
     for table in TABLES:
@@ -76,5 +81,7 @@ def _move(cursor: Cursor, uuids: Sequence[str]) -> int:
 
 
 def _move_rows(cursor: Cursor, table: str, column: str, uuids: Sequence[str]) -> int:
-    cursor.execute(f"INSERT INTO shadow_{table} SELECT * FROM {table} WHERE {column} IN %s", [uuids])
+    cursor.execute(
+        f"INSERT INTO shadow_{table} SELECT * FROM {table} WHERE {column} IN %s", [uuids]
+    )
     return cursor.execute(f"DELETE FROM {table} WHERE {column} IN %s", [uuids])

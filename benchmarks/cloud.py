@@ -1,4 +1,6 @@
-"""A cloud to measure on: a private MariaDB with the API database and cells, in the schema of a real cloud."""
+"""A cloud to measure on: a private MariaDB with the API database and cells, in the schema of a real
+cloud.
+"""
 
 import gzip
 import os
@@ -29,8 +31,12 @@ SETTINGS: Final = (
 )
 API: Final = "nova_api"
 # The shadow tables are emptied with the others; the rest of the schema stays empty.
-EMPTIED: Final = (*(prefix + table for table in ROWS for prefix in ("", "shadow_")), "security_groups")
-# So few old row versions wait to be purged that it disturbs no measurement, and so long is waited for that.
+EMPTIED: Final = (
+    *(prefix + table for table in ROWS for prefix in ("", "shadow_")),
+    "security_groups",
+)
+# So few old row versions wait to be purged that it disturbs no measurement, and so long is waited
+# for that.
 QUIET_HISTORY: Final = 20
 PATIENCE: Final = 120.0  # seconds
 NOVA_CONF: Final = """\
@@ -48,7 +54,9 @@ class WrongResult(Exception):
 
 
 class Cloud:
-    """The databases of one benchmark. Cells are named ``cell1`` and so on; their mapping ids are 1 and so on."""
+    """The databases of one benchmark. Cells are named ``cell1`` and so on; their mapping ids are 1
+    and so on.
+    """
 
     def __init__(self, server: MariaDB, cells: int) -> None:
         self.server = server
@@ -84,13 +92,17 @@ class Cloud:
         """Wait until the server has cleaned up behind whatever was done before."""
         deadline = time.monotonic() + PATIENCE
         while time.monotonic() < deadline:
-            ((_, length),) = self.server.execute("SHOW GLOBAL STATUS LIKE 'Innodb_history_list_length'")
+            ((_, length),) = self.server.execute(
+                "SHOW GLOBAL STATUS LIKE 'Innodb_history_list_length'"
+            )
             if int(length) <= QUIET_HISTORY:
                 return
             time.sleep(0.2)
 
     def rows(self, cell: str, prefix: str = "") -> int:
-        """Rows in the tables of one cell's instances; with the prefix ``shadow_`` in their shadow tables."""
+        """Rows in the tables of one cell's instances; with the prefix ``shadow_`` in their shadow
+        tables.
+        """
         counts = " + ".join(f"(SELECT COUNT(*) FROM {prefix}{table})" for table in ROWS)
         return int(self.server.execute(f"SELECT {counts}", cell)[0][0])
 
@@ -100,14 +112,17 @@ class Cloud:
         return int(self.server.execute(f"SELECT {counts}", API)[0][0])
 
     def check_archived(self, instances: int) -> None:
-        """Check that all instances of the first cell are archived: whoever is quick by doing less has not won.
+        """Check that all instances of the first cell are archived: whoever is quick by doing less
+        has not won.
 
         :raises WrongResult: they are not
         """
         cell = self.cells[0]
         left, moved, api = self.rows(cell), self.rows(cell, "shadow_"), self.api_rows()
         if (left, moved, api) != (0, instances * ROWS_PER_INSTANCE, 0):
-            raise WrongResult(f"{left} rows are left, {moved} in shadow tables, {api} left in the API database")
+            raise WrongResult(
+                f"{left} rows are left, {moved} in shadow tables, {api} left in the API database"
+            )
 
     def processor(self) -> float:
         """Seconds of CPU that the server has used so far."""
@@ -121,7 +136,9 @@ class Cloud:
 
     def url(self, database: str, port: int | None = None) -> str:
         """The URL of a database, perhaps by way of another port."""
-        return self.server.url(database).replace(f":{self.server.port}/", f":{port or self.server.port}/")
+        return self.server.url(database).replace(
+            f":{self.server.port}/", f":{port or self.server.port}/"
+        )
 
     def target(self, number: int, port: int | None = None) -> Target:
         """What an action needs to work in the cell of this number, from 1 on."""
@@ -133,7 +150,9 @@ class Cloud:
     def config(self, folder: Path, cell: str = "cell1") -> Path:
         """Write a nova.conf as on a controller of this cell; returns its path."""
         path = folder / "nova.conf"
-        path.write_text(NOVA_CONF.format(cell=self.url(cell), api=self.url(API), locks=folder / "locks"))
+        path.write_text(
+            NOVA_CONF.format(cell=self.url(cell), api=self.url(API), locks=folder / "locks")
+        )
         return path
 
 

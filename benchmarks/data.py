@@ -40,8 +40,13 @@ _USER: Final = "MD5(1000 + i.id % 100)"
 
 
 def _uuid(of: str) -> str:
-    """An SQL expression that makes the text of an expression a UUID: always the same one, in no order."""
-    parts = [f"SUBSTR(MD5({of}), {start}, {length})" for start, length in ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))]
+    """An SQL expression that makes the text of an expression a UUID: always the same one, in no
+    order.
+    """
+    parts = [
+        f"SUBSTR(MD5({of}), {start}, {length})"
+        for start, length in ((1, 8), (9, 4), (13, 4), (17, 4), (21, 12))
+    ]
     return f"CONCAT_WS('-', {', '.join(parts)})"
 
 
@@ -115,13 +120,30 @@ _NETWORK_INFO: Final = json.dumps(
                     {
                         "cidr": "192.168.0.0/20",
                         "dns": [],
-                        "gateway": {"address": "192.168.0.1", "type": "gateway", "version": 4, "meta": {}},
-                        "ips": [{"address": "192.168.3.6", "type": "fixed", "version": 4, "floating_ips": []}],
+                        "gateway": {
+                            "address": "192.168.0.1",
+                            "type": "gateway",
+                            "version": 4,
+                            "meta": {},
+                        },
+                        "ips": [
+                            {
+                                "address": "192.168.3.6",
+                                "type": "fixed",
+                                "version": 4,
+                                "floating_ips": [],
+                            }
+                        ],
                         "routes": [],
                         "version": 4,
                     }
                 ],
-                "meta": {"injected": False, "mtu": 1450, "physical_network": None, "tunneled": True},
+                "meta": {
+                    "injected": False,
+                    "mtu": 1450,
+                    "physical_network": None,
+                    "tunneled": True,
+                },
             },
             "type": "ovs",
             "devname": "tapb218a6f4-7a",
@@ -142,7 +164,10 @@ _SPEC: Final = json.dumps(
     _nova_object(
         "RequestSpec",
         "1.15",
-        {"flavor": json.loads(_FLAVOR), "image": {"properties": {f"hw_property_{n}": "x" * 60 for n in range(30)}}},
+        {
+            "flavor": json.loads(_FLAVOR),
+            "image": {"properties": {f"hw_property_{n}": "x" * 60 for n in range(30)}},
+        },
     )
 )
 
@@ -151,7 +176,8 @@ _GONE: Final = {"deleted_at": f"IF(i.deleted, {_DELETED}, NULL)", "deleted": "i.
 _OF_INSTANCE: Final = {"instance_uuid": "i.uuid"}
 _PORT: Final = _uuid("CONCAT('port', i.uuid)")
 
-# By table, the SQL expressions of its columns over i, the instance, and n, the number of the row from 1 on.
+# By table, the SQL expressions of its columns over i, the instance, and n, the number of the row
+# from 1 on.
 _CHILDREN: Final[dict[str, dict[str, str]]] = {
     "instance_extra": {
         "pci_requests": "'[]'",
@@ -249,44 +275,73 @@ _EVENT: Final = {
 }
 
 
-def fill_cell(link: Link, deleted: int, live: int = 0, salt: str = "", *, analyzed: bool = True) -> None:
+def fill_cell(
+    link: Link, deleted: int, live: int = 0, salt: str = "", *, analyzed: bool = True
+) -> None:
     """Make instances in an empty cell database.
 
     :param deleted: how many are deleted
     :param live: how many are not; they lie among the others
     :param salt: other instances than with another salt
-    :param analyzed: whether the server's statistics are made anew, which of few rows takes most of the time
+    :param analyzed: whether the server's statistics are made anew, which of few rows takes most of
+        the time
     """
     total = deleted + live
     mark = f"IF(seq * {live} DIV {total} = (seq - 1) * {live} DIV {total}, seq, 0)"
-    instance = f"(SELECT seq AS id, {mark} AS deleted, {_numbered_uuid('seq', salt)} AS uuid FROM seq_1_to_{total}) i"
+    instance = (
+        f"(SELECT seq AS id, {mark} AS deleted, {_numbered_uuid('seq', salt)} AS uuid FROM "
+        f"seq_1_to_{total}) i"
+    )
     with _session(link) as cursor:
-        cursor.execute("INSERT INTO security_groups (id, name, project_id, deleted) VALUES (1, 'default', 'p', 0)")
+        cursor.execute(
+            "INSERT INTO security_groups (id, name, project_id, deleted) VALUES (1, 'default', "
+            "'p', 0)"
+        )
         cursor.execute(_insert("instances", _TIMES | _GONE | _INSTANCE, instance))
         for table, values in _CHILDREN.items():
             rows = f"instances i JOIN seq_1_to_{ROWS[table]} n"
-            cursor.execute(_insert(table, _TIMES | _GONE | _OF_INSTANCE | values, rows, "ORDER BY i.id, n.seq"))
+            cursor.execute(
+                _insert(table, _TIMES | _GONE | _OF_INSTANCE | values, rows, "ORDER BY i.id, n.seq")
+            )
         events = "instance_actions a JOIN instances i ON i.uuid = a.instance_uuid"
-        cursor.execute(_insert("instance_actions_events", _TIMES | _GONE | _EVENT, events, "ORDER BY a.id"))
+        cursor.execute(
+            _insert("instance_actions_events", _TIMES | _GONE | _EVENT, events, "ORDER BY a.id")
+        )
         if analyzed:
             cursor.execute(f"ANALYZE TABLE {', '.join(ROWS)}")
     link.commit()
 
 
-def fill_api(link: Link, instances: int, cell_id: int, salt: str = "", *, analyzed: bool = True) -> None:
+def fill_api(
+    link: Link, instances: int, cell_id: int, salt: str = "", *, analyzed: bool = True
+) -> None:
     """Make the API rows of the instances that ``fill_cell`` makes with the same salt, all deleted.
 
     :param cell_id: ``cell_mappings.id`` of their cell
     :param analyzed: as there
     """
-    instance = f"(SELECT seq AS id, {_numbered_uuid('seq', salt)} AS uuid FROM seq_1_to_{instances}) i"
-    mapping = {"cell_id": str(cell_id), "project_id": _PROJECT, "user_id": _USER, "queued_for_delete": "1"}
+    instance = (
+        f"(SELECT seq AS id, {_numbered_uuid('seq', salt)} AS uuid FROM seq_1_to_{instances}) i"
+    )
+    mapping = {
+        "cell_id": str(cell_id),
+        "project_id": _PROJECT,
+        "user_id": _USER,
+        "queued_for_delete": "1",
+    }
     with _session(link) as cursor:
         cursor.execute(_insert("instance_mappings", _TIMES | _OF_INSTANCE | mapping, instance))
-        cursor.execute(_insert("request_specs", _TIMES | _OF_INSTANCE | {"spec": _quoted(_SPEC)}, instance))
-        cursor.execute("INSERT IGNORE INTO instance_groups (id, user_id, project_id, uuid) VALUES (1, 'u', 'p', 'g')")
+        cursor.execute(
+            _insert("request_specs", _TIMES | _OF_INSTANCE | {"spec": _quoted(_SPEC)}, instance)
+        )
+        cursor.execute(
+            "INSERT IGNORE INTO instance_groups (id, user_id, project_id, uuid) VALUES (1, 'u', "
+            "'p', 'g')"
+        )
         member = _TIMES | _OF_INSTANCE | {"group_id": "1"}
-        cursor.execute(_insert("instance_group_member", member, instance, f"WHERE i.id % {GROUPED} = 0"))
+        cursor.execute(
+            _insert("instance_group_member", member, instance, f"WHERE i.id % {GROUPED} = 0")
+        )
         if analyzed:
             cursor.execute(f"ANALYZE TABLE {', '.join(API_TABLES)}")
     link.commit()
@@ -298,7 +353,10 @@ def _numbered_uuid(number: str, salt: str) -> str:
 
 def _insert(table: str, values: Mapping[str, str], source: str, rest: str = "") -> str:
     expressions = ", ".join(values.values())
-    return f"INSERT INTO {table} ({', '.join(values)}) SELECT STRAIGHT_JOIN {expressions} FROM {source} {rest}"
+    return (
+        f"INSERT INTO {table} ({', '.join(values)}) SELECT STRAIGHT_JOIN {expressions} FROM "
+        f"{source} {rest}"
+    )
 
 
 def _session(link: Link) -> Cursor:

@@ -23,7 +23,10 @@ def run(*, quick: bool, stock: str | None) -> str:
 
     :param quick: one round instead of the median of several
     """
-    with cloud(CELLS) as measured, tempfile.TemporaryDirectory(prefix="cellkeeper-bench-") as folder:
+    with (
+        cloud(CELLS) as measured,
+        tempfile.TemporaryDirectory(prefix="cellkeeper-bench-") as folder,
+    ):
         config = measured.config(Path(folder))
         pairs = [_in_new_process(config) for _ in range(1 if quick else ROUNDS)]
     processor, wall = (middle(seconds) * 1000 for seconds in zip(*pairs, strict=True))
@@ -31,7 +34,10 @@ def run(*, quick: bool, stock: str | None) -> str:
         ["per cell", f"{processor / CELLS:.1f}", f"{wall / CELLS:.1f}"],
         ["together", f"{processor:.0f}", f"{wall:.0f}"],
     ]
-    title = f"`{' '.join(COMMAND)} --all-cells` on {CELLS} cells with nothing to do, without the program's start:"
+    title = (
+        f"`{' '.join(COMMAND)} --all-cells` on {CELLS} cells with nothing to do, without the "
+        "program's start:"
+    )
     end = f"Target: less than {TARGET} ms of CPU per cell."
     return f"{title}\n\n{markdown(('', 'CPU ms', 'wall ms'), table)}\n\n{end}"
 

@@ -1,4 +1,6 @@
-"""``heal``: ``placement heal_allocations`` on 1,000 instances, with a real Placement, beside the stock tool."""
+"""``heal``: ``placement heal_allocations`` on 1,000 instances, with a real Placement, beside the
+stock tool.
+"""
 
 import json
 import tempfile
@@ -45,7 +47,11 @@ def run(*, quick: bool, stock: str | None) -> str:
     :param quick: a fifth of the instances
     """
     number = INSTANCES // 5 if quick else INSTANCES
-    with cloud(CELLS) as measured, Placement(measured.server) as placement, _relays(placement) as (before, neutron):
+    with (
+        cloud(CELLS) as measured,
+        Placement(measured.server) as placement,
+        _relays(placement) as (before, neutron),
+    ):
         _fill(measured, placement, number)
         with tempfile.TemporaryDirectory(prefix="cellkeeper-bench-") as folder:
             config = measured.config(Path(folder))
@@ -56,9 +62,15 @@ def run(*, quick: bool, stock: str | None) -> str:
                 for consumer in placement_consumers(measured):
                     placement.ask("DELETE", f"/allocations/{consumer}")
                 line = [*words, "--config-file", str(config), *COMMAND]
-                # Behind 50 healed instances in one cell the stock tool ends with 1, and is simply run again.
-                all_of_them = _measure(line, before, neutron, until=number * CELLS, measured=measured)
-                found[name] = (all_of_them, _measure(line, before, neutron, until=0, measured=measured))
+                # Behind 50 healed instances in one cell the stock tool ends with 1, and is simply
+                # run again.
+                all_of_them = _measure(
+                    line, before, neutron, until=number * CELLS, measured=measured
+                )
+                found[name] = (
+                    all_of_them,
+                    _measure(line, before, neutron, until=0, measured=measured),
+                )
     rows = [
         [f"{name}, {what}", f"{one.seconds:.1f}", str(one.placement), str(one.neutron)]
         for name, pair in found.items()
@@ -71,7 +83,9 @@ def run(*, quick: bool, stock: str | None) -> str:
             [f"ratio, {what}", f"{ratio:.1f}", "", ""]
             for what, ratio in zip(("all to heal", "nothing to heal"), ratios, strict=True)
         ]
-    of_all = f"{number * CELLS} instances of {TENANTS} tenants on {HOSTS * CELLS} hosts in {CELLS} cells"
+    of_all = (
+        f"{number * CELLS} instances of {TENANTS} tenants on {HOSTS * CELLS} hosts in {CELLS} cells"
+    )
     title = f"{of_all}, `{' '.join(COMMAND)}`:"
     return f"{title}\n\n{markdown(('run', 'seconds', 'requests to Placement', 'requests to Neutron'), rows)}"
 
@@ -87,7 +101,9 @@ def _answer(neutron: Relay) -> None:
     neutron.fail("GET", "/v2.0/ports", status=200, body={"ports": []})
 
 
-def _measure(line: Sequence[str], before: Relay, neutron: Relay, *, until: int, measured: Cloud) -> Measured:
+def _measure(
+    line: Sequence[str], before: Relay, neutron: Relay, *, until: int, measured: Cloud
+) -> Measured:
     """Run the command until so many instances hold allocations; without a number, once."""
     seconds, asked, ports = 0.0, 0, 0
     while True:
@@ -122,18 +138,27 @@ def _fill(measured: Cloud, placement: Placement, number: int) -> None:
         with measured.link(cell) as link, link.cursor() as cursor:
             cursor.execute("SET SESSION foreign_key_checks = 0")
             cursor.executemany(
-                "INSERT INTO compute_nodes (uuid, host, hypervisor_hostname, deleted, vcpus, memory_mb, local_gb, "
-                "vcpus_used, memory_mb_used, local_gb_used, hypervisor_type, hypervisor_version, cpu_info, mapped) "
+                "INSERT INTO compute_nodes (uuid, host, hypervisor_hostname, deleted, vcpus, "
+                "memory_mb, local_gb, "
+                "vcpus_used, memory_mb_used, local_gb_used, hypervisor_type, hypervisor_version, "
+                "cpu_info, mapped) "
                 "VALUES (%s, %s, %s, 0, 64, 1, 1, 0, 0, 0, 'fake', 1, '{}', 1)",
                 [(node, name, name) for name, node in hosts],
             )
             uuids = [str(uuid.uuid4()) for _ in range(number)]
             cursor.executemany(
-                "INSERT INTO instances (created_at, uuid, project_id, user_id, host, node, vm_state, image_ref, "
+                "INSERT INTO instances (created_at, uuid, project_id, user_id, host, node, "
+                "vm_state, image_ref, "
                 "deleted, hidden, memory_mb, vcpus, root_gb, ephemeral_gb) "
-                "VALUES (UTC_TIMESTAMP(), %s, %s, %s, %s, %s, 'active', 'image', 0, 0, 512, 1, 10, 0)",
+                "VALUES (UTC_TIMESTAMP(), %s, %s, %s, %s, %s, 'active', 'image', 0, 0, 512, 1, 10, "
+                "0)",
                 [
-                    (one, f"p{index % TENANTS}", f"u{index % TENANTS}", *[hosts[index % HOSTS][0]] * 2)
+                    (
+                        one,
+                        f"p{index % TENANTS}",
+                        f"u{index % TENANTS}",
+                        *[hosts[index % HOSTS][0]] * 2,
+                    )
                     for index, one in enumerate(uuids)
                 ],
             )
@@ -143,7 +168,11 @@ def _fill(measured: Cloud, placement: Placement, number: int) -> None:
             )
         with measured.link(API) as link, link.cursor() as cursor:
             cursor.executemany(
-                "INSERT INTO instance_mappings (instance_uuid, cell_id, project_id, user_id, queued_for_delete) "
+                "INSERT INTO instance_mappings (instance_uuid, cell_id, project_id, user_id, "
+                "queued_for_delete) "
                 "VALUES (%s, %s, %s, %s, 0)",
-                [(one, cell_number, f"p{index % TENANTS}", f"u{index % TENANTS}") for index, one in enumerate(uuids)],
+                [
+                    (one, cell_number, f"p{index % TENANTS}", f"u{index % TENANTS}")
+                    for index, one in enumerate(uuids)
+                ],
             )

@@ -23,14 +23,25 @@ def run(*, quick: bool, stock: str | None) -> str:
     :param quick: one round instead of the median of several
     """
     with cloud(CELLS) as measured, delayed(measured.server.port, DELAY) as port:
-        pairs = [(_seconds(measured, port, 1), _seconds(measured, port, CELLS)) for _ in range(1 if quick else ROUNDS)]
+        pairs = [
+            (_seconds(measured, port, 1), _seconds(measured, port, CELLS))
+            for _ in range(1 if quick else ROUNDS)
+        ]
     one, all_cells = (middle(seconds) for seconds in zip(*pairs, strict=True))
     rows = INSTANCES * ROWS_PER_INSTANCE
     table = [
         ["one cell", f"{rows:,}", f"{one:.2f}", ""],
-        [f"{CELLS} cells together", f"{CELLS * rows:,}", f"{all_cells:.2f}", f"{all_cells / one:.2f}"],
+        [
+            f"{CELLS} cells together",
+            f"{CELLS * rows:,}",
+            f"{all_cells:.2f}",
+            f"{all_cells / one:.2f}",
+        ],
     ]
-    title = f"Databases that answer {DELAY * 1000:.0f} ms late, {INSTANCES} deleted instances in each cell:"
+    title = (
+        f"Databases that answer {DELAY * 1000:.0f} ms late, {INSTANCES} deleted instances in "
+        "each cell:"
+    )
     end = f"Target: together at most {TARGET:g} times as long as one."
     return f"{title}\n\n{markdown(('', 'rows', 'seconds', 'times as long'), table)}\n\n{end}"
 
@@ -40,9 +51,13 @@ def _seconds(measured: Cloud, port: int, cells: int) -> float:
     measured.fill(INSTANCES)
     targets = [measured.target(number, port) for number in range(1, cells + 1)]
     begin = time.perf_counter()
-    results = LocalEngine(concurrency=CELLS, per_server=CELLS).work(ACTION, Params(until_complete=True), targets)
+    results = LocalEngine(concurrency=CELLS, per_server=CELLS).work(
+        ACTION, Params(until_complete=True), targets
+    )
     seconds = time.perf_counter() - begin
     for result in results:
         if result.failure or result.outcome.rows != INSTANCES * ROWS_PER_INSTANCE:
-            raise WrongResult(f"{result.cell.label}: {result.outcome.rows} rows were archived; {result.failure}")
+            raise WrongResult(
+                f"{result.cell.label}: {result.outcome.rows} rows were archived; {result.failure}"
+            )
     return seconds

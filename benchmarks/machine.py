@@ -11,7 +11,9 @@ from tests.support.services import program
 
 def describe() -> str:
     """One line: cores, memory, versions."""
-    version = subprocess.run([program("mariadbd"), "--version"], capture_output=True, text=True, check=True).stdout
+    version = subprocess.run(
+        [program("mariadbd"), "--version"], capture_output=True, text=True, check=True
+    ).stdout
     mariadb = re.search(r"Ver ([\d.]+)", version)
     parts = [
         f"{_processor()}, {os.cpu_count()} cores",

@@ -1,4 +1,6 @@
-"""``machine_types``: libvirt list_unset_machine_type, beside stock ``nova-manage``, both as programs."""
+"""``machine_types``: libvirt list_unset_machine_type, beside stock ``nova-manage``, both as
+programs.
+"""
 
 import re
 import tempfile
@@ -17,8 +19,10 @@ LACKING: Final = 100  # one of so many has no machine type
 ROUNDS: Final = 3
 COMMAND: Final = ("libvirt", "list_unset_machine_type")
 SERVERS: Final = (
-    "INSERT INTO instances (created_at, deleted, uuid, project_id, user_id, hidden, host, vm_state, hostname) "
-    "SELECT '2026-01-01', 0, UUID(), MD5(seq % 40), MD5(seq % 100), 0, CONCAT('cmp-', seq % 50), 'active', 'vm' "
+    "INSERT INTO instances (created_at, deleted, uuid, project_id, user_id, hidden, host, "
+    "vm_state, hostname) "
+    "SELECT '2026-01-01', 0, UUID(), MD5(seq % 40), MD5(seq % 100), 0, CONCAT('cmp-', seq % 50), "
+    "'active', 'vm' "
     f"FROM seq_1_to_{INSTANCES}"
 )
 RECORDED: Final = (
@@ -36,7 +40,10 @@ def run(*, quick: bool, stock: str | None) -> str:
     :param quick: one round instead of the median of several
     :param stock: the command of the stock tool, to compare with it too
     """
-    with cloud(cells=CELLS) as measured, tempfile.TemporaryDirectory(prefix="cellkeeper-bench-") as folder:
+    with (
+        cloud(cells=CELLS) as measured,
+        tempfile.TemporaryDirectory(prefix="cellkeeper-bench-") as folder,
+    ):
         _fill(measured)
         options = ["--config-file", str(measured.config(Path(folder))), *COMMAND]
         runs = [
@@ -44,9 +51,17 @@ def run(*, quick: bool, stock: str | None) -> str:
             for _ in range(1 if quick or stock else ROUNDS)
         ]
     own, *rival = (middle(of_program) for of_program in zip(*runs, strict=True))
-    row = [f"{CELLS * INSTANCES:,}", f"{own:.1f}", *(f"{one:.1f}" for one in rival), *(f"{x / own:.0f}" for x in rival)]
+    row = [
+        f"{CELLS * INSTANCES:,}",
+        f"{own:.1f}",
+        *(f"{one:.1f}" for one in rival),
+        *(f"{x / own:.0f}" for x in rival),
+    ]
     header = ("instances", "cellkeeper, s", *(("nova-manage, s", "ratio") if stock else ()))
-    title = f"`{' '.join(COMMAND)}`, {CELLS} cells, one of {LACKING} instances lacks its machine type, whole programs:"
+    title = (
+        f"`{' '.join(COMMAND)}`, {CELLS} cells, one of {LACKING} instances lacks its machine "
+        "type, whole programs:"
+    )
     return f"{title}\n\n" + markdown(header, [row])
 
 

@@ -1,9 +1,10 @@
 """``many``: what 50, 300 and 1,000 cells cost, by the command's own process and by workers.
 
-Each cell has the whole of Nova's schema: what it is read with is most of what an idle cell costs. Making 110,000 tables
-would take an hour: one server is made with 50 cells, and its folder is copied for each 50 more. These servers, and what
-fills the cells, are not measured; what is are the processes of this program, and the Redis that knows the runs, while
-another one carries the messages.
+Each cell has the whole of Nova's schema: what it is read with is most of what an idle cell costs.
+Making 110,000 tables would take an hour: one server is made with 50 cells, and its folder is copied
+for each 50 more. These servers, and what fills the cells, are not measured; what is are the
+processes of this program, and the Redis that knows the runs, while another one carries the
+messages.
 """
 
 import json
@@ -21,7 +22,16 @@ from typing import Final, NamedTuple
 
 from redis import Redis as Client
 
-from benchmarks.cloud import API, EMPTIED, NOVA_CONF, WrongResult, make_database, map_cells, schema, transaction
+from benchmarks.cloud import (
+    API,
+    EMPTIED,
+    NOVA_CONF,
+    WrongResult,
+    make_database,
+    map_cells,
+    schema,
+    transaction,
+)
 from benchmarks.data import ROWS_PER_INSTANCE, Link, fill_api, fill_cell
 from benchmarks.memory import watch
 from benchmarks.programs import OWN_PROGRAM
@@ -37,11 +47,14 @@ PER_SERVER: Final = 50
 INSTANCES: Final = 20  # in each cell that is not idle
 PATIENCE: Final = 600.0  # seconds for the workers to serve all cells
 TARGETS: Final = (
-    "Targets: at 1,000 idle cells at most 20 ms of CPU for each, all processes together; no process grows by more than "
+    "Targets: at 1,000 idle cells at most 20 ms of CPU for each, all processes together; no "
+    "process grows by more than "
     "10 KB a cell; reads that are linear."
 )
 RESIDENT: Final = re.compile(r"^VmRSS:\s+(\d+) kB", re.MULTILINE)
-READING: Final = re.compile(r"cmdstat_(?:h?m?get|hgetall|exists|z(?:card|count|range|rangebyscore|revrange|score))$")
+READING: Final = re.compile(
+    r"cmdstat_(?:h?m?get|hgetall|exists|z(?:card|count|range|rangebyscore|revrange|score))$"
+)
 
 
 class Use(NamedTuple):
@@ -105,7 +118,15 @@ def run(*, quick: bool, stock: str | None) -> str:
 
 
 def _table(title: str, measured: Sequence[Measured]) -> str:
-    header = ("cells", "own process s", "CPU ms a cell", "workers s", "CPU ms a cell", "reads a cell", "KB read a cell")
+    header = (
+        "cells",
+        "own process s",
+        "CPU ms a cell",
+        "workers s",
+        "CPU ms a cell",
+        "reads a cell",
+        "KB read a cell",
+    )
     rows = [
         [
             f"{one.cells:,}",
@@ -123,11 +144,16 @@ def _table(title: str, measured: Sequence[Measured]) -> str:
     return f"{title}\n\n{markdown(header, rows)}"
 
 
-def _growth(sizes: Sequence[int], idle: Sequence[Measured], filled: Sequence[Measured], grown: Sequence[Grown]) -> str:
+def _growth(
+    sizes: Sequence[int],
+    idle: Sequence[Measured],
+    filled: Sequence[Measured],
+    grown: Sequence[Grown],
+) -> str:
     """What processes have in memory.
 
-    What grows is told from the last size but one on: with fewer cells a child has not worked as many databases as it
-    keeps statements of.
+    What grows is told from the last size but one on: with fewer cells a child has not worked as
+    many databases as it keeps statements of.
     """
     columns = {
         "own process, idle": [one.own.resident for one in idle],
@@ -146,7 +172,7 @@ def _growth(sizes: Sequence[int], idle: Sequence[Measured], filled: Sequence[Mea
     return markdown(header, rows)
 
 
-# -- the cells ---------------------------------------------------------------------------------------------------------
+# -- the cells -------------------------------------------------------------------------------------
 
 
 class CopiedServer(MariaDB):
@@ -157,7 +183,9 @@ class CopiedServer(MariaDB):
         self._template = template
 
     def prepare(self) -> None:
-        self.run("cp", "--recursive", "--reflink=auto", str(self._template / "data"), str(self.folder))
+        self.run(
+            "cp", "--recursive", "--reflink=auto", str(self._template / "data"), str(self.folder)
+        )
         self._write_users()
 
 
@@ -167,7 +195,9 @@ class ManyCells:
     def __init__(self, servers: Sequence[MariaDB], folder: Path) -> None:
         self.config = folder / "nova.conf"
         self._servers = servers
-        self.config.write_text(NOVA_CONF.format(cell=self._url(1), api=servers[0].url(API), locks=folder / "locks"))
+        self.config.write_text(
+            NOVA_CONF.format(cell=self._url(1), api=servers[0].url(API), locks=folder / "locks")
+        )
 
     def _place(self, number: int) -> tuple[MariaDB, str]:
         """The server and the database of a cell, by its number from 1 on."""
@@ -180,7 +210,9 @@ class ManyCells:
 
     def map(self, cells: int) -> None:
         """Let the cloud have so many cells."""
-        map_cells(self._servers[0], {f"cell{number}": self._url(number) for number in range(1, cells + 1)})
+        map_cells(
+            self._servers[0], {f"cell{number}": self._url(number) for number in range(1, cells + 1)}
+        )
 
     def fill(self, cells: int) -> None:
         """Give each of so many cells its deleted instances, and none other."""
@@ -257,12 +289,15 @@ def many_cells(cells: int) -> Iterator[ManyCells]:
             make_database(first, database_of(place), statements)
         first.end()
         servers: list[MariaDB] = [first]
-        servers += [stack.enter_context(CopiedServer(first.folder)) for _ in range(-(-cells // PER_SERVER) - 1)]
+        servers += [
+            stack.enter_context(CopiedServer(first.folder))
+            for _ in range(-(-cells // PER_SERVER) - 1)
+        ]
         first.start()
         yield ManyCells(servers, folder)
 
 
-# -- the workers -------------------------------------------------------------------------------------------------------
+# -- the workers -----------------------------------------------------------------------------------
 
 
 class Fleet:
@@ -284,7 +319,9 @@ class Fleet:
         counted = self._store.info("commandstats")
         reads = sum(counts["calls"] for name, counts in counted.items() if READING.match(name))
         sent = self._store.info("stats")["total_net_output_bytes"] / 1024
-        return use._replace(processor=use.processor + self._processor() - before, reads=reads, kilobytes=sent)
+        return use._replace(
+            processor=use.processor + self._processor() - before, reads=reads, kilobytes=sent
+        )
 
     def grown(self) -> Grown:
         """What the processes have by now."""

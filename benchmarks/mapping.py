@@ -14,15 +14,20 @@ HOSTS: Final = 2_000
 ROUNDS: Final = 3
 CELL: Final = "cell1"
 NODES: Final = (
-    "INSERT INTO compute_nodes (created_at, deleted, mapped, host, hypervisor_hostname, uuid, vcpus, memory_mb, "
-    "local_gb, vcpus_used, memory_mb_used, local_gb_used, hypervisor_type, hypervisor_version, cpu_info) "
-    "SELECT '2026-01-01', 0, 0, CONCAT('cmp-', seq), CONCAT('cmp-', seq), UUID(), 64, 262144, 4000, 0, 0, 0, 'QEMU', "
+    "INSERT INTO compute_nodes (created_at, deleted, mapped, host, hypervisor_hostname, uuid, "
+    "vcpus, memory_mb, "
+    "local_gb, vcpus_used, memory_mb_used, local_gb_used, hypervisor_type, hypervisor_version, "
+    "cpu_info) "
+    "SELECT '2026-01-01', 0, 0, CONCAT('cmp-', seq), CONCAT('cmp-', seq), UUID(), 64, 262144, "
+    "4000, 0, 0, 0, 'QEMU', "
     f"1, '' FROM seq_1_to_{HOSTS}"
 )
 # Of each the row itself: what hangs on it would only take the stock tool longer to read.
 SERVERS: Final = (
-    "INSERT INTO instances (created_at, deleted, uuid, project_id, user_id, hidden, host, vm_state, hostname) "
-    "SELECT '2026-01-01' + INTERVAL seq SECOND, 0, UUID(), MD5(seq % 40), MD5(seq % 100), 0, 'cmp-1', 'active', 'vm' "
+    "INSERT INTO instances (created_at, deleted, uuid, project_id, user_id, hidden, host, "
+    "vm_state, hostname) "
+    "SELECT '2026-01-01' + INTERVAL seq SECOND, 0, UUID(), MD5(seq % 40), MD5(seq % 100), 0, "
+    "'cmp-1', 'active', 'vm' "
     f"FROM seq_1_to_{INSTANCES}"
 )
 
@@ -47,11 +52,17 @@ def run(*, quick: bool, stock: str | None) -> str:
     :param stock: the command of the stock tool, to compare with it too
     """
     rows = []
-    with cloud(cells=1) as measured, tempfile.TemporaryDirectory(prefix="cellkeeper-bench-") as folder:
+    with (
+        cloud(cells=1) as measured,
+        tempfile.TemporaryDirectory(prefix="cellkeeper-bench-") as folder,
+    ):
         options = ["--config-file", str(measured.config(Path(folder)))]
         for task in TASKS:
             runs = [
-                [_seconds(measured, task, [*words, *options, *task.words]) for words in programs(stock).values()]
+                [
+                    _seconds(measured, task, [*words, *options, *task.words])
+                    for words in programs(stock).values()
+                ]
                 for _ in range(1 if quick or stock else ROUNDS)
             ]
             own, *rival = (middle(of_program) for of_program in zip(*runs, strict=True))

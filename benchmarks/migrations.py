@@ -1,4 +1,6 @@
-"""``migrations``: ``db online_data_migrations`` on rows of older releases, beside stock ``nova-manage``."""
+"""``migrations``: ``db online_data_migrations`` on rows of older releases, beside stock
+``nova-manage``.
+"""
 
 import tempfile
 from collections.abc import Sequence
@@ -14,8 +16,10 @@ COMMAND: Final = ("db", "online_data_migrations")
 ROUNDS: Final = 3
 # Nodes that the instances are on, as benchmarks.data names hosts.
 NODES: Final = (
-    "INSERT INTO compute_nodes (vcpus, memory_mb, local_gb, vcpus_used, memory_mb_used, local_gb_used, "
-    "hypervisor_type, hypervisor_version, cpu_info, host, hypervisor_hostname, deleted, cpu_allocation_ratio, "
+    "INSERT INTO compute_nodes (vcpus, memory_mb, local_gb, vcpus_used, memory_mb_used, "
+    "local_gb_used, "
+    "hypervisor_type, hypervisor_version, cpu_info, host, hypervisor_hostname, deleted, "
+    "cpu_allocation_ratio, "
     "ram_allocation_ratio, disk_allocation_ratio, uuid) "
     "SELECT 1, 1, 1, 1, 1, 1, 'QEMU', 1, '', host, host, 0, 4, 1, 1, UUID() "
     "FROM (SELECT DISTINCT host FROM instances) hosts"
@@ -61,9 +65,14 @@ def run(*, quick: bool, stock: str | None) -> str:
     :param stock: the command of the stock tool, to compare with it too
     """
     both = programs(stock)
-    with cloud(cells=1) as measured, tempfile.TemporaryDirectory(prefix="cellkeeper-bench-") as folder:
+    with (
+        cloud(cells=1) as measured,
+        tempfile.TemporaryDirectory(prefix="cellkeeper-bench-") as folder,
+    ):
         measured.fill(ROWS)
-        measured.server.execute("UPDATE instances SET node = host, availability_zone = 'nova'", "cell1")
+        measured.server.execute(
+            "UPDATE instances SET node = host, availability_zone = 'nova'", "cell1"
+        )
         measured.server.execute(NODES, "cell1")
         options = ["--config-file", str(measured.config(Path(folder))), *COMMAND]
         _migrate(measured, [OWN_PROGRAM, *options], None)  # whatever else these rows lack
@@ -81,7 +90,11 @@ def run(*, quick: bool, stock: str | None) -> str:
 
 def _row(work: Work, seconds: dict[str, float]) -> list[str]:
     own, *rival = seconds.values()
-    return [work.what, *(f"{one:.1f}" for one in seconds.values()), *(f"{one / own:.0f}" for one in rival)]
+    return [
+        work.what,
+        *(f"{one:.1f}" for one in seconds.values()),
+        *(f"{one / own:.0f}" for one in rival),
+    ]
 
 
 def _migrate(measured: Cloud, command: Sequence[str], work: Work | None) -> float:

@@ -1,4 +1,6 @@
-"""``neighbour``: how long Nova's own statements take while deleted rows are archived beside them."""
+"""``neighbour``: how long Nova's own statements take while deleted rows are archived beside
+them.
+"""
 
 import os
 import subprocess
@@ -25,10 +27,20 @@ ROUNDS: Final = 3
 PATIENCE: Final = 30.0
 """Seconds for a program to end that was asked to."""
 ALONE: Final = Archiver("alone")
-HEADER: Final = ("beside the load", "p50 ms", "p95 ms", "p99 ms", "worst ms", "p99 : alone", "rows/s")
+HEADER: Final = (
+    "beside the load",
+    "p50 ms",
+    "p95 ms",
+    "p99 ms",
+    "worst ms",
+    "p99 : alone",
+    "rows/s",
+)
 TARGETS: Final = (
-    "Targets: at any --max_rows p99 at most twice that of the load alone, worst at most 100 ms more, at 15 times the "
-    "rows/s of nova-manage. Rows/s without the start of the program. pt-archiver leaves the API database alone."
+    "Targets: at any --max_rows p99 at most twice that of the load alone, worst at most 100 ms "
+    "more, at 15 times the "
+    "rows/s of nova-manage. Rows/s without the start of the program. pt-archiver leaves the API "
+    "database alone."
 )
 
 
@@ -56,19 +68,29 @@ def run(*, quick: bool, stock: str | None) -> str:
     :param stock: the command of the stock tool, to compare with it too
     """
     extent = Extent(QUICK_INSTANCES, QUICK_SECONDS) if quick else Extent(INSTANCES, SECONDS)
-    with cloud(cells=1) as measured, tempfile.TemporaryDirectory(prefix="cellkeeper-bench-") as folder:
+    with (
+        cloud(cells=1) as measured,
+        tempfile.TemporaryDirectory(prefix="cellkeeper-bench-") as folder,
+    ):
         sides = [ALONE, *archivers(measured, Path(folder), stock)]
         present = [side for side in sides if not side.absent]
         idle = {side.name: _seconds_to_start(measured, side) for side in present}
         rounds = [
-            {side.name: _beside(measured, side, extent, idle[side.name]) for side in _rotated(present, number)}
+            {
+                side.name: _beside(measured, side, extent, idle[side.name])
+                for side in _rotated(present, number)
+            }
             for number in range(1 if quick else ROUNDS)
         ]
-    figures = {side.name: _middle_of([of_side[side.name] for of_side in rounds]) for side in present}
+    figures = {
+        side.name: _middle_of([of_side[side.name] for of_side in rounds]) for side in present
+    }
     rows = [_row(side, figures) for side in sides]
     title = (
-        f"{RATE} transactions of Nova's each second on {LIVE:,} live instances of a cell, each timed from when it was "
-        f"due, while up to {extent.instances:,} deleted instances of {ROWS_PER_INSTANCE} rows are archived for at "
+        f"{RATE} transactions of Nova's each second on {LIVE:,} live instances of a cell, each "
+        "timed from when it was "
+        f"due, while up to {extent.instances:,} deleted instances of {ROWS_PER_INSTANCE} rows are "
+        "archived for at "
         f"most {extent.seconds:.0f} s:"
     )
     return f"{title}\n\n{markdown(HEADER, rows)}\n\n{TARGETS}"
@@ -127,7 +149,9 @@ def _beside(measured: Cloud, side: Archiver, extent: Extent, idle: float) -> Fig
     milliseconds = [1000 * latency for latency in latencies]
     percentiles = quantiles(milliseconds, n=100)
     worst = max(milliseconds)
-    return Figures(percentiles[49], percentiles[94], percentiles[98], worst, moved / max(seconds - idle, 0.1))
+    return Figures(
+        percentiles[49], percentiles[94], percentiles[98], worst, moved / max(seconds - idle, 0.1)
+    )
 
 
 def _archive(side: Archiver, until: float) -> bool:

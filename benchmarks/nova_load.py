@@ -1,7 +1,9 @@
-"""A load of Nova's own statements at a fixed rate, and how long each took; a process of its own: see ``neighbour``.
+"""A load of Nova's own statements at a fixed rate, and how long each took; a process of its own:
+see ``neighbour``.
 
-A request counts from the moment at which it was due, not from when a connection was free for it: a server that stands
-still for a second makes all requests of that second slow, not only those that it was given (coordinated omission).
+A request counts from the moment at which it was due, not from when a connection was free for it: a
+server that stands still for a second makes all requests of that second slow, not only those that it
+was given (coordinated omission).
 """
 
 import json
@@ -26,13 +28,16 @@ from tests.support.services import HOST, MariaDB
 RATE: Final = 100
 """Requests each second."""
 CONNECTIONS: Final = 24
-"""More than are in use while the server answers within a tenth of a second: a slow request holds up no other."""
+"""More than are in use while the server answers within a tenth of a second: a slow request holds up
+no other.
+"""
 SERVICES: Final = 20
 STRIDE: Final = 7919
 """A prime, so that consecutive requests are for instances that lie apart."""
 READY: Final = "ready"
 
-# What Nova asks for to show an instance; it has the columns by name, which makes no difference to the server.
+# What Nova asks for to show an instance; it has the columns by name, which makes no difference to
+# the server.
 INSTANCE: Final = """
     SELECT i.*, e.flavor, e.numa_topology, e.pci_requests, e.keypairs, c.network_info
     FROM instances i
@@ -45,8 +50,12 @@ OF_INSTANCE: Final = (
     "SELECT * FROM instance_system_metadata WHERE deleted = 0 AND instance_uuid = %s",
     "SELECT * FROM instance_metadata WHERE deleted = 0 AND instance_uuid = %s",
 )
-UPDATE: Final = "UPDATE instances SET updated_at = NOW(), task_state = %s WHERE id = %s AND deleted = 0"
-UPDATE_EXTRA: Final = "UPDATE instance_extra SET updated_at = NOW() WHERE deleted = 0 AND instance_uuid = %s"
+UPDATE: Final = (
+    "UPDATE instances SET updated_at = NOW(), task_state = %s WHERE id = %s AND deleted = 0"
+)
+UPDATE_EXTRA: Final = (
+    "UPDATE instance_extra SET updated_at = NOW() WHERE deleted = 0 AND instance_uuid = %s"
+)
 ACTION: Final = """
     INSERT INTO instance_actions
     (created_at, action, instance_uuid, request_id, user_id, project_id, start_time, deleted)
@@ -57,7 +66,8 @@ EVENT: Final = """
     VALUES (NOW(), 'compute_reboot_instance', %s, NOW(), 0, 'cmp-001')
 """
 SIGN_OF_LIFE: Final = (
-    "UPDATE services SET updated_at = NOW(), last_seen_up = NOW(), report_count = report_count + 1 WHERE id = %s"
+    "UPDATE services SET updated_at = NOW(), last_seen_up = NOW(), report_count "
+    "= report_count + 1 WHERE id = %s"
 )
 
 
@@ -81,7 +91,10 @@ class Load:
 def make_services(link: Link) -> None:
     """Make the services that show signs of life."""
     columns = "(id, host, `binary`, topic, report_count, disabled, deleted, uuid)"
-    rows = f"SELECT seq, CONCAT('cmp-', seq), 'nova-compute', 'compute', 0, 0, 0, UUID() FROM seq_1_to_{SERVICES}"
+    rows = (
+        "SELECT seq, CONCAT('cmp-', seq), 'nova-compute', 'compute', 0, 0, 0, UUID() FROM "
+        f"seq_1_to_{SERVICES}"
+    )
     with link.cursor() as cursor:
         cursor.execute(f"INSERT IGNORE INTO services {columns} {rows}")
 
@@ -93,7 +106,7 @@ def live_instances(link: Link) -> list[tuple[int, str]]:
         return list(cursor.fetchall())
 
 
-# -- in the process of the load ----------------------------------------------------------------------------------------
+# -- in the process of the load --------------------------------------------------------------------
 
 
 def read_instance(cursor: Cursor, instance: tuple[int, str], _number: int) -> None:
@@ -146,7 +159,9 @@ class Requests:
         self._is_over = threading.Event()
 
     def take(self) -> tuple[int, float] | None:
-        """The next request's number, and when it is due by ``time.monotonic``; None: there are no more."""
+        """The next request's number, and when it is due by ``time.monotonic``; None: there are no
+        more.
+        """
         with self._lock:
             if self._is_over.is_set():
                 return None
@@ -176,7 +191,9 @@ def send(load: Load, link: Link, requests: Requests) -> None:
             requests.answered(due)
 
 
-def send_until_committed(link: Link, cursor: Cursor, request: Request, instance: tuple[int, str], number: int) -> None:
+def send_until_committed(
+    link: Link, cursor: Cursor, request: Request, instance: tuple[int, str], number: int
+) -> None:
     """Send a request; again after a deadlock, as Nova does."""
     while True:
         try:
@@ -191,12 +208,16 @@ def send_until_committed(link: Link, cursor: Cursor, request: Request, instance:
 
 
 def main() -> None:
-    """Send the load that the first line of standard input describes, until that ends; print the latencies."""
+    """Send the load that the first line of standard input describes, until that ends; print the
+    latencies.
+    """
     # Not by way of sys.stdin, which may have read on what select waits for.
     with os.fdopen(0, "rb", buffering=0) as instructions:
         load = Load(**json.loads(instructions.readline()))
         with ExitStack() as stack:
-            links = [stack.enter_context(connect_to(load.port, load.cell)) for _ in range(CONNECTIONS)]
+            links = [
+                stack.enter_context(connect_to(load.port, load.cell)) for _ in range(CONNECTIONS)
+            ]
             requests = Requests()
             pool = stack.enter_context(ThreadPoolExecutor(CONNECTIONS))
             senders = [pool.submit(send, load, link, requests) for link in links]
@@ -212,11 +233,13 @@ def connect_to(port: int, database: str) -> "closing[Link]":
     """A connection without autocommit, which the context closes."""
     user, password = MariaDB.USER, MariaDB.PASSWORD
     return closing(
-        pymysql.connect(host=HOST, port=port, user=user, password=password, database=database, ssl_disabled=True)
+        pymysql.connect(
+            host=HOST, port=port, user=user, password=password, database=database, ssl_disabled=True
+        )
     )
 
 
-# -- in the process that measures --------------------------------------------------------------------------------------
+# -- in the process that measures ------------------------------------------------------------------
 
 
 @contextmanager
@@ -228,7 +251,9 @@ def sent(load: Load) -> Iterator[list[float]]:
     """
     latencies: list[float] = []
     command = [sys.executable, "-m", "benchmarks.nova_load"]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdin
         assert process.stdout
         process.stdin.write(json.dumps(asdict(load)) + "\n")

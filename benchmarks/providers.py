@@ -1,4 +1,6 @@
-"""``providers``: ``placement audit`` and ``sync_aggregates`` against a real Placement, beside the stock tool."""
+"""``providers``: ``placement audit`` and ``sync_aggregates`` against a real Placement, beside the
+stock tool.
+"""
 
 import tempfile
 from collections.abc import Sequence
@@ -42,10 +44,20 @@ class Job(NamedTuple):
 
 
 JOBS: Final = (
-    Job(f"audit of {HOSTS} providers with {INSTANCES} instances and {ORPHANS} orphans", "audit", 3, True),
+    Job(
+        f"audit of {HOSTS} providers with {INSTANCES} instances and {ORPHANS} orphans",
+        "audit",
+        3,
+        True,
+    ),
     Job("the same, --delete", "audit --delete", 4, False),
     Job("the same, nothing to find", "audit", 0, False),
-    Job(f"sync_aggregates, {MIRRORED} hosts in {AGGREGATES} aggregates each", "sync_aggregates", 0, False),
+    Job(
+        f"sync_aggregates, {MIRRORED} hosts in {AGGREGATES} aggregates each",
+        "sync_aggregates",
+        0,
+        False,
+    ),
     Job("the same, nothing to add", "sync_aggregates", 0, False),
 )
 
@@ -60,9 +72,14 @@ def run(*, quick: bool, stock: str | None) -> str:
     with cloud(CELLS) as measured, tempfile.TemporaryDirectory(prefix="cellkeeper-bench-") as name:
         with Placement(measured.server, PLACEMENT) as placement:
             config = measured.config(Path(name))
-            config.write_text(STOCK_CONF.format(folder=name) + config.read_text() + nova_conf(placement.url))
+            config.write_text(
+                STOCK_CONF.format(folder=name) + config.read_text() + nova_conf(placement.url)
+            )
             times = [
-                {program: _times(measured, [*words, "--config-file", str(config)]) for program, words in both.items()}
+                {
+                    program: _times(measured, [*words, "--config-file", str(config)])
+                    for program, words in both.items()
+                }
                 for _ in range(1 if quick else ROUNDS)
             ]
     rows = []
@@ -71,7 +88,10 @@ def run(*, quick: bool, stock: str | None) -> str:
         ratio = [f"{seconds[0] / seconds[1]:.2f}"] if stock else []
         rows.append([job.title, *(f"{one:.1f}" for one in seconds), *ratio])
     header = ("", *(f"{program} s" for program in both), *(["ratio"] if stock else []))
-    return f"One Placement process, {CELLS} cells; whole programs, their start included:\n\n{markdown(header, rows)}"
+    return (
+        f"One Placement process, {CELLS} cells; whole programs, their start "
+        f"included:\n\n{markdown(header, rows)}"
+    )
 
 
 def _times(measured: Cloud, command: Sequence[str]) -> list[float]:
@@ -89,7 +109,9 @@ def _seconds(measured: Cloud, command: Sequence[str], job: Job) -> float:
 
 
 def _fill(measured: Cloud) -> None:
-    """Hosts in all cells with their providers, instances with their allocations, orphans, aggregates."""
+    """Hosts in all cells with their providers, instances with their allocations, orphans,
+    aggregates.
+    """
     for database, statements in _statements(measured.cells).items():
         with measured.link(database) as link, link.cursor() as cursor:
             cursor.execute("SET SESSION foreign_key_checks = 0, sql_mode = ''")
@@ -103,7 +125,10 @@ def _statements(cells: Sequence[str]) -> dict[str, list[str]]:
         "CONCAT('cccccccc-0000-4000-8000-', LPAD(seq, 12, 0))",
         "CONCAT('11111111-0000-4000-8000-', LPAD(seq, 12, 0))",
     )
-    aggregate, host = "CONCAT('aaaaaaaa-0000-4000-8000-', LPAD(seq, 12, 0))", "CONCAT('cmp-', LPAD(seq, 4, 0))"
+    aggregate, host = (
+        "CONCAT('aaaaaaaa-0000-4000-8000-', LPAD(seq, 12, 0))",
+        "CONCAT('cmp-', LPAD(seq, 4, 0))",
+    )
     home = host.replace("seq", f"1 + seq % {HOSTS}")
     emptied = {
         API: ("host_mappings", "aggregate_hosts", "aggregates"),
@@ -113,10 +138,12 @@ def _statements(cells: Sequence[str]) -> dict[str, list[str]]:
     }  # fmt: skip
     made = {
         API: [
-            f"INSERT INTO host_mappings (host, cell_id) SELECT {host}, 1 + seq % {CELLS} FROM seq_1_to_{HOSTS}",
+            f"INSERT INTO host_mappings (host, cell_id) SELECT {host}, 1 + seq % {CELLS} FROM "
+            f"seq_1_to_{HOSTS}",
             f"INSERT INTO aggregates (id, uuid, name) SELECT seq, {aggregate}, CONCAT('agg', seq) "
             f"FROM seq_1_to_{AGGREGATES}",
-            f"INSERT INTO aggregate_hosts (aggregate_id, host) SELECT a.seq, {host.replace('seq', 'h.seq')} "
+            "INSERT INTO aggregate_hosts (aggregate_id, host) SELECT a.seq, "
+            f"{host.replace('seq', 'h.seq')} "
             f"FROM seq_1_to_{AGGREGATES} a JOIN seq_1_to_{MIRRORED} h",
         ],
         PLACEMENT: [
@@ -130,7 +157,8 @@ def _statements(cells: Sequence[str]) -> dict[str, list[str]]:
     } | {
         cell: [
             "INSERT INTO compute_nodes (uuid, host, hypervisor_hostname, deleted) "
-            f"SELECT {node}, {host}, {host}, 0 FROM seq_1_to_{HOSTS} WHERE seq % {CELLS} = {number}",
+            f"SELECT {node}, {host}, {host}, 0 FROM seq_1_to_{HOSTS} WHERE seq % {CELLS} = "
+            f"{number}",
             "INSERT INTO instances (uuid, host, node, vm_state, deleted) "
             f"SELECT {instance}, {home}, {home}, 'active', 0 FROM seq_1_to_{INSTANCES} "
             f"WHERE (1 + seq % {HOSTS}) % {CELLS} = {number}",
@@ -139,10 +167,13 @@ def _statements(cells: Sequence[str]) -> dict[str, list[str]]:
     }
     for kind, amount in NEEDS:
         made[PLACEMENT] += [
-            "INSERT INTO inventories (resource_provider_id, resource_class_id, total, reserved, min_unit, max_unit, "
-            f"step_size, allocation_ratio) SELECT seq, {kind}, 1000000, 0, 1, 1000000, 1, 1 FROM seq_1_to_{HOSTS}",
+            "INSERT INTO inventories (resource_provider_id, resource_class_id, total, reserved, "
+            "min_unit, max_unit, "
+            f"step_size, allocation_ratio) SELECT seq, {kind}, 1000000, 0, 1, 1000000, 1, 1 FROM "
+            f"seq_1_to_{HOSTS}",
             "INSERT INTO allocations (resource_provider_id, consumer_id, resource_class_id, used) "
-            f"SELECT 1 + seq % {HOSTS}, {instance}, {kind}, {amount} FROM seq_1_to_{INSTANCES + ORPHANS}",
+            f"SELECT 1 + seq % {HOSTS}, {instance}, {kind}, {amount} FROM "
+            f"seq_1_to_{INSTANCES + ORPHANS}",
         ]
     return {
         database: [*(f"DELETE FROM {table}" for table in tables), *made[database]]

@@ -16,7 +16,8 @@ CHUNK: Final = 1 << 16
 def delayed(port: int, delay: float) -> Iterator[int]:
     """A port on which the server of another port answers late.
 
-    :param delay: seconds that each answer takes longer; answers on several connections do not wait for each other
+    :param delay: seconds that each answer takes longer; answers on several connections do not wait
+        for each other
     """
     command = [sys.executable, "-m", "benchmarks.proxy", str(port), str(delay)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -31,7 +32,9 @@ async def _serve(port: int, delay: float) -> None:
     async def handle(from_client: asyncio.StreamReader, to_client: asyncio.StreamWriter) -> None:
         from_server, to_server = await asyncio.open_connection(HOST, port)
         with suppress(ConnectionError):
-            await asyncio.gather(_forward(from_client, to_server, 0), _forward(from_server, to_client, delay))
+            await asyncio.gather(
+                _forward(from_client, to_server, 0), _forward(from_server, to_client, delay)
+            )
 
     server = await asyncio.start_server(handle, HOST, 0)
     print(server.sockets[0].getsockname()[1], flush=True)

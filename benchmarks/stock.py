@@ -15,7 +15,9 @@ COMMAND: Final = ("db", "archive_deleted_rows", "--until-complete")
 
 
 class Times(NamedTuple):
-    """Seconds that a program takes to archive all instances, and to start and find nothing to do."""
+    """Seconds that a program takes to archive all instances, and to start and find nothing to
+    do.
+    """
 
     whole: float
     idle: float
@@ -39,17 +41,38 @@ def against_stock(measured: Cloud, stock: str, rounds: int) -> str:
     both = programs(stock)
     with tempfile.TemporaryDirectory(prefix="cellkeeper-bench-") as folder:
         options = ["--config-file", str(measured.config(Path(folder))), *COMMAND]
-        runs = [[_times(measured, [*words, *options]) for words in both.values()] for _ in range(rounds)]
-    own, rival = (Times(*map(middle, zip(*of_program, strict=True))) for of_program in zip(*runs, strict=True))
+        runs = [
+            [_times(measured, [*words, *options]) for words in both.values()] for _ in range(rounds)
+        ]
+    own, rival = (
+        Times(*map(middle, zip(*of_program, strict=True))) for of_program in zip(*runs, strict=True)
+    )
     rows = [_row(name, times) for name, times in zip(both, (own, rival), strict=True)]
-    rows.append(["ratio", "", "", f"{own.speed / rival.speed:.1f}", f"{own.own_speed / rival.own_speed:.1f}"])
+    rows.append(
+        [
+            "ratio",
+            "",
+            "",
+            f"{own.speed / rival.speed:.1f}",
+            f"{own.own_speed / rival.own_speed:.1f}",
+        ]
+    )
     header = ("program", "seconds", "with nothing to do", "rows/s", "rows/s without the start")
-    title = f"{INSTANCES} deleted instances of {ROWS_PER_INSTANCE} rows in one cell, `{' '.join(COMMAND)}`:"
+    title = (
+        f"{INSTANCES} deleted instances of {ROWS_PER_INSTANCE} rows in one cell, "
+        f"`{' '.join(COMMAND)}`:"
+    )
     return f"{title}\n\n" + markdown(header, rows)
 
 
 def _row(name: str, times: Times) -> list[str]:
-    return [name, f"{times.whole:.1f}", f"{times.idle:.1f}", f"{times.speed:,.0f}", f"{times.own_speed:,.0f}"]
+    return [
+        name,
+        f"{times.whole:.1f}",
+        f"{times.idle:.1f}",
+        f"{times.speed:,.0f}",
+        f"{times.own_speed:,.0f}",
+    ]
 
 
 def _times(measured: Cloud, command: Sequence[str]) -> Times:

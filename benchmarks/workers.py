@@ -55,8 +55,14 @@ def _idle(broker: Redis, rounds: int) -> str:
         runs = [(fleet.seconds(targets), *fleet.processor(targets)) for _ in range(rounds)]
     wall, own, theirs = (middle(seconds) for seconds in zip(*runs, strict=True))
     per_cell = (own + theirs) / IDLE_CELLS * 1000
-    table = [["seconds", f"{wall:.2f}"], ["CPU ms per cell, command and workers together", f"{per_cell:.1f}"]]
-    title = f"{IDLE_CELLS} cells with nothing to do, {WORKERS} warm workers with {CHILDREN} children each:"
+    table = [
+        ["seconds", f"{wall:.2f}"],
+        ["CPU ms per cell, command and workers together", f"{per_cell:.1f}"],
+    ]
+    title = (
+        f"{IDLE_CELLS} cells with nothing to do, {WORKERS} warm workers with {CHILDREN} "
+        "children each:"
+    )
     return f"{title}\n\n{markdown(('', ''), table)}\n\nTarget: less than 3 seconds."
 
 
@@ -65,7 +71,8 @@ def _loaded(broker: Redis, rounds: int) -> str:
         targets = [measured.target(1)]
         sides: dict[bool, list[float]] = {True: [], False: []}
         for number in range(rounds):
-            for is_inline in sorted(sides, reverse=bool(number % 2)):  # in turns: a noisy minute hits both
+            # In turns: a noisy minute hits both.
+            for is_inline in sorted(sides, reverse=bool(number % 2)):
                 sides[is_inline].append(_filled(measured, fleet, targets, INSTANCES, is_inline))
     inline, workers = middle(sides[True]), middle(sides[False])
     rows = [
@@ -73,7 +80,11 @@ def _loaded(broker: Redis, rounds: int) -> str:
         ["by workers", f"{workers:.2f}", f"{workers / inline:.2f}"],
     ]
     title = f"One cell with {INSTANCES:,} deleted instances of {ROWS_PER_INSTANCE} rows:"
-    return f"{title}\n\n{markdown(('', 'seconds', 'times as long'), rows)}\n\nTarget: at most 1.10 times as long."
+    return (
+        f"{title}\n\n{markdown(('', 'seconds', 'times as long'), rows)}\n\nTarget: at most "
+        "1.10 "
+        "times as long."
+    )
 
 
 def _late(broker: Redis, rounds: int) -> str:
@@ -84,7 +95,10 @@ def _late(broker: Redis, rounds: int) -> str:
     ):
         targets = [measured.target(number, port) for number in range(1, LATE_CELLS + 1)]
         pairs = [
-            tuple(_filled(measured, fleet, some, LATE_INSTANCES, False) for some in (targets[:1], targets))
+            tuple(
+                _filled(measured, fleet, some, LATE_INSTANCES, False)
+                for some in (targets[:1], targets)
+            )
             for _ in range(rounds)
         ]
     one, together = (middle(seconds) for seconds in zip(*pairs, strict=True))
@@ -92,17 +106,28 @@ def _late(broker: Redis, rounds: int) -> str:
         ["one cell", f"{one:.2f}", ""],
         [f"{LATE_CELLS} cells together", f"{together:.2f}", f"{together / one:.2f}"],
     ]
-    title = f"Databases that answer {DELAY * 1000:.0f} ms late, {LATE_INSTANCES} deleted instances each, by workers:"
-    return f"{title}\n\n{markdown(('', 'seconds', 'times as long'), rows)}\n\nTarget: at most 1.3 times as long."
+    title = (
+        f"Databases that answer {DELAY * 1000:.0f} ms late, {LATE_INSTANCES} deleted "
+        "instances "
+        "each, by workers:"
+    )
+    return (
+        f"{title}\n\n{markdown(('', 'seconds', 'times as long'), rows)}\n\nTarget: at most 1.3 "
+        "times as long."
+    )
 
 
-def _filled(measured: Cloud, fleet: "Fleet", targets: Sequence[Target], instances: int, inline: bool) -> float:
+def _filled(
+    measured: Cloud, fleet: "Fleet", targets: Sequence[Target], instances: int, inline: bool
+) -> float:
     """Seconds to archive some cells after all were filled anew."""
     measured.fill(instances)
     if not inline:
         return fleet.seconds(targets, instances)
     begin = time.perf_counter()
-    results = LocalEngine(len(targets), len(targets)).work(ACTION, Params(until_complete=True), targets)
+    results = LocalEngine(len(targets), len(targets)).work(
+        ACTION, Params(until_complete=True), targets
+    )
     seconds = time.perf_counter() - begin
     _check(results, instances)
     return seconds
@@ -111,7 +136,9 @@ def _filled(measured: Cloud, fleet: "Fleet", targets: Sequence[Target], instance
 def _check(results: Sequence[CellResult[Archived]], instances: int) -> None:
     for result in results:
         if result.failure or result.outcome.rows != instances * ROWS_PER_INSTANCE:
-            raise WrongResult(f"{result.cell.label}: {result.outcome.rows} rows were archived; {result.failure}")
+            raise WrongResult(
+                f"{result.cell.label}: {result.outcome.rows} rows were archived; {result.failure}"
+            )
 
 
 class Fleet:
@@ -163,7 +190,10 @@ def _fleet(measured: Cloud, broker: Redis, port: int) -> Iterator[Fleet]:
         logs = [folder / f"w{number}.log" for number in range(WORKERS)]
         pids = [stack.enter_context(worker_process(config, log)).pid for log in logs]
         deadline = time.monotonic() + PATIENCE
-        while any(not log.exists() or log.read_text().count("serving ") < len(measured.cells) for log in logs):
+        while any(
+            not log.exists() or log.read_text().count("serving ") < len(measured.cells)
+            for log in logs
+        ):
             if time.monotonic() > deadline:
                 raise WrongResult("the workers do not serve the cells")
             time.sleep(0.1)

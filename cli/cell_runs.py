@@ -52,13 +52,14 @@ class Runner:
     ) -> FinishedRun:
         """Carry out an action in cells, and what follows if it wrote rows.
 
-        The cells go to workers if there is a broker and they are mapped: what ``[database]`` names here may be
-        another database there.
+        The cells go to workers if there is a broker and they are mapped: what ``[database]`` names
+        here may be another database there.
 
         :param listeners: of the first phase
         :param counting: what looks for what is left when the maintenance window closes
         :returns: the run with the results of each phase that it came to, in the order of ``chosen``
-        :raises exclusion.Busy: another run is at work on one of the databases, and the command must not wait
+        :raises exclusion.Busy: another run is at work on one of the databases, and the command must
+            not wait
         :raises click.exceptions.Exit: the run is started, and left to the workers
         :raises DatabaseProblem: these options do not combine
         :raises InvalidSetting: the section ``[throttle]`` cannot be used
@@ -69,7 +70,10 @@ class Runner:
         if self._has_broker() and all(target.cell.uuid for target in chosen):
             finished = self._by_workers(phases, chosen, listeners, until)
         elif self.options.detach or self.options.run_id:
-            raise DatabaseProblem("--detach and --run-id need workers: broker_url in section [celery], and --all-cells")
+            raise DatabaseProblem(
+                "--detach and --run-id need workers: broker_url in section [celery], and "
+                "--all-cells"
+            )
         else:
             finished = self._locally(phases, chosen, listeners, until)
         self._say_who_cancelled(finished)
@@ -96,7 +100,9 @@ class Runner:
         now = datetime.now(UTC)
         closes = dates.closing_time(self.options.until, time_zone(self.conf), now)
         if closes <= now:
-            raise DatabaseProblem(f"--until {self.options.until} is in the past; nothing was started")
+            raise DatabaseProblem(
+                f"--until {self.options.until} is in the past; nothing was started"
+            )
         return closes
 
     def _has_broker(self) -> bool:
@@ -126,7 +132,9 @@ class Runner:
                 for action, _ in phases:
                     databases = _exclusive_databases(action, chosen)
                     wait = not self.options.no_wait
-                    locks.enter_context(exclusively(self.conf, action.name, databases, wait, self.stop))
+                    locks.enter_context(
+                        exclusively(self.conf, action.name, databases, wait, self.stop)
+                    )
             finished = engine.run(phases, chosen, until.timestamp() if until else None)
         self._raise_unexpected(finished)
         return finished
@@ -169,16 +177,24 @@ class Runner:
         self.stop.farewell = f"The run may go on: cellkeeper runs cancel {order.id}"
 
         def on_stop() -> None:
-            self.stop.farewell = f"The run stops after its current batches: cellkeeper runs wait {order.id}"
+            self.stop.farewell = (
+                f"The run stops after its current batches: cellkeeper runs wait {order.id}"
+            )
 
         with shown(len(chosen), self.stop) as progress:
             listeners = [Several([progress, *listeners]), progress]
-            finished = Follower(conductor, self.stop, listeners, on_stop=on_stop, on_wait=say_waiting).follow(order.id)
+            finished = Follower(
+                conductor, self.stop, listeners, on_stop=on_stop, on_wait=say_waiting
+            ).follow(order.id)
         return replace(finished, phases=[_in_order(results, chosen) for results in finished.phases])
 
 
 def exclusively(
-    conf: cfg.ConfigOpts, name: str, databases: Sequence[Database | DatabaseProblem], wait: bool, stop: Stop
+    conf: cfg.ConfigOpts,
+    name: str,
+    databases: Sequence[Database | DatabaseProblem],
+    wait: bool,
+    stop: Stop,
 ) -> AbstractContextManager[None]:
     """The context in which no other run of an action works on these databases, from this host.
 
@@ -190,14 +206,20 @@ def exclusively(
     return exclusion.hold_databases(
         Path(own.lock_path) if own.lock_path else None,
         name,
-        [database.fingerprint for database in databases if own.exclusion and isinstance(database, Database)],
+        [
+            database.fingerprint
+            for database in databases
+            if own.exclusion and isinstance(database, Database)
+        ],
         wait=wait,
         stop=stop,
         on_wait=say_waiting,
     )
 
 
-def _exclusive_databases(action: Action[Any, Any], chosen: Sequence[Target]) -> list[Database | DatabaseProblem]:
+def _exclusive_databases(
+    action: Action[Any, Any], chosen: Sequence[Target]
+) -> list[Database | DatabaseProblem]:
     """The databases that another run of the action keeps off meanwhile."""
     if not action.writes:
         return []
@@ -209,7 +231,9 @@ def _exclusive_databases(action: Action[Any, Any], chosen: Sequence[Target]) -> 
 def _in_order(results: Results, chosen: Sequence[Target]) -> Results:
     """The results of workers with the caller's cells, as far as it knows them."""
     own_cells = {target.cell.uuid: target.cell for target in chosen}
-    return [replace(result, cell=own_cells.get(result.cell.uuid, result.cell)) for result in results]
+    return [
+        replace(result, cell=own_cells.get(result.cell.uuid, result.cell)) for result in results
+    ]
 
 
 def _check_same_command(wanted: Order, there: Order) -> None:
@@ -219,7 +243,10 @@ def _check_same_command(wanted: Order, there: Order) -> None:
     """
     actions = [phase.action for phase in there.phases]
     if actions != [phase.action for phase in wanted.phases]:
-        raise DatabaseProblem(f"There is a run {there.id} already, of {' and '.join(actions)}: choose another --run-id")
+        raise DatabaseProblem(
+            f"There is a run {there.id} already, of {' and '.join(actions)}: choose another "
+            "--run-id"
+        )
 
 
 def _put_run(run: str, options: RunOptions) -> None:

@@ -11,8 +11,11 @@ from settings.files import load_configuration, read_configuration
 from settings.sections import check_values
 from settings.unknown import unknown_settings
 
-# Options of the manual that are not on oslo's command line: ours alone, and one that oslo takes from files only.
-OWN_WORDS: Final = frozenset({"--post-mortem", "--nopost-mortem", "--watch-log-file", "--nowatch-log-file"})
+# Options of the manual that are not on oslo's command line: ours alone, and one that oslo takes
+# from files only.
+OWN_WORDS: Final = frozenset(
+    {"--post-mortem", "--nopost-mortem", "--watch-log-file", "--nowatch-log-file"}
+)
 
 CONFIGURATION: Final = "configuration"
 """Where a configuration that was read for the command stands, in the object of its root context."""
@@ -23,10 +26,12 @@ LATEST: Final = "latest"
 def load(*, warn: bool = True, check: bool = False) -> cfg.ConfigOpts:
     """Read the configuration that the global options name, and set up logging.
 
-    Whoever carries a command out in a process of many may have read it already; then nothing else is done.
+    Whoever carries a command out in a process of many may have read it already; then nothing else
+    is done.
 
     :param warn: whether settings that have no effect are named on standard error
-    :param check: whether to look at every value at once: for a command that works until a signal ends it
+    :param check: whether to look at every value at once: for a command that works until a signal
+        ends it
     :raises InvalidSetting: a file or a value cannot be understood
     :raises cfg.Error: a file is missing
     """
@@ -37,7 +42,8 @@ def load(*, warn: bool = True, check: bool = False) -> cfg.ConfigOpts:
     defaults = {"watch_log_file": watched == ["--watch-log-file"]} if watched else {}
     conf = load_configuration(words_for_oslo(), defaults)
     if conf.use_stderr and not conf.debug and not conf.log_config_append:
-        logging.getLogger().setLevel(logging.WARNING)  # a cron job that went well has nothing to say
+        # A cron job that went well has nothing to say.
+        logging.getLogger().setLevel(logging.WARNING)
     if check:
         check_values(conf)
     if warn:

@@ -53,7 +53,10 @@ SENTENCES: Final[Sequence[tuple[Kinds, Callable[[Any], str]]]] = (
     ),
     (
         RunGone,
-        lambda error: f"There is no run {error}: the id is misspelt, the run has expired, or the store was emptied",
+        lambda error: (
+            f"There is no run {error}: the id is misspelt, the run has expired, or the store was "
+            "emptied"
+        ),
     ),
     ((StoreAway, BrokerAway, TooLate), str),
     (RedisError, lambda error: f"The store of runs cannot be used: {_folded(error)}"),

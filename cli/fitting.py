@@ -1,4 +1,6 @@
-"""Tables on a terminal that is too narrow for them: long cells are wrapped, or each row becomes a paragraph."""
+"""Tables on a terminal that is too narrow for them: long cells are wrapped, or each row becomes a
+paragraph.
+"""
 
 import os
 import re
@@ -7,7 +9,8 @@ import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Final
 
-# A word of this length stays whole, such as a time; so does what is copied: a UUID, and a run that beat has named.
+# A word of this length stays whole, such as a time; so does what is copied: a UUID, and a run that
+# beat has named.
 WHOLE: Final = 16
 _COPIED: Final = re.compile(r"[\da-f]{8}(-[\da-f]{4}){3}-[\da-f]{12}|\S+-\d{8}T\d{6}Z")
 # A longer word may end behind one of these characters.
@@ -29,10 +32,13 @@ def terminal_width() -> int | None:
         return None
 
 
-def column_widths(header: Sequence[str], rows: Sequence[Sequence[str]], width: int) -> list[int] | None:
+def column_widths(
+    header: Sequence[str], rows: Sequence[Sequence[str]], width: int
+) -> list[int] | None:
     """How wide each column may be in a table of this width.
 
-    The widest columns give way first, each down to its name and to its longest part that is not to be broken.
+    The widest columns give way first, each down to its name and to its longest part that is not to
+    be broken.
 
     :param width: of the whole table, its frame included
     :returns: None if the table cannot be as narrow as that
@@ -62,7 +68,9 @@ def wrap(text: str, width: int) -> str:
 
 
 def paragraph(header: Sequence[str], row: Sequence[str], width: int) -> str:
-    """A row as its first cell, and below it the others with their names, but for those that are empty."""
+    """A row as its first cell, and below it the others with their names, but for those that are
+    empty.
+    """
     lines = [row[0], INDENT]
     for name, value in zip(header[1:], row[1:], strict=True):
         if not value:
@@ -75,7 +83,9 @@ def paragraph(header: Sequence[str], row: Sequence[str], width: int) -> str:
         else:
             lines.append(INDENT + item)
     wrapped = [
-        textwrap.wrap(line, width, subsequent_indent=HANGING, break_long_words=False, break_on_hyphens=False)
+        textwrap.wrap(
+            line, width, subsequent_indent=HANGING, break_long_words=False, break_on_hyphens=False
+        )
         for line in lines
     ]
     return "\n".join(line for few in wrapped for line in few)
@@ -83,7 +93,9 @@ def paragraph(header: Sequence[str], row: Sequence[str], width: int) -> str:
 
 def _parts(text: str) -> list[str]:
     """The parts of a text that are not to be broken, each with the spaces behind it."""
-    return [part for word in re.findall(r"\S+\s*|\s+", text) for part in _parts_of_word(word)] or [""]
+    return [part for word in re.findall(r"\S+\s*|\s+", text) for part in _parts_of_word(word)] or [
+        ""
+    ]
 
 
 def _lengths_of_parts(texts: Iterable[str]) -> list[int]:

@@ -15,13 +15,15 @@ if TYPE_CHECKING:
 
 @click.command("flower", cls=Service)
 @new_option("--address", metavar="ADDRESS", help="Where to listen, instead of [flower] address.")
-@new_option("--port", type=click.IntRange(1, 65535), metavar="PORT", help="Instead of [flower] port.")
+@new_option(
+    "--port", type=click.IntRange(1, 65535), metavar="PORT", help="Instead of [flower] port."
+)
 @new_option("--no-password", is_flag=True, help="Let everybody who reaches it look.")
 def flower(address: str | None, port: int | None, no_password: bool) -> int:
     """Show workers and tasks in a browser, until a signal ends it.
 
-    Set the password as password in section [flower], or in the variable OS_FLOWER__PASSWORD. Of the broker it needs
-    broker_url in section [celery], and of nova.conf nothing.
+    Set the password as password in section [flower], or in the variable OS_FLOWER__PASSWORD. Of the
+    broker it needs broker_url in section [celery], and of nova.conf nothing.
     """
     from cli import configuration
 
@@ -45,11 +47,17 @@ def _check(conf: "ConfigOpts", no_password: bool) -> None:
 
     own = conf.flower
     if not conf.celery.broker_url:
-        raise NotConfigured(f"There is no broker: set broker_url in section [celery] ({describe_read_files(conf)})")
+        raise NotConfigured(
+            f"There is no broker: set broker_url in section [celery] ({describe_read_files(conf)})"
+        )
     if not own.password and not no_password:
-        raise NotConfigured("Flower has no password: set password in section [flower], or give --no-password")
+        raise NotConfigured(
+            "Flower has no password: set password in section [flower], or give --no-password"
+        )
     if own.password and not (own.user + own.password).isascii():
-        raise SettingsProblem("Flower compares ASCII only: choose another user or password in section [flower]")
+        raise SettingsProblem(
+            "Flower compares ASCII only: choose another user or password in section [flower]"
+        )
     if bool(own.cert_file) != bool(own.key_file):
         raise SettingsProblem("TLS needs both: set cert_file and key_file in section [flower]")
 

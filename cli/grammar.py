@@ -1,7 +1,7 @@
 """nova-manage's grammar on Click: global options anywhere, abbreviations, both spellings, aliases.
 
-The stock tool parses with argparse, which takes any unambiguous beginning of a long option. Options that the stock tool
-does not know, and global options behind a command, must be written in full.
+The stock tool parses with argparse, which takes any unambiguous beginning of a long option. Options
+that the stock tool does not know, and global options behind a command, must be written in full.
 """
 
 import re
@@ -20,10 +20,11 @@ MISCONFIGURED: Final = 78
 
 
 class Option(click.Option):
-    """An option of the stock tool, which may be abbreviated; ``new=True``: one of our own, which may not.
+    """An option of the stock tool, which may be abbreviated; ``new=True``: one of our own, which
+    may not.
 
-    :ivar begins: what its value begins with, as a pattern, where its name is an abbreviation in the stock tool: before
-        anything else it still is
+    :ivar begins: what its value begins with, as a pattern, where its name is an abbreviation in the
+        stock tool: before anything else it still is
     """
 
     def __init__(self, *args: Any, new: bool = False, begins: str = "", **kwargs: Any) -> None:
@@ -38,7 +39,11 @@ class _Spelling:
     def __init__(self, params: Sequence[click.Parameter]) -> None:
         self.options = [param for param in params if isinstance(param, click.Option)]
         self.options.append(Option(["--help"], is_flag=True))
-        self.by_name = {name: option for option in self.options for name in (*option.opts, *option.secondary_opts)}
+        self.by_name = {
+            name: option
+            for option in self.options
+            for name in (*option.opts, *option.secondary_opts)
+        }
 
     def rewrite(self, words: Sequence[str], stop_at_command: bool) -> list[str]:
         """Write options in full. Values of options, and what follows ``--``, stay as they are."""
@@ -60,7 +65,9 @@ class _Spelling:
         """Whether the word behind this one is its value. ``-df`` takes one if ``-f`` does."""
         if not name.startswith("--") and name.startswith("-"):
             letters = [self.by_name.get(f"-{letter}") for letter in name[1:]]
-            takers = [position for position, option in enumerate(letters) if option and not option.is_flag]
+            takers = [
+                position for position, option in enumerate(letters) if option and not option.is_flag
+            ]
             return bool(takers) and takers[0] == len(letters) - 1
         option = self.by_name.get(name)
         return option is not None and not option.is_flag and not option.count
@@ -80,8 +87,13 @@ class _Spelling:
             for known, option in self.by_name.items()
             if known.startswith((name, swapped)) and isinstance(option, Option) and not option.new
         }
-        if len({(id(option), known in option.secondary_opts) for known, option in found.items()}) > 1:
-            raise click.UsageError(f"{name} is ambiguous: it could be {' or '.join(sorted(found))}.")
+        if (
+            len({(id(option), known in option.secondary_opts) for known, option in found.items()})
+            > 1
+        ):
+            raise click.UsageError(
+                f"{name} is ambiguous: it could be {' or '.join(sorted(found))}."
+            )
         return next(iter(found), name)
 
 
@@ -116,13 +128,16 @@ class Command(click.Command):
 
 
 class Service(Command):
-    """A command that works until a signal ends it. A supervisor must know what it need not start again."""
+    """A command that works until a signal ends it. A supervisor must know what it need not start
+    again.
+    """
 
     misconfigured = MISCONFIGURED
 
 
 class Category(click.Group):
-    """A category of commands, or the program itself. Without a command it lists them and ends with 2.
+    """A category of commands, or the program itself. Without a command it lists them and ends with
+    2.
 
     :ivar aliases: other names of commands, as the manual's own text has them; not listed
     """
@@ -140,9 +155,13 @@ class Category(click.Group):
         return super().parse_args(ctx, _Spelling(self.params).rewrite(args, stop_at_command=True))
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands; before them, of the program itself, the categories on a line, as scripts look for them."""
+        """List the commands; before them, of the program itself, the categories on a line, as
+        scripts look for them.
+        """
         if ctx.parent is None:
-            categories = sorted(name for name, command in self.commands.items() if isinstance(command, Category))
+            categories = sorted(
+                name for name, command in self.commands.items() if isinstance(command, Category)
+            )
             with formatter.section("Command categories"):
                 formatter.write_text(f"{{{','.join(categories)}}}")
         super().format_commands(ctx, formatter)
@@ -156,13 +175,17 @@ class Category(click.Group):
             put("")
             names = self.list_commands(ctx)
             for name in names:
-                put(f"  {name:{max(map(len, names))}}  {self.commands[name].get_short_help_str(80)}")
+                put(
+                    f"  {name:{max(map(len, names))}}  {self.commands[name].get_short_help_str(80)}"
+                )
             return 2
         return super().invoke(ctx)
 
 
 def _remember(ctx: click.Context, param: click.Parameter, value: Any) -> None:
-    """Keep a global option as oslo.config wants it: a word of its command line, given here or further left."""
+    """Keep a global option as oslo.config wants it: a word of its command line, given here or
+    further left.
+    """
     words: list[str] = ctx.find_root().ensure_object(dict).setdefault("words", [])
     name = param.opts[0]
     if isinstance(value, bool):
@@ -198,14 +221,18 @@ def _global_options(new: bool) -> list[click.Parameter]:
                help="Configure logging from this file alone."),
         option("--log-date-format", metavar="FORMAT", help="Format of the time in log lines."),
         option("--log-dir", "--logdir", metavar="DIR", help="Directory of relative log files."),
-        option("--log-file", "--logfile", metavar="PATH", help="Log to this file instead of standard error."),
+        option("--log-file", "--logfile", metavar="PATH", help="Log to this file instead of "
+        "standard error."),
         option("--syslog-log-facility", metavar="FACILITY", help="Syslog facility."),
         option("--use-journal/--nouse-journal", default=None, help="Log to the journal."),
         option("--use-json/--nouse-json", default=None, help="Log in JSON."),
         option("--use-syslog/--nouse-syslog", default=None, help="Log to syslog."),
-        option("--watch-log-file/--nowatch-log-file", default=None, help="Reopen a log file that was moved."),
-        option("--debug/--nodebug", "-d", default=None, help="Log more, and show the traceback of an error."),
-        option("--post-mortem/--nopost-mortem", default=None, help="Start the debugger on an error."),
+        option("--watch-log-file/--nowatch-log-file", default=None, help="Reopen a log file that "
+        "was moved."),
+        option("--debug/--nodebug", "-d", default=None, help="Log more, and show the traceback of "
+        "an error."),
+        option("--post-mortem/--nopost-mortem", default=None, help="Start the debugger on an "
+        "error."),
         Option(["--version"], new=new, is_flag=True, expose_value=False, callback=_show_version,
                hidden=new, help="Print the version and exit."),
     ]  # fmt: skip

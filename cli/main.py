@@ -40,7 +40,8 @@ from jobs.exit_codes import UNEXPECTED
 
 USAGE: Final = 2
 
-HELP: Final = """Keep the databases of an OpenStack Nova deployment in order: as nova-manage does, on all cells at once.
+HELP: Final = """Keep the databases of an OpenStack Nova deployment in order: as nova-manage does,
+on all cells at once.
 
 The options below apply to all commands, before or after the command.
 """
@@ -71,10 +72,14 @@ def print_version() -> None:
     put(reported_version())
 
 
-@cellkeeper.command("bash-completion", help="Print the categories, or the commands of one, on a line.")
+@cellkeeper.command(
+    "bash-completion", help="Print the categories, or the commands of one, on a line."
+)
 @click.argument("category", required=False)
 def bash_completion(category: str | None) -> None:
-    chosen = cellkeeper.get_command(click.get_current_context(), category) if category else cellkeeper
+    chosen = (
+        cellkeeper.get_command(click.get_current_context(), category) if category else cellkeeper
+    )
     listed = chosen.commands.values() if isinstance(chosen, Category) else ()
     put(" ".join(sorted(one.name or "" for one in listed if category or isinstance(one, Category))))
 
@@ -94,15 +99,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         code = UNEXPECTED
     flush_messages()
     watch.end()
-    gc.freeze()  # nobody needs what the interpreter would look for at its end, for a tenth of a second
+    # Nobody needs what the interpreter would look for at its end, for a tenth of a second.
+    gc.freeze()
     sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
     """Run a command line.
 
-    :returns: the exit code. Every error is one line on standard error, with ``-f json`` a document on standard output
-        as well; its traceback only with ``--debug``
+    :returns: the exit code. Every error is one line on standard error, with ``-f json`` a document
+        on standard output as well; its traceback only with ``--debug``
     """
     begin_printing()
     code = execute(arguments)
@@ -120,7 +126,8 @@ def _wants_json(arguments: Sequence[str]) -> bool:
 def execute(arguments: Sequence[str], ready: Mapping[str, Any] = MappingProxyType({})) -> int:
     """Carry out a command line, in any thread. Its errors become lines for standard error.
 
-    :param ready: what was made for the command before, as ``cli.configuration`` and ``cli.runs.store`` look for it
+    :param ready: what was made for the command before, as ``cli.configuration`` and
+        ``cli.runs.store`` look for it
     :returns: the exit code
     """
     for number, argument in enumerate(arguments, 1):
@@ -130,7 +137,9 @@ def execute(arguments: Sequence[str], ready: Mapping[str, Any] = MappingProxyTyp
     given: dict[str, Any] = dict(ready)
     stderr = sys.stderr
     try:
-        return int(cellkeeper.main(list(arguments), "cellkeeper", standalone_mode=False, obj=given) or 0)
+        return int(
+            cellkeeper.main(list(arguments), "cellkeeper", standalone_mode=False, obj=given) or 0
+        )
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "cellkeeper"
         say(f"{command}: {_folded(error)} Try: {command} --help")
@@ -162,7 +171,9 @@ def code_name(error: Exception) -> str:
 
 
 def _is_utf8(argument: str) -> bool:
-    """Whether an argument was; Python keeps other bytes as halves of characters, which no database takes."""
+    """Whether an argument was; Python keeps other bytes as halves of characters, which no database
+    takes.
+    """
     try:
         argument.encode()
     except UnicodeEncodeError:

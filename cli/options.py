@@ -56,7 +56,9 @@ def collect_into(
 
 
 class _ClosingTime(click.ParamType):  # type: ignore[type-arg]
-    """``HH:MM``, or a moment with its offset from UTC; ``jobs.dates`` says which moment is meant."""
+    """``HH:MM``, or a moment with its offset from UTC; ``jobs.dates`` says which moment is
+    meant.
+    """
 
     name = "time"
 
@@ -100,16 +102,23 @@ def _detach(command: F) -> F:
         "--run-id",
         metavar="NAME",
         callback=_check_run_id,
-        help="Name the run of workers. A second command with this name follows that run instead of starting one.",
+        help="Name the run of workers. A second command with this name follows that run instead of "
+        "starting one.",
     )
     plain = new_option(
-        "--detach", is_flag=True, help="Leave the run to the workers; print its id, for: cellkeeper runs."
+        "--detach",
+        is_flag=True,
+        help="Leave the run to the workers; print its id, for: cellkeeper runs.",
     )
     return plain(named(command))
 
 
-ALL_CELLS: Decorator = option("--all-cells", is_flag=True, help="Run the command in all cells, cell0 included.")
-DRY_RUN: Decorator = new_option("--dry-run", is_flag=True, help="Count what there is to do, by table; write nothing.")
+ALL_CELLS: Decorator = option(
+    "--all-cells", is_flag=True, help="Run the command in all cells, cell0 included."
+)
+DRY_RUN: Decorator = new_option(
+    "--dry-run", is_flag=True, help="Count what there is to do, by table; write nothing."
+)
 
 
 def concurrency(meaning: str) -> Decorator:
@@ -122,7 +131,9 @@ def concurrency(meaning: str) -> Decorator:
 
 CONCURRENCY: Decorator = concurrency("Work at most N cells at the same time.")
 NO_WAIT: Decorator = new_option(
-    "--no-wait", is_flag=True, help="Exit at once if another run of the same command holds one of the databases."
+    "--no-wait",
+    is_flag=True,
+    help="Exit at once if another run of the same command holds one of the databases.",
 )
 DETACH: Decorator = _detach
 UNTIL: Decorator = new_option(
@@ -130,12 +141,14 @@ UNTIL: Decorator = new_option(
     begins=r"\d",
     type=_ClosingTime(),
     metavar="HH:MM",
-    help="Stop after the current batches at this time (of the option timezone), and say what is left.",
+    help="Stop after the current batches at this time (of the option timezone), and say what is "
+    "left.",
 )
 NO_THROTTLE: Decorator = new_option(
     "--no-throttle",
     is_flag=True,
-    help="Go on while a database server suffers. Without it the work pauses by the limits of section [throttle].",
+    help="Go on while a database server suffers. Without it the work pauses by the limits of "
+    "section [throttle].",
 )
 FORMAT: Decorator = new_option(
     "-f",

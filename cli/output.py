@@ -1,7 +1,7 @@
 """What the commands print: results on standard output, the rest on standard error.
 
-All that a command prints goes through here (but for the live table, see ``progress``), and all text may come from
-outside: control characters are shown, not obeyed.
+All that a command prints goes through here (but for the live table, see ``progress``), and all text
+may come from outside: control characters are shown, not obeyed.
 """
 
 import contextlib
@@ -31,7 +31,9 @@ REMEMBERED: Final = 1000
 
 
 WORDS_AT_ONCE: Final = 4096
-"""Words of a JSON document that are joined at once: as a list, those of many cells take several times their text."""
+"""Words of a JSON document that are joined at once: as a list, those of many cells take several
+times their text.
+"""
 FIRST_NAMES: Final = 3
 """How many of a list are named in a cell of a table."""
 
@@ -66,14 +68,18 @@ def first_names(names: Sequence[str]) -> str:
 
 
 class Lines(str):
-    """A text that the program itself has divided into lines; in any other text a line feed is data."""
+    """A text that the program itself has divided into lines; in any other text a line feed is
+    data.
+    """
 
     __slots__ = ()
 
 
 @contextlib.contextmanager
 def captured() -> Iterator[list[str]]:
-    """Let this thread print nothing: what it says is listed instead, and its results are dropped."""
+    """Let this thread print nothing: what it says is listed instead, and its results are
+    dropped.
+    """
     said: list[str] = []
     token = _captured.set(said)
     try:
@@ -92,7 +98,8 @@ def say(text: str) -> None:
     if sys.stderr is None:  # it was closed before the program began
         return
     with contextlib.suppress(OSError):
-        # Not Click's echo: it would write past the live table, which takes the place of standard error, and into it.
+        # Not Click's echo: it would write past the live table, which takes the place of standard
+        # error, and into it.
         sys.stderr.write(f"{_shown(text)}\n")
         sys.stderr.flush()
 
@@ -106,7 +113,9 @@ def put_error(code: int) -> None:
 
 
 def put(text: str, newline: bool = True) -> None:
-    """Print a line, or ``Lines``, on standard output. That nobody takes it ends no work; see ``lost_output``."""
+    """Print a line, or ``Lines``, on standard output. That nobody takes it ends no work; see
+    ``lost_output``.
+    """
     if _captured.get() is not None:
         return
     printed.results = True
@@ -130,7 +139,9 @@ def flush_output() -> bool:
 
 
 def flush_messages() -> None:
-    """Write what is still buffered of standard error, or drop it: the interpreter would end with a code of its own."""
+    """Write what is still buffered of standard error, or drop it: the interpreter would end with a
+    code of its own.
+    """
     try:
         sys.stderr.flush()
     except OSError:
@@ -173,7 +184,8 @@ def _in_json(value: Any) -> str:
 def table(header: Sequence[str], rows: Iterable[Sequence[Any]], *, centred: bool = False) -> Lines:
     """A table in the form of the stock tool, its cells to the left unless they are to be centred.
 
-    On a terminal that is too narrow for it, long cells are wrapped, or each row becomes a paragraph.
+    On a terminal that is too narrow for it, long cells are wrapped, or each row becomes a
+    paragraph.
     """
     cells = [[printable(str(value)) for value in row] for row in rows]
     width = terminal_width()
@@ -197,7 +209,10 @@ def _drawn(header: Sequence[str], rows: Sequence[Sequence[str]], centred: bool) 
 def labels(results: "Sequence[CellResult[Any]]") -> list[str]:
     """A name per cell that no other cell has: cells may share a name, or have none."""
     names = Counter(result.cell.label for result in results)
-    return [result.cell.label if names[result.cell.label] == 1 else result.cell.identity for result in results]
+    return [
+        result.cell.label if names[result.cell.label] == 1 else result.cell.identity
+        for result in results
+    ]
 
 
 def say_failures(results: "Sequence[CellResult[Any]]", done: str) -> None:
@@ -207,19 +222,25 @@ def say_failures(results: "Sequence[CellResult[Any]]", done: str) -> None:
     """
     for label, result in zip(labels(results), results, strict=True):
         if result.failure:
-            before = f" ({result.outcome.rows} rows were {done} before)" if result.outcome.rows else ""
+            before = (
+                f" ({result.outcome.rows} rows were {done} before)" if result.outcome.rows else ""
+            )
             say(failure_line(label, result.failure) + before)
 
 
 def failure_line(label: str, failure: "Failure") -> str:
-    """Why a cell failed, in a line that names the cell once: what a cell's own database says names it already."""
+    """Why a cell failed, in a line that names the cell once: what a cell's own database says names
+    it already.
+    """
     from jobs.action import FailureKind
 
     return failure.reason if failure.kind is FailureKind.CELL else f"{label}: {failure.reason}"
 
 
 def by_name(rows: Mapping[str, int]) -> dict[str, int]:
-    """Numbers of rows in the order of their tables: that in which rows were counted depends on the pace of the run."""
+    """Numbers of rows in the order of their tables: that in which rows were counted depends on the
+    pace of the run.
+    """
     return dict(sorted(rows.items()))
 
 

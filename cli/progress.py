@@ -1,4 +1,6 @@
-"""Progress per cell: a live table on standard error where that is a terminal; dots on standard output."""
+"""Progress per cell: a live table on standard error where that is a terminal; dots on standard
+output.
+"""
 
 import logging
 import sys
@@ -71,13 +73,17 @@ class Progress:
 
     def finished(self, result: CellResult[Any]) -> None:
         with self._lock:
-            line = self._lines.setdefault(result.cell.identity, _Line(result.cell, time.monotonic()))
+            line = self._lines.setdefault(
+                result.cell.identity, _Line(result.cell, time.monotonic())
+            )
             line.speed, line.throttled = mean_speed(result), ""
             line.state = "failed" if result.failure else "done" if result.complete else "stopped"
 
     def __rich__(self) -> Group:
         with self._lock:
-            lines = sorted(self._lines.values(), key=lambda line: (line.state != "working", line.begin))
+            lines = sorted(
+                self._lines.values(), key=lambda line: (line.state != "working", line.begin)
+            )
             table = Table(box=None, pad_edge=False)
             for name in ("cell", "state"):
                 table.add_column(name)
@@ -85,23 +91,40 @@ class Progress:
                 table.add_column(name, justify="right")
             for line in lines[:SHOWN]:
                 label = Text(printable(line.cell.label))  # a string could hold markup
-                state = Text(printable(f"pauses: {line.throttled}")) if line.throttled else line.state
-                table.add_row(label, state, f"{line.rows:,}", rate_in_words(line.speed), eta_in_words(line.speed))
+                state = (
+                    Text(printable(f"pauses: {line.throttled}")) if line.throttled else line.state
+                )
+                table.add_row(
+                    label,
+                    state,
+                    f"{line.rows:,}",
+                    rate_in_words(line.speed),
+                    eta_in_words(line.speed),
+                )
             finished = sum(line.state != "working" for line in lines)
             rows = sum(line.rows for line in lines)
             speed = self._speed if finished < len(lines) else UNKNOWN
-            total = ("", f"{finished} of {self._cells} cells", f"{rows:,}", rate_in_words(speed), eta_in_words(speed))
+            total = (
+                "",
+                f"{finished} of {self._cells} cells",
+                f"{rows:,}",
+                rate_in_words(speed),
+                eta_in_words(speed),
+            )
             table.add_row(*total)
             return Group(table, STOPPING) if self._stop.is_set() else Group(table)
 
 
 class Dots:
-    """A dot on standard output for every batch: so many rows of a cell, or what was left of them at its end."""
+    """A dot on standard output for every batch: so many rows of a cell, or what was left of them at
+    its end.
+    """
 
     def __init__(self, beginning: str, batch: int, at_once: bool) -> None:
         """:param beginning: of the line
         :param batch: rows
-        :param at_once: print as it comes; otherwise all waits for ``flush``, lest it mix with the live table
+        :param at_once: print as it comes; otherwise all waits for ``flush``, lest it mix with the
+            live table
         """
         self._batch = max(batch, 1)
         self._at_once = at_once
@@ -167,7 +190,8 @@ class Several:
 
 @contextmanager
 def shown(cells: int, stop: threading.Event) -> Iterator[Listener]:
-    """A listener that shows progress while the context lasts; nothing where standard error is no terminal.
+    """A listener that shows progress while the context lasts; nothing where standard error is no
+    terminal.
 
     :param stop: once set, the run ends after the current batches, and the table says so
     """
@@ -177,14 +201,19 @@ def shown(cells: int, stop: threading.Event) -> Iterator[Listener]:
         return
     progress = Progress(cells, stop)
     direct = sys.stderr
-    with Live(progress, console=console, refresh_per_second=4) as live, _logs_moved(direct, sys.stderr):
+    with (
+        Live(progress, console=console, refresh_per_second=4) as live,
+        _logs_moved(direct, sys.stderr),
+    ):
         with watch.below_table(live.stop):
             yield progress
 
 
 @contextmanager
 def _logs_moved(old: TextIO, new: TextIO) -> Iterator[None]:
-    """Let log lines that would go to one stream go to another: above the live table, not into it."""
+    """Let log lines that would go to one stream go to another: above the live table, not into
+    it.
+    """
     moved = [
         handler
         for handler in logging.getLogger().handlers

@@ -9,7 +9,8 @@ Format = Literal["table", "json"]
 
 @dataclass(frozen=True)
 class RunOptions:
-    """The options that commands over cells share; a command that lacks one of them goes by its default.
+    """The options that commands over cells share; a command that lacks one of them goes by its
+    default.
 
     :ivar concurrency: cells at the same time; None: as configured
     :ivar no_wait: whether to end at once if another run is at work on one of the databases

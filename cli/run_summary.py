@@ -59,7 +59,8 @@ class RunSummary:
 
 def summarize(store: RunStore, record: RunRecord) -> RunSummary:
     """Sum a run up. What is read does not grow with its cells."""
-    from jobs.actions import ACTIONS  # with all that they import, which the progress of a command does without
+    # With all that they import, which the progress of a command does without.
+    from jobs.actions import ACTIONS
 
     current = store.progress(record.order.id, record.phase)
     first = store.progress(record.order.id, 0) if record.phase else current
@@ -74,7 +75,9 @@ def summary_as_data(summary: RunSummary) -> dict[str, Any]:
     record = summary.record
     return {
         "run": record.order.id,
-        "commands": [{"action": phase.action, "params": phase.params} for phase in record.order.phases],
+        "commands": [
+            {"action": phase.action, "params": phase.params} for phase in record.order.phases
+        ],
         "by": record.order.by,
         "state": summary.words,
         "outcome": summary.ending,
@@ -90,7 +93,9 @@ def summary_as_data(summary: RunSummary) -> dict[str, Any]:
         "until": moment(record.until),
         "cells": record.cells,
         "throttle": list(record.guards) if record.order.throttle else None,
-        "steering": [{"what": step.what, "by": step.by, "at": moment(step.at)} for step in record.steering],
+        "steering": [
+            {"what": step.what, "by": step.by, "at": moment(step.at)} for step in record.steering
+        ],
     }
 
 
@@ -106,7 +111,11 @@ def speed_as_data(speed: Speed) -> dict[str, Any]:
 
 def mean_speed(result: CellResult[Any]) -> Speed:
     """How fast the work in a cell that has ended went, over all its time."""
-    return Speed(result.outcome.handled / result.seconds if result.seconds and result.outcome.handled else None)
+    return Speed(
+        result.outcome.handled / result.seconds
+        if result.seconds and result.outcome.handled
+        else None
+    )
 
 
 def rate_in_words(speed: Speed) -> str:

@@ -1,4 +1,6 @@
-"""Upgrading one database from the command line: alone on it, with a line for each thing that happens."""
+"""Upgrading one database from the command line: alone on it, with a line for each thing that
+happens.
+"""
 
 import logging
 from dataclasses import dataclass
@@ -18,7 +20,10 @@ from runs.exclusion import Interrupted
 
 LOG = logging.getLogger("cellkeeper.audit")
 
-FAREWELL: Final = "Left at once. The server ends its last statement by itself; the same command goes on from there."
+FAREWELL: Final = (
+    "Left at once. The server ends its last statement by itself; the same command "
+    "goes on from there."
+)
 
 
 @dataclass(frozen=True)
@@ -50,7 +55,9 @@ class Upgrader:
 
         try:
             with exclusively(self.conf, action, [database], self.wait, self.stop):
-                done = job.upgrade(database, schema, self.revision, tell=tell, stopped=self.stop.is_set)
+                done = job.upgrade(
+                    database, schema, self.revision, tell=tell, stopped=self.stop.is_set
+                )
         except (UpgradeStopped, Interrupted):
             tell("stopped; what was done stands, and the same command goes on from there")
             raise KeyboardInterrupt from None

@@ -1,8 +1,10 @@
-"""Signals: Ctrl-C once to stop after the current batches, twice to leave at once; before the work, once is enough.
+"""Signals: Ctrl-C once to stop after the current batches, twice to leave at once; before the work,
+once is enough.
 
-A thread acts on them. Python itself runs a handler in the main thread, between two of its instructions: a signal that
-comes right before a call that waits is not seen until that ends, an exception that a handler raises gets lost in a
-destructor, and one that sets an event can find it locked by the thread that it has interrupted.
+A thread acts on them. Python itself runs a handler in the main thread, between two of its
+instructions: a signal that comes right before a call that waits is not seen until that ends, an
+exception that a handler raises gets lost in a destructor, and one that sets an event can find it
+locked by the thread that it has interrupted.
 """
 
 import os
@@ -31,14 +33,16 @@ class Stop(threading.Event):
 
 
 class SignalWatch:
-    """Acts on SIGINT from ``begin`` on, and on SIGTERM from ``begin_work`` on; until then the kernel does.
+    """Acts on SIGINT from ``begin`` on, and on SIGTERM from ``begin_work`` on; until then the
+    kernel does.
 
-    Python's part of a handler writes the number of a signal into a pipe, at once and in whichever thread it finds;
-    the thread at the other end reads it there.
+    Python's part of a handler writes the number of a signal into a pipe, at once and in whichever
+    thread it finds; the thread at the other end reads it there.
     """
 
     def __init__(self) -> None:
-        # Replaced as a whole, without a lock: the thread does not outlive the interpreter, and might take one along.
+        # Replaced as a whole, without a lock: the thread does not outlive the interpreter, and
+        # might take one along.
         self._work: tuple[Stop | None, str] = None, ""
         self._end_table: Callable[[], None] | None = None
         self._is_watching = False
@@ -60,7 +64,9 @@ class SignalWatch:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
     def hand_over(self) -> None:
-        """Let signals do what they do in any Python program, for one that sets handlers of its own."""
+        """Let signals do what they do in any Python program, for one that sets handlers of its
+        own.
+        """
         if self._is_watching:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -74,7 +80,8 @@ class SignalWatch:
 
     @contextmanager
     def below_table(self, end_table: Callable[[], None]) -> Iterator[None]:
-        """Meanwhile standard error is a terminal with a live table, which ends before the process is left.
+        """Meanwhile standard error is a terminal with a live table, which ends before the process
+        is left.
 
         :param end_table: shows it for the last time, and goes to the line below it
         """
@@ -106,15 +113,19 @@ class SignalWatch:
         elif stop.is_set():
             self._leave(number, stop.farewell)
         else:
-            # Before the work ends of it, and with it the process; on a terminal the live table says it.
+            # Before the work ends of it, and with it the process; on a terminal the live table says
+            # it.
             if announcement and not os.isatty(2) and _takes_a_line():
                 _write(announcement)
             stop.set()
 
     def _leave(self, number: int, farewell: str) -> None:
-        """End the process, be it in the middle of a transaction: the databases roll it back, and nothing is lost."""
+        """End the process, be it in the middle of a transaction: the databases roll it back, and
+        nothing is lost.
+        """
         if end_table := self._end_table:
-            ending = threading.Thread(target=end_table, daemon=True)  # a terminal may take nothing any more
+            # A terminal may take nothing any more.
+            ending = threading.Thread(target=end_table, daemon=True)
             ending.start()
             ending.join(TABLE_ENDS)
         _write(f"{SHOW_CURSOR if os.isatty(2) else ''}{farewell}")
@@ -129,7 +140,9 @@ class _Over(Stop):
 
 
 def _open_standard_streams() -> None:
-    """Open those that are closed: their numbers would go to the next files, and a database could get our messages."""
+    """Open those that are closed: their numbers would go to the next files, and a database could
+    get our messages.
+    """
     for number in range(3):
         try:
             os.fstat(number)
@@ -142,7 +155,9 @@ def _leave_it_to_the_thread(*_: object) -> None:
 
 
 def _takes_a_line() -> bool:
-    """Whether standard error takes a line at once: whoever does not read it keeps no signal from being obeyed."""
+    """Whether standard error takes a line at once: whoever does not read it keeps no signal from
+    being obeyed.
+    """
     with suppress(OSError, ValueError):
         return bool(select.select([], [2], [], 0)[1])
     return False

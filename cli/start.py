@@ -1,4 +1,6 @@
-"""The first instructions of the program: from here on a signal ends it in order, while all else is still imported."""
+"""The first instructions of the program: from here on a signal ends it in order, while all else is
+still imported.
+"""
 
 import os
 import signal

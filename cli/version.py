@@ -7,11 +7,14 @@ from typing import Final
 
 STOCK_TOOL: Final = "nova-manage"
 STOCK_VERSION: Final = "34.0.0"
-"""The release of Nova whose commands are offered here, which scripts are told that call the program by its name."""
+"""The release of Nova whose commands are offered here, which scripts are told that call the program
+by its name.
+"""
 
 
 def reported_version() -> str:
-    """What ``--version`` prints: as the configuration says, since scripts compare it with releases of Nova.
+    """What ``--version`` prints: as the configuration says, since scripts compare it with releases
+    of Nova.
 
     A configuration that cannot be read is passed over: a version can always be told.
     """

@@ -51,12 +51,17 @@ def say_left(
     if not left:
         return
     shown = ", ".join(names[n] for n in left[:NAMED]) + (", ..." if len(left) > NAMED else "")
-    say(f"The window closed at {until:%H:%M %Z} before {len(left)} of {len(results)} cells were through: {shown}")
+    say(
+        f"The window closed at {until:%H:%M %Z} before {len(left)} of {len(results)} cells were "
+        f"through: {shown}"
+    )
     if counting is None:
         return
     action, params = counting
     limit = threading.Event()
-    engine = LocalEngine(conf.cellkeeper.concurrency, conf.cellkeeper.concurrency_per_server, stop=limit)
+    engine = LocalEngine(
+        conf.cellkeeper.concurrency, conf.cellkeeper.concurrency_per_server, stop=limit
+    )
     with closing(limit, datetime.now(UTC) + timedelta(seconds=COUNTING)):
         found = engine.work(action, params, [chosen[n] for n in left])
     for n, result in list(zip(left, found, strict=True))[:NAMED]:

@@ -10,7 +10,9 @@ from cli.signals import watch
 
 
 @click.command("worker", cls=Service)
-@click.option("--cells", cls=Option, new=True, metavar="NAME,...", default="", help="Serve these cells only.")
+@click.option(
+    "--cells", cls=Option, new=True, metavar="NAME,...", default="", help="Serve these cells only."
+)
 @click.option(
     "--concurrency",
     cls=Option,
@@ -19,8 +21,20 @@ from cli.signals import watch
     metavar="N",
     help="Child processes; by default one per processor.",
 )
-@click.option("--name", cls=Option, new=True, metavar="NAME", help="Name of the worker; by default by host and cells.")
-@click.option("--ping", cls=Option, new=True, is_flag=True, help="Only ask whether that worker of this host is alive.")
+@click.option(
+    "--name",
+    cls=Option,
+    new=True,
+    metavar="NAME",
+    help="Name of the worker; by default by host and cells.",
+)
+@click.option(
+    "--ping",
+    cls=Option,
+    new=True,
+    is_flag=True,
+    help="Only ask whether that worker of this host is alive.",
+)
 def worker(cells: str, concurrency: int | None, name: str | None, ping: bool) -> int:
     """Serve cells: all of them, also those mapped later, or those named.
 
@@ -35,7 +49,9 @@ def worker(cells: str, concurrency: int | None, name: str | None, ping: bool) ->
 
     conf = configuration.load(check=True)
     if not conf.celery.broker_url:
-        raise NotConfigured(f"There is no broker: set broker_url in section [celery] ({describe_read_files(conf)})")
+        raise NotConfigured(
+            f"There is no broker: set broker_url in section [celery] ({describe_read_files(conf)})"
+        )
     names = [one.strip() for one in cells.split(",") if one.strip()]
     node = name or f"{'-'.join(names) or 'all'}@{socket.gethostname()}"
     if ping:

@@ -116,7 +116,9 @@ def _fill(place: Place, count: int) -> None:
 
 def _configure(folder: Path) -> Path:
     files = {name: file for name, (file, _) in databases(folder).items()}
-    text = NOVA_CONF.format(own=_url(files["cell1"]), api=_url(files["API"]), locks=folder / "locks")
+    text = NOVA_CONF.format(
+        own=_url(files["cell1"]), api=_url(files["API"]), locks=folder / "locks"
+    )
     path = folder / "nova.conf"
     path.write_text(text.replace("$", "$$"))  # oslo.config would take a dollar sign for a reference
     return path

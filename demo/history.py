@@ -43,8 +43,12 @@ def _actions(place: Place, instance: Instance) -> dict[str, tuple[str, ...]]:
     return {**CREATE, **{name: USE[name] for name in use}, **end}
 
 
-def _action(place: Place, instance: Instance, name: str, events: Sequence[str], moment: datetime) -> None:
-    """Nova does not mark an action as deleted, nor its events: they may be read after their instance is gone."""
+def _action(
+    place: Place, instance: Instance, name: str, events: Sequence[str], moment: datetime
+) -> None:
+    """Nova does not mark an action as deleted, nor its events: they may be read after their
+    instance is gone.
+    """
     failed = instance.host is None and name == "create"
     times = {"start_time": moment, "created_at": moment, "updated_at": moment}
     action = place.cell.add(

@@ -1,4 +1,6 @@
-"""What a cell has besides instances: services, compute nodes, devices, security groups and a log of periodic tasks."""
+"""What a cell has besides instances: services, compute nodes, devices, security groups and a log of
+periodic tasks.
+"""
 
 from datetime import datetime, timedelta
 from typing import Final
@@ -96,7 +98,9 @@ def _device(place: Place, node: int, address: str, gone: datetime | None) -> Non
 
 
 def _task_log(place: Place, host: str) -> None:
-    """One entry for each of the last months, as the audit of usage leaves them. Nova never marks them as deleted."""
+    """One entry for each of the last months, as the audit of usage leaves them. Nova never marks
+    them as deleted.
+    """
     end = place.now.replace(day=1, hour=0, minute=0, second=0)
     for _ in range(MONTHS):
         begin = (end - timedelta(days=1)).replace(day=1)
@@ -117,7 +121,9 @@ def _task_log(place: Place, host: str) -> None:
 
 
 def _security_groups(place: Place) -> None:
-    """The default group of each project, and one of the days of nova-network that was deleted with its rules."""
+    """The default group of each project, and one of the days of nova-network that was deleted with
+    its rules.
+    """
     for project in place.projects:
         _security_group(place, "default", project, None)
     gone = place.dice.before(place.now, 150, 200)

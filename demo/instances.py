@@ -34,7 +34,9 @@ def populate(place: Place, count: int) -> list[Instance]:
 
 
 def block(place: Place, instances: Sequence[Instance]) -> None:
-    """Leave a share with the first deleted instance, as Nova does: its foreign key keeps the instance in its table."""
+    """Leave a share with the first deleted instance, as Nova does: its foreign key keeps the
+    instance in its table.
+    """
     blocked = next((instance for instance in instances if instance.gone), None)
     if blocked:
         place.cell.add(
@@ -121,7 +123,9 @@ def _own_row(place: Place, instance: Instance) -> None:
 
 def _child(place: Place, instance: Instance, table: str, **values: Any) -> None:
     """Note a row that Nova marks as deleted together with its instance."""
-    place.cell.add(table, gone=instance.gone, created_at=instance.born, instance_uuid=instance.uuid, **values)
+    place.cell.add(
+        table, gone=instance.gone, created_at=instance.born, instance_uuid=instance.uuid, **values
+    )
 
 
 def _system_metadata(place: Place, instance: Instance) -> None:
@@ -181,21 +185,33 @@ def _port(place: Place, instance: Instance) -> None:
     if instance.host:
         port, mac = place.dice.uuid(), place.dice.mac()
         _child(place, instance, "virtual_interfaces", address=f"{mac}/{port}", uuid=port)
-        ports = [{"id": port, "address": mac, "type": "ovs", "devname": f"tap{port[:11]}", "active": True}]
+        ports = [
+            {
+                "id": port,
+                "address": mac,
+                "type": "ovs",
+                "devname": f"tap{port[:11]}",
+                "active": True,
+            }
+        ]
     _child(place, instance, "instance_info_caches", network_info=json.dumps(ports))
 
 
 def _records(place: Place, instance: Instance) -> None:
     flavor = {"cur": _nova_object("Flavor", asdict(instance.flavor)), "old": None, "new": None}
     _child(place, instance, "instance_extra", flavor=json.dumps(flavor), pci_requests="[]")
-    place.cell.add("instance_id_mappings", gone=instance.gone, created_at=instance.born, uuid=instance.uuid)
+    place.cell.add(
+        "instance_id_mappings", gone=instance.gone, created_at=instance.born, uuid=instance.uuid
+    )
 
 
 def _fault(place: Place, instance: Instance) -> None:
     if instance.host is None:
         _child(place, instance, "instance_faults", code=500, message=history.NO_VALID_HOST)
     elif place.dice.random() < 0.15:
-        _child(place, instance, "instance_faults", code=500, message="Exception", host=instance.host)
+        _child(
+            place, instance, "instance_faults", code=500, message="Exception", host=instance.host
+        )
 
 
 def _api_rows(place: Place, instance: Instance) -> None:
@@ -213,7 +229,9 @@ def _api_rows(place: Place, instance: Instance) -> None:
     spec = {"project_id": instance.project, "user_id": instance.user, "flavor": flavor}
     place.api.add("request_specs", spec=json.dumps(_nova_object("RequestSpec", spec)), **common)
     if place.dice.random() < 0.2:
-        place.api.add("instance_group_member", group_id=place.dice.randint(1, len(GROUPS)), **common)
+        place.api.add(
+            "instance_group_member", group_id=place.dice.randint(1, len(GROUPS)), **common
+        )
 
 
 def _nova_object(name: str, data: dict[str, Any]) -> dict[str, Any]:

@@ -37,7 +37,9 @@ class Dice(Random):
         return "fa:16:3e:" + ":".join(f"{self.getrandbits(8):02x}" for _ in range(3))
 
     def before(self, moment: datetime, low: float, high: float) -> datetime:
-        """A moment that lies between ``low`` and ``high`` days before another one, to the second."""
+        """A moment that lies between ``low`` and ``high`` days before another one, to the
+        second.
+        """
         return moment - timedelta(seconds=round(self.uniform(low, high) * 86400))
 
 
@@ -66,7 +68,9 @@ class Sheet:
             for table in tables(self._schema).sorted_tables:
                 if rows := self._rows[table.name]:
                     blank: dict[str, Any] = dict.fromkeys(table.columns.keys())
-                    connection.execute(insert(table), [blank | _without_surplus_marks(row, blank) for row in rows])
+                    connection.execute(
+                        insert(table), [blank | _without_surplus_marks(row, blank) for row in rows]
+                    )
 
 
 def _without_surplus_marks(row: dict[str, Any], columns: Collection[str]) -> dict[str, Any]:
@@ -78,7 +82,9 @@ def empty_database(schema: Schema) -> bytes:
     """The file of a database as the migrations make it."""
     with TemporaryDirectory() as folder:
         file = Path(folder) / "empty.db"
-        upgrade_schema(Database(url_of(file).render_as_string(), "an empty database", Timeouts()), schema)
+        upgrade_schema(
+            Database(url_of(file).render_as_string(), "an empty database", Timeouts()), schema
+        )
         return file.read_bytes()
 
 

@@ -90,13 +90,14 @@ O = TypeVar("O", bound=Outcome)  # noqa: E741
 class Step(Generic[O]):
     """One transaction or so of work.
 
-    What an action raises as ``Contended`` (``jobs.retry``) is no failure: the work begins again behind its last step.
+    What an action raises as ``Contended`` (``jobs.retry``) is no failure: the work begins again
+    behind its last step.
 
     :ivar outcome: what it did
-    :ivar cursor: where to go on after it; None: where it was, for nothing was done, and the work only asks whether it
-        may still write
-    :ivar remaining: how much is still to be handled in the cell, as far as that is known without counting for long; it
-        may be an estimate, or a limit. None: not known
+    :ivar cursor: where to go on after it; None: where it was, for nothing was done, and the work
+        only asks whether it may still write
+    :ivar remaining: how much is still to be handled in the cell, as far as that is known without
+        counting for long; it may be an estimate, or a limit. None: not known
     :ivar ends_batch: whether the action's ``pause`` comes after it
     """
 
@@ -106,7 +107,9 @@ class Step(Generic[O]):
     ends_batch: bool = False
 
     def is_behind(self, cursor: Cursor | None) -> bool:
-        """Whether work that goes on after it does not do the same again as work that begins at this cursor."""
+        """Whether work that goes on after it does not do the same again as work that begins at this
+        cursor.
+        """
         return self.outcome.rows > 0 or self.cursor not in (None, cursor)
 
 
@@ -116,7 +119,8 @@ class Limits:
 
     :ivar tree_ceiling: rows of the largest tree that is moved
     :ivar purge_chunk: rows deleted in one transaction of a purge, at most
-    :ivar transaction_seconds: that a transaction may take; 0: however long the rows take that it may have
+    :ivar transaction_seconds: that a transaction may take; 0: however long the rows take that it
+        may have
     """
 
     tree_ceiling: int = 100_000
@@ -125,7 +129,9 @@ class Limits:
 
 
 SecondConnection = Callable[[], AbstractContextManager[bool]]
-"""A context in which a work may have a second connection to its cell's database, or must do without: it never waits."""
+"""A context in which a work may have a second connection to its cell's database, or must do
+without: it never waits.
+"""
 
 
 def always_free() -> AbstractContextManager[bool]:
@@ -143,8 +149,10 @@ class Target:
     :ivar api: the API database, why it cannot be used, or None where the action does without
     :ivar hypervisors: those of the cloud, or why they cannot be asked
     :ivar services: Placement and Neutron, or None where the action does without
-    :ivar walked: the cells that the stock tool walks from here, where it is the cell of the configuration alone
-    :ivar second: grants a second connection to the cell's database, where its server has one to spare
+    :ivar walked: the cells that the stock tool walks from here, where it is the cell of the
+        configuration alone
+    :ivar second: grants a second connection to the cell's database, where its server has one to
+        spare
     :ivar size: of the transactions
     """
 
@@ -188,7 +196,9 @@ class Target:
         return self.hypervisors
 
     def need_services(self) -> "Services":
-        """The services of an action that cannot do without; whoever starts the action has given them."""
+        """The services of an action that cannot do without; whoever starts the action has given
+        them.
+        """
         assert self.services is not None
         return self.services
 
@@ -249,9 +259,14 @@ def failure_of(error: Exception, target: Target | None) -> Failure:
     if isinstance(error, ServiceProblem):
         return Failure(FailureKind[error.service.upper()], str(error))
     if isinstance(error, DBAPIError):
-        return Failure(FailureKind.CELL, f"{target.database if target else 'a database'}: {server_message(error)}")
+        return Failure(
+            FailureKind.CELL,
+            f"{target.database if target else 'a database'}: {server_message(error)}",
+        )
     return Failure(
-        FailureKind.UNEXPECTED, f"unexpected {type(error).__name__}; --debug logs where it comes from", error
+        FailureKind.UNEXPECTED,
+        f"unexpected {type(error).__name__}; --debug logs where it comes from",
+        error,
     )
 
 
@@ -276,18 +291,19 @@ class Action(Generic[P, O]):
 
     :ivar name: category and command, as in ``db.purge``
     :ivar params: the class of the parameters
-    :ivar work: does the work in one cell and yields after each transaction; may be given the cursor of an
-        earlier step. Closing it ends the work; a transaction is never left half done
+    :ivar work: does the work in one cell and yields after each transaction; may be given the cursor
+        of an earlier step. Closing it ends the work; a transaction is never left half done
     :ivar nothing: the outcome of no work
     :ivar collapse: the exit code from all cells' results
     :ivar good_codes: the exit codes that report no failure
     :ivar in_turn: whether the cells share one budget and are therefore worked one after another
-    :ivar next_params: the parameters for the next cell in turn after so much was done; None: the budget is gone
-    :ivar has_work: a cheap look whether a cell has anything to do, also where its turn does not come; None: there is
-        no such look
+    :ivar next_params: the parameters for the next cell in turn after so much was done; None: the
+        budget is gone
+    :ivar has_work: a cheap look whether a cell has anything to do, also where its turn does not
+        come; None: there is no such look
     :ivar pause: seconds to wait after a step that ends a batch
-    :ivar adjustable: the parameters that may be changed while it goes on, with what reads their values; it raises
-        ValueError with what is wrong
+    :ivar adjustable: the parameters that may be changed while it goes on, with what reads their
+        values; it raises ValueError with what is wrong
     :ivar writes: whether it changes anything: then two runs of it keep each other off
     :ivar scope: of what
     :ivar uses_api: whether the work in a cell has a connection to the API database, too

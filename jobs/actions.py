@@ -11,7 +11,8 @@ from jobs.placement import audit, heal_allocations, sync_aggregates
 ACTIONS: Final[dict[str, Action[Any, Any]]] = {
     action.name: action
     for action in (
-        archive_deleted_rows.ACTION, purge.ACTION, backlog.ARCHIVE, backlog.PURGE, online_data_migrations.ACTION,
+        archive_deleted_rows.ACTION, purge.ACTION, backlog.ARCHIVE, backlog.PURGE,
+        online_data_migrations.ACTION,
         discover_hosts.ACTION, map_instances.ACTION,
         heal_allocations.ACTION, heal_allocations.DRY_RUN, sync_aggregates.ACTION, audit.ACTION,
         list_unset_machine_type.ACTION, record_machine_types.ACTION,

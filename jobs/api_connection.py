@@ -14,7 +14,9 @@ from novadb.errors import Unreachable
 
 
 class ApiConnection:
-    """Transactions in the API database. As a context manager it closes the connection at the end."""
+    """Transactions in the API database. As a context manager it closes the connection at the
+    end.
+    """
 
     def __init__(self, database: Database) -> None:
         self.database = database

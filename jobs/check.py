@@ -1,4 +1,6 @@
-"""``check``: whether the databases are as the first night needs them. Nothing is written, nothing waits for long."""
+"""``check``: whether the databases are as the first night needs them. Nothing is written, nothing
+waits for long.
+"""
 
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -19,7 +21,14 @@ from novadb import catalogue
 from novadb.engine import Database, is_transient, server_message
 from novadb.errors import DatabaseProblem, Unreachable, UnsuitableSchema
 from novadb.migrations.environment import VERSION_TABLE
-from novadb.migrations.upgrade import API_SCHEMA, MAIN_SCHEMA, Schema, SchemaStanding, WrongSchema, read_standing
+from novadb.migrations.upgrade import (
+    API_SCHEMA,
+    MAIN_SCHEMA,
+    Schema,
+    SchemaStanding,
+    WrongSchema,
+    read_standing,
+)
 
 # Clocks apart by more make ages and windows mean something else in each place.
 SKEW: Final = timedelta(seconds=2)
@@ -155,7 +164,9 @@ def _look_at_server(connection: Connection, needs: Needs, commands: Sequence[str
     found = [_grants(missing, commands)]
     if connection.dialect.name != "sqlite":
         found += [_writable(connection), _clock(connection)]
-    return Findings(tuple(found), {command: [str(need) for need in lacks] for command, lacks in missing.items()})
+    return Findings(
+        tuple(found), {command: [str(need) for need in lacks] for command, lacks in missing.items()}
+    )
 
 
 def _grants(missing: Mapping[str, Mapping[Need, str]], commands: Sequence[str]) -> Finding:
@@ -163,7 +174,11 @@ def _grants(missing: Mapping[str, Mapping[Need, str]], commands: Sequence[str]) 
     asked = {need: said for command in commands for need, said in missing[command].items()}
     if asked:
         said = next(iter(asked.values()))
-        return Finding("grants", Verdict.FAILED, f"missing: {', '.join(map(str, asked))}. The server says: {said}")
+        return Finding(
+            "grants",
+            Verdict.FAILED,
+            f"missing: {', '.join(map(str, asked))}. The server says: {said}",
+        )
     short = [command for command, lacks in missing.items() if lacks]
     enough = f"enough for {', '.join(commands)}; not for {', '.join(short)}"
     return Finding("grants", Verdict.OK, enough if short else "enough for all that workers do")
@@ -172,12 +187,18 @@ def _grants(missing: Mapping[str, Mapping[Need, str]], commands: Sequence[str]) 
 def _writable(connection: Connection) -> Finding:
     read_only = _value(connection, "SELECT @@global.read_only")
     if str(read_only) not in ("0", "OFF"):
-        return Finding("writable", Verdict.FAILED, "the server is read only: a replica? Name the writer of the cell")
+        return Finding(
+            "writable",
+            Verdict.FAILED,
+            "the server is read only: a replica? Name the writer of the cell",
+        )
     return Finding("writable", Verdict.OK, "the server takes changes")
 
 
 def _clock(connection: Connection) -> Finding:
-    """Compare the server's clock with that of this host, half of the journey back and forth taken off."""
+    """Compare the server's clock with that of this host, half of the journey back and forth taken
+    off.
+    """
     before = datetime.now(UTC).replace(tzinfo=None)
     theirs = _value(connection, "SELECT UTC_TIMESTAMP(6)")
     after = datetime.now(UTC).replace(tzinfo=None)
@@ -188,23 +209,33 @@ def _clock(connection: Connection) -> Finding:
 def clock_finding(ahead: timedelta) -> Finding:
     """What to think of a clock that is so far ahead of this host's."""
     apart = abs(ahead)
-    verdict = Verdict.FAILED if apart > SKEW_LIMIT else Verdict.WARNING if apart > SKEW else Verdict.OK
+    verdict = (
+        Verdict.FAILED if apart > SKEW_LIMIT else Verdict.WARNING if apart > SKEW else Verdict.OK
+    )
     way = "ahead of" if ahead > timedelta() else "behind"
     detail = f"{apart.total_seconds():.1f} s {way} this host"
-    return Finding("clock", verdict, detail if verdict is Verdict.OK else f"{detail}: set both by NTP")
+    return Finding(
+        "clock", verdict, detail if verdict is Verdict.OK else f"{detail}: set both by NTP"
+    )
 
 
 def _unchecked_rows(connection: Connection) -> tuple[Finding, ...]:
-    """Whether the server takes some rows without a look for their parents, as MySQL 9.7 does unless told otherwise."""
+    """Whether the server takes some rows without a look for their parents, as MySQL 9.7 does unless
+    told otherwise.
+    """
     if connection.dialect.name == "sqlite":
         return ()
-    variable = connection.execute(text("SHOW GLOBAL VARIABLES LIKE 'innodb_native_foreign_keys'")).first()
+    variable = connection.execute(
+        text("SHOW GLOBAL VARIABLES LIKE 'innodb_native_foreign_keys'")
+    ).first()
     rollback(connection)
     if variable is None or variable[1] == "ON":
         return ()
     detail = (
-        "this MySQL takes rows of instance_actions, block_device_mapping and others without a look for their instance, "
-        "and they may be left behind when it is archived: start it with innodb_native_foreign_keys=ON"
+        "this MySQL takes rows of instance_actions, block_device_mapping and others without a look "
+        "for their instance, "
+        "and they may be left behind when it is archived: start it with "
+        "innodb_native_foreign_keys=ON"
     )
     return (Finding("foreign keys", Verdict.WARNING, detail),)
 
@@ -219,8 +250,8 @@ def _value(connection: Connection, statement: str) -> object:
 def _schema(connection: Connection, database: Database, schema: Schema) -> Findings:
     """Where the schema stands, and whether an upgrade would bring it on.
 
-    Only the other schema is a failure: a cloud of an older release is behind, and one of a newer release ahead of what
-    is known here, and both can be worked on.
+    Only the other schema is a failure: a cloud of an older release is behind, and one of a newer
+    release ahead of what is known here, and both can be worked on.
     """
     try:
         stands = read_standing(connection, database, schema)
@@ -229,11 +260,16 @@ def _schema(connection: Connection, database: Database, schema: Schema) -> Findi
     except DBAPIError as error:
         if is_transient(error):
             raise
-        detail = f"its version cannot be read, SELECT on {VERSION_TABLE} is enough for that: {server_message(error)}"
+        detail = (
+            f"its version cannot be read, SELECT on {VERSION_TABLE} is enough for that: "
+            f"{server_message(error)}"
+        )
         return Findings((Finding("schema", Verdict.WARNING, detail),))
     finally:
         rollback(connection)
-    return Findings((_stands(stands, schema),), schema=stands.version, pending=tuple(stands.pending))
+    return Findings(
+        (_stands(stands, schema),), schema=stands.version, pending=tuple(stands.pending)
+    )
 
 
 def _stands(stands: SchemaStanding, schema: Schema) -> Finding:
@@ -241,14 +277,17 @@ def _stands(stands: SchemaStanding, schema: Schema) -> Finding:
         verdict = Verdict.FAILED if isinstance(stands.refusal, WrongSchema) else Verdict.WARNING
         return Finding("schema", verdict, str(stands.refusal))
     if not stands.version:
-        return Finding("schema", Verdict.WARNING, "the database names no version: was it made by db sync?")
+        return Finding(
+            "schema", Verdict.WARNING, "the database names no version: was it made by db sync?"
+        )
     if not stands.pending:
         return Finding("schema", Verdict.OK, stands.place)
     command = "db sync --all-cells" if schema == MAIN_SCHEMA else "api_db sync"
     return Finding(
         "schema",
         Verdict.WARNING,
-        f"{stands.place} is behind {schema.with_releases(stands.pending[-1])} by {len(stands.pending)}: "
+        f"{stands.place} is behind {schema.with_releases(stands.pending[-1])} by "
+        f"{len(stands.pending)}: "
         f"if Nova has been upgraded, cellkeeper {command} is due",
     )
 
@@ -287,12 +326,15 @@ def versions_at_odds(versions: Mapping[str, str]) -> Finding | None:
     known = sorted({version for version in versions.values() if version})
     if len(known) < 2:
         return None
-    named = "; ".join(f"{one}: {', '.join(cell for cell, its in versions.items() if its == one)}" for one in known)
+    named = "; ".join(
+        f"{one}: {', '.join(cell for cell, its in versions.items() if its == one)}" for one in known
+    )
     return Finding("schema", Verdict.WARNING, f"the cells differ: {named}")
 
 
 def not_allowed_in(results: Mapping[str, CellResult[Findings]]) -> list[Finding]:
-    """For which commands the grants are not enough in which cells; what cells have in common is told once.
+    """For which commands the grants are not enough in which cells; what cells have in common is
+    told once.
 
     :param results: by the name of the cell
     """
@@ -304,7 +346,8 @@ def not_allowed_in(results: Mapping[str, CellResult[Findings]]) -> list[Finding]
         Finding(
             "grants",
             Verdict.OK,
-            f"not for {', '.join(short)}: {'all cells' if len(names) == len(results) else ', '.join(names)}",
+            f"not for {', '.join(short)}: "
+            f"{'all cells' if len(names) == len(results) else ', '.join(names)}",
         )
         for short, names in cells.items()
     ]
@@ -336,4 +379,6 @@ def try_out(
         return [Finding(subject, Verdict.FAILED, str(problem))]
 
 
-LOOK: Final = Action(name="check", params=Params, work=work, nothing=Findings(), collapse=collapse, writes=False)
+LOOK: Final = Action(
+    name="check", params=Params, work=work, nothing=Findings(), collapse=collapse, writes=False
+)

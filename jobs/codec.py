@@ -19,7 +19,9 @@ T = TypeVar("T")
 def encode(value: Any) -> Any:
     """Make a value of what JSON knows. Moments are naive, in UTC."""
     if dataclasses.is_dataclass(value):
-        return {field.name: encode(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {
+            field.name: encode(getattr(value, field.name)) for field in dataclasses.fields(value)
+        }
     if isinstance(value, Mapping):
         return {key: encode(item) for key, item in value.items()}
     if isinstance(value, tuple | list):

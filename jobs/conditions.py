@@ -7,5 +7,7 @@ from sqlalchemy import ColumnElement, DateTime, literal
 
 
 def older_than(stamp: ColumnElement[Any], moment: datetime) -> ColumnElement[bool]:
-    """The condition that a column of time lies before a moment; never true of a row without a time."""
+    """The condition that a column of time lies before a moment; never true of a row without a
+    time.
+    """
     return stamp < literal(moment, DateTime)

@@ -14,9 +14,11 @@ from jobs.wall_clock import LAST, moments_of, reading_of
 _AGE: Final = re.compile(r"(\d+)\s*(h|hours?|d|days?|w|weeks?|months?|y|years?)", re.IGNORECASE)
 _UNITS: Final = {"h": "hours", "d": "days", "w": "weeks", "m": "months", "y": "years"}
 _WEEKDAY: Final = re.compile(r"\b(mon|tue|wed|thu|fri|sat|sun)", re.IGNORECASE)
-_SIGNED_NAME: Final = re.compile(r"\b(UTC|GMT)\s*[+-]\d")  # POSIX and people disagree about the sign
+# POSIX and people disagree about the sign.
+_SIGNED_NAME: Final = re.compile(r"\b(UTC|GMT)\s*[+-]\d")
 _ISO: Final = re.compile(r"\d{4}[-/]?\d\d[-/]?\d\d")
-_PERCENT_D: Final = re.compile(r"\d\d/\d\d/\d\d")  # what date +%D prints, by POSIX: month, day, year
+# What date +%D prints, by POSIX: month, day, year.
+_PERCENT_D: Final = re.compile(r"\d\d/\d\d/\d\d")
 _CLOCK: Final = re.compile(r"([01]?\d|2[0-3]):[0-5]\d")
 _GLUED_TIME: Final = re.compile(r"^(\d{4}-\d\d-\d\d)(?=\d\d:)")
 _HINT: Final = "use YYYY-MM-DD, 'YYYY-MM-DD HH:MM', the output of date, or an age such as 90d"
@@ -25,13 +27,13 @@ _HINT: Final = "use YYYY-MM-DD, 'YYYY-MM-DD HH:MM', the output of date, or an ag
 def parse(text: str, now: datetime | None = None) -> datetime:
     """Read a date as an operator wrote it, or refuse it.
 
-    :param text: ``2015-10-21``, ``2015-10-21 12:00``, ``Oct 21 2015``, what the commands ``date`` and ``date +%D``
-        print, or an age (``90d``, ``90 days``) that counts back from now. A date without zone is UTC; numeric offsets
-        and the machine's own zone abbreviations are converted
+    :param text: ``2015-10-21``, ``2015-10-21 12:00``, ``Oct 21 2015``, what the commands ``date``
+        and ``date +%D`` print, or an age (``90d``, ``90 days``) that counts back from now. A date
+        without zone is UTC; numeric offsets and the machine's own zone abbreviations are converted
     :param now: what ages count back from; naive, in UTC
     :returns: naive, in UTC, as Nova's columns hold time
-    :raises ValueError: the text is no date, lacks a part, could mean two dates, or names an unknown zone; the
-        message says so and what to write instead
+    :raises ValueError: the text is no date, lacks a part, could mean two dates, or names an unknown
+        zone; the message says so and what to write instead
     :source: the manual, ``db archive_deleted_rows --before``
     """
     words = text.strip()
@@ -39,7 +41,8 @@ def parse(text: str, now: datetime | None = None) -> datetime:
     try:
         if age:
             count, unit = int(age[1]), _UNITS[age[2][0].lower()]
-            moment = (now or datetime.now(UTC).replace(tzinfo=None)) - relativedelta(**{unit: count})  # type: ignore[arg-type]
+            present = now or datetime.now(UTC).replace(tzinfo=None)
+            moment = present - relativedelta(**{unit: count})  # type: ignore[arg-type]
             return moment.replace(microsecond=0)
         if _PERCENT_D.fullmatch(words):
             return _month_day_year(words)
@@ -52,8 +55,8 @@ def parse(text: str, now: datetime | None = None) -> datetime:
 def closing_time(text: str, zone: tzinfo, after: datetime) -> datetime:
     """The moment that ``--until`` means.
 
-    :param text: ``HH:MM``: the first time after ``after`` that a clock shows it, or the end of the gap where
-        it is put forward over it; or a moment with its offset
+    :param text: ``HH:MM``: the first time after ``after`` that a clock shows it, or the end of the
+        gap where it is put forward over it; or a moment with its offset
     :param zone: of the clock
     :param after: with a time zone
     :raises ValueError: it means none; the message says why
@@ -79,7 +82,9 @@ def check_closing_time(text: str) -> None:
     except ValueError:
         moment = None
     if moment is None or moment.tzinfo is None:
-        raise ValueError(f"{text!r} is neither HH:MM nor a moment with an offset such as 2026-11-24T06:00+00:00")
+        raise ValueError(
+            f"{text!r} is neither HH:MM nor a moment with an offset such as 2026-11-24T06:00+00:00"
+        )
     if moment.timestamp() > LAST:
         raise ValueError(f"{text!r} is later than the year 9998")
 
@@ -95,8 +100,11 @@ def _one_meaning(words: str) -> datetime:
     """Parse ``words`` in every way that dateutil knows; all must agree."""
     if not words or _SIGNED_NAME.search(words):
         raise ValueError("an offset behind a zone's name has two meanings" if words else "no date")
-    # Year, month, day is the one order of a date that begins with its year; dateutil would still swap them.
-    orders = [(False, False)] if _ISO.match(words) else [(False, False), (True, False), (False, True)]
+    # Year, month, day is the one order of a date that begins with its year; dateutil would still
+    # swap them.
+    orders = (
+        [(False, False)] if _ISO.match(words) else [(False, False), (True, False), (False, True)]
+    )
     fillers = (datetime(2001, 1, 1), datetime(2002, 2, 2))
     meanings = set()
     with warnings.catch_warnings():
@@ -105,7 +113,11 @@ def _one_meaning(words: str) -> datetime:
             for day_first, year_first in orders:
                 try:
                     meaning = parser.parse(
-                        words, default=filler, dayfirst=day_first, yearfirst=year_first, tzinfos=_own_zone
+                        words,
+                        default=filler,
+                        dayfirst=day_first,
+                        yearfirst=year_first,
+                        tzinfos=_own_zone,
                     )
                 except parser.UnknownTimezoneWarning:
                     raise ValueError("unknown time zone") from None
@@ -122,7 +134,9 @@ def _one_meaning(words: str) -> datetime:
 
 
 def _own_zone(name: str | None, offset: int | None) -> tzinfo | None:
-    """The zone of an abbreviation: the machine's own ones; dateutil knows UTC and numeric offsets itself."""
+    """The zone of an abbreviation: the machine's own ones; dateutil knows UTC and numeric offsets
+    itself.
+    """
     if offset is not None:
         return tz.tzoffset(name, offset)
     if name in ("UTC", "GMT", "Z"):

@@ -32,14 +32,19 @@ Counted = Mapping[str, tuple[TableClause, ColumnElement[bool]]]
 
 
 def limit_statements(connection: Connection, seconds: float | None) -> None:
-    """Have the server itself end a statement that takes longer: it would go on with it if only the client gave up.
+    """Have the server itself end a statement that takes longer: it would go on with it if only the
+    client gave up.
 
     :param seconds: for each statement of the session; None: what the server lets all sessions do
     """
     if connection.dialect.name == "sqlite":
         return
-    name, unit = ("max_statement_time", 1) if is_mariadb(connection) else ("max_execution_time", 1000)
-    value = "DEFAULT" if seconds is None else f"{max(seconds, LEAST) * unit:.{3 if unit == 1 else 0}f}"
+    name, unit = (
+        ("max_statement_time", 1) if is_mariadb(connection) else ("max_execution_time", 1000)
+    )
+    value = (
+        "DEFAULT" if seconds is None else f"{max(seconds, LEAST) * unit:.{3 if unit == 1 else 0}f}"
+    )
     connection.execute(text(f"SET SESSION {name} = {value}"))
 
 
@@ -49,7 +54,9 @@ def is_over_limit(error: DBAPIError) -> bool:
 
 
 def estimated_rows(connection: Connection, names: Iterable[str]) -> dict[str, int]:
-    """About how many rows tables have, by the server's statistics; nothing is read from the tables themselves."""
+    """About how many rows tables have, by the server's statistics; nothing is read from the tables
+    themselves.
+    """
     if connection.dialect.name == "sqlite":
         return {}
     rows = connection.execute(ESTIMATES, {"names": list(names)}).all()
@@ -57,8 +64,11 @@ def estimated_rows(connection: Connection, names: Iterable[str]) -> dict[str, in
     return {row.name: int(row.number) for row in rows if row.number is not None}
 
 
-def count_within(connection: Connection, wanted: Counted, seconds: float = SECONDS) -> dict[str, int]:
-    """Count rows as long as there is time; where it is not enough for all of them, nothing is known.
+def count_within(
+    connection: Connection, wanted: Counted, seconds: float = SECONDS
+) -> dict[str, int]:
+    """Count rows as long as there is time; where it is not enough for all of them, nothing is
+    known.
 
     :param connection: without a transaction
     """
@@ -71,7 +81,9 @@ def count_within(connection: Connection, wanted: Counted, seconds: float = SECON
             if time.monotonic() >= until:
                 return {}
             limit_statements(connection, until - time.monotonic())
-            counted[name] = connection.execute(select(func.count()).select_from(rows).where(condition)).scalar_one()
+            counted[name] = connection.execute(
+                select(func.count()).select_from(rows).where(condition)
+            ).scalar_one()
     except DBAPIError as error:
         if not is_over_limit(error):
             raise
@@ -83,8 +95,11 @@ def count_within(connection: Connection, wanted: Counted, seconds: float = SECON
     return counted
 
 
-def estimate(ask: Callable[[], dict[str, int]], connection: Connection, name: str) -> dict[str, int]:
-    """What ``ask`` returns; nothing where the database refuses the question: no work fails because of an estimate.
+def estimate(
+    ask: Callable[[], dict[str, int]], connection: Connection, name: str
+) -> dict[str, int]:
+    """What ``ask`` returns; nothing where the database refuses the question: no work fails because
+    of an estimate.
 
     :param name: of the database
     :raises DatabaseProblem: the database is away
@@ -100,8 +115,8 @@ def estimate(ask: Callable[[], dict[str, int]], connection: Connection, name: st
 class Rest:
     """What is left of what was counted, as the work goes on.
 
-    Where a counted row brings along others that were not, as an instance its actions, the rest grows in the proportion
-    in which it did so far.
+    Where a counted row brings along others that were not, as an instance its actions, the rest
+    grows in the proportion in which it did so far.
 
     :ivar due: rows that were counted and are still there, by table
     :ivar rows: that went since
@@ -121,10 +136,13 @@ class Rest:
             counted += went
             if went:
                 due[name] -= went
-        return replace(self, due=due, rows=self.rows + sum(by_table.values()), counted=self.counted + counted)
+        return replace(
+            self, due=due, rows=self.rows + sum(by_table.values()), counted=self.counted + counted
+        )
 
     def from_table(self, names: Sequence[str]) -> Self:
-        """The rest once the work has come to a table: what is still counted in those before stays there.
+        """The rest once the work has come to a table: what is still counted in those before stays
+        there.
 
         :param names: that table and all behind it
         """
@@ -138,11 +156,14 @@ class Rest:
 
 
 class Forecast:
-    """What is left of long work. It is counted once in a cell, and is kept in the cursor from then on."""
+    """What is left of long work. It is counted once in a cell, and is kept in the cursor from then
+    on.
+    """
 
     def __init__(self, count: Callable[[], Mapping[str, int]], cursor: Cursor | None) -> None:
         """
-        :param count: returns the rows that are due, by table; nothing where there was no time for all of them
+        :param count: returns the rows that are due, by table; nothing where there was no time for
+            all of them
         :param cursor: of the step before
         """
         self._count = count

@@ -10,7 +10,8 @@ from sqlalchemy.exc import DBAPIError
 from jobs.retry import rollback
 from novadb.engine import error_number, is_transient, server_message
 
-# What a statement needs is told by its plan: the server checks the same privileges, and does nothing.
+# What a statement needs is told by its plan: the server checks the same privileges, and does
+# nothing.
 PLANS: Final = {
     "SELECT": "EXPLAIN SELECT 1 FROM {table} WHERE 1 = 0",
     "INSERT": "EXPLAIN INSERT INTO {table} SELECT * FROM {table} WHERE 1 = 0",
@@ -53,23 +54,30 @@ def _needs(granted: str) -> tuple[Need, ...]:
 
 # Of what a command needs in all tables, as docs/security.md says, these stand for all of them.
 CELL: Final[Needs] = {
-    "db archive_deleted_rows": _needs("SELECT, DELETE on instances; SELECT, INSERT, DELETE on shadow_instances"),
+    "db archive_deleted_rows": _needs(
+        "SELECT, DELETE on instances; SELECT, INSERT, DELETE on shadow_instances"
+    ),
     "db purge": _needs("SELECT, DELETE on shadow_instances"),
     "db online_data_migrations": _needs("SELECT, INSERT, UPDATE, DELETE on instances"),
     "cell_v2 discover_hosts": _needs("SELECT on services; SELECT, UPDATE on compute_nodes"),
     "cell_v2 map_instances": _needs("SELECT on instances"),
     "placement heal_allocations": _needs(
-        "SELECT on compute_nodes, instances, instance_extra, instance_system_metadata, block_device_mapping"
+        "SELECT on compute_nodes, instances, instance_extra, instance_system_metadata, "
+        "block_device_mapping"
     ),
     "placement sync_aggregates": _needs("SELECT on compute_nodes"),
-    "placement audit": _needs("SELECT on compute_nodes, shadow_compute_nodes, instances, migrations"),
+    "placement audit": _needs(
+        "SELECT on compute_nodes, shadow_compute_nodes, instances, migrations"
+    ),
     "libvirt list_unset_machine_type": _needs("SELECT on instances, instance_system_metadata"),
     "libvirt record_machine_types": _needs(
         "SELECT, UPDATE on instances; SELECT, INSERT, UPDATE on instance_system_metadata"
     ),
 }
 API: Final[Needs] = {
-    "db archive_deleted_rows": _needs("SELECT, DELETE on instance_mappings, request_specs, instance_group_member"),
+    "db archive_deleted_rows": _needs(
+        "SELECT, DELETE on instance_mappings, request_specs, instance_group_member"
+    ),
     "db purge": (),
     "db online_data_migrations": _needs("SELECT, INSERT, UPDATE on instance_mappings"),
     "cell_v2 discover_hosts": _needs("SELECT, INSERT on host_mappings"),
@@ -86,11 +94,15 @@ def missing(connection: Connection, needs: Needs) -> dict[str, dict[Need, str]]:
     """Ask the server, by plans that it makes and does not follow.
 
     :returns: what each command lacks, and what the server says of it
-    :raises DBAPIError: the database cannot be asked now: the connection is lost, another process has locked the file
+    :raises DBAPIError: the database cannot be asked now: the connection is lost, another process
+        has locked the file
     """
     asked = sorted({need for some in needs.values() for need in some})
     refusals = {need: said for need in asked if (said := _refusal(connection, need.plan))}
-    return {command: {need: refusals[need] for need in some if need in refusals} for command, some in needs.items()}
+    return {
+        command: {need: refusals[need] for need in some if need in refusals}
+        for command, some in needs.items()
+    }
 
 
 def _refusal(connection: Connection, statement: str) -> str:

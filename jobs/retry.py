@@ -12,7 +12,14 @@ from sqlalchemy.exc import DBAPIError
 
 from jobs.transaction_size import TransactionSize
 from novadb.attempts import QUORUM_PATIENCE, QUORUM_PAUSE, TRIES, attempts
-from novadb.engine import Database, is_contended, is_too_large, is_transient, is_without_quorum, server_message
+from novadb.engine import (
+    Database,
+    is_contended,
+    is_too_large,
+    is_transient,
+    is_without_quorum,
+    server_message,
+)
 from novadb.errors import DatabaseProblem, Unreachable
 
 LOG = logging.getLogger("cellkeeper.retry")
@@ -32,10 +39,12 @@ class TryAgain(Exception):
 
 
 class Contended(Exception):
-    """A transaction met others at the same rows: deadlock, lock wait, lost certification. It was rolled back.
+    """A transaction met others at the same rows: deadlock, lock wait, lost certification. It was
+    rolled back.
 
-    Where it had several rows, a smaller one may succeed. Where it had one, or one tree of rows, ``work`` of an action
-    lets it through, and whoever carries the action out begins it again a moment later, where it stood.
+    Where it had several rows, a smaller one may succeed. Where it had one, or one tree of rows,
+    ``work`` of an action lets it through, and whoever carries the action out begins it again a
+    moment later, where it stood.
 
     :ivar problem: what to report if that is so for minutes
     """
@@ -46,19 +55,25 @@ class Contended(Exception):
 
 
 def transactionally(
-    work: Callable[[], T], *connections: Connection, name: str, tries: int = TRIES, gives_way: bool = False
+    work: Callable[[], T],
+    *connections: Connection,
+    name: str,
+    tries: int = TRIES,
+    gives_way: bool = False,
 ) -> T:
     """Run ``work`` until it succeeds, rolling all connections back after each failure.
 
-    :param work: one or more transactions that may be done again from the start; it commits them itself
+    :param work: one or more transactions that may be done again from the start; it commits them
+        itself
     :param connections: the connections it works on; they are outside any transaction afterwards
     :param name: the database that is named when nothing helps
     :param tries: how often it is tried at most
-    :param gives_way: whether the caller knows better than to do the same again where others are at the same rows
+    :param gives_way: whether the caller knows better than to do the same again where others are at
+        the same rows
     :returns: what ``work`` returns
     :raises Contended: others are at the same rows, and ``gives_way``
-    :raises DatabaseProblem: it failed ``tries`` times in a way that could have passed: deadlock, lock wait, lost
-        certification, lost connection
+    :raises DatabaseProblem: it failed ``tries`` times in a way that could have passed: deadlock,
+        lock wait, lost certification, lost connection
     :raises DBAPIError: any other error of a database, at once
     """
     begin = time.monotonic()
@@ -88,10 +103,15 @@ def transactionally(
 
 
 def as_large_as_possible(
-    work: Callable[[int], T], size: TransactionSize, bound: int, *connections: Connection, name: str, ask: S
+    work: Callable[[int], T],
+    size: TransactionSize,
+    bound: int,
+    *connections: Connection,
+    name: str,
+    ask: S,
 ) -> Generator[S, None, T]:
-    """Do a transaction as ``transactionally``; on half as many rows each time that others are at the same rows, or that
-    the server takes none as large.
+    """Do a transaction as ``transactionally``; on half as many rows each time that others are at
+    the same rows, or that the server takes none as large.
 
     :param work: is given how many rows it may have
     :param size: says how many; it is told of refusals
@@ -113,7 +133,12 @@ def as_large_as_possible(
             if rows == 1 or not is_too_large(error):
                 raise
             size.refused(rows)
-            LOG.info("%s: the server takes no transaction of %d rows: %s", name, rows, server_message(error))
+            LOG.info(
+                "%s: the server takes no transaction of %d rows: %s",
+                name,
+                rows,
+                server_message(error),
+            )
         rows //= 2
         yield ask
 
@@ -139,8 +164,8 @@ def one_transaction(
     """Connect to a database and do one transaction there, again where that helps.
 
     :param work: what to do in it; it need not commit, and may be called again
-    :param came_through: asked where the line was lost at the commit: whether what the work did, and returned, is in the
-        database. Where doing it twice makes no difference, it need not be known
+    :param came_through: asked where the line was lost at the commit: whether what the work did, and
+        returned, is in the database. Where doing it twice makes no difference, it need not be known
     :raises DatabaseProblem: the database cannot be used
     :raises DBAPIError: it refuses a statement
     """
@@ -158,7 +183,9 @@ def one_transaction(
 
 
 def rollback(connection: Connection) -> None:
-    """End whatever transaction the connection is in; a lost connection is forgotten and made anew on its next use."""
+    """End whatever transaction the connection is in; a lost connection is forgotten and made anew
+    on its next use.
+    """
     try:
         connection.rollback()
     except DBAPIError:
@@ -170,8 +197,8 @@ def rollback(connection: Connection) -> None:
 def savepoint(connection: Connection) -> Iterator[None]:
     """Undo what was done within if the database refuses a part of it; the transaction goes on.
 
-    At a deadlock, or a write set that is too large, the server undoes the whole transaction, and knows the savepoint no
-    more: then that error is raised, not the one about the savepoint.
+    At a deadlock, or a write set that is too large, the server undoes the whole transaction, and
+    knows the savepoint no more: then that error is raised, not the one about the savepoint.
     """
     nested = connection.begin_nested()
     try:
@@ -184,6 +211,8 @@ def savepoint(connection: Connection) -> Iterator[None]:
 
 
 def leave(connection: Connection) -> None:
-    """Have the next statement sent on a new connection: a proxy may know a node that can do more."""
+    """Have the next statement sent on a new connection: a proxy may know a node that can do
+    more.
+    """
     connection.invalidate()
     connection.rollback()

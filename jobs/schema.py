@@ -25,7 +25,9 @@ def upgrade(
     :raises DatabaseProblem: it cannot be done; the text says what to do
     :raises Stopped: ``stopped`` said so
     """
-    work = partial(migrations.upgrade_schema, database, schema, revision, tell=tell, stopped=stopped)
+    work = partial(
+        migrations.upgrade_schema, database, schema, revision, tell=tell, stopped=stopped
+    )
     try:
         return transactionally(work, name=str(database))
     except MissingDatabase as problem:

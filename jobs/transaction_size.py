@@ -11,7 +11,9 @@ SMALL: Final = 100
 UNBOUNDED: Final = 1 << 31
 """More rows than any command asks for."""
 AIM: Final = 0.9
-"""Part of the wanted time that is aimed at: what is a little slower than expected is still in time."""
+"""Part of the wanted time that is aimed at: what is a little slower than expected is still in
+time.
+"""
 GROWTH: Final = 2.0
 """How much larger the next transaction may be at most."""
 CAREFUL_GROWTH: Final = 1.1
@@ -29,19 +31,26 @@ class Measured:
 
 
 class TransactionSize:
-    """The rows of the next transaction, by how long those before took, and by those that were refused.
+    """The rows of the next transaction, by how long those before took, and by those that were
+    refused.
 
-    Each transaction is at most twice as large as the one before, and is no longer than wanted by the speed of the one
-    before. One that took longer than wanted is followed by a smaller one at once, however much smaller that has to be.
-    One that was refused, as it met others at the same rows or was too large for the server, is followed by one of half
-    its rows; above these the size then grows by a tenth each time.
+    Each transaction is at most twice as large as the one before, and is no longer than wanted by
+    the speed of the one before. One that took longer than wanted is followed by a smaller one at
+    once, however much smaller that has to be. One that was refused, as it met others at the same
+    rows or was too large for the server, is followed by one of half its rows; above these the size
+    then grows by a tenth each time.
     """
 
     def __init__(
-        self, seconds: float = 0.0, rows: int | None = None, clock: Callable[[], float] = time.monotonic
+        self,
+        seconds: float = 0.0,
+        rows: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """:param seconds: that a transaction may take; 0: its rows are bounded by the caller, and by refusals alone
-        :param rows: of the next transaction, as an earlier slice of the work has left it; None: it is the first one
+        """:param seconds: that a transaction may take; 0: its rows are bounded by the caller, and
+        by refusals alone
+        :param rows: of the next transaction, as an earlier slice of the work has left it; None: it
+            is the first one
         """
         self._seconds = seconds
         self._clock = clock
@@ -72,7 +81,9 @@ class TransactionSize:
 
     @contextmanager
     def measure(self) -> Iterator[Measured]:
-        """A transaction, from before its first statement until after its commit. One that fails tells nothing."""
+        """A transaction, from before its first statement until after its commit. One that fails
+        tells nothing.
+        """
         transaction = Measured()
         begin = self._clock()
         yield transaction
@@ -94,7 +105,8 @@ class TransactionSize:
             self._grow(rows, in_time)
 
     def refused(self, rows: int) -> None:
-        """A transaction did not come through: it met others at the same rows, or the server takes none as large.
+        """A transaction did not come through: it met others at the same rows, or the server takes
+        none as large.
 
         :param rows: that it had
         """
@@ -104,7 +116,9 @@ class TransactionSize:
         self._was_refused = True
 
     def _rows_in_time(self, rows: int, seconds: float) -> int:
-        """How many rows a transaction has that takes as long as is aimed at, at the speed of one that is through."""
+        """How many rows a transaction has that takes as long as is aimed at, at the speed of one
+        that is through.
+        """
         if not self._seconds or seconds <= 0:
             return UNBOUNDED
         return min(int(rows * AIM * self._seconds / seconds), UNBOUNDED)
@@ -118,6 +132,8 @@ class TransactionSize:
         self._rows = max(self._rows, min(larger, in_time))
 
     def _grown(self, rows: int, factor: float) -> int:
-        """So many rows, or those the transaction was allowed, times a factor, and at least one more."""
+        """So many rows, or those the transaction was allowed, times a factor, and at least one
+        more.
+        """
         allowed = min(rows, self._rows)
         return max(int(allowed * factor), allowed + 1)

@@ -6,7 +6,9 @@ from typing import Final
 DAY: Final = timedelta(days=1)
 SECOND: Final = timedelta(seconds=1)
 LAST: Final = 253_370_764_800.0
-"""The last moment that every time zone can show, in seconds since the epoch: the beginning of the year 9999."""
+"""The last moment that every time zone can show, in seconds since the epoch: the beginning of the
+year 9999.
+"""
 
 
 def moments_of(reading: datetime, zone: tzinfo) -> tuple[datetime, ...]:

@@ -6,7 +6,9 @@ import socket
 
 
 def caller() -> str:
-    """The user of this process, for records and the log: the number of one who has no name, as in some containers."""
+    """The user of this process, for records and the log: the number of one who has no name, as in
+    some containers.
+    """
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # the second one from Python 3.13 on

@@ -31,8 +31,12 @@ REFUSED: Final = {
 class CellWorker:
     """Answers bells for a process."""
 
-    def __init__(self, conductor: Conductor, target_of: Callable[[str, str], Target], process: WorkingProcess) -> None:
-        """:param target_of: resolves a cell of a run, by their ids, by this process's own configuration"""
+    def __init__(
+        self, conductor: Conductor, target_of: Callable[[str, str], Target], process: WorkingProcess
+    ) -> None:
+        """:param target_of: resolves a cell of a run, by their ids, by this process's own
+        configuration
+        """
         self._conductor = conductor
         self._store = conductor.store
         self._target_of = target_of
@@ -48,7 +52,10 @@ class CellWorker:
         claimant = Claimant(uuid.uuid4().hex, self._process.name, lease, self._conductor.per_server)
         try:
             view = self._store.change_cell(
-                bell.run, bell.phase, bell.number, lambda view: self._claim(view, bell.phase, claimant)
+                bell.run,
+                bell.phase,
+                bell.number,
+                lambda view: self._claim(view, bell.phase, claimant),
             )
         except RunGone:
             return SliceEnd.OVER
@@ -65,12 +72,18 @@ class CellWorker:
         except (ClaimLost, RunGone):
             return SliceEnd.LOST
 
-    def _claim(self, view: View, phase: int, claimant: Claimant) -> CellRecord | Conditional | Refusal:
+    def _claim(
+        self, view: View, phase: int, claimant: Claimant
+    ) -> CellRecord | Conditional | Refusal:
         action = self._conductor.actions.get(view.run.order.phases[view.run.phase].action)
-        return rules.claim(view, phase, claimant, reads_ahead=action is not None and action.reads_ahead)
+        return rules.claim(
+            view, phase, claimant, reads_ahead=action is not None and action.reads_ahead
+        )
 
     def _work(self, claimed: ClaimedCell) -> tuple[SliceEnd, Failure | None]:
-        """Do what the run wants now: end the slice at once, look, or work. An error is a failure of the cell."""
+        """Do what the run wants now: end the slice at once, look, or work. An error is a failure of
+        the cell.
+        """
         run, cell, target = claimed.view.run, claimed.view.cell, None
         advice = rules.advice(run, claimed.view.hold, claimed.view.now)
         if advice in ENDS:
@@ -103,7 +116,8 @@ class CellWorker:
         connections = rules.connections(claimed.view.cell)
         if end in (SliceEnd.MORE, SliceEnd.PAUSED):
             view = claimed.give_back(self._conductor.patience)
-            if rules.advice(view.run, view.hold, view.now) is not Advice.PAUSE:  # it may have been resumed just now
+            # It may have been resumed just now.
+            if rules.advice(view.run, view.hold, view.now) is not Advice.PAUSE:
                 self._conductor.ring_or_wait(view)
         elif end is SliceEnd.QUEUED:
             self._conductor.cell_ended(claimed.queue_up())
@@ -121,7 +135,8 @@ class CellWorker:
         target = self._target_of(view.run.order.id, ref.uuid)
         if ref_of(target.cell).fingerprint != ref.fingerprint:
             raise DatabaseProblem(
-                f"{ref.label}: {self._process.name} has another database configured for it than the one that is meant"
+                f"{ref.label}: {self._process.name} has another database configured for it than "
+                "the one that is meant"
             )
         if self._conductor.per_server is None:
             return target

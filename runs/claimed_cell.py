@@ -1,4 +1,6 @@
-"""A claimed cell: its claim is renewed by a thread, and each change is written only while the claim lasts."""
+"""A claimed cell: its claim is renewed by a thread, and each change is written only while the claim
+lasts.
+"""
 
 import threading
 from collections.abc import Callable
@@ -22,16 +24,19 @@ class ClaimLost(Exception):
 
 
 class ClaimedCell:
-    """A claimed cell. The thread that renews the claim is one of the process that works: it stops with the process.
+    """A claimed cell. The thread that renews the claim is one of the process that works: it stops
+    with the process.
 
-    Each change raises ``ClaimLost`` if the claim is somebody else's, and returns what the run is to do, or what is so
-    after the last change.
+    Each change raises ``ClaimLost`` if the claim is somebody else's, and returns what the run is to
+    do, or what is so after the last change.
 
     :ivar view: the cell as this process has left it
     :ivar size: of its transactions
     """
 
-    def __init__(self, store: RunStore, view: View, claimant: Claimant, action: Action[Any, Any]) -> None:
+    def __init__(
+        self, store: RunStore, view: View, claimant: Claimant, action: Action[Any, Any]
+    ) -> None:
         self.view = view
         self.size = TransactionSize()
         self._store = store
@@ -48,7 +53,10 @@ class ClaimedCell:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
     ) -> None:
         self._is_over.set()
         if self._thread:
@@ -64,7 +72,8 @@ class ClaimedCell:
         return self._change(lambda view: rules.renew(view.cell, self._claimant, view.now))
 
     def record_step(self, step: Step[Any], outcome: Any) -> Advice:
-        """Record a step. One without a cursor did nothing, and only asks whether the work may go on.
+        """Record a step. One without a cursor did nothing, and only asks whether the work may go
+        on.
 
         :param outcome: of the work in the cell so far
         """
@@ -72,20 +81,26 @@ class ClaimedCell:
             return self.renew()
         counters = {}
         if self._action.writes and step.outcome.rows:
-            counters[tally.entry_name(tally.ROWS, self._action.name, self.view.cell.ref.uuid)] = float(
-                step.outcome.rows
+            counters[tally.entry_name(tally.ROWS, self._action.name, self.view.cell.ref.uuid)] = (
+                float(step.outcome.rows)
             )
         increments = Increments(step.outcome.rows, counters, step.outcome.handled)
 
         def rule(view: View) -> CellRecord | None:
-            return self._with_size(rules.record_step(view.cell, self._claimant, view.now, step, outcome))
+            return self._with_size(
+                rules.record_step(view.cell, self._claimant, view.now, step, outcome)
+            )
 
         return self._change(rule, increments)
 
     def contend(self, contended: Contended) -> Advice:
         """Note that others hold up the next transaction."""
         problem = str(contended)
-        return self._change(lambda view: self._with_size(rules.contend(view.cell, self._claimant, view.now, problem)))
+        return self._change(
+            lambda view: self._with_size(
+                rules.contend(view.cell, self._claimant, view.now, problem)
+            )
+        )
 
     def _with_size(self, cell: CellRecord | None) -> CellRecord | None:
         """A record with the size of the transactions, for the next slice."""
@@ -105,7 +120,9 @@ class ClaimedCell:
         return self._note_throttle("", NO_INCREMENTS)
 
     def _note_throttle(self, reason: str, increments: Increments) -> Advice:
-        return self._change(lambda view: rules.throttle(view.cell, self._claimant, view.now, reason), increments)
+        return self._change(
+            lambda view: rules.throttle(view.cell, self._claimant, view.now, reason), increments
+        )
 
     def give_back(self, patience: Patience) -> View:
         """Give the cell back, with more to do.
@@ -124,7 +141,9 @@ class ClaimedCell:
         :param complete: whether it was worked to its end
         """
         return self._end(
-            lambda cell, now: rules.finish_cell(cell, self._claimant.token, now, failure, complete=complete)
+            lambda cell, now: rules.finish_cell(
+                cell, self._claimant.token, now, failure, complete=complete
+            )
         )
 
     def _end(self, rule: Callable[[CellRecord, float], CellRecord | None]) -> View:
@@ -133,10 +152,14 @@ class ClaimedCell:
         self._change(lambda view: rule(view.cell, view.now))
         return self.view
 
-    def _change(self, rule: Callable[[View], CellRecord | None], increments: Increments = NO_INCREMENTS) -> Advice:
+    def _change(
+        self, rule: Callable[[View], CellRecord | None], increments: Increments = NO_INCREMENTS
+    ) -> Advice:
         with self._changing:
             run, cell = self.view.run, self.view.cell
-            view = self._store.change_cell(run.order.id, run.phase, cell.number, rule, self.view, increments)
+            view = self._store.change_cell(
+                run.order.id, run.phase, cell.number, rule, self.view, increments
+            )
             if not isinstance(view, View):
                 raise ClaimLost(cell.ref.label)
             self.view = view

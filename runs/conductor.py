@@ -39,7 +39,9 @@ PATIENCE: Final = Patience()
 SILENT_AT_ONCE: Final = 200
 """How many silent cells of a run are looked after in one round."""
 UNWATCHED: Final = 30.0
-"""Seconds without a look after which nobody knows what was between: a beat looks only when it orders something."""
+"""Seconds without a look after which nobody knows what was between: a beat looks only when it
+orders something.
+"""
 Results = Sequence[CellResult[Any]]
 Locate = Callable[[CellRef, Sequence[Phase]], CellRef]
 
@@ -48,8 +50,10 @@ Locate = Callable[[CellRef, Sequence[Phase]], CellRef]
 class Fleet:
     """The workers to which cells are left.
 
-    :ivar living: tells which of them live, and the uuids of the cells that each one serves; None: all
-    :ivar per_server: connections to one server that all cells together may have; None: others see to that
+    :ivar living: tells which of them live, and the uuids of the cells that each one serves; None:
+        all
+    :ivar per_server: connections to one server that all cells together may have; None: others see
+        to that
     """
 
     living: Callable[[], Mapping[str, set[str] | None]]
@@ -70,13 +74,16 @@ def count_serving(workers: Mapping[str, set[str] | None], cell: str) -> int:
 
 
 def _all_actions() -> Actions:
-    from jobs.actions import ACTIONS  # with all that they import, which a command that has one of them does without
+    # With all that they import, which a command that has one of them does without.
+    from jobs.actions import ACTIONS
 
     return ACTIONS
 
 
 class Conductor:
-    """Moves runs on. Any process may, at any time; whatever must happen once is decided by the store."""
+    """Moves runs on. Any process may, at any time; whatever must happen once is decided by the
+    store.
+    """
 
     def __init__(
         self,
@@ -89,8 +96,10 @@ class Conductor:
     ) -> None:
         """:param ring: tells whoever works cells that one is due
         :param actions: those that it knows; None: all
-        :param fleet: None: this process alone works cells, as long as the run lasts, and sees to connections itself
-        :param on_end: told about each run that this one has ended; None: writes a line for whoever asks later
+        :param fleet: None: this process alone works cells, as long as the run lasts, and sees to
+            connections itself
+        :param on_end: told about each run that this one has ended; None: writes a line for whoever
+            asks later
         """
         self.store = store
         self.per_server = fleet.per_server if fleet else None
@@ -101,7 +110,7 @@ class Conductor:
         self._on_end = on_end or write_audit
         self._unserved: dict[str, tuple[float, float]] = {}
 
-    # -- ordering and steering -------------------------------------------------------------------------------------
+    # -- ordering and steering ---------------------------------------------------------------------
 
     def start(self, order: Order, cells: Sequence[CellRef], *, wait: bool = True) -> RunRecord:
         """Start a run, or let it wait for its turn in the queue.
@@ -120,7 +129,12 @@ class Conductor:
         return self.store.run(order.id)
 
     def _join(
-        self, queue: Sequence[Place], exclusions: Mapping[str, frozenset[str]], *, run: str, wait: bool
+        self,
+        queue: Sequence[Place],
+        exclusions: Mapping[str, frozenset[str]],
+        *,
+        run: str,
+        wait: bool,
     ) -> Sequence[Place]:
         """The queue with a new run at its end.
 
@@ -135,7 +149,9 @@ class Conductor:
         """The run for which one waits that has not begun."""
         blockers: list[str | None] = []
 
-        def look(queue: Sequence[Place], exclusions: Mapping[str, frozenset[str]]) -> Sequence[Place]:
+        def look(
+            queue: Sequence[Place], exclusions: Mapping[str, frozenset[str]]
+        ) -> Sequence[Place]:
             blockers.append(rules.blocker(queue, exclusions, run) if run in exclusions else None)
             return queue
 
@@ -148,7 +164,9 @@ class Conductor:
             record = self.store.run(run)
         except RunGone:
             return f"run {run}"
-        since = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(record.started or record.ordered))
+        since = time.strftime(
+            "%Y-%m-%d %H:%M:%S UTC", time.gmtime(record.started or record.ordered)
+        )
         return f"{record.order.phases[0].action}, run {run} by {record.order.by}, since {since}"
 
     def cancel(self, run: str, by: str = "") -> None:
@@ -191,7 +209,9 @@ class Conductor:
         :raises NotPossible: it has ended, has no such setting, or the value makes no sense
         :raises RunGone: there is no such run
         """
-        self.store.change_run(run, lambda record, now: rules.adjust(record, change, by, now, self.actions))
+        self.store.change_run(
+            run, lambda record, now: rules.adjust(record, change, by, now, self.actions)
+        )
 
     def retry(self, run: str, by: str, locate: Locate = lambda ref, _: ref) -> list[str]:
         """Work the failed cells of a run that has ended again.
@@ -238,9 +258,11 @@ class Conductor:
                 self._ring_all(awake)
 
     def _steer(self, run: str, wish: Wish, what: str, by: str) -> RunRecord | None:
-        return self.store.change_run(run, lambda record, now: rules.steer(record, wish, what, by, now))
+        return self.store.change_run(
+            run, lambda record, now: rules.steer(record, wish, what, by, now)
+        )
 
-    # -- what is due -----------------------------------------------------------------------------------------------
+    # -- what is due -------------------------------------------------------------------------------
 
     def admit(self) -> None:
         """Begin the runs of the queue for which nobody is in the way any more."""
@@ -284,7 +306,9 @@ class Conductor:
             self.look_after(place.run)
 
     def look_after(self, run: str) -> None:
-        """Ring again what was lost, end what is to end, give up what nobody serves. Called every few seconds."""
+        """Ring again what was lost, end what is to end, give up what nobody serves. Called every
+        few seconds.
+        """
         try:
             self._look_after(self.store.run(run))
         except RunGone:
@@ -294,7 +318,9 @@ class Conductor:
             raise
 
     def lose_sight(self) -> None:
-        """The store was away or took no writes, so no worker could show life: the grace of cells begins anew."""
+        """The store was away or took no writes, so no worker could show life: the grace of cells
+        begins anew.
+        """
         self._unserved.clear()
 
     def _look_after(self, record: RunRecord) -> None:
@@ -316,7 +342,9 @@ class Conductor:
 
     def _is_foreign(self, record: RunRecord) -> bool:
         """Whether a run is one of another version."""
-        return record.order.format != FORMAT or any(phase.action not in self.actions for phase in record.order.phases)
+        return record.order.format != FORMAT or any(
+            phase.action not in self.actions for phase in record.order.phases
+        )
 
     def _begin_if_admitted(self, run: str) -> None:
         """Begin a run whose admission came no further than the queue."""
@@ -334,7 +362,9 @@ class Conductor:
         """Ring again the cells whose bell may be lost; give up what nobody serves."""
         run = record.order.id
         workers = self._fleet.living() if self._fleet else {"this process": None}
-        if None in workers.values() and rules.was_just_woken(record, self.store.now(), self.patience):
+        if None in workers.values() and rules.was_just_woken(
+            record, self.store.now(), self.patience
+        ):
             self._unserved.pop(run, None)
             return  # all cells are served, and none is rung again yet: none need be read
         is_unserved = not workers
@@ -354,7 +384,9 @@ class Conductor:
             self._give_up_unserved(record, workers)
 
     def _seconds_unserved(self, run: str, now: float) -> float:
-        """For how long this process has seen cells of a run unserved; a time without a look counts for nothing."""
+        """For how long this process has seen cells of a run unserved; a time without a look counts
+        for nothing.
+        """
         since, looked = self._unserved.get(run, (now, now))
         if now - looked > UNWATCHED:
             since = now
@@ -377,7 +409,9 @@ class Conductor:
             self.ring(view.run, view.cell)
 
     def _next_turn(self, record: RunRecord) -> None:
-        """Count the turns that are over, and ring the next cell; where nothing is left for it, it ends."""
+        """Count the turns that are over, and ring the next cell; where nothing is left for it, it
+        ends.
+        """
         run = record.order.id
         while record.turn < record.cells:
             cell = self.store.cell(run, record.phase, record.turn)
@@ -386,7 +420,11 @@ class Conductor:
                 continue
             if cell.stage in (Stage.LOOK, Stage.WORK):
                 return
-            if cell.stage is Stage.QUEUED and record.budget is not None and not self._is_stopping(record):
+            if (
+                cell.stage is Stage.QUEUED
+                and record.budget is not None
+                and not self._is_stopping(record)
+            ):
                 self._ring_turn(record, cell.number)
                 return
             if cell.stage is Stage.QUEUED:
@@ -395,13 +433,18 @@ class Conductor:
             self.store.change_run(run, partial(self._count_turn, phase=record.phase, cell=cell))
             record = self.store.run(run)
 
-    def _count_turn(self, run: RunRecord, _now: float, *, phase: int, cell: CellRecord) -> RunRecord | None:
+    def _count_turn(
+        self, run: RunRecord, _now: float, *, phase: int, cell: CellRecord
+    ) -> RunRecord | None:
         """Count the turn of a cell; a later phase has turns of its own."""
         return rules.count_turn(run, cell, self.actions) if run.phase == phase else None
 
     def _ring_turn(self, record: RunRecord, number: int) -> None:
         view = self.store.change_cell(
-            record.order.id, record.phase, number, lambda view: rules.take_turn(view.cell, view.now, self.patience)
+            record.order.id,
+            record.phase,
+            number,
+            lambda view: rules.take_turn(view.cell, view.now, self.patience),
         )
         if isinstance(view, View):
             self.ring(view.run, view.cell)
@@ -409,7 +452,9 @@ class Conductor:
     def _is_stopping(self, record: RunRecord) -> bool:
         return rules.is_stopping(record, self.store.hold(), self.store.now())
 
-    def _finish(self, record: RunRecord, number: int, failure: Failure | None, *, moving_on: bool = True) -> None:
+    def _finish(
+        self, record: RunRecord, number: int, failure: Failure | None, *, moving_on: bool = True
+    ) -> None:
         """End a cell that nobody works on."""
         view = self.store.change_cell(
             record.order.id, record.phase, number,
@@ -418,13 +463,13 @@ class Conductor:
         if isinstance(view, View) and moving_on:
             self.cell_ended(view)
 
-    # -- connections to the servers of the cells -------------------------------------------------------------------
+    # -- connections to the servers of the cells ---------------------------------------------------
 
     def call_waiting(self, freed: Mapping[str, int] | None = None) -> None:
         """Ring the cells that have waited longest for a connection, as many as there is room for.
 
-        :param freed: connections that were just given back, by server; None: look at all servers, for connections of
-            workers that were killed
+        :param freed: connections that were just given back, by server; None: look at all servers,
+            for connections of workers that were killed
         """
         if self.per_server is None:
             return
@@ -436,18 +481,24 @@ class Conductor:
                 self._call(line.server, cell)
 
     def ring_or_wait(self, view: View) -> None:
-        """Ring a cell that was given back; where others wait for what it had, it goes to the end of the line."""
+        """Ring a cell that was given back; where others wait for what it had, it goes to the end of
+        the line.
+        """
         key = view.run.order.id, view.run.phase, view.cell.number
         waits = None
         if view.waiting and self.per_server is not None:
-            waits = self.store.change_cell(*key, lambda view: rules.stand_in_line(view.cell, view.now))
+            waits = self.store.change_cell(
+                *key, lambda view: rules.stand_in_line(view.cell, view.now)
+            )
         if waits is None:
             self.ring(view.run, view.cell)
 
     def _call(self, server: str, key: CellKey) -> None:
         """Ring a cell that stands in the line of a server."""
         try:
-            view = self.store.change_cell(*key, lambda view: rules.call_from_line(view.cell, view.now, self.patience))
+            view = self.store.change_cell(
+                *key, lambda view: rules.call_from_line(view.cell, view.now, self.patience)
+            )
         except RunGone:
             view = None
         if isinstance(view, View):
@@ -455,20 +506,29 @@ class Conductor:
         else:
             self.store.leave_line(server, key)
 
-    # -- bells -----------------------------------------------------------------------------------------------------
+    # -- bells -------------------------------------------------------------------------------------
 
     def ring(self, run: RunRecord, cell: CellRecord) -> None:
-        """Tell whoever works cells that one is due; those of another version are told by their own workers."""
+        """Tell whoever works cells that one is due; those of another version are told by their own
+        workers.
+        """
         if self._is_foreign(run):
             return
         action = self.actions[run.order.phases[run.phase].action]
         rows = rules.outcome_of(action, cell).rows
         self._ring(
             Bell(
-                run.order.id, run.phase, action.name, cell.number, cell.ref.uuid, cell.ref.label, cell.slices, rows,
+                run.order.id,
+                run.phase,
+                action.name,
+                cell.number,
+                cell.ref.uuid,
+                cell.ref.label,
+                cell.slices,
+                rows,
                 run.order.format,
             )
-        )  # fmt: skip
+        )
 
     def _ring_all(self, run: RunRecord) -> None:
         """Ring all cells of a run that are due."""
@@ -476,7 +536,7 @@ class Conductor:
             if cell.stage in (Stage.LOOK, Stage.WORK) and not cell.holder:
                 self.ring(run, cell)
 
-    # -- the end ---------------------------------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------------------
 
     def _end_phase(self, record: RunRecord) -> None:
         """Begin the next phase if the first one wrote rows; else end the run."""
@@ -492,7 +552,11 @@ class Conductor:
         opening = rules.new_cells(following, refs, self.actions)
 
         def open_phase(run: RunRecord, now: float) -> RunRecord | None:
-            return rules.next_phase(run, phases[0], now, self.actions) if run.phase == record.phase else None
+            return (
+                rules.next_phase(run, phases[0], now, self.actions)
+                if run.phase == record.phase
+                else None
+            )
 
         opened = self.store.change_run(run, open_phase, opening)
         if opened:
@@ -506,7 +570,9 @@ class Conductor:
             if self.actions[phase.action].writes:
                 entries |= tally.entries(phase.action, results, self.store.now())
         ended = self.store.change_run(
-            record.order.id, lambda run, now: rules.end_run(run, phases, now, self.actions), entries=entries
+            record.order.id,
+            lambda run, now: rules.end_run(run, phases, now, self.actions),
+            entries=entries,
         )
         if ended:
             self._on_end(ended, phases)
@@ -516,7 +582,10 @@ class Conductor:
         """The results of all phases that a run has come to."""
         phases = record.order.phases[: record.phase + 1]
         return [
-            [result_of(cell, self.actions, phase.action) for cell in self.store.cells(record.order.id, number)]
+            [
+                result_of(cell, self.actions, phase.action)
+                for cell in self.store.cells(record.order.id, number)
+            ]
             for number, phase in enumerate(phases)
         ]
 
@@ -531,7 +600,9 @@ def result_of(cell: CellRecord, actions: Actions, action: str) -> CellResult[Any
     """A cell as a result; of its database nothing but the name is known."""
     named = Cell(cell.ref.uuid, cell.ref.label, frozenset(), DatabaseProblem("known by name only"))
     seconds = (cell.finished or cell.touched) - cell.started if cell.started else 0.0
-    return CellResult(named, rules.outcome_of(actions[action], cell), cell.failure, cell.complete, seconds)
+    return CellResult(
+        named, rules.outcome_of(actions[action], cell), cell.failure, cell.complete, seconds
+    )
 
 
 def write_audit(run: RunRecord, phases: Sequence[Results]) -> None:
@@ -541,10 +612,22 @@ def write_audit(run: RunRecord, phases: Sequence[Results]) -> None:
     failed = sum(result.failure is not None for result in first)
     LOG.info(
         "run %s: %s by %s in %d cells: %d rows, %d cells failed, exit code %d; throttle: %s",
-        run.order.id, run.order.phases[0].action, run.order.by, run.cells, rows, failed, run.exit_code,
+        run.order.id,
+        run.order.phases[0].action,
+        run.order.by,
+        run.cells,
+        rows,
+        failed,
+        run.exit_code,
         rules.throttle_in_words(run),
-    )  # fmt: skip
+    )
     assert run.finished is not None
-    unfinished = [result.cell.label for result in first if not result.complete and not result.failure]
+    unfinished = [
+        result.cell.label for result in first if not result.complete and not result.failure
+    ]
     if rules.has_closed(run, run.finished) and unfinished:
-        LOG.warning("run %s: its window closed before these were through: %s", run.order.id, ", ".join(unfinished))
+        LOG.warning(
+            "run %s: its window closed before these were through: %s",
+            run.order.id,
+            ", ".join(unfinished),
+        )

@@ -1,7 +1,8 @@
 """Keeping two runs of one command off the same database, on one host: a locked file per run.
 
-The file names the run and its databases. It stays locked as long as the process lives: however that ends, the databases
-are free. Correctness never rests on it: rows are claimed in the database itself.
+The file names the run and its databases. It stays locked as long as the process lives: however that
+ends, the databases are free. Correctness never rests on it: rows are claimed in the database
+itself.
 """
 
 import fcntl
@@ -39,10 +40,11 @@ def hold_databases(
     stop: threading.Event,
     on_wait: Callable[[str], None],
 ) -> Iterator[None]:
-    """Hold some databases for an action: all of them or none, so that two runs never wait for each other.
+    """Hold some databases for an action: all of them or none, so that two runs never wait for each
+    other.
 
-    :param folder: where the lock files lie, made when it is not there; None: a default place, or nowhere if there is
-        none to be had: the run then keeps off nobody
+    :param folder: where the lock files lie, made when it is not there; None: a default place, or
+        nowhere if there is none to be had: the run then keeps off nobody
     :param fingerprints: of the databases
     :param wait: whether to wait for another holder
     :param stop: calls a wait off
@@ -151,7 +153,8 @@ class Holding:
 def _take(folder: LockFolder, action: str, databases: frozenset[str]) -> Holding | Holder:
     """Hold the databases, unless another run holds one of them.
 
-    Only one process at a time looks for the others and adds itself; nobody waits longer for that than a look takes.
+    Only one process at a time looks for the others and adds itself; nobody waits longer for that
+    than a look takes.
     """
     with _alone(folder, f"{action}.lock"):
         for name in folder.names(f"{action}-", ".run"):

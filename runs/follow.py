@@ -33,7 +33,9 @@ class Listener(Protocol):
         """How fast the work goes in a cell that is worked on; or, without one, in all of them."""
 
     def throttled(self, cell: Cell, reason: str) -> None:
-        """Work in the cell pauses, because of what its server suffers; or, without a reason, goes on."""
+        """Work in the cell pauses, because of what its server suffers; or, without a reason, goes
+        on.
+        """
 
     def finished(self, result: CellResult[Any]) -> None:
         """Nothing more happens in the cell."""
@@ -147,14 +149,18 @@ class Follower:
         return record
 
     def _tell_speed(self, record: RunRecord) -> None:
-        """Tell, every second, how fast the current phase goes. What is read does not grow with its cells."""
+        """Tell, every second, how fast the current phase goes. What is read does not grow with its
+        cells.
+        """
         now = time.monotonic()
         if record.phase < len(self._tellers) and now - self._told_speed >= TELL_SPEED:
             self._told_speed = now
             self._tellers[record.phase].tell_speed(self._store, record)
 
     def _is_round_due(self, record: RunRecord) -> bool:
-        """Whether to look after the run now: every few seconds, and as soon as its window closes."""
+        """Whether to look after the run now: every few seconds, and as soon as its window
+        closes.
+        """
         now = time.monotonic()
         has_closed = record.until is not None and rules.has_closed(record, self._store.now())
         if now - self._looked_after < (POLL if has_closed else LOOK_AFTER):
@@ -195,7 +201,8 @@ class _PhaseTeller:
         self._mark, cells = store.changes(run.order.id, self._phase, self._mark)
         for cell in cells:
             self._tell(cell, run)
-        self._is_over = run.phase > self._phase  # what came in it before the next one began was told just now
+        # What came in it before the next one began was told just now.
+        self._is_over = run.phase > self._phase
 
     def tell_speed(self, store: RunStore, run: RunRecord) -> None:
         """Tell how fast it goes."""
@@ -224,4 +231,5 @@ class _PhaseTeller:
             self._under_way.pop(cell.number, None)
             self._listener.finished(result)
         elif cell.started is not None:
-            self._under_way[cell.number] = replace(cell, outcome=None, cursor=None)  # what may be large
+            # What may be large.
+            self._under_way[cell.number] = replace(cell, outcome=None, cursor=None)

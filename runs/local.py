@@ -30,10 +30,13 @@ NO_BELL_IS_LOST: Final = Patience(idle=NEVER, longest=NEVER, grace=NEVER)
 
 
 class BellQueue:
-    """The bells of one process, taken by its threads as far as the servers of their databases have room."""
+    """The bells of one process, taken by its threads as far as the servers of their databases have
+    room.
+    """
 
     def __init__(self, servers: Sequence[Sequence[str]], per_server: int) -> None:
-        """:param servers: to which the work in each cell has a connection: first that of its own database
+        """:param servers: to which the work in each cell has a connection: first that of its own
+        database
         :param per_server: connections to one server
         """
         self._servers = [tuple(needed) for needed in servers]
@@ -52,7 +55,9 @@ class BellQueue:
             self._changed.notify_all()
 
     def take(self) -> Bell | None:
-        """The first bell whose server has room, as soon as there is one; None: the queue is closed."""
+        """The first bell whose server has room, as soon as there is one; None: the queue is
+        closed.
+        """
         with self._changed:
             while not self._is_closed:
                 if bell := self._first_with_room():
@@ -61,7 +66,9 @@ class BellQueue:
             return None
 
     def _first_with_room(self) -> Bell | None:
-        """Take the first bell whose servers have room. Cells that need the same servers stand in one line."""
+        """Take the first bell whose servers have room. Cells that need the same servers stand in
+        one line.
+        """
         first = min(
             (
                 (line[0][0], servers)
@@ -81,11 +88,15 @@ class BellQueue:
 
     @contextmanager
     def second_connection(self, number: int) -> Iterator[bool]:
-        """The context in which a cell has a second connection to its server, if that has one to spare: no wait."""
+        """The context in which a cell has a second connection to its server, if that has one to
+        spare: no wait.
+        """
         own = Counter(self._servers[number][:1])
         with self._changed:
             busy = sum(self._busy[server] for server in own)
-            is_granted = rules.may_have_second(busy, self._per_server, others_wait=bool(self._lines))
+            is_granted = rules.may_have_second(
+                busy, self._per_server, others_wait=bool(self._lines)
+            )
             if is_granted:
                 self._busy += own
         try:
@@ -117,7 +128,8 @@ class LocalEngine:
     :ivar concurrency: cells at the same time
     :ivar per_server: connections to one server at the same time
     :ivar listeners: of each phase
-    :ivar watch: looks at the servers of the cells: the work pauses while one suffers; None: nobody looks
+    :ivar watch: looks at the servers of the cells: the work pauses while one suffers; None: nobody
+        looks
     :ivar stop: once set, every cell ends after its current step
     """
 
@@ -127,7 +139,9 @@ class LocalEngine:
     stop: threading.Event = field(default_factory=threading.Event)
     watch: WatchMaker | None = None
 
-    def run(self, phases: Sequence[PhaseOf], targets: Sequence[Target], until: float | None = None) -> FinishedRun:
+    def run(
+        self, phases: Sequence[PhaseOf], targets: Sequence[Target], until: float | None = None
+    ) -> FinishedRun:
         """Carry actions out, one after the other, in each target.
 
         :param until: when the maintenance window closes, in seconds since the epoch
@@ -135,21 +149,31 @@ class LocalEngine:
         """
         return self._carry_out(phases, targets, until, write_audit)
 
-    def work(self, action: Action[P, O], params: P, targets: Sequence[Target]) -> list[CellResult[O]]:
-        """Carry one action out in each target, for a command that does more than that: the log is told nothing.
+    def work(
+        self, action: Action[P, O], params: P, targets: Sequence[Target]
+    ) -> list[CellResult[O]]:
+        """Carry one action out in each target, for a command that does more than that: the log is
+        told nothing.
 
         :returns: a result per target, in their order
         """
         return self._carry_out([(action, params)], targets, None, lambda *_: None).phases[0]
 
     def _carry_out(
-        self, phases: Sequence[PhaseOf], targets: Sequence[Target], until: float | None, on_end: Callable[..., None]
+        self,
+        phases: Sequence[PhaseOf],
+        targets: Sequence[Target],
+        until: float | None,
+        on_end: Callable[..., None],
     ) -> FinishedRun:
         order = order_of(phases, until=until, throttle=self.watch is not None)
-        refs = [replace(ref, uuid=str(number)) for number, ref in enumerate(refs_of(targets, phases))]
+        refs = [
+            replace(ref, uuid=str(number)) for number, ref in enumerate(refs_of(targets, phases))
+        ]
         bells = BellQueue([ref.servers for ref in refs], self.per_server)
         targets = [
-            replace(target, second=partial(bells.second_connection, number)) for number, target in enumerate(targets)
+            replace(target, second=partial(bells.second_connection, number))
+            for number, target in enumerate(targets)
         ]
         actions = {action.name: action for action, _ in phases}
         store = MemoryStore(self.stop)
@@ -162,15 +186,20 @@ class LocalEngine:
             try:
                 conductor.start(order, refs)
                 answering = [
-                    pool.submit(_answer_bells, bells, worker) for _ in range(min(self.concurrency, len(targets)))
+                    pool.submit(_answer_bells, bells, worker)
+                    for _ in range(min(self.concurrency, len(targets)))
                 ]
-                follower = Follower(conductor, self.stop, listeners, on_look=partial(_raise_error, answering))
+                follower = Follower(
+                    conductor, self.stop, listeners, on_look=partial(_raise_error, answering)
+                )
                 finished = follower.follow(order.id)
             finally:
                 bells.close()
         if throttles:
             throttles.close()
-        return replace(finished, phases=[_with_cells(results, targets) for results in finished.phases])
+        return replace(
+            finished, phases=[_with_cells(results, targets) for results in finished.phases]
+        )
 
 
 def _raise_error(answering: "Sequence[Future[None]]") -> None:
@@ -191,7 +220,9 @@ def _answer_bells(bells: BellQueue, worker: CellWorker) -> None:
 
 def _with_cells(results: Sequence[CellResult[O]], targets: Sequence[Target]) -> list[CellResult[O]]:
     """Results with the cells that they are of."""
-    return [replace(result, cell=target.cell) for result, target in zip(results, targets, strict=True)]
+    return [
+        replace(result, cell=target.cell) for result, target in zip(results, targets, strict=True)
+    ]
 
 
 class _OfTargets(SilentListener):

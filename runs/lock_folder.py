@@ -59,7 +59,11 @@ class LockFolder:
 
     def names(self, beginning: str, ending: str) -> list[str]:
         """The files whose names begin and end like this."""
-        return [name for name in os.listdir(self.descriptor) if name.startswith(beginning) and name.endswith(ending)]
+        return [
+            name
+            for name in os.listdir(self.descriptor)
+            if name.startswith(beginning) and name.endswith(ending)
+        ]
 
     def open_file(self, name: str, flags: int = 0) -> int:
         """Open a file to read and write it.
@@ -81,8 +85,9 @@ class LockFolder:
 def opened(path: Path | None) -> Iterator[LockFolder | None]:
     """The folder of lock files.
 
-    :param path: as configured; None: the first of the default folders that can be used. Where there is none, None is
-        yielded: nobody can keep another user from working by taking the names of his folders
+    :param path: as configured; None: the first of the default folders that can be used. Where there
+        is none, None is yielded: nobody can keep another user from working by taking the names of
+        his folders
     :raises UnusableFolder: the configured one cannot be used
     """
     folder = LockFolder.open(path) if path else _default()
@@ -105,9 +110,11 @@ def _default() -> LockFolder | None:
 
 
 def default_paths() -> Iterator[Path]:
-    """Where lock files may lie unless configured: in the home of this user, else among temporary files.
+    """Where lock files may lie unless configured: in the home of this user, else among temporary
+    files.
 
-    The home is that of the list of users: the environment differs between a terminal, sudo and cron.
+    The home is that of the list of users: the environment differs between a terminal, sudo and
+    cron.
     """
     with suppress(KeyError):  # a container that is run under any number
         yield Path(pwd.getpwuid(os.getuid()).pw_dir) / ".local" / "state" / "cellkeeper"

@@ -8,7 +8,18 @@ from dataclasses import dataclass, field, replace
 from itertools import takewhile
 
 from runs import pace, rules
-from runs.records import CellRecord, Hold, Place, Progress, RunRecord, RunState, Stage, Summary, View, Wish
+from runs.records import (
+    CellRecord,
+    Hold,
+    Place,
+    Progress,
+    RunRecord,
+    RunState,
+    Stage,
+    Summary,
+    View,
+    Wish,
+)
 from runs.rules import Conditional, Refusal
 from runs.store import (
     LOOK_EXPIRES,
@@ -31,7 +42,8 @@ class _Kept:
     """A run with its cells.
 
     :ivar phases: the cells of each phase, by number
-    :ivar marks: when each changed cell of a phase was changed last, counted in changes, and in this order
+    :ivar marks: when each changed cell of a phase was changed last, counted in changes, and in this
+        order
     :ivar open_cells: the numbers of the cells of each phase that are not done
     :ivar paces: what was handled in each phase lately
     """
@@ -86,7 +98,13 @@ class MemoryStore:
 
     # -- the queue
 
-    def create(self, run: RunRecord, cells: Sequence[CellRecord], exclusions: frozenset[str], rule: QueueRule) -> bool:
+    def create(
+        self,
+        run: RunRecord,
+        cells: Sequence[CellRecord],
+        exclusions: frozenset[str],
+        rule: QueueRule,
+    ) -> bool:
         with self._lock:
             if run.order.id in self._runs:
                 return False
@@ -119,7 +137,11 @@ class MemoryStore:
             return self._find(run).run
 
     def change_run(
-        self, run: str, rule: RunRule, opening: Sequence[CellRecord] = (), entries: Mapping[str, float] = NOTHING
+        self,
+        run: str,
+        rule: RunRule,
+        opening: Sequence[CellRecord] = (),
+        entries: Mapping[str, float] = NOTHING,
     ) -> RunRecord | None:
         with self._lock:
             kept = self._find(run)
@@ -194,7 +216,9 @@ class MemoryStore:
         with self._lock:
             kept = self._find(run)
             cells = self._phase(kept, phase)
-            newest_first = takewhile(lambda marked: marked[1] > since, reversed(kept.marks[phase].items()))
+            newest_first = takewhile(
+                lambda marked: marked[1] > since, reversed(kept.marks[phase].items())
+            )
             numbers = [number for number, _ in newest_first]
             return kept.changes, [cells[number] for number in reversed(numbers)]
 
@@ -225,7 +249,10 @@ class MemoryStore:
 
     def _index(self, key: CellKey, cell: CellRecord) -> None:
         """Keep in mind which cells are claimed, and which stand in line: few of many."""
-        for index, is_in_it in ((self._claimed, bool(cell.holder)), (self._in_line, rules.is_in_line(cell))):
+        for index, is_in_it in (
+            (self._claimed, bool(cell.holder)),
+            (self._in_line, rules.is_in_line(cell)),
+        ):
             if is_in_it:
                 index[key] = cell
             else:
@@ -235,7 +262,10 @@ class MemoryStore:
         """How many cells wait for connections that one has just given back."""
         if not before.ref.servers or not before.holder or cell.holder:
             return 0
-        return sum(not {*other.ref.servers}.isdisjoint(before.ref.servers) for other in self._in_line.values())
+        return sum(
+            not {*other.ref.servers}.isdisjoint(before.ref.servers)
+            for other in self._in_line.values()
+        )
 
     def lines(self, length: int, servers: Sequence[str] = ()) -> list[Line]:
         with self._lock:

@@ -38,7 +38,9 @@ def order_of(
     """
     ordered = tuple(Phase(action.name, encode(params)) for action, params in phases)
     order_id = run or uuid.uuid4().hex[:12]
-    return Order(order_id, ordered, caller_at_host(), until, command, latest=latest, throttle=throttle)
+    return Order(
+        order_id, ordered, caller_at_host(), until, command, latest=latest, throttle=throttle
+    )
 
 
 def ref_of(cell: Cell, api: Database | DatabaseProblem | None = None) -> CellRef:
@@ -58,7 +60,9 @@ def refs_of(targets: Sequence[Target], phases: Sequence[PhaseOf]) -> list[CellRe
 
 
 class MappedNow:
-    """The cells of a run that was ordered before, as they are mapped now: a database may have been moved since."""
+    """The cells of a run that was ordered before, as they are mapped now: a database may have been
+    moved since.
+    """
 
     def __init__(self, conf: cfg.ConfigOpts, actions: Mapping[str, Action[Any, Any]]) -> None:
         self._conf = conf
@@ -82,5 +86,6 @@ class MappedNow:
 
 def _servers(*databases: Database | DatabaseProblem | None) -> Iterator[str]:
     for database in databases:
-        if isinstance(database, Database) and database.location.port is not None:  # an SQLite file has no server
+        # An SQLite file has no server.
+        if isinstance(database, Database) and database.location.port is not None:
             yield database.server

@@ -47,10 +47,11 @@ class RunFacts:
 
 
 def ending_of(facts: RunFacts) -> Ending:
-    """How a run ended: the first that applies of a failed cell, a stop, a code that reports a failure, nothing to do.
+    """How a run ended: the first that applies of a failed cell, a stop, a code that reports a
+    failure, nothing to do.
 
-    A stop that came when all was done changes nothing; one that left work undone explains the code. Rows that had to
-    be left are something to do.
+    A stop that came when all was done changes nothing; one that left work undone explains the code.
+    Rows that had to be left are something to do.
     """
     if facts.failed_cells or facts.failed_later:
         return Ending.FAILED if facts.failed_cells == facts.cells else Ending.PARTLY_FAILED

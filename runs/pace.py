@@ -1,4 +1,6 @@
-"""How fast the work goes, by the steps recorded in the last minute, and how long the rest takes at that rate."""
+"""How fast the work goes, by the steps recorded in the last minute, and how long the rest takes at
+that rate.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,7 +33,9 @@ class Speed:
 
     @property
     def seconds_left(self) -> float | None:
-        """Until the rest is done at this rate; None where either is not known, or next to nothing moves."""
+        """Until the rest is done at this rate; None where either is not known, or next to nothing
+        moves.
+        """
         if not self.remaining or not self.rate:
             return None
         seconds = self.remaining / self.rate
@@ -59,8 +63,8 @@ def add(pace: Pace, now: float, handled: int) -> dict[int, int]:
 def rate(pace: Pace, since: float, now: float) -> float | None:
     """How much was handled in a second, in the last minute or since a moment that lies closer.
 
-    :param since: when the work began, or went on after a pause, in seconds since the epoch. What was handled before it
-        in the same ten seconds counts
+    :param since: when the work began, or went on after a pause, in seconds since the epoch. What
+        was handled before it in the same ten seconds counts
     :returns: None: less than ``LEAST`` seconds have passed since
     """
     looked_at = recent(now)

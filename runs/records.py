@@ -17,7 +17,8 @@ class CellRef:
     """A cell of a run, by what may travel: no URL.
 
     :ivar label: its name for people
-    :ivar fingerprint: of the database that is meant; a worker whose configuration names another one refuses
+    :ivar fingerprint: of the database that is meant; a worker whose configuration names another one
+        refuses
     :ivar servers: to which the work in it has a connection: first that of its own database
     """
 
@@ -99,10 +100,12 @@ class RunRecord:
 
     :ivar cells: how many cells it has
     :ivar ordered: seconds since the epoch, as are the other times
-    :ivar woken: when its cells were last rung all at once: at the begin of a phase, and when it was resumed
+    :ivar woken: when its cells were last rung all at once: at the begin of a phase, and when it was
+        resumed
     :ivar until: when its maintenance window closes; what the order says unless it was set later
     :ivar turn: with a shared budget, how many cells have had their turn
-    :ivar budget: the parameters for the next cell in turn, encoded; None: nothing is left, or no budget is shared
+    :ivar budget: the parameters for the next cell in turn, encoded; None: nothing is left, or no
+        budget is shared
     :ivar facts: what decides how it ended; None: it goes on
     :ivar guards: the signals that have guarded the servers of its cells so far, in short words
     """
@@ -143,13 +146,15 @@ class CellRecord:
     :ivar number: its place in the run
     :ivar holder: the token of the claim; empty: nobody works on it
     :ivar worker: who claimed it last, for people
-    :ivar lease_until: when the claim lapses unless it is renewed, in seconds since the epoch, as are the other times
+    :ivar lease_until: when the claim lapses unless it is renewed, in seconds since the epoch, as
+        are the other times
     :ivar look_at: when somebody should look whether its bell was lost
     :ivar rings: how often it was rung again since it was last claimed
     :ivar attempts: claims since the last recorded step, or the last slice that ended in order
     :ivar slices: slices that ended with more to do
     :ivar cursor: where the next slice goes on
-    :ivar outcome: what was done so far; None: nothing. Encoded, where it comes from a store that is no memory
+    :ivar outcome: what was done so far; None: nothing. Encoded, where it comes from a store that is
+        no memory
     :ivar complete: whether it was worked to its end
     :ivar second: whether its claim includes a second connection to the server of its database
     :ivar waits_since: since when it waits for a connection; 0: it does not
@@ -161,8 +166,8 @@ class CellRecord:
     :ivar contended_at: when a try was held up last
     :ivar contended_for: seconds since the first try that was, without pauses of the run
     :ivar contentions: how many tries these were, one after the other
-    :ivar transaction_rows: how many rows its next transaction may have by the duration of those before; None: there
-        were none
+    :ivar transaction_rows: how many rows its next transaction may have by the duration of those
+        before; None: there were none
     """
 
     number: int
@@ -219,7 +224,8 @@ class View:
     :ivar now: the time of the store, in seconds since the epoch
     :ivar version: of the cell's record
     :ivar read_at: when this was so by the clock of this process, ``time.monotonic``
-    :ivar busy: connections that all other cells have to the servers of this one; None: they were not counted
+    :ivar busy: connections that all other cells have to the servers of this one; None: they were
+        not counted
     :ivar waiting: cells that wait for connections which this one has just given back
     """
 
@@ -248,7 +254,8 @@ class Place:
 
 @dataclass(frozen=True)
 class Bell:
-    """What travels to a worker: a cell of a run is due. The store decides what that means when it is heard.
+    """What travels to a worker: a cell of a run is due. The store decides what that means when it
+    is heard.
 
     :ivar number: of the cell in the run
     :ivar cell: its uuid, which names the queue

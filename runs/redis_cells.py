@@ -1,4 +1,6 @@
-"""What is written with a cell: its record, where it stands in the indexes, its connections, and the sums of its run."""
+"""What is written with a cell: its record, where it stands in the indexes, its connections, and the
+sums of its run.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -9,7 +11,15 @@ from jobs.codec import encode
 from runs import pace, rules
 from runs.records import CellRecord, Stage, View
 from runs.redis_codec import encode_record
-from runs.redis_keys import LINES_OF, TALLY, encode_cell_key, line_key, phase_key, run_key, server_key
+from runs.redis_keys import (
+    LINES_OF,
+    TALLY,
+    encode_cell_key,
+    line_key,
+    phase_key,
+    run_key,
+    server_key,
+)
 from runs.redis_scripts import Change
 from runs.store import Increments
 
@@ -34,7 +44,9 @@ def write_cell(
 ) -> str:  # fmt: skip
     """Write a cell, and where it stands in the indexes; its record."""
     key = phase_key(run, phase)
-    record = encode_record(replace(cell, outcome=None if cell.outcome is None else encode(cell.outcome)), version)
+    record = encode_record(
+        replace(cell, outcome=None if cell.outcome is None else encode(cell.outcome)), version
+    )
     if cell.stage is Stage.DONE:
         change.write("ZREM", phase_key(run, phase, "look"), cell.number)
     else:
@@ -57,7 +69,8 @@ def write_connections(change: Change, key: str, before: CellRecord, cell: CellRe
     if before.lease_until and not cell.lease_until:
         for server, number in rules.connections(before).items():
             change.write("ZREM", server_key(server), *(f"{key} {count}" for count in range(number)))
-            change.write("ZREMRANGEBYSCORE", server_key(server), 0, cell.touched)  # of workers that were killed
+            # Of workers that were killed.
+            change.write("ZREMRANGEBYSCORE", server_key(server), 0, cell.touched)
             change.lines.append(line_key(server))
     if rules.is_in_line(cell):
         for server in set(cell.ref.servers):
@@ -81,7 +94,14 @@ def count_step(change: Change, before: View, cell: CellRecord, increments: Incre
         change.write("EXPIRE", bucket, PACE_KEPT)
     remaining, remaining_before = cell.remaining, before.cell.remaining
     if remaining != remaining_before:
-        change.write("HINCRBY", key, f"remaining {phase}", (remaining or 0) - (remaining_before or 0))
-        change.write("HINCRBY", key, f"foreseen {phase}", (remaining is not None) - (remaining_before is not None))
+        change.write(
+            "HINCRBY", key, f"remaining {phase}", (remaining or 0) - (remaining_before or 0)
+        )
+        change.write(
+            "HINCRBY",
+            key,
+            f"foreseen {phase}",
+            (remaining is not None) - (remaining_before is not None),
+        )
     if cell.failure and not before.cell.failure:
         change.write("HINCRBY", key, f"failed {phase}", 1)

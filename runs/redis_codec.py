@@ -1,4 +1,6 @@
-"""How records are written in Redis: a version, a space, and JSON; and what a worker tells of itself."""
+"""How records are written in Redis: a version, a space, and JSON; and what a worker tells of
+itself.
+"""
 
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypeVar
@@ -36,7 +38,9 @@ def encode_record(record: Any, version: int) -> str:
     return f"{version} {msgspec.json.encode(record, enc_hook=lambda _: None).decode()}"
 
 
-def decode_record(record: str, kind: type[T], is_sound: Callable[[T], bool] = lambda _: True) -> tuple[T, int]:
+def decode_record(
+    record: str, kind: type[T], is_sound: Callable[[T], bool] = lambda _: True
+) -> tuple[T, int]:
     """A record, and its version.
 
     :param is_sound: whether what it says makes sense
@@ -53,8 +57,8 @@ def decode_record(record: str, kind: type[T], is_sound: Callable[[T], bool] = la
     return decoded, number
 
 
-# Made while the module is imported, by one thread: two that have msgspec examine a class at the same time crash the
-# process.
+# Made while the module is imported, by one thread: two that have msgspec examine a class at the
+# same time crash the process.
 _DECODERS: Final[Mapping[Any, msgspec.json.Decoder[Any]]] = {
     kind: msgspec.json.Decoder(kind, dec_hook=lambda _, value: value)
     for kind in (

@@ -63,12 +63,15 @@ def decode_cell_key(text: str) -> CellKey:
 def phase_key(run: str, phase: int, *index: str) -> str:
     """The cells of a phase by number; or an index of them.
 
-    ``look`` has those that are not done by the time to look at them, ``leases`` those that are claimed by the end of
-    the lease, ``changed`` all by the change that they were last part of. What was handled lately stands beside them, in
-    keys that expire by themselves.
+    ``look`` has those that are not done by the time to look at them, ``leases`` those that are
+    claimed by the end of the lease, ``changed`` all by the change that they were last part of. What
+    was handled lately stands beside them, in keys that expire by themselves.
     """
     return key_of("run", run, phase, *index)
 
 
 def phase_keys(run: str, phase: int) -> list[str]:
-    return [phase_key(run, phase), *(phase_key(run, phase, index) for index in ("look", "leases", "changed"))]
+    return [
+        phase_key(run, phase),
+        *(phase_key(run, phase, index) for index in ("look", "leases", "changed")),
+    ]

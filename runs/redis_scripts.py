@@ -12,12 +12,14 @@ NOW: Final = "local t = redis.call('TIME'); local now = t[1] * 1000 + math.floor
 OTHER_TYPE: Final = "WRONGTYPE"
 """How Redis says that a key is none of the type that a command is for."""
 
-# Each record lies in a field of a hash, as its version, a space, and JSON. Writes what is asked if the versions of
-# the records are those that are named, and as many connections to servers are held as are named; answers whether it
-# did, the time, the records that are asked for, how many connections there were, and how long the lines are that are
-# asked for. A record whose key is of another type is empty. A key of another type makes room for what is written,
-# unless a run cannot do without what it held. A sum that is no number, or becomes too large for one, begins anew; what
-# cannot be added at all is left out. What may be written until a certain time only is not written later.
+# Each record lies in a field of a hash, as its version, a space, and JSON. Writes what is asked if
+# the versions of the records are those that are named, and as many connections to servers are held
+# as are named; answers whether it did, the time, the records that are asked for, how many
+# connections there were, and how long the lines are that are asked for. A record whose key is of
+# another type is empty. A key of another type makes room for what is written, unless a run cannot
+# do without what it held. A sum that is no number, or becomes too large for one, begins anew; what
+# cannot be added at all is left out. What may be written until a certain time only is not written
+# later.
 DECIDE: Final = """
 local asked = cjson.decode(ARGV[1])
 local function read(key, field)
@@ -37,10 +39,16 @@ local function write(command)
   local reply = redis.pcall(unpack(command))
   if type(reply) ~= 'table' or not reply.err then return reply end
   if is_no_number(reply.err) then
-    if command[1] == 'INCRBY' then redis.call('DEL', command[2]) else redis.call('HDEL', command[2], command[3]) end
+    if command[1] == 'INCRBY' then
+      redis.call('DEL', command[2])
+    else
+      redis.call('HDEL', command[2], command[3])
+    end
     return redis.pcall(unpack(command))
   end
-  if not is_needed(command[2]) and string.find(reply.err, 'WRONGTYPE', 1, true) then redis.call('DEL', command[2]) end
+  if not is_needed(command[2]) and string.find(reply.err, 'WRONGTYPE', 1, true) then
+    redis.call('DEL', command[2])
+  end
   return redis.call(unpack(command))
 end
 local written = 1
@@ -75,8 +83,9 @@ for _, r in ipairs(asked.reads) do answer[#answer + 1] = read(r[1], r[2]) end
 return answer
 """
 
-# The lines in which cells wait: of the servers that are named, else of all. Answers for each whether somebody waits
-# there: the server, the connections to it, and the first cells. A line that is empty is forgotten.
+# The lines in which cells wait: of the servers that are named, else of all. Answers for each
+# whether somebody waits there: the server, the connections to it, and the first cells. A line that
+# is empty is forgotten.
 LINES: Final = """
 local t = redis.call('TIME')
 local now = string.format('%d.%06d', t[1], t[2])
@@ -119,7 +128,9 @@ class Change:
         self.writes.append([str(word) for word in command])
 
     def provide(self, connections: Mapping[str, tuple[int, int]]) -> None:
-        self.connections += [(server_key(server), *bounds) for server, bounds in connections.items()]
+        self.connections += [
+            (server_key(server), *bounds) for server, bounds in connections.items()
+        ]
 
     def encoded(self) -> bytes:
         asked = vars(self)

@@ -1,13 +1,13 @@
 """The store of runs in Redis or Valkey.
 
-It holds no rule: what a rule wants is written by one script, if the records that the rule was given are still those
-that are there; otherwise the rule is asked again. Times are the server's.
+It holds no rule: what a rule wants is written by one script, if the records that the rule was given
+are still those that are there; otherwise the rule is asked again. Times are the server's.
 
-A client whose connection breaks asks again without knowing whether the script ran: then the record that it wanted is
-there already, with the version that it wanted, and that counts as written.
+A client whose connection breaks asks again without knowing whether the script ran: then the record
+that it wanted is there already, with the version that it wanted, and that counts as written.
 
-What cannot be read costs what it says, and one line: a cell has failed, a run is gone, and what all runs share is made
-anew from what there is.
+What cannot be read costs what it says, and one line: a cell has failed, a run is gone, and what all
+runs share is made anew from what there is.
 """
 
 import json
@@ -23,7 +23,19 @@ from redis.exceptions import RedisError, ResponseError
 
 from jobs.action import Failure, FailureKind
 from runs import pace, rules
-from runs.records import FORMAT, CellRecord, CellRef, Hold, Place, Progress, RunRecord, RunState, Stage, Summary, View
+from runs.records import (
+    FORMAT,
+    CellRecord,
+    CellRef,
+    Hold,
+    Place,
+    Progress,
+    RunRecord,
+    RunState,
+    Stage,
+    Summary,
+    View,
+)
 from runs.redis_cells import count_step, write_cell, write_cells
 from runs.redis_codec import SignOfLife, Unreadable, decode_json, decode_record, encode_record
 from runs.redis_keys import (
@@ -99,9 +111,15 @@ class RedisStore:
     def try_write(self) -> None:
         self.redis.set(PROBE, "", xx=True)  # it is never there
 
-    # -- the queue -------------------------------------------------------------------------------------------------
+    # -- the queue ---------------------------------------------------------------------------------
 
-    def create(self, run: RunRecord, cells: Sequence[CellRecord], exclusions: frozenset[str], rule: QueueRule) -> bool:
+    def create(
+        self,
+        run: RunRecord,
+        cells: Sequence[CellRecord],
+        exclusions: frozenset[str],
+        rule: QueueRule,
+    ) -> bool:
         key = run_key(run.order.id)
         while True:
             places, version, now, (existing,) = self._read_queue((key, "record"))
@@ -109,14 +127,24 @@ class RedisStore:
                 return existing == encode_record(run, 1)  # a try whose answer was lost
             if rules.is_too_late(run.order, now):
                 raise TooLate
-            queue = rule([*places, Place(run.order.id)], self._exclusions_of(places) | {run.order.id: exclusions})
+            queue = rule(
+                [*places, Place(run.order.id)],
+                self._exclusions_of(places) | {run.order.id: exclusions},
+            )
             change = Change()
             change.latest = run.order.latest
             change.check((key, "record"), 0)
             change.check(QUEUE, version)
             refs = msgspec.json.encode([cell.ref for cell in cells]).decode()
             change.write(
-                "HSET", key, "record", encode_record(run, 1), "names", json.dumps(sorted(exclusions)), "refs", refs
+                "HSET",
+                key,
+                "record",
+                encode_record(run, 1),
+                "names",
+                json.dumps(sorted(exclusions)),
+                "refs",
+                refs,
             )
             write_cells(change, run.order.id, run.phase, cells)
             change.write("HSET", *QUEUE, encode_record(queue, version + 1))
@@ -177,11 +205,16 @@ class RedisStore:
         return places
 
     def _exclusions_of(self, places: Sequence[Place]) -> dict[str, frozenset[str]]:
-        """What the runs of the queue keep others off; one that is gone: nobody. They never change, so they are kept."""
+        """What the runs of the queue keep others off; one that is gone: nobody. They never change,
+        so they are kept.
+        """
         known = self._exclusions
         unknown = [place.run for place in places if place.run not in known]
         records = self._read(*[(run_key(run), "names") for run in unknown]) if unknown else []
-        read = {run: self._decode_exclusions(run, record) for run, record in zip(unknown, records, strict=True)}
+        read = {
+            run: self._decode_exclusions(run, record)
+            for run, record in zip(unknown, records, strict=True)
+        }
         exclusions = {place.run: (known | read)[place.run] for place in places}
         self._exclusions = exclusions  # threads of a beat share the store: each returns its own
         return dict(exclusions)
@@ -193,14 +226,18 @@ class RedisStore:
             self._report(f"run {run}, what it keeps others off", "it keeps off nobody")
             return frozenset()
 
-    # -- runs ------------------------------------------------------------------------------------------------------
+    # -- runs --------------------------------------------------------------------------------------
 
     def run(self, run: str) -> RunRecord:
         (record,) = self._read((run_key(run), "record"))
         return self._decode_run(record, run)[0]
 
     def change_run(
-        self, run: str, rule: RunRule, opening: Sequence[CellRecord] = (), entries: Mapping[str, float] = NOTHING
+        self,
+        run: str,
+        rule: RunRule,
+        opening: Sequence[CellRecord] = (),
+        entries: Mapping[str, float] = NOTHING,
     ) -> RunRecord | None:
         field = (run_key(run), "record")
         answer = self._carry_out(Change(field))
@@ -246,14 +283,20 @@ class RedisStore:
             pipe.mget([phase_key(run, phase, f"pace-{number}") for number in buckets])
             numbers, still_open, at_work, handled = pipe.execute()
         rows, failed, remaining, foreseen = [self._number(run, number) for number in numbers]
-        lately = {number: self._number(run, text) for number, text in zip(buckets, handled, strict=True) if text}
+        lately = {
+            number: self._number(run, text)
+            for number, text in zip(buckets, handled, strict=True)
+            if text
+        }
         return Progress(rows, still_open, failed, at_work, remaining, foreseen, lately)
 
     def recent(self, limit: int | None = None) -> list[str]:
         last = -1 if limit is None else limit - 1
-        return list(self._shared("the list of runs", lambda: self.redis.zrevrange(RUNS, 0, last), []))
+        return list(
+            self._shared("the list of runs", lambda: self.redis.zrevrange(RUNS, 0, last), [])
+        )
 
-    # -- cells -----------------------------------------------------------------------------------------------------
+    # -- cells -------------------------------------------------------------------------------------
 
     def change_cell(
         self,
@@ -309,17 +352,27 @@ class RedisStore:
 
     def changes(self, run: str, phase: int, since: int) -> tuple[int, list[CellRecord]]:
         with self._reading(run):
-            newer = self.redis.zrangebyscore(phase_key(run, phase, "changed"), f"({since}", "+inf", withscores=True)
+            newer = self.redis.zrangebyscore(
+                phase_key(run, phase, "changed"), f"({since}", "+inf", withscores=True
+            )
             if not newer:
                 return since, []
             numbers = self._numbers(run, [number for number, _ in newer])
             records = self.redis.hmget(phase_key(run, phase), numbers) if numbers else []
-        changed = [(record, number) for record, number in zip(records, numbers, strict=True) if record is not None]
-        return int(newer[-1][1]), [self._decode_cell(record, run, number)[0] for record, number in changed]
+        changed = [
+            (record, number)
+            for record, number in zip(records, numbers, strict=True)
+            if record is not None
+        ]
+        return int(newer[-1][1]), [
+            self._decode_cell(record, run, number)[0] for record, number in changed
+        ]
 
     def open_cells(self, run: str, phase: int) -> list[int]:
         with self._reading(run):
-            return sorted(self._numbers(run, self.redis.zrange(phase_key(run, phase, "look"), 0, -1)))
+            return sorted(
+                self._numbers(run, self.redis.zrange(phase_key(run, phase, "look"), 0, -1))
+            )
 
     def count_open(self, run: str, phase: int) -> int:
         with self._reading(run):
@@ -328,13 +381,18 @@ class RedisStore:
     def silent(self, run: str, phase: int, limit: int) -> list[int]:
         key = phase_key(run, phase, "look")
         with self._reading(run):
-            return self._numbers(run, self.redis.zrangebyscore(key, 0, self.now(), start=0, num=limit))
+            return self._numbers(
+                run, self.redis.zrangebyscore(key, 0, self.now(), start=0, num=limit)
+            )
 
-    # -- connections to the servers of the cells -------------------------------------------------------------------
+    # -- connections to the servers of the cells ---------------------------------------------------
 
     def lines(self, length: int, servers: Sequence[str] = ()) -> list[Line]:
         answer = self._read_lines(args=[LINES_OF, line_key(""), server_key(""), length, *servers])
-        return [Line(server, busy, [decode_cell_key(cell) for cell in cells]) for server, busy, cells in answer]
+        return [
+            Line(server, busy, [decode_cell_key(cell) for cell in cells])
+            for server, busy, cells in answer
+        ]
 
     def leave_line(self, server: str, cell: CellKey) -> None:
         run, phase, number = cell
@@ -350,7 +408,7 @@ class RedisStore:
         change.write("ZREM", line_key(server), encode_cell_key(*cell))
         self._carry_out(change)
 
-    # -- what outlives the runs ------------------------------------------------------------------------------------
+    # -- what outlives the runs --------------------------------------------------------------------
 
     def tally(self) -> dict[str, float]:
         numbers: dict[str, float] = {}
@@ -375,7 +433,7 @@ class RedisStore:
                 self._report("a run of the history", "it is left out")
         return summaries
 
-    # -- steering --------------------------------------------------------------------------------------------------
+    # -- steering ----------------------------------------------------------------------------------
 
     def hold(self) -> Hold | None:
         (record,) = self._read(HOLD)
@@ -392,7 +450,7 @@ class RedisStore:
     def wait(self, seconds: float) -> None:
         time.sleep(seconds)
 
-    # -- what the servers of the cells suffer -----------------------------------------------------------------------
+    # -- what the servers of the cells suffer ------------------------------------------------------
 
     def claim_look(self, server: str, every: float) -> tuple[bool, ServerState | None]:
         with self.redis.pipeline(transaction=False) as pipe:
@@ -405,7 +463,9 @@ class RedisStore:
         self.redis.set(look_key(server), msgspec.json.encode(state), ex=LOOK_EXPIRES)
 
     def _decode_look(self, server: str, text: Any) -> ServerState | None:
-        """What was seen of a server; nothing, where the key is of another type or holds something else."""
+        """What was seen of a server; nothing, where the key is of another type or holds something
+        else.
+        """
         if text is None:
             return None
         try:
@@ -414,7 +474,7 @@ class RedisStore:
             self._report(f"server {server}, what was seen of it", "it is looked at anew")
             return None
 
-    # -- workers ---------------------------------------------------------------------------------------------------
+    # -- workers -----------------------------------------------------------------------------------
 
     def show_alive(self, worker: str, serves: Sequence[str] | None, lease: float) -> None:
         """A worker's sign of life.
@@ -457,16 +517,18 @@ class RedisStore:
                 serving[name] = None if sign.serves is None else set(sign.serves)
         return serving
 
-    # -- the script ------------------------------------------------------------------------------------------------
+    # -- the script --------------------------------------------------------------------------------
 
     def _read(self, *fields: Field) -> list[str | None]:
         return self._carry_out(Change(*fields)).records
 
     def _carry_out(self, change: Change) -> Answer:
-        written, seconds, micros, counts, waiting, *records = self._decide(args=[change.encoded(), RUN_KEYS])
+        written, seconds, micros, counts, waiting, *records = self._decide(
+            args=[change.encoded(), RUN_KEYS]
+        )
         return Answer(bool(written), int(seconds) + int(micros) / 1e6, records, counts, waiting)
 
-    # -- what cannot be read ---------------------------------------------------------------------------------------
+    # -- what cannot be read -----------------------------------------------------------------------
 
     def _decode_run(self, record: str | None, run: str) -> tuple[RunRecord, int]:
         if record is None:
@@ -481,14 +543,20 @@ class RedisStore:
         if record is None:
             raise RunGone(f"{run}, cell {number}")
         try:
-            return decode_record(record, CellRecord, lambda cell: cell.number == number and is_sound_cell(cell))
+            return decode_record(
+                record, CellRecord, lambda cell: cell.number == number and is_sound_cell(cell)
+            )
         except Unreadable as unreadable:
             self._report(f"run {run}, cell {number}", "it has failed")
             failure = Failure(FailureKind.UNEXPECTED, "what the store had of it cannot be read")
-            return CellRecord(number, self._ref(run, number), Stage.WORK, failure=failure), unreadable.version
+            return CellRecord(
+                number, self._ref(run, number), Stage.WORK, failure=failure
+            ), unreadable.version
 
     def _ref(self, run: str, number: int) -> CellRef:
-        """Which cell of a run has this number, as it was ordered; without uuid where that cannot be read, either."""
+        """Which cell of a run has this number, as it was ordered; without uuid where that cannot be
+        read, either.
+        """
         (refs,) = self._read((run_key(run), "refs"))
         try:
             return decode_json(refs or "[]", list[CellRef])[number]
@@ -508,7 +576,9 @@ class RedisStore:
         record, hold, cell = answer.records
         decoded, version = self._decode_cell(cell, run, number)
         run_record = self._decode_run(record, run)[0]
-        return View(run_record, decoded, self._decode_hold(hold), answer.now, version, time.monotonic())
+        return View(
+            run_record, decoded, self._decode_hold(hold), answer.now, version, time.monotonic()
+        )
 
     @contextmanager
     def _reading(self, run: str) -> Iterator[None]:

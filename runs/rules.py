@@ -39,20 +39,30 @@ from throttle.in_force import in_words
 Actions = Mapping[str, Action[Any, Any]]
 
 ATTEMPTS: Final = 3
-"""How often a slice may be begun without getting a step done: a tree that kills its worker must not do so for ever."""
+"""How often a slice may be begun without getting a step done: a tree that kills its worker must not
+do so for ever.
+"""
 LONGEST_IN_LINE: Final = 480.0
-"""Seconds after which a cell that waits for a connection is looked at, should whoever calls it have forgotten it."""
+"""Seconds after which a cell that waits for a connection is looked at, should whoever calls it have
+forgotten it.
+"""
 CONTENDED_PATIENCE: Final = 180.0
-"""Seconds for which a single row, or tree of rows, may be refused as others are at it, before the cell fails. What
-works on a row of Nova's ends within seconds; what holds one for minutes is a session that somebody has to look at."""
+"""Seconds for which a single row, or tree of rows, may be refused as others are at it, before the
+cell fails. What works on a row of Nova's ends within seconds; what holds one for minutes is a
+session that somebody has to look at.
+"""
 MOST_DOUBLINGS: Final = 16
 """How often a pause is doubled at most: after a thousand times it would be no number any more."""
 LONGEST_PAUSE: Final = 5.0
 """Seconds between two tries of such a transaction, at most."""
 LONGEST_TRY: Final = 60.0
-"""Seconds that such a try and the pause before it count for at most: between two tries a run may be paused."""
+"""Seconds that such a try and the pause before it count for at most: between two tries a run may be
+paused.
+"""
 COUNTABLE: Final = 1 << 50
-"""More than any database holds. A limit above that, such as ``--max-count``, does not tell how much is left."""
+"""More than any database holds. A limit above that, such as ``--max-count``, does not tell how much
+is left.
+"""
 MANY: Final = 1 << 30
 """More connections than any server has."""
 
@@ -83,7 +93,8 @@ class Adjustment:
     """What is to change in a run while it goes on.
 
     :ivar params: of the action, by name, as the operator wrote them
-    :ivar until: when the maintenance window closes, in seconds since the epoch; infinite: never; None: as before
+    :ivar until: when the maintenance window closes, in seconds since the epoch; infinite: never;
+        None: as before
     :ivar words: for the record
     """
 
@@ -96,7 +107,8 @@ class Adjustment:
 class Patience:
     """How long a conductor waits, in seconds.
 
-    :ivar idle: without a sign of life from a cell that is due, before it is rung again; each time twice as long
+    :ivar idle: without a sign of life from a cell that is due, before it is rung again; each time
+        twice as long
     :ivar longest: that this pause becomes
     :ivar grace: without any worker that serves a cell, before it fails
     """
@@ -106,11 +118,13 @@ class Patience:
     grace: float = 30.0
 
 
-# -- the queue ---------------------------------------------------------------------------------------------------------
+# -- the queue -------------------------------------------------------------------------------------
 
 
 def exclusions_of(order: Order, cells: Sequence[CellRef], actions: Actions) -> frozenset[str]:
-    """What a run keeps others off: its actions, on its databases or in the whole cloud; what only reads, nobody."""
+    """What a run keeps others off: its actions, on its databases or in the whole cloud; what only
+    reads, nobody.
+    """
     exclusions = set()
     for phase in order.phases:
         action = actions[phase.action]
@@ -121,8 +135,11 @@ def exclusions_of(order: Order, cells: Sequence[CellRef], actions: Actions) -> f
     return frozenset(exclusions)
 
 
-def blocker(queue: Sequence[Place], exclusions: Mapping[str, frozenset[str]], run: str) -> str | None:
-    """The run for which a run of the queue waits: one that holds one of its databases, or came before and wants it.
+def blocker(
+    queue: Sequence[Place], exclusions: Mapping[str, frozenset[str]], run: str
+) -> str | None:
+    """The run for which a run of the queue waits: one that holds one of its databases, or came
+    before and wants it.
 
     :param exclusions: what each run of the queue keeps others off
     """
@@ -138,10 +155,16 @@ def blocker(queue: Sequence[Place], exclusions: Mapping[str, frozenset[str]], ru
 
 
 def admit(queue: Sequence[Place], exclusions: Mapping[str, frozenset[str]]) -> list[Place]:
-    """The queue after all have been admitted for whom nobody is in the way, in the order of arrival."""
+    """The queue after all have been admitted for whom nobody is in the way, in the order of
+    arrival.
+    """
     admitted = list(queue)
     for number, place in enumerate(admitted):
-        if not place.admitted and not place.paused and blocker(admitted, exclusions, place.run) is None:
+        if (
+            not place.admitted
+            and not place.paused
+            and blocker(admitted, exclusions, place.run) is None
+        ):
             admitted[number] = replace(place, admitted=True)
     return admitted
 
@@ -151,7 +174,7 @@ def let_pass(queue: Sequence[Place], run: str, *, paused: bool) -> list[Place]:
     return [replace(place, paused=paused) if place.run == run else place for place in queue]
 
 
-# -- the run -----------------------------------------------------------------------------------------------------------
+# -- the run ---------------------------------------------------------------------------------------
 
 
 def new_run(order: Order, cells: Sequence[CellRef], actions: Actions, now: float) -> RunRecord:
@@ -277,7 +300,9 @@ def adjust(run: RunRecord, change: Adjustment, by: str, now: float, actions: Act
     if run.state is RunState.ENDED:
         raise NotPossible("it has ended")
     steering = (*run.steering, Steering(change.words, by, now))
-    order = replace(run.order, phases=(_adjusted(run, change.params, actions), *run.order.phases[1:]))
+    order = replace(
+        run.order, phases=(_adjusted(run, change.params, actions), *run.order.phases[1:])
+    )
     until = run.until
     if change.until is not None:
         if change.until <= now:
@@ -292,7 +317,9 @@ def _adjusted(run: RunRecord, words: Mapping[str, str], actions: Actions) -> Pha
     if not words:
         return phase
     if phase.action not in actions:
-        raise NotPossible(f"{phase.action} is known to another version only: nothing but until can be set")
+        raise NotPossible(
+            f"{phase.action} is known to another version only: nothing but until can be set"
+        )
     action = actions[phase.action]
     params = decode(action.params, phase.params)
     if run.phase > 0:
@@ -310,21 +337,28 @@ def _adjusted(run: RunRecord, words: Mapping[str, str], actions: Actions) -> Pha
     return replace(phase, params=encode(params))
 
 
-def retries(run: RunRecord, phases: Sequence[Sequence[CellRecord]]) -> list[tuple[tuple[Phase, ...], list[CellRef]]]:
-    """What is to be run again of a run that has ended: for each phase in which cells failed, what began there.
+def retries(
+    run: RunRecord, phases: Sequence[Sequence[CellRecord]]
+) -> list[tuple[tuple[Phase, ...], list[CellRef]]]:
+    """What is to be run again of a run that has ended: for each phase in which cells failed, what
+    began there.
 
     :raises NotPossible: it goes on, or nothing failed
     """
     if run.state is not RunState.ENDED:
         raise NotPossible("it has not ended")
     again = [
-        (run.order.phases[number:], [cell.ref for cell in cells if cell.failure]) for number, cells in enumerate(phases)
+        (run.order.phases[number:], [cell.ref for cell in cells if cell.failure])
+        for number, cells in enumerate(phases)
     ]
     failed = [(later, refs) for later, refs in again if refs]
     if not failed:
         raise NotPossible("none of its cells failed")
     if nameless := [ref.label for _, refs in failed for ref in refs if not ref.uuid]:
-        raise NotPossible(f"what the store has of {nameless[0]} does not say which cell it was: give its command again")
+        raise NotPossible(
+            f"what the store has of {nameless[0]} does not say which cell it was: give its command "
+            "again"
+        )
     return failed
 
 
@@ -333,7 +367,7 @@ def wake(run: RunRecord, now: float) -> RunRecord | None:
     return replace(run, woken=now) if run.state is RunState.RUNNING else None
 
 
-# -- the turns of cells that share a budget ----------------------------------------------------------------------------
+# -- the turns of cells that share a budget --------------------------------------------------------
 
 
 def count_turn(run: RunRecord, cell: CellRecord, actions: Actions) -> RunRecord | None:
@@ -358,7 +392,7 @@ def take_turn(cell: CellRecord, now: float, patience: Patience) -> CellRecord | 
     return replace(cell, stage=Stage.WORK, look_at=now + patience.idle, touched=now)
 
 
-# -- connections to a server -------------------------------------------------------------------------------------------
+# -- connections to a server -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -379,24 +413,30 @@ def connections(cell: CellRecord) -> Counter[str]:
 
 
 def full_servers(needed: Mapping[str, int], busy: Mapping[str, int], limit: int) -> list[str]:
-    """The servers that have no room for the connections of a cell. One without any has: some cell must be worked.
+    """The servers that have no room for the connections of a cell. One without any has: some cell
+    must be worked.
 
     :param needed: connections of the cell, by server
     :param busy: connections of all other cells, by server
     :param limit: connections to one server
     """
-    return [server for server, number in needed.items() if busy.get(server) and busy[server] + number > limit]
+    return [
+        server
+        for server, number in needed.items()
+        if busy.get(server) and busy[server] + number > limit
+    ]
 
 
 def may_have_second(there: int, limit: int, *, others_wait: bool = True) -> bool:
-    """Whether a cell may have one connection more to its server: where others wait or may come, half is left to them.
+    """Whether a cell may have one connection more to its server: where others wait or may come,
+    half is left to them.
 
     :param there: connections that all cells have, this one's first included
     """
     return there + 1 <= (limit // 2 if others_wait else limit)
 
 
-# -- the cell ----------------------------------------------------------------------------------------------------------
+# -- the cell --------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -406,7 +446,8 @@ class Claimant:
     :ivar token: proves the claim
     :ivar worker: for people
     :ivar lease: seconds without a sign of life after which somebody else may claim it
-    :ivar per_server: connections to one server that all cells together may have; None: others see to that
+    :ivar per_server: connections to one server that all cells together may have; None: others see
+        to that
     """
 
     token: str
@@ -416,11 +457,15 @@ class Claimant:
 
 
 def has_bell(cell: CellRecord) -> bool:
-    """Whether a cell is worked on when its bell is heard. One that has failed already is only to be ended."""
+    """Whether a cell is worked on when its bell is heard. One that has failed already is only to be
+    ended.
+    """
     return cell.stage in (Stage.LOOK, Stage.WORK) and cell.failure is None
 
 
-def claim(view: View, phase: int, who: Claimant, *, reads_ahead: bool = False) -> CellRecord | Conditional | Refusal:
+def claim(
+    view: View, phase: int, who: Claimant, *, reads_ahead: bool = False
+) -> CellRecord | Conditional | Refusal:
     """The cell as its bell is answered, or why it is not to be worked now.
 
     :param phase: for which the bell was rung
@@ -456,22 +501,35 @@ def claim(view: View, phase: int, who: Claimant, *, reads_ahead: bool = False) -
 
 
 def _with_room(
-    claimed: CellRecord, waiting: CellRecord, busy: Mapping[str, int], limit: int, *, needs_second: bool
+    claimed: CellRecord,
+    waiting: CellRecord,
+    busy: Mapping[str, int],
+    limit: int,
+    *,
+    needs_second: bool,
 ) -> Conditional:
     """A claimed cell where its servers have room for it; else the one that waits."""
     needed = Counter(claimed.ref.servers)
     if full := full_servers(needed, busy, limit):
         server = full[0]
         least = max(limit - needed[server], 0) + 1
-        line = replace(waiting, waits_since=waiting.waits_since or claimed.touched, called=False,
-                       look_at=claimed.touched + LONGEST_IN_LINE, touched=claimed.touched)  # fmt: skip
+        line = replace(
+            waiting,
+            waits_since=waiting.waits_since or claimed.touched,
+            called=False,
+            look_at=claimed.touched + LONGEST_IN_LINE,
+            touched=claimed.touched,
+        )
         return Conditional(line, {server: (least, MANY)})
     most = {server: max(limit - number, 0) for server, number in needed.items()}
     own = claimed.ref.servers[0]
     has_second = needs_second and may_have_second(needed[own] + busy.get(own, 0), limit)
     if has_second:
         most[own] = limit // 2 - needed[own] - 1
-    return Conditional(replace(claimed, second=has_second), {server: (0, number) for server, number in most.items()})
+    return Conditional(
+        replace(claimed, second=has_second),
+        {server: (0, number) for server, number in most.items()},
+    )
 
 
 def call_from_line(cell: CellRecord, now: float, patience: Patience) -> CellRecord | None:
@@ -500,7 +558,9 @@ def renew(cell: CellRecord, who: Claimant, now: float) -> CellRecord | None:
     return replace(cell, lease_until=now + who.lease, look_at=now + who.lease, touched=now)
 
 
-def record_step(cell: CellRecord, who: Claimant, now: float, step: Step[Any], outcome: Any) -> CellRecord | None:
+def record_step(
+    cell: CellRecord, who: Claimant, now: float, step: Step[Any], outcome: Any
+) -> CellRecord | None:
     """A step is done, and the claim renewed; None: the claim is lost, write no more.
 
     :param step: where it does not know how much remains, what was known before counts
@@ -535,7 +595,8 @@ def throttle(cell: CellRecord, who: Claimant, now: float, reason: str) -> CellRe
 
 
 def contend(cell: CellRecord, who: Claimant, now: float, problem: str) -> CellRecord | None:
-    """A transaction was refused, as others are at the same rows, and is tried again; None: the claim is lost.
+    """A transaction was refused, as others are at the same rows, and is tried again; None: the
+    claim is lost.
 
     :param problem: the words of the database
     """
@@ -562,13 +623,21 @@ def gives_up(cell: CellRecord) -> bool:
 
 
 def give_back(cell: CellRecord, who: Claimant, now: float, patience: Patience) -> CellRecord | None:
-    """A slice has ended with more to do: the cell is due again. Nobody died of it, so no attempt counts."""
+    """A slice has ended with more to do: the cell is due again. Nobody died of it, so no attempt
+    counts.
+    """
     if cell.holder != who.token:
         return None
     return replace(
-        cell, holder="", lease_until=0.0, look_at=now + patience.idle, slices=cell.slices + 1, attempts=0, touched=now,
+        cell,
+        holder="",
+        lease_until=0.0,
+        look_at=now + patience.idle,
+        slices=cell.slices + 1,
+        attempts=0,
+        touched=now,
         second=False,
-    )  # fmt: skip
+    )
 
 
 def queue_up(cell: CellRecord, who: Claimant, now: float) -> CellRecord | None:
@@ -576,7 +645,14 @@ def queue_up(cell: CellRecord, who: Claimant, now: float) -> CellRecord | None:
     if cell.holder != who.token:
         return None
     return replace(
-        cell, stage=Stage.QUEUED, holder="", lease_until=0.0, look_at=NEVER, attempts=0, touched=now, second=False
+        cell,
+        stage=Stage.QUEUED,
+        holder="",
+        lease_until=0.0,
+        look_at=NEVER,
+        attempts=0,
+        touched=now,
+        second=False,
     )
 
 
@@ -592,10 +668,23 @@ def finish_cell(
     if cell.stage is Stage.DONE or not is_ours:
         return None
     return replace(
-        cell, stage=Stage.DONE, holder="", lease_until=0.0, look_at=NEVER,
-        failure=failure or cell.failure, complete=complete, finished=now, touched=now, second=False, waits_since=0.0,
-        called=False, pace={}, remaining=0, throttled="", contended="",
-    )  # fmt: skip
+        cell,
+        stage=Stage.DONE,
+        holder="",
+        lease_until=0.0,
+        look_at=NEVER,
+        failure=failure or cell.failure,
+        complete=complete,
+        finished=now,
+        touched=now,
+        second=False,
+        waits_since=0.0,
+        called=False,
+        pace={},
+        remaining=0,
+        throttled="",
+        contended="",
+    )
 
 
 def was_just_woken(run: RunRecord, now: float, patience: Patience) -> bool:
@@ -603,7 +692,9 @@ def was_just_woken(run: RunRecord, now: float, patience: Patience) -> bool:
     return run.woken + patience.idle > now
 
 
-def ring_again(cell: CellRecord, run: RunRecord, now: float, patience: Patience) -> CellRecord | None:
+def ring_again(
+    cell: CellRecord, run: RunRecord, now: float, patience: Patience
+) -> CellRecord | None:
     """A cell that is due shows no sign of life: its bell may be lost."""
     is_due = has_bell(cell) and cell.lease_until <= now
     if not is_due or cell.look_at > now or was_just_woken(run, now, patience):
@@ -636,7 +727,7 @@ def cell_in_words(cell: CellRecord) -> str:
     return "working" if cell.holder else "waiting"
 
 
-# -- how fast it goes --------------------------------------------------------------------------------------------------
+# -- how fast it goes ------------------------------------------------------------------------------
 
 
 def goes_on_since(run: RunRecord, hold: Hold | None, now: float) -> float | None:
@@ -648,14 +739,18 @@ def goes_on_since(run: RunRecord, hold: Hold | None, now: float) -> float | None
 
 
 def speed_of_cell(cell: CellRecord, run: RunRecord, hold: Hold | None, now: float) -> Speed:
-    """How fast the work in a cell of the current phase goes: by the clock, its pauses between two slices included."""
+    """How fast the work in a cell of the current phase goes: by the clock, its pauses between two
+    slices included.
+    """
     since = goes_on_since(run, hold, now)
     if since is None or cell.stage is not Stage.WORK or cell.started is None:
         return Speed(None, cell.remaining)
     return Speed(pace.rate(cell.pace, max(since, cell.started), now), cell.remaining)
 
 
-def speed_of_run(progress: Progress, run: RunRecord, hold: Hold | None, now: float, actions: Actions) -> Speed:
+def speed_of_run(
+    progress: Progress, run: RunRecord, hold: Hold | None, now: float, actions: Actions
+) -> Speed:
     """How fast the current phase goes, over all its cells."""
     since = goes_on_since(run, hold, now)
     rate = None if since is None else pace.rate(progress.pace, since, now)
@@ -663,20 +758,28 @@ def speed_of_run(progress: Progress, run: RunRecord, hold: Hold | None, now: flo
 
 
 def _remaining(progress: Progress, run: RunRecord, actions: Actions) -> int | None:
-    """How much is still to be handled in a run, where it is known of every cell. A shared budget is that of all."""
+    """How much is still to be handled in a run, where it is known of every cell. A shared budget is
+    that of all.
+    """
     is_last = run.phase + 1 == len(run.order.phases)
-    if run.state is RunState.ENDED or not is_last or run.order.phases[run.phase].action not in actions:
+    if (
+        run.state is RunState.ENDED
+        or not is_last
+        or run.order.phases[run.phase].action not in actions
+    ):
         return None  # what a later phase will find is not known
     if shares_budget(run, actions):
         return progress.remaining or None
     return progress.remaining if progress.foreseen == run.cells else None
 
 
-# -- the end -----------------------------------------------------------------------------------------------------------
+# -- the end ---------------------------------------------------------------------------------------
 
 
 def outcome_of(action: Action[Any, Any], cell: CellRecord) -> Any:
-    """What was done in a cell so far. Of what cannot be read as an outcome of the action it is not known: nothing."""
+    """What was done in a cell so far. Of what cannot be read as an outcome of the action it is not
+    known: nothing.
+    """
     if cell.outcome is None:
         return action.nothing
     if not isinstance(cell.outcome, dict):
@@ -688,8 +791,11 @@ def outcome_of(action: Action[Any, Any], cell: CellRecord) -> Any:
         return action.nothing
 
 
-def next_phase(run: RunRecord, first: Sequence[CellResult[Any]], now: float, actions: Actions) -> RunRecord | None:
-    """The run in its next phase; None: it has none, or the first phase wrote nothing, or it is to end.
+def next_phase(
+    run: RunRecord, first: Sequence[CellResult[Any]], now: float, actions: Actions
+) -> RunRecord | None:
+    """The run in its next phase; None: it has none, or the first phase wrote nothing, or it is to
+    end.
 
     :param first: the results of the first phase
     """
@@ -703,7 +809,9 @@ def next_phase(run: RunRecord, first: Sequence[CellResult[Any]], now: float, act
 
 
 def exit_code(order: Order, phases: Sequence[Sequence[CellResult[Any]]], actions: Actions) -> int:
-    """What the results of all phases collapse into: those of the first one, unless a later one failed."""
+    """What the results of all phases collapse into: those of the first one, unless a later one
+    failed.
+    """
     if any(result.failure for results in phases[1:] for result in results):
         return UNEXPECTED
     phase = order.phases[0]
@@ -711,7 +819,9 @@ def exit_code(order: Order, phases: Sequence[Sequence[CellResult[Any]]], actions
     return int(action.collapse(phases[0], decode(action.params, phase.params)))
 
 
-def facts_of(run: RunRecord, phases: Sequence[Sequence[CellResult[Any]]], code: int, actions: Actions) -> RunFacts:
+def facts_of(
+    run: RunRecord, phases: Sequence[Sequence[CellResult[Any]]], code: int, actions: Actions
+) -> RunFacts:
     """What decides how a run ended.
 
     :param phases: the results of each phase that was begun, in order
@@ -725,7 +835,8 @@ def facts_of(run: RunRecord, phases: Sequence[Sequence[CellResult[Any]]], code: 
         failed_cells=sum(result.failure is not None for result in first),
         failed_later=any(result.failure for results in phases[1:] for result in results),
         has_bad_code=code not in action.good_codes,
-        unfinished=lacks_phase or not all(result.complete for results in phases for result in results),
+        unfinished=lacks_phase
+        or not all(result.complete for results in phases for result in results),
         rows=rows,
         blocked=sum(result.outcome.stayed for result in first),
         writes=action.writes,

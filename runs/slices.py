@@ -67,7 +67,8 @@ class WorkingProcess:
     """What the work in cells must know of the process that does it.
 
     :ivar name: for people
-    :ivar is_draining: whether the process is to end: then a cell is given back after its current step
+    :ivar is_draining: whether the process is to end: then a cell is given back after its current
+        step
     :ivar show_life: called whenever the work has come further, or pauses as it should
     :ivar throttles: say whether a database server lets the work go on; None: it always does
     """
@@ -80,13 +81,19 @@ class WorkingProcess:
 
 
 class Slice:
-    """The work in a cell, until it is through, the slice is over, or the run is to do something else."""
+    """The work in a cell, until it is through, the slice is over, or the run is to do something
+    else.
+    """
 
-    def __init__(self, process: WorkingProcess, conductor: Conductor, claimed: ClaimedCell, target: Target) -> None:
+    def __init__(
+        self, process: WorkingProcess, conductor: Conductor, claimed: ClaimedCell, target: Target
+    ) -> None:
         self._process = process
         self._conductor = conductor
         self._claimed = claimed
-        claimed.size = TransactionSize(target.limits.transaction_seconds, claimed.view.cell.transaction_rows)
+        claimed.size = TransactionSize(
+            target.limits.transaction_seconds, claimed.view.cell.transaction_rows
+        )
         self._target = replace(target, size=claimed.size)
         self._begun_at = deepcopy(claimed.view.cell.cursor)
         self._until = time.monotonic() + process.limits.work
@@ -95,7 +102,8 @@ class Slice:
         """Work behind the last recorded step; again, while others are at the next rows.
 
         :returns: what ends the slice
-        :raises DatabaseProblem: others have been at the next row for minutes; or what the work itself raises
+        :raises DatabaseProblem: others have been at the next row for minutes; or what the work
+            itself raises
         :raises ClaimLost: the claim is somebody else's
         """
         if end := self._wait_for_server():
@@ -130,7 +138,8 @@ class Slice:
                     return end
                 if self._claimed.view.run.order.phases != phases:
                     return SliceEnd.MORE  # with what was set meanwhile
-                # A slice that got no further would be followed by one that does the same, and so on for ever.
+                # A slice that got no further would be followed by one that does the same, and so on
+                # for ever.
                 if (is_further and time.monotonic() > self._until) or self._process.is_draining():
                     return SliceEnd.MORE
         finally:
@@ -140,7 +149,9 @@ class Slice:
         return SliceEnd.COMPLETE
 
     def _is_over(self) -> bool:
-        """Whether the time of the slice is over, or the process is to end. The next slice goes on from here."""
+        """Whether the time of the slice is over, or the process is to end. The next slice goes on
+        from here.
+        """
         return time.monotonic() > self._until or self._process.is_draining()
 
     def _wait_for_others(self, contended: Contended) -> SliceEnd | None:
@@ -153,11 +164,15 @@ class Slice:
         run, cell = self._claimed.view.run, self._claimed.view.cell
         if rules.gives_up(cell):
             minutes = rules.CONTENDED_PATIENCE / 60
-            raise type(contended.problem)(f"{contended}; it was tried again for {minutes:g} minutes") from contended
+            raise type(contended.problem)(
+                f"{contended}; it was tried again for {minutes:g} minutes"
+            ) from contended
         if end := ENDS.get(advice):
             return end
         pause = rules.pause_of_contended(cell)
-        LOG.info("%s: others are at the same rows, which is tried again: %s", cell.ref.label, contended)
+        LOG.info(
+            "%s: others are at the same rows, which is tried again: %s", cell.ref.label, contended
+        )
         seconds = pause + random.uniform(0, pause)  # noqa: S311 - jitter, no secret
         if end := ENDS.get(self._rest(seconds, run.order.phases)):
             return end
@@ -195,7 +210,9 @@ class Slice:
         verdict = throttles.verdict(self._target.database)
         signals = throttles.signals(self._target.database)
         if rules.note_guards(run, signals):
-            self._conductor.store.change_run(run.order.id, lambda run, _: rules.note_guards(run, signals))
+            self._conductor.store.change_run(
+                run.order.id, lambda run, _: rules.note_guards(run, signals)
+            )
         return verdict
 
     def _rest(self, seconds: float, phases: tuple[Phase, ...]) -> Advice:

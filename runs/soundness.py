@@ -1,4 +1,6 @@
-"""Whether a decoded record makes sense: one of the right types may still hold values that this program never writes."""
+"""Whether a decoded record makes sense: one of the right types may still hold values that this
+program never writes.
+"""
 
 from collections.abc import Iterable
 
@@ -10,7 +12,9 @@ def is_sound_run(run: RunRecord) -> bool:
     """Whether a run is in one of its phases, and all its times are valid."""
     order = run.order
     times = [run.ordered, run.started, run.woken, run.finished, run.until, order.until]
-    return 0 <= run.phase < len(order.phases) and _are_times([*times, *(step.at for step in run.steering)])
+    return 0 <= run.phase < len(order.phases) and _are_times(
+        [*times, *(step.at for step in run.steering)]
+    )
 
 
 def is_sound_cell(cell: CellRecord) -> bool:

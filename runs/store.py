@@ -1,5 +1,6 @@
-"""What a run needs of a store. Each change is one decision: a rule is given what is so, and what it returns is kept
-only if that was still so."""
+"""What a run needs of a store. Each change is one decision: a rule is given what is so, and what it
+returns is kept only if that was still so.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,14 +21,18 @@ class RunDamaged(RunGone):
 
 
 class TooLate(Exception):
-    """The run was ordered after its deadline, or after its window had closed; nothing was started"""
+    """The run was ordered after its deadline, or after its window had closed; nothing was
+    started
+    """
 
     def __str__(self) -> str:
         return (self.__doc__ or "").strip()
 
 
 class StoreAway(Exception):
-    """The store does not answer. The text is for the operator; the run goes on without the one who waits for it."""
+    """The store does not answer. The text is for the operator; the run goes on without the one who
+    waits for it.
+    """
 
 
 class BrokerAway(Exception):
@@ -53,7 +58,8 @@ class Line:
 
 @dataclass(frozen=True)
 class Increments:
-    """What a change of a cell adds to the sums over its run, and to the tally, which outlives the run.
+    """What a change of a cell adds to the sums over its run, and to the tally, which outlives the
+    run.
 
     :ivar rows: that were written
     :ivar counters: of ``runs.tally``, by name: what is added to each
@@ -70,7 +76,9 @@ LOOK_EXPIRES: Final = 60
 """Seconds after which nobody goes by what was seen of a server."""
 NOTHING: Final[Mapping[str, float]] = MappingProxyType({})
 CellRule = Callable[[View], CellRecord | Conditional | Refusal | None]
-"""What becomes of a cell; None or a refusal: nothing. Where it is provided for other connections, it is asked again."""
+"""What becomes of a cell; None or a refusal: nothing. Where it is provided for other connections,
+it is asked again.
+"""
 RunRule = Callable[[RunRecord, float], RunRecord | None]
 """What becomes of a run at this time; None: nothing."""
 QueueRule = Callable[[Sequence[Place], Mapping[str, frozenset[str]]], Sequence[Place]]
@@ -93,7 +101,13 @@ class RunStore(Protocol):
 
     # -- the queue
 
-    def create(self, run: RunRecord, cells: Sequence[CellRecord], exclusions: frozenset[str], rule: QueueRule) -> bool:
+    def create(
+        self,
+        run: RunRecord,
+        cells: Sequence[CellRecord],
+        exclusions: frozenset[str],
+        rule: QueueRule,
+    ) -> bool:
         """Keep a new run with the cells of its first phase, and put it at the end of the queue.
 
         :param exclusions: what it keeps others off
@@ -114,7 +128,11 @@ class RunStore(Protocol):
         """:raises RunGone: there is none"""
 
     def change_run(
-        self, run: str, rule: RunRule, opening: Sequence[CellRecord] = (), entries: Mapping[str, float] = NOTHING
+        self,
+        run: str,
+        rule: RunRule,
+        opening: Sequence[CellRecord] = (),
+        entries: Mapping[str, float] = NOTHING,
     ) -> RunRecord | None:
         """Change a run. One that ends leaves its summary behind, and expires.
 
@@ -158,7 +176,9 @@ class RunStore(Protocol):
         """
 
     def changes(self, run: str, phase: int, since: int) -> tuple[int, list[CellRecord]]:
-        """The cells that have changed since a mark, and the mark to ask with next time; 0: all that ever changed."""
+        """The cells that have changed since a mark, and the mark to ask with next time; 0: all that
+        ever changed.
+        """
 
     def open_cells(self, run: str, phase: int) -> list[int]:
         """The numbers of the cells that are not done."""
@@ -179,7 +199,9 @@ class RunStore(Protocol):
         """
 
     def leave_line(self, server: str, cell: CellKey) -> None:
-        """Take a cell out of a line to which it does not belong: its record does not say that it waits."""
+        """Take a cell out of a line to which it does not belong: its record does not say that it
+        waits.
+        """
 
     # -- what outlives the runs
 
@@ -203,7 +225,8 @@ class RunStore(Protocol):
     # -- what the servers of the cells suffer
 
     def claim_look(self, server: str, every: float) -> tuple[bool, ServerState | None]:
-        """Ask for the right to look at a server; it is granted once in so many seconds, to one of all processes.
+        """Ask for the right to look at a server; it is granted once in so many seconds, to one of
+        all processes.
 
         :returns: whether it is granted, and what was seen last
         """

@@ -1,4 +1,6 @@
-"""The tally: numbers that runs leave behind for whoever watches them, by action and cell. They outlive the runs."""
+"""The tally: numbers that runs leave behind for whoever watches them, by action and cell. They
+outlive the runs.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -8,7 +10,9 @@ from jobs.action import CellResult
 ROWS: Final = "rows"
 """Rows written so far, by all runs; counted with each step."""
 SUCCESS: Final = "success"
-"""When a run last ended without failure and had written rows, or found nothing left; seconds since the epoch."""
+"""When a run last ended without failure and had written rows, or found nothing left; seconds since
+the epoch.
+"""
 FAILED: Final = "failed"
 """Whether the last run failed, 1 or 0."""
 BLOCKED: Final = "blocked"
@@ -43,7 +47,9 @@ def entries(action: str, results: Iterable[CellResult[Any]], now: float) -> dict
 
 
 def read(numbers: dict[str, float]) -> Sequence[tuple[str, str, str, float]]:
-    """The entries as kind, action, cell and number, in order. One whose name is none of ours is left out."""
+    """The entries as kind, action, cell and number, in order. One whose name is none of ours is
+    left out.
+    """
     entries = []
     for entry, number in numbers.items():
         words = entry.split(" ", 2)

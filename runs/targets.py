@@ -63,7 +63,9 @@ def mapped_cells(conf: cfg.ConfigOpts, api: Database) -> list[cells.Cell]:
     try:
         with api.connect() as connection:
             own = conf.database
-            return cells.read_cells(connection, own.connection, connection_timeouts(conf), own.connection_parameters)
+            return cells.read_cells(
+                connection, own.connection, connection_timeouts(conf), own.connection_parameters
+            )
     except DatabaseProblem as problem:
         raise ApiDatabaseProblem(str(problem)) from problem
 
@@ -82,11 +84,15 @@ def own_cell(conf: cfg.ConfigOpts, api: Database, mapped: Sequence[cells.Cell]) 
 
 
 def targets(
-    conf: cfg.ConfigOpts, chosen: Sequence[cells.Cell], api: Database | None, services: "Services | None" = None
+    conf: cfg.ConfigOpts,
+    chosen: Sequence[cells.Cell],
+    api: Database | None,
+    services: "Services | None" = None,
 ) -> list[Target]:
     """What an action needs to work in each of the cells.
 
-    :param services: for an action that asks Placement or Neutron: those of this process, one for all its cells
+    :param services: for an action that asks Placement or Neutron: those of this process, one for
+        all its cells
     """
     own = conf.cellkeeper
     limits = Limits(own.tree_ceiling, own.purge_chunk, own.transaction_seconds)
@@ -106,7 +112,9 @@ def hypervisors(conf: cfg.ConfigOpts) -> Hypervisors | HypervisorProblem:
 
 
 class Registry:
-    """The cells by the API database. Within a run they are read again every few seconds, not for each cell."""
+    """The cells by the API database. Within a run they are read again every few seconds, not for
+    each cell.
+    """
 
     def __init__(self, conf: cfg.ConfigOpts, services: "Services") -> None:
         """:param services: of this process, for all its cells"""
@@ -137,7 +145,9 @@ class Registry:
         return target
 
     def _read(self) -> None:
-        """Read all cells. Those that were known before make room first: of many, two sets would be megabytes."""
+        """Read all cells. Those that were known before make room first: of many, two sets would be
+        megabytes.
+        """
         self._cells = {}
         self._api = api_database(self._conf)
         self._cells = {cell.uuid: cell for cell in mapped_cells(self._conf, self._api)}

@@ -1,4 +1,6 @@
-"""Whether a cell's database server lets the work go on. All processes that work on a server share their looks at it."""
+"""Whether a cell's database server lets the work go on. All processes that work on a server share
+their looks at it.
+"""
 
 import threading
 import time
@@ -19,11 +21,15 @@ from throttle.servers import servers_of, usable_throttle
 LOOK_EVERY: Final = 1.0
 """Seconds between two looks at a server, by whoever works on it."""
 LOOK_PATIENCE: Final = 2.0
-"""Seconds to wait for the look of another thread or process at the same server; then what was seen last counts."""
+"""Seconds to wait for the look of another thread or process at the same server; then what was seen
+last counts.
+"""
 POLL: Final = 0.05
 """Seconds between two questions whether another process has seen something."""
 PAUSE_AFTER_SILENCE: Final = 30.0
-"""Seconds after which a server that did not answer is looked at again: it must not hold up cell after cell."""
+"""Seconds after which a server that did not answer is looked at again: it must not hold up cell
+after cell.
+"""
 
 
 class Watch(Protocol):
@@ -50,7 +56,12 @@ def watch_maker(conf: cfg.ConfigOpts, cells: Callable[[], list[Cell]]) -> WatchM
 
     def watch(database: Database) -> ServerWatch:
         servers = servers_of(cells(), settings, conf.database.slave_connection or "")
-        replicas = [replica for server in servers if server.name == database.server for replica in server.replicas]
+        replicas = [
+            replica
+            for server in servers
+            if server.name == database.server
+            for replica in server.replicas
+        ]
         return ServerWatch(database, settings, replicas)
 
     return watch
@@ -109,7 +120,9 @@ class Throttles:
         return state
 
     def _claim_look(self, server: str) -> tuple[bool, ServerState | None]:
-        """The right to look, or what was seen last. A first look by another process is waited for a moment."""
+        """The right to look, or what was seen last. A first look by another process is waited for a
+        moment.
+        """
         until = time.monotonic() + LOOK_PATIENCE
         while True:
             is_granted, state = self._store.claim_look(server, self._every)
@@ -118,7 +131,9 @@ class Throttles:
             time.sleep(POLL)
 
     def close(self) -> None:
-        """Close all connections. Whoever asks again opens them anew, by the URLs that cells have then."""
+        """Close all connections. Whoever asks again opens them anew, by the URLs that cells have
+        then.
+        """
         for server in list(self._watches):
             with self._locks[server]:
                 self._watches.pop(server).close()

@@ -1,4 +1,6 @@
-"""Logs a lasting failure once when it begins and once when it is over, not at each try in between."""
+"""Logs a lasting failure once when it begins and once when it is over, not at each try in
+between.
+"""
 
 import logging
 import threading

@@ -14,7 +14,9 @@ from tests.support.services import MariaDB, MissingProgram, MySQL, Redis, Servic
 from tests.support.two_cells import TwoCells
 
 # How long an example takes says something of the machine only.
-hypothesis.settings.register_profile("patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("patient")
 
 # Which server the fixture ``mariadb`` starts, by the option --server.
@@ -23,7 +25,8 @@ SERVICES: dict[str, type[Service]] = {"mariadb": MariaDB, "redis": Redis}
 
 
 def _refuse(moment: datetime) -> str:
-    """Fail where a moment is bound without a type: of itself sqlite3 warns of it from Python 3.12 on only.
+    """Fail where a moment is bound without a type: of itself sqlite3 warns of it from Python 3.12
+    on only.
 
     :raises DeprecationWarning: always
     """
@@ -35,11 +38,14 @@ sqlite3.register_adapter(datetime, _refuse)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option that make test-mysql uses."""
-    parser.addoption("--server", choices=list(DATABASE_SERVERS), default="mariadb", help="the database server")
+    parser.addoption(
+        "--server", choices=list(DATABASE_SERVERS), default="mariadb", help="the database server"
+    )
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """End at once, and as an error, when a server is missing: a test that was skipped would look like one that passed.
+    """End at once, and as an error, when a server is missing: a test that was skipped would look
+    like one that passed.
 
     :raises pytest.UsageError: with what is missing
     """

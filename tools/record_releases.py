@@ -1,9 +1,11 @@
-"""Write tests/data/releases.json.xz anew: what the nova-manage of each release of Nova makes, and does.
+"""Write tests/data/releases.json.xz anew: what the nova-manage of each release of Nova makes, and
+does.
 
     .venv/bin/python tools/record_releases.py FOLDER...
 
-Each FOLDER is a virtual environment with one release of Nova and PyMySQL. By the newest of them, the databases of all
-are upgraded; release 24 must be there, which takes databases over from sqlalchemy-migrate.
+Each FOLDER is a virtual environment with one release of Nova and PyMySQL. By the newest of them,
+the databases of all are upgraded; release 24 must be there, which takes databases over from
+sqlalchemy-migrate.
 """
 
 import json
@@ -23,7 +25,8 @@ from tests.support.releases import API, CELL, CELLS, DUMPS, RECORDED, ReleasedCl
 from tests.support.schemas import Description, describe
 from tests.support.services import MariaDB
 
-# What is recorded of the row of a version table: of sqlalchemy-migrate's not the folder of an installation.
+# What is recorded of the row of a version table: of sqlalchemy-migrate's not the folder of an
+# installation.
 VERSION_ROWS: Final = {
     "alembic_version": "version_num",
     "migrate_version": "repository_id, 'migrate_repo', version",
@@ -54,7 +57,9 @@ class StockTool(NamedTuple):
         """Run a command line; returns what it prints."""
         command = [self.program, "--config-file", config, *line.split()]
         ended = subprocess.run(command, capture_output=True, text=True)
-        assert ended.returncode in codes, f"{self.version}: {line}: {ended.returncode}\n{ended.stdout}\n{ended.stderr}"
+        assert ended.returncode in codes, (
+            f"{self.version}: {line}: {ended.returncode}\n{ended.stdout}\n{ended.stderr}"
+        )
         return ended.stdout
 
     def version_of(self, config: Path, command: str) -> str:
@@ -68,7 +73,9 @@ class StockTool(NamedTuple):
 
 
 def main(folders: Sequence[str]) -> None:
-    tools = sorted((StockTool.in_folder(Path(folder)) for folder in folders), key=lambda tool: tool.number)
+    tools = sorted(
+        (StockTool.in_folder(Path(folder)) for folder in folders), key=lambda tool: tool.number
+    )
     between = next(tool for tool in tools if tool.number == UNDER_ALEMBIC)
     with MariaDB() as server, tempfile.TemporaryDirectory() as folder:
         cloud = ReleasedCloud(server)
@@ -81,13 +88,17 @@ def main(folders: Sequence[str]) -> None:
         json.dump(known, file, sort_keys=True, indent=0)
 
 
-def record(cloud: ReleasedCloud, config: Path, tool: StockTool, later: Sequence[StockTool]) -> dict[str, Any]:
+def record(
+    cloud: ReleasedCloud, config: Path, tool: StockTool, later: Sequence[StockTool]
+) -> dict[str, Any]:
     """What there is to know of a release.
 
     :param later: the tools that upgrade its databases to the newest revisions, in turn
     """
     make_with(cloud, config, tool)
-    versions = {schema: tool.version_of(config, command) for schema, command in VERSION_COMMANDS.items()}
+    versions = {
+        schema: tool.version_of(config, command) for schema, command in VERSION_COMMANDS.items()
+    }
     tables = {schema_of(database): dump(cloud, database) for database in (API, CELL)}
     cloud.make(tables)
     for newer in later:

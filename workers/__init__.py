@@ -1,1 +1,3 @@
-"""The Celery side: app, settings, a thin task per action, the engine that sends slices to workers."""
+"""The Celery side: app, settings, a thin task per action, the engine that sends slices to
+workers.
+"""

@@ -1,7 +1,8 @@
 """The Celery application: its settings, and a task for each action.
 
-``cellkeeper worker`` configures it from its command line. ``celery -A workers.app worker`` works as well: it reads the
-default files of the configuration, or those that the environment variable CELLKEEPER_CONFIG names, by colons.
+``cellkeeper worker`` configures it from its command line. ``celery -A workers.app worker`` works as
+well: it reads the default files of the configuration, or those that the environment variable
+CELLKEEPER_CONFIG names, by colons.
 """
 
 import logging
@@ -17,7 +18,13 @@ from typing import Any, Final
 
 import msgspec
 from celery import Celery, Task
-from celery.signals import celeryd_after_setup, celeryd_init, worker_process_init, worker_ready, worker_shutting_down
+from celery.signals import (
+    celeryd_after_setup,
+    celeryd_init,
+    worker_process_init,
+    worker_ready,
+    worker_shutting_down,
+)
 from oslo_config import cfg
 from redis.exceptions import RedisError
 
@@ -47,7 +54,8 @@ SETTINGS: Final[dict[str, Any]] = {
     "accept_content": ["json"],
     "task_serializer": "json",
     "task_ignore_result": True,  # the store has what became of a cell
-    # The bell of a child that dies is heard again at once; without it, only when its lease has lapsed.
+    # The bell of a child that dies is heard again at once; without it, only when its lease has
+    # lapsed.
     "task_acks_late": True,
     "task_reject_on_worker_lost": True,
     "worker_prefetch_multiplier": 1,  # what one worker keeps for later, another could answer now
@@ -63,7 +71,8 @@ SETTINGS: Final[dict[str, Any]] = {
     "task_default_queue": "cellkeeper",
 }
 
-# Set in the worker's main process, seen by its children. Without a lock, which one that is killed would leave locked.
+# Set in the worker's main process, seen by its children. Without a lock, which one that is killed
+# would leave locked.
 DRAINING: Final = multiprocessing.get_context("fork").RawValue("b", 0)
 MIB: Final = 1024  # of Celery's units
 
@@ -72,7 +81,8 @@ app.conf.update(SETTINGS)
 
 
 def configure(conf: cfg.ConfigOpts, cells: Sequence[str] = ()) -> None:
-    """Point the application at the configured broker. Called before a worker starts, or a message is sent.
+    """Point the application at the configured broker. Called before a worker starts, or a message
+    is sent.
 
     :param cells: names or uuids of the cells that a worker serves; none: all
     :raises NotConfigured: there is no store
@@ -102,7 +112,8 @@ def configuration() -> cfg.ConfigOpts:
 def configure_worker(**_: Any) -> None:
     """The broker must be known before a worker starts, also where Celery's own command starts it.
 
-    A worker that cannot work by its configuration ends: Celery would log what is raised here, and go on.
+    A worker that cannot work by its configuration ends: Celery would log what is raised here, and
+    go on.
     """
     try:
         check_configuration(configuration())
@@ -133,7 +144,12 @@ def ring(bell: Bell) -> None:
             argsrepr=bell.label, kwargsrepr=words,
         )  # fmt: skip
     except BROKER_ERRORS as error:
-        LOG.warning("run %s, %s: the broker took no message, it is sent again later: %s", bell.run, bell.label, error)
+        LOG.warning(
+            "run %s, %s: the broker took no message, it is sent again later: %s",
+            bell.run,
+            bell.label,
+            error,
+        )
 
 
 @cache
@@ -141,7 +157,9 @@ def conductor() -> Conductor:
     """What moves runs on, from this process."""
     conf = configuration()
     store = run_store(conf)
-    return Conductor(store, ring, fleet=Fleet(store.workers, conf.cellkeeper.concurrency_per_server))
+    return Conductor(
+        store, ring, fleet=Fleet(store.workers, conf.cellkeeper.concurrency_per_server)
+    )
 
 
 @cache
@@ -166,8 +184,8 @@ def throttles() -> Throttles:
 def cell_worker() -> CellWorker:
     """What answers bells in this process. Made after the fork: no connection is shared.
 
-    A child to which SIGTERM comes, too, drains like its worker. The pool sets handlers of its own when a child starts,
-    so this one is set with the first slice.
+    A child to which SIGTERM comes, too, drains like its worker. The pool sets handlers of its own
+    when a child starts, so this one is set with the first slice.
     """
     signal.signal(signal.SIGTERM, drain)
     conf = configuration()
@@ -212,7 +230,9 @@ def forget_parent(**_: Any) -> None:
 def _answer(_task: Task, *_: Any, **fields: Any) -> str:
     """Answer a bell; the task of every action."""
     if fields.get("format") != FORMAT:
-        LOG.warning("a message of another version is left to workers of that version: %s", fields.get("run"))
+        LOG.warning(
+            "a message of another version is left to workers of that version: %s", fields.get("run")
+        )
         return "of another version"
     try:
         bell = msgspec.convert(fields, Bell)
@@ -223,7 +243,12 @@ def _answer(_task: Task, *_: Any, **fields: Any) -> str:
         try:
             return cell_worker().answer(bell)
         except RedisError as error:
-            LOG.warning("run %s, %s: the store cannot be used, the cell is rung again: %s", bell.run, bell.label, error)
+            LOG.warning(
+                "run %s, %s: the store cannot be used, the cell is rung again: %s",
+                bell.run,
+                bell.label,
+                error,
+            )
             return "store away"
         finally:
             throttles().close()  # no connection is left idle between two slices

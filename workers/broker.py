@@ -20,8 +20,10 @@ REDIS_OPTIONS: Final = {
     "socket_timeout": ANSWER,
     "socket_connect_timeout": ANSWER,
     "socket_keepalive": True,
-    "health_check_interval": ANSWER,  # a wait for messages that is not answered is given up after twice that, and 1 s
-    "priority_steps": [0],  # by default each queue is four, all of which are named whenever a message is waited for
+    # A wait for messages that is not answered is given up after twice that, and 1 s.
+    "health_check_interval": ANSWER,
+    # By default each queue is four, all of which are named whenever a message is waited for.
+    "priority_steps": [0],
 }
 AMQP_OPTIONS: Final = {"confirm_publish": True}
 CONNECT: Final = 5.0  # seconds
@@ -44,7 +46,9 @@ def configure_broker(app: Celery, conf: cfg.ConfigOpts) -> None:
 
 
 def _amqp(url: str) -> tuple[str, dict[str, Any] | bool]:
-    """The URL without what it says of TLS, and that for Celery: with ``amqps`` certificates are checked."""
+    """The URL without what it says of TLS, and that for Celery: with ``amqps`` certificates are
+    checked.
+    """
     places = url.split(";")
     words = {name: values[-1] for name, values in parse_qs(urlsplit(places[0]).query).items()}
     plain = ";".join(place.partition("?")[0] for place in places)
@@ -67,7 +71,9 @@ def check_broker(app: Celery, conf: cfg.ConfigOpts) -> None:
     if address:
         check_redis(redis_client(address, 0), OF_BROKER)
         return
-    place = ", ".join(urlsplit(part).netloc.rpartition("@")[2] for part in conf.celery.broker_url.split(";"))
+    place = ", ".join(
+        urlsplit(part).netloc.rpartition("@")[2] for part in conf.celery.broker_url.split(";")
+    )
     try:
         with app.connection_for_write(connect_timeout=CONNECT) as connection:
             connection.ensure_connection(max_retries=1, timeout=CONNECT)

@@ -1,7 +1,8 @@
-"""What Celery and kombu log, for operators: a line when the broker goes away, and one when it is back.
+"""What Celery and kombu log, for operators: a line when the broker goes away, and one when it is
+back.
 
-By themselves they log a line for each attempt to connect, some with tracebacks, and the whole content of a message that
-they cannot read.
+By themselves they log a line for each attempt to connect, some with tracebacks, and the whole
+content of a message that they cannot read.
 """
 
 import logging
@@ -17,8 +18,11 @@ AWAY: Final = "the broker cannot be used, it is waited for: %s"
 # Both are followed by the reason as their second argument.
 _AWAY: Final = (consumer.CONNECTION_ERROR, "%s (%r)")
 _UNREADABLE: Final = (
-    consumer.UNKNOWN_FORMAT, consumer.UNKNOWN_TASK_ERROR, consumer.INVALID_TASK_ERROR, consumer.MESSAGE_DECODE_ERROR,
-)  # fmt: skip
+    consumer.UNKNOWN_FORMAT,
+    consumer.UNKNOWN_TASK_ERROR,
+    consumer.INVALID_TASK_ERROR,
+    consumer.MESSAGE_DECODE_ERROR,
+)
 _CONNECTED: Final = "Connected to %s"
 LOGGERS: Final = (
     "celery.bootsteps",
@@ -47,7 +51,12 @@ class Calm(logging.Filter):
         reason = _reason(record)
         if reason is None:
             return True
-        record.msg, record.args, record.exc_info, record.exc_text = AWAY, (" ".join(str(reason).split()),), None, None
+        record.msg, record.args, record.exc_info, record.exc_text = (
+            AWAY,
+            (" ".join(str(reason).split()),),
+            None,
+            None,
+        )
         was_away, self._is_away = self._is_away, True
         return not was_away
 
@@ -57,7 +66,8 @@ def _reason(record: logging.LogRecord) -> object | None:
     if record.msg in _AWAY and isinstance(record.args, tuple):
         return record.args[1]
     error = record.exc_info[1] if record.exc_info else None
-    while error and not isinstance(error, RedisError):  # what fails while a refusal is handled is one of its traces
+    # What fails while a refusal is handled is one of its traces.
+    while error and not isinstance(error, RedisError):
         error = error.__cause__ or error.__context__
     return error
 
@@ -70,5 +80,7 @@ def be_calm() -> None:
 
 
 def ignore_settled_warnings() -> None:
-    """Hide what Celery says of a setting that is set; once its logging is set up, which shows all warnings again."""
+    """Hide what Celery says of a setting that is set; once its logging is set up, which shows all
+    warnings again.
+    """
     warnings.filterwarnings("ignore", category=CPendingDeprecationWarning)

@@ -35,8 +35,8 @@ class ClosedMetrics(Metrics):  # type: ignore[misc]
 def run_flower(conf: cfg.ConfigOpts, ready: Callable[[str], None]) -> None:
     """Serve Flower until a signal ends it.
 
-    The password goes from our configuration to Flower's in this process: Flower's own ways, its command line and its
-    environment, can be seen from outside.
+    The password goes from our configuration to Flower's in this process: Flower's own ways, its
+    command line and its environment, can be seen from outside.
 
     :param conf: an empty password: everybody may look
     :param ready: is given the URL as soon as it answers
@@ -59,7 +59,9 @@ def run_flower(conf: cfg.ConfigOpts, ready: Callable[[str], None]) -> None:
     for name, value in chosen.items():
         setattr(flower_options, name, value)
     command.extract_settings()
-    flower = Flower(capp=application.app, options=flower_options, **settings | {"ssl_options": _tls(own)})
+    flower = Flower(
+        capp=application.app, options=flower_options, **settings | {"ssl_options": _tls(own)}
+    )
     _add_rules(flower, f"/{prefix}" if prefix else "")
     logging.getLogger("tornado.access").setLevel(logging.WARNING)
     _end_by_signals(flower)

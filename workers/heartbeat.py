@@ -1,4 +1,6 @@
-"""A worker's other duties, in a thread of its main process: signs of life, new cells, runs that nobody waits for."""
+"""A worker's other duties, in a thread of its main process: signs of life, new cells, runs that
+nobody waits for.
+"""
 
 import logging
 import os
@@ -30,13 +32,16 @@ LOOK_FOR_CELLS: Final = 6  # intervals between two looks for cells that were map
 class Heartbeat:
     """A thread that begins once the worker listens, and ends with it."""
 
-    def __init__(self, app: Any, conductor: Conductor, conf: cfg.ConfigOpts, names: Sequence[str], node: str) -> None:
+    def __init__(
+        self, app: Any, conductor: Conductor, conf: cfg.ConfigOpts, names: Sequence[str], node: str
+    ) -> None:
         """:param names: of the cells to serve, or their uuids; none: all
         :param node: the worker's name in Celery
         """
         self._app = app
         self._conductor = conductor
-        self._store = run_store(conf, 0)  # it asks again soon, and whoever ends does not wait for it
+        # It asks again soon, and whoever ends does not wait for it.
+        self._store = run_store(conf, 0)
         self._conf = conf
         self._names = names
         self._node = node
@@ -75,7 +80,9 @@ class Heartbeat:
             self._over.wait(INTERVAL)
 
     def _try(self, name: str, duty: Callable[[], None]) -> None:
-        """Do one duty; that it fails now keeps nobody from the others. What keeps failing is logged once."""
+        """Do one duty; that it fails now keeps nobody from the others. What keeps failing is logged
+        once.
+        """
         try:
             duty()
         except (DatabaseProblem, RedisError, OSError) as error:
@@ -109,7 +116,11 @@ class Heartbeat:
 
     def _consume(self, queue: str) -> bool:
         """Let the worker take messages from a queue; True when it says that it does."""
-        return bool(self._app.control.add_consumer(queue, destination=[self._node], reply=True, timeout=REPLY))
+        return bool(
+            self._app.control.add_consumer(
+                queue, destination=[self._node], reply=True, timeout=REPLY
+            )
+        )
 
 
 def served_cells(cells: Sequence[Cell], names: Sequence[str]) -> list[Cell]:
@@ -118,4 +129,8 @@ def served_cells(cells: Sequence[Cell], names: Sequence[str]) -> list[Cell]:
     :param names: names or uuids; none: all cells
     """
     uuids = {fold_name(name) for name in names}
-    return [cell for cell in cells if not names or fold_name(cell.uuid or "") in uuids or cell.name in names]
+    return [
+        cell
+        for cell in cells
+        if not names or fold_name(cell.uuid or "") in uuids or cell.name in names
+    ]

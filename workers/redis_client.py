@@ -48,19 +48,25 @@ PASSING: Final = (
     ReadOnlyError,
     TryAgainError,
 )
-# What a Redis answers that cannot save, or lacks replicas; redis-py has no class of its own for these.
+# What a Redis answers that cannot save, or lacks replicas; redis-py has no class of its own for
+# these.
 REFUSING: Final = ("MISCONF", "NOREPLICAS")
 IS_CLUSTER: Final = (
-    "The Redis of section [celery] is a Redis Cluster, which Celery cannot use: name a Redis, or Sentinels"
+    "The Redis of section [celery] is a Redis Cluster, which Celery cannot use: "
+    "name a Redis, or Sentinels"
 )
 SCRIPT: Final = re.compile(r"\.? script: [0-9a-f]{40}, on @\w+:\d+\.?$")
-"""How a Redis ends the error of a command within a script: with the place in it, which says nothing to an operator."""
+"""How a Redis ends the error of a command within a script: with the place in it, which says nothing
+to an operator.
+"""
 NO_OTHER_DATABASE: Final = "not allowed in cluster mode"
 """How a Redis Cluster ends its answer to a login that names another database than the first."""
 
 
 class _Patience(threading.local):
-    """Until when the call that is under way in a thread is tried again, by ``time.monotonic``; None: there is none."""
+    """Until when the call that is under way in a thread is tried again, by ``time.monotonic``;
+    None: there is none.
+    """
 
     until: float | None = None
 
@@ -70,7 +76,9 @@ _PATIENCE: Final = _Patience()
 
 @contextmanager
 def _patience(seconds: float) -> Iterator[float]:
-    """Until when to try. redis-py tries a command, and in each try the connection: both share one limit."""
+    """Until when to try. redis-py tries a command, and in each try the connection: both share one
+    limit.
+    """
     if _PATIENCE.until is not None:
         yield _PATIENCE.until
         return
@@ -82,7 +90,9 @@ def _patience(seconds: float) -> Iterator[float]:
 
 
 class PatientRetry(Retry):
-    """Tries again for some time, however long each try takes: a Redis that hangs is no better than one that is away."""
+    """Tries again for some time, however long each try takes: a Redis that hangs is no better than
+    one that is away.
+    """
 
     def __init__(self, seconds: float) -> None:
         """:param seconds: 0: once"""
@@ -148,8 +158,8 @@ def check_store(conf: cfg.ConfigOpts, *, writing: bool = False) -> None:
 def check_redis(client: Redis, needs: Needs) -> None:
     """See whether a Redis serves, and allows its user what is needed.
 
-    :raises NotConfigured: it is a Redis Cluster: neither Celery nor what decides about a run works across its nodes; or
-        it allows too little
+    :raises NotConfigured: it is a Redis Cluster: neither Celery nor what decides about a run works
+        across its nodes; or it allows too little
     :raises RedisError: it does not answer
     """
     try:
@@ -163,7 +173,8 @@ def check_redis(client: Redis, needs: Needs) -> None:
     if lacking:
         user = client.get_connection_kwargs().get("username") or "default"
         raise NotConfigured(
-            f"The Redis of section [celery] allows the user {user} too little: ACL SETUSER {user} {' '.join(lacking)}; "
+            f"The Redis of section [celery] allows the user {user} too little: ACL SETUSER {user} "
+            f"{' '.join(lacking)}; "
             f"all that is needed: {RULE}"
         )
     if int(client.info("cluster").get("cluster_enabled", 0)):
@@ -173,7 +184,11 @@ def check_redis(client: Redis, needs: Needs) -> None:
 def _place(client: Redis) -> str:
     """Where a Redis is; behind Sentinels that is theirs to say."""
     options = client.get_connection_kwargs()
-    return f"the Redis at {options['host']}:{options['port']}" if "host" in options else "the Redis of section [celery]"
+    return (
+        f"the Redis at {options['host']}:{options['port']}"
+        if "host" in options
+        else "the Redis of section [celery]"
+    )
 
 
 def store_client(conf: cfg.ConfigOpts, patience: float = PATIENCE) -> Redis:
@@ -192,7 +207,8 @@ def redis_client(address: RedisAddress, patience: float) -> Redis:
     """
     options: dict[str, Any] = {
         "decode_responses": True,
-        "encoding_errors": "backslashreplace",  # what is no UTF-8 is garbage, and found to be so by its reader
+        # What is no UTF-8 is garbage, and found to be so by its reader.
+        "encoding_errors": "backslashreplace",
         "socket_timeout": ANSWER,
         "socket_connect_timeout": ANSWER,
         "socket_keepalive": True,
@@ -220,7 +236,10 @@ class _Sentinels(Sentinel):
         try:
             return super().discover_master(service_name)  # type: ignore[no-untyped-call]
         except MasterNotFoundError:
-            places = ", ".join("{host}:{port}".format(**client.get_connection_kwargs()) for client in self.sentinels)
+            places = ", ".join(
+                "{host}:{port}".format(**client.get_connection_kwargs())
+                for client in self.sentinels
+            )
             raise MasterNotFoundError(
                 f"no Sentinel of {places} knows a master {service_name!r}, or none answers"
             ) from None
@@ -229,15 +248,19 @@ class _Sentinels(Sentinel):
 class _ConnectionToMaster(SentinelManagedConnection):
     """A connection that asks the Sentinels whenever it connects.
 
-    Within the tries of one command redis-py 8.1 connects again to where the master was: one that hangs was tried until
-    the patience was over, however soon another one had taken its place.
+    Within the tries of one command redis-py 8.1 connects again to where the master was: one that
+    hangs was tried until the patience was over, however soon another one had taken its place.
     """
 
     def connect(self) -> None:
         super(SentinelManagedConnection, self).connect()  # type: ignore[no-untyped-call]
 
-    def connect_check_health(self, check_health: bool = True, retry_socket_connect: bool = True) -> None:
-        """Connect to the master of this moment; one that cannot be reached is not tried again, but asked for."""
+    def connect_check_health(
+        self, check_health: bool = True, retry_socket_connect: bool = True
+    ) -> None:
+        """Connect to the master of this moment; one that cannot be reached is not tried again, but
+        asked for.
+        """
         if not self._sock:
             self.host, self.port = self.connection_pool.get_master_address()
         super().connect_check_health(check_health, retry_socket_connect=False)
@@ -245,7 +268,11 @@ class _ConnectionToMaster(SentinelManagedConnection):
 
 def _behind_sentinels(address: RedisAddress, options: dict[str, Any]) -> Redis:
     """The Redis that Sentinels know by a name. Login and database are its own, as for messages."""
-    login = {"username": address.username or None, "password": address.password or None, "db": address.database}
+    login = {
+        "username": address.username or None,
+        "password": address.password or None,
+        "db": address.database,
+    }
     sentinel = _Sentinels(address.sentinels, sentinel_kwargs=SENTINEL_OPTIONS)  # type: ignore[no-untyped-call]
     options = options | login | {"connection_class": _ConnectionToMaster}
     return cast(Redis, sentinel.master_for(address.master, **options))  # type: ignore[no-untyped-call]

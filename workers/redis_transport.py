@@ -1,9 +1,10 @@
 """Celery's transports over Redis, which bear what kombu's do not.
 
-A Redis that refuses is one that is away: they connect again and wait. What is no message, and a key of another type,
-cost themselves and one line. As kombu has it, a worker ends of each with a traceback, or connects again for ever. These
-classes override private methods of kombu's (``_brpop_read``, ``_deliver``, ``_queue_bind``) and read its
-``_avail_channels``: tried with kombu 5.7, to be tried again with each newer one.
+A Redis that refuses is one that is away: they connect again and wait. What is no message, and a key
+of another type, cost themselves and one line. As kombu has it, a worker ends of each with a
+traceback, or connects again for ever. These classes override private methods of kombu's
+(``_brpop_read``, ``_deliver``, ``_queue_bind``) and read its ``_avail_channels``: tried with kombu
+5.7, to be tried again with each newer one.
 """
 
 import logging
@@ -19,7 +20,8 @@ from workers.calm import UNREAD
 
 LOG = logging.getLogger("cellkeeper.worker")
 
-# What is raised by what is none: by its decoding, and by Celery when it looks for what a message has.
+# What is raised by what is none: by its decoding, and by Celery when it looks for what a message
+# has.
 GARBAGE: Final = (AttributeError, LookupError, TypeError, ValueError)
 
 
@@ -27,7 +29,8 @@ class PatientQoS(redis.QoS):
     """Messages that were taken and not acknowledged."""
 
     def ack(self, delivery_tag: Any) -> None:
-        """Acknowledge a message. One that cannot be counts as one here, or no other would be taken any more.
+        """Acknowledge a message. One that cannot be counts as one here, or no other would be taken
+        any more.
 
         It comes again after the visibility timeout, which does no harm.
         """
@@ -65,7 +68,8 @@ class _PatientChannel:
         super()._queue_bind(exchange, *arguments)  # type: ignore[misc]
 
     def make_room(self) -> None:
-        """See that Redis takes writes, and remove what stands where messages that were taken are kept.
+        """See that Redis takes writes, and remove what stands where messages that were taken are
+        kept.
 
         :raises ResponseError: it takes none
         """
@@ -79,7 +83,9 @@ class _PatientChannel:
         with self.conn_or_acquire() as client:  # type: ignore[attr-defined]
             there = bytes_to_str(client.type(key))  # type: ignore[no-untyped-call]
             if there not in (kind, "none"):
-                LOG.warning("%s is a %s in Redis, where Celery has a %s: it is removed", key, there, kind)
+                LOG.warning(
+                    "%s is a %s in Redis, where Celery has a %s: it is removed", key, there, kind
+                )
                 client.delete(key)
 
     def _brpop_read(self, **options: Any) -> Any:
@@ -112,7 +118,9 @@ class _PatientTransport:
     is_delivering = False
 
     def establish_connection(self) -> Any:
-        """Connect to a Redis that takes writes: one that does not is asked again in growing intervals."""
+        """Connect to a Redis that takes writes: one that does not is asked again in growing
+        intervals.
+        """
         connection = super().establish_connection()  # type: ignore[misc]
         try:
             (channel,) = connection._avail_channels

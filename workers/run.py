@@ -25,7 +25,9 @@ PATIENCE: Final = 5.0  # seconds for a worker to answer
 PAUSE: Final = 2.0  # seconds between two looks whether store and broker can be used
 
 
-def run_worker(conf: cfg.ConfigOpts, cells: Sequence[str], concurrency: int | None, node: str) -> int:
+def run_worker(
+    conf: cfg.ConfigOpts, cells: Sequence[str], concurrency: int | None, node: str
+) -> int:
     """Serve cells until a signal ends it.
 
     :param cells: names or uuids; none: all
@@ -67,7 +69,9 @@ def wait_until_usable(conf: cfg.ConfigOpts, pause: Callable[[float], Any] = time
         except (RedisError, BrokerAway) as error:
             if isinstance(error, RedisError) and not passes(error):
                 raise
-            troubles.begin("broker", f"Store or broker cannot be used, they are waited for: {error}")
+            troubles.begin(
+                "broker", f"Store or broker cannot be used, they are waited for: {error}"
+            )
         else:
             troubles.end("broker", "store and broker can be used")
             return
@@ -92,10 +96,13 @@ def ping(conf: cfg.ConfigOpts, node: str) -> bool:
 
 
 def warn_of_root() -> None:
-    """Say what to do if the worker runs as root, instead of Celery, which names an option that is not here."""
+    """Say what to do if the worker runs as root, instead of Celery, which names an option that is
+    not here.
+    """
     if os.geteuid() == 0:
         LOG.warning(
-            "This worker runs as root, which it has no need of: start it as a user who may read nova.conf, "
+            "This worker runs as root, which it has no need of: start it as a user who may read "
+            "nova.conf, "
             "as cellkeeper-worker.service does"
         )
         warnings.simplefilter("ignore", SecurityWarning)
@@ -104,5 +111,12 @@ def warn_of_root() -> None:
 def warn_of_open_redis(conf: cfg.ConfigOpts) -> None:
     """Say so if anybody on the network could start runs."""
     address = store_address(conf)
-    if not address.password and not address.tls and address.host not in ("localhost", "127.0.0.1", "::1"):
-        LOG.warning("The Redis at %s has neither password nor TLS: anybody who reaches it can start runs", address.host)
+    if (
+        not address.password
+        and not address.tls
+        and address.host not in ("localhost", "127.0.0.1", "::1")
+    ):
+        LOG.warning(
+            "The Redis at %s has neither password nor TLS: anybody who reaches it can start runs",
+            address.host,
+        )

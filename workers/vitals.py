@@ -1,9 +1,9 @@
 """Signs of life of a worker's children, and the end of one that shows none.
 
-Whatever a child waits for has a limit of its own. This one is for what no limit reaches: a call that does not return, a
-process that was stopped. The end of a statement, a request or a step is a sign of life, whatever came of it, so a slice
-may last as long as it likes. Celery's own limit, ``task_time_limit``, counts from the begin of a slice, and knows no
-signs of life.
+Whatever a child waits for has a limit of its own. This one is for what no limit reaches: a call
+that does not return, a process that was stopped. The end of a statement, a request or a step is a
+sign of life, whatever came of it, so a slice may last as long as it likes. Celery's own limit,
+``task_time_limit``, counts from the begin of a slice, and knows no signs of life.
 """
 
 import logging
@@ -68,7 +68,9 @@ class Vitals:
             self._signs[self._place] = number
 
     def signs_at(self, place: int) -> tuple[int, int]:
-        """The process at a place of the pool, and the number of its signs of life; 0: it has nothing to do."""
+        """The process at a place of the pool, and the number of its signs of life; 0: it has
+        nothing to do.
+        """
         return self._pids[place], self._signs[place]
 
 
@@ -92,15 +94,16 @@ class ChildWatch:
         pause = self._limit / LOOKS
         while True:
             time.sleep(pause)
-            # A private list of billiard's: it has no public one of the children that there are at this moment.
+            # A private list of billiard's: it has no public one of the children that there are at
+            # this moment.
             self.look([(process.pid, process.index) for process in list(pool._pool)], pause)
 
     def look(self, children: Sequence[tuple[int, int]], seconds: float) -> None:
         """Look at all children, and kill those whose time is over.
 
         :param children: their processes and places
-        :param seconds: since the last look, as planned: where this process stood still, too, with its whole machine or
-            container, nobody's silence counts
+        :param seconds: since the last look, as planned: where this process stood still, too, with
+            its whole machine or container, nobody's silence counts
         """
         silent = {}
         for pid, place in children:
@@ -116,7 +119,9 @@ class ChildWatch:
 
     def _kill(self, pid: int) -> None:
         LOG.error(
-            "child %d has shown no sign of life for %.0f s: it is killed, its cell is taken over", pid, self._limit
+            "child %d has shown no sign of life for %.0f s: it is killed, its cell is taken over",
+            pid,
+            self._limit,
         )
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)

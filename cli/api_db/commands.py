@@ -15,7 +15,8 @@ api_db = Category("api_db", help="Commands for managing the API database.")
 def version() -> int:
     """Print the current version of the API database.
 
-    It is a revision, or a number where the database is from before release 24; None where there is neither.
+    It is a revision, or a number where the database is from before release 24; None where there is
+    neither.
 
     \b
     Return codes:
@@ -33,8 +34,8 @@ def version() -> int:
 def sync(revision: str | None, no_wait: bool) -> int:
     """Upgrade the schema of the API database.
 
-    It goes up to VERSION, a revision, or to the newest one. The database itself must be there. Run it before db sync;
-    it may be run again at any time, also after it was interrupted.
+    It goes up to VERSION, a revision, or to the newest one. The database itself must be there. Run
+    it before db sync; it may be run again at any time, also after it was interrupted.
 
     \b
     Return codes:

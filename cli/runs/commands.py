@@ -55,13 +55,18 @@ class _Span(click.ParamType):  # type: ignore[type-arg]
 @runs.command("list", cls=Command)
 @new_option("--limit", type=click.IntRange(min=1), metavar="N", help="Show the N newest runs only.")
 @new_option("--failed", is_flag=True, help="Show only runs in which something failed.")
-@new_option("--since", type=_PastTime(), metavar="TIME", help="Show only runs that were ordered after a date, or 2d.")
+@new_option(
+    "--since",
+    type=_PastTime(),
+    metavar="TIME",
+    help="Show only runs that were ordered after a date, or 2d.",
+)
 @FORMAT
 def list_runs(limit: int | None, failed: bool, since: datetime | None, format: Format) -> int:  # noqa: A002 - the option's name
     """List the runs that the store still keeps, the newest first.
 
-    A run is waiting for others, running, pausing, paused or cancelling. One that has ended is ok, nothing to do, partly
-    failed, failed, cancelled, or window closed.
+    A run is waiting for others, running, pausing, paused or cancelling. One that has ended is ok,
+    nothing to do, partly failed, failed, cancelled, or window closed.
     """
     from cli.runs.listing import list_runs
 
@@ -74,11 +79,11 @@ def list_runs(limit: int | None, failed: bool, since: datetime | None, format: F
 def show_run(run: str, format: Format) -> int:  # noqa: A002 - the option's name
     """Show a run, cell by cell.
 
-    For each cell: its state, rows, rate, ETA, blocked rows, worker and times. Also who paused or changed the run,
-    and when.
+    For each cell: its state, rows, rate, ETA, blocked rows, worker and times. Also who paused or
+    changed the run, and when.
 
-    The rate is that of the last minute; for a cell that has ended, the average. There is an ETA where it is known how
-    much is left.
+    The rate is that of the last minute; for a cell that has ended, the average. There is an ETA
+    where it is known how much is left.
     """
     from cli.runs.showing import show_run
 
@@ -87,7 +92,14 @@ def show_run(run: str, format: Format) -> int:  # noqa: A002 - the option's name
 
 @runs.command("history", cls=Command)
 @new_option("--action", metavar="NAME", help="Show only runs of this action, such as db.purge.")
-@new_option("--since", type=_PastTime(), default="90d", show_default=True, metavar="TIME", help="A date, or an age.")
+@new_option(
+    "--since",
+    type=_PastTime(),
+    default="90d",
+    show_default=True,
+    metavar="TIME",
+    help="A date, or an age.",
+)
 @FORMAT
 def show_history(action: str | None, since: datetime, format: Format) -> int:  # noqa: A002 - the option's name
     """List the runs that have ended, however long ago.
@@ -104,7 +116,9 @@ def show_history(action: str | None, since: datetime, format: Format) -> int:  #
 @runs.command("wait", cls=Command)
 @RUN
 def wait_for_run(run: str) -> int:
-    """Wait until a run has ended, and return its exit code. Ctrl-C ends the wait; the run goes on."""
+    """Wait until a run has ended, and return its exit code. Ctrl-C ends the wait; the run goes
+    on.
+    """
     from cli.runs.showing import wait_for_run
 
     return wait_for_run(run)
@@ -122,7 +136,9 @@ def cancel_run(run: str) -> int:
 @runs.command("pause", cls=Command)
 @RUN
 def pause_run(run: str) -> int:
-    """Ask a run to pause after the current batches. It keeps its databases: other runs wait for it."""
+    """Ask a run to pause after the current batches. It keeps its databases: other runs wait for
+    it.
+    """
     from cli.runs.steering import pause
 
     return pause(run)
@@ -143,8 +159,9 @@ def resume_run(run: str) -> int:
 def set_run(run: str, settings: tuple[str, ...]) -> int:
     """Change a run while it goes on: max_rows=500 sleep=1 until=05:00.
 
-    max_rows and sleep can be set for an archive with --until-complete; until, the end of the maintenance window, for
-    any run. until=none removes the window. The change takes effect with the next batch.
+    max_rows and sleep can be set for an archive with --until-complete; until, the end of the
+    maintenance window, for any run. until=none removes the window. The change takes effect with the
+    next batch.
     """
     from cli.runs.steering import adjust
 
@@ -162,9 +179,18 @@ def retry_run(run: str, format: Format) -> int:  # noqa: A002 - the option's nam
 
 
 @runs.command("hold", cls=Command)
-@new_option("--reason", required=True, metavar="TEXT", help="Why; shown by runs list, runs show and new commands.")
 @new_option(
-    "--for", "span", type=_Span(), metavar="TIME", help="Release by itself after this time: 30m, 2h. By default never."
+    "--reason",
+    required=True,
+    metavar="TEXT",
+    help="Why; shown by runs list, runs show and new commands.",
+)
+@new_option(
+    "--for",
+    "span",
+    type=_Span(),
+    metavar="TIME",
+    help="Release by itself after this time: 30m, 2h. By default never.",
 )
 def hold_runs(reason: str, span: timedelta | None) -> int:
     """Pause all runs after their current batches, until cellkeeper runs release."""

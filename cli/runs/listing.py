@@ -10,7 +10,15 @@ from zoneinfo import ZoneInfo
 import click
 
 from cli.output import put, put_json, say, table
-from cli.run_summary import RunSummary, clock_time, duration, eta_in_words, moment, summarize, summary_as_data
+from cli.run_summary import (
+    RunSummary,
+    clock_time,
+    duration,
+    eta_in_words,
+    moment,
+    summarize,
+    summary_as_data,
+)
 from cli.runs.store import connect
 from jobs.actions import ACTIONS
 from runs.outcomes import FAILURES
@@ -27,7 +35,9 @@ def list_runs(limit: int | None, failed: bool, since: datetime | None, form: str
     """Print the runs that the store keeps."""
     conductor, zone = connect()
     store = conductor.store
-    chosen = (summary for summary in _summaries(store, since) if not failed or summary.ending in FAILURES)
+    chosen = (
+        summary for summary in _summaries(store, since) if not failed or summary.ending in FAILURES
+    )
     summaries = list(islice(chosen, None if limit is None else min(limit, sys.maxsize)))
     if form == "json":
         put_json([summary_as_data(summary) for summary in summaries])
@@ -47,7 +57,10 @@ def say_hold(store: RunStore, zone: ZoneInfo) -> None:
 def hold_in_words(hold: Hold, zone: ZoneInfo) -> str:
     """Why nothing moves."""
     until = f" until {clock_time(hold.until, zone)}" if hold.until else ""
-    return f"All runs are held{until}, by {hold.by} since {clock_time(hold.since, zone)}: {hold.reason}"
+    return (
+        f"All runs are held{until}, by {hold.by} since {clock_time(hold.since, zone)}: "
+        f"{hold.reason}"
+    )
 
 
 def list_history(action: str | None, since: datetime, form: str) -> int:
@@ -57,14 +70,20 @@ def list_history(action: str | None, since: datetime, form: str) -> int:
     :raises BadParameter: there is no such action
     """
     if action is not None and action not in ACTIONS:
-        raise click.BadParameter(f"{action!r} is none of: {', '.join(ACTIONS)}.", param_hint="'--action'")
+        raise click.BadParameter(
+            f"{action!r} is none of: {', '.join(ACTIONS)}.", param_hint="'--action'"
+        )
     conductor, zone = connect()
     kept = conductor.store.history(since.replace(tzinfo=UTC).timestamp())
     summaries = [summary for summary in reversed(kept) if action in (None, summary.action)]
     if form == "json":
         put_json([_as_data(summary) for summary in summaries])
     else:
-        put(table(HISTORY, [_history_row(summary, zone) for summary in summaries]) if summaries else NO_RUNS)
+        put(
+            table(HISTORY, [_history_row(summary, zone) for summary in summaries])
+            if summaries
+            else NO_RUNS
+        )
     return 0
 
 

@@ -76,7 +76,9 @@ def show_run(run: str, form: str) -> int:
             continue  # of a newer program
         cells = []
         for cell in store.cells(run, number):
-            speed = rules.speed_of_cell(cell, record, hold, now) if number == record.phase else Speed()
+            speed = (
+                rules.speed_of_cell(cell, record, hold, now) if number == record.phase else Speed()
+            )
             cells.append(_Cell(cell, speed, phase.action))
         phases.append(_Phase(phase.action, cells))
     summary = summarize(store, record)
@@ -94,9 +96,15 @@ def _put_head(conductor: Conductor, summary: RunSummary, zone: ZoneInfo) -> None
     record = summary.record
     began = clock_time(record.started or record.ordered, zone)
     window = f", window until {clock_time(record.until, zone)}" if record.until else ""
-    code = "" if record.exit_code is None else f", exit code {record.exit_code}, after {duration(summary.seconds)}"
+    code = (
+        ""
+        if record.exit_code is None
+        else f", exit code {record.exit_code}, after {duration(summary.seconds)}"
+    )
     verb = "started" if record.started else "ordered"
-    put(f"Run {record.order.id}, {verb} {began} by {record.order.by}{window}: {summary.words}{code}")
+    put(
+        f"Run {record.order.id}, {verb} {began} by {record.order.by}{window}: {summary.words}{code}"
+    )
     if record.order.retry_of:
         put(f"It retries the failed cells of run {record.order.retry_of}")
     _put_reason_to_stand(conductor, record, zone)
@@ -108,7 +116,9 @@ def _put_head(conductor: Conductor, summary: RunSummary, zone: ZoneInfo) -> None
 
 
 def _put_speed(summary: RunSummary) -> None:
-    """Print how fast the current phase goes, and how long it still takes, as far as that is known."""
+    """Print how fast the current phase goes, and how long it still takes, as far as that is
+    known.
+    """
     speed, record = summary.speed, summary.record
     if speed.rate is None:
         return
@@ -130,10 +140,22 @@ def _put_reason_to_stand(conductor: Conductor, record: RunRecord, zone: ZoneInfo
 
 
 def _put_phase(phase: _Phase, zone: ZoneInfo) -> None:
-    """Print the cells of a phase, why cells failed, their rows by table, and what is blocked or wrong."""
+    """Print the cells of a phase, why cells failed, their rows by table, and what is blocked or
+    wrong.
+    """
     nothing = ACTIONS[phase.action].nothing
     counted, paced = nothing.counts.capitalize(), nothing.unit_of_pace.capitalize()
-    header = ("Cell", "State", counted, f"{paced}/s", "ETA", "Blocked", "Worker", "Started", "Finished")
+    header = (
+        "Cell",
+        "State",
+        counted,
+        f"{paced}/s",
+        "ETA",
+        "Blocked",
+        "Worker",
+        "Started",
+        "Finished",
+    )
     put("")
     put(phase.action)
     put(table(header, [_cell_row(cell, zone) for cell in phase.cells]))
@@ -209,5 +231,8 @@ def wait_for_run(run: str) -> int:
         finished = Follower(conductor, never, listeners, on_wait=say_waiting).follow(run)
     summary = summarize(conductor.store, conductor.store.run(run))
     if summary.ending in FAILURES:
-        say(f"Run {run}: {summary.words}, exit code {finished.code}; its cells: cellkeeper runs show {run}")
+        say(
+            f"Run {run}: {summary.words}, exit code {finished.code}; its cells: cellkeeper runs "
+            f"show {run}"
+        )
     return finished.code

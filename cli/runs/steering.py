@@ -101,7 +101,9 @@ def hold(reason: str, span: timedelta | None) -> int:
     conductor, zone = connect()
     now = conductor.store.now()
     before = conductor.store.hold()
-    conductor.hold(Hold(reason, caller_at_host(), now, now + span.total_seconds() if span else None))
+    conductor.hold(
+        Hold(reason, caller_at_host(), now, now + span.total_seconds() if span else None)
+    )
     if before and all_runs_pause(before, now):
         say(f"This hold replaces another one: {hold_in_words(before, zone)}")
     return 0

@@ -35,7 +35,8 @@ def load_configuration() -> cfg.ConfigOpts:
     conf = configuration.load()
     if not conf.celery.broker_url:
         raise NotConfigured(
-            f"There are no runs without workers: set broker_url in section [celery] ({describe_read_files(conf)})"
+            "There are no runs without workers: set broker_url in section [celery] "
+            f"({describe_read_files(conf)})"
         )
     return conf
 
@@ -43,10 +44,12 @@ def load_configuration() -> cfg.ConfigOpts:
 def conductor_of(conf: cfg.ConfigOpts, *, ordering: bool = False) -> Conductor:
     """What moves the runs of a configured store on.
 
-    Where one was made for the command already, such as over a store in memory, nothing is connected.
+    Where one was made for the command already, such as over a store in memory, nothing is
+    connected.
 
     :param ordering: whether a run is to be ordered, for which the broker must answer, too
-    :raises NotConfigured: there is no store, or it is a Redis Cluster, or allows its user too little
+    :raises NotConfigured: there is no store, or it is a Redis Cluster, or allows its user too
+        little
     :raises RedisError: the store, or the broker, does not answer
     :raises BrokerAway: a broker that is no Redis does not answer
     """

@@ -48,7 +48,11 @@ def show_status(form: Format) -> int:
     if form == "json":
         put_json([_as_data(server, state) for server, state in zip(servers, states, strict=True)])
     else:
-        rows = [row for server, state in zip(servers, states, strict=True) for row in _rows(server, state)]
+        rows = [
+            row
+            for server, state in zip(servers, states, strict=True)
+            for row in _rows(server, state)
+        ]
         put(table(HEADER, rows))
     return Exit.PAUSED if any(state.verdict for state in states) else Exit.GO
 
@@ -65,7 +69,14 @@ def _look(settings: ThrottleSettings, server: Server) -> ServerState:
 def _rows(server: Server, state: ServerState) -> Iterable[tuple[str, ...]]:
     for reading in state.readings:
         limit = "" if reading.limit is None else f"{reading.limit:g}"
-        yield server.name, first_names(server.cells), reading.signal, reading.answer, limit, _detail(reading)
+        yield (
+            server.name,
+            first_names(server.cells),
+            reading.signal,
+            reading.answer,
+            limit,
+            _detail(reading),
+        )
 
 
 def _detail(reading: Reading) -> str:

@@ -1,4 +1,6 @@
-"""``api_db sync``: bring the API database to a revision of its schema, by ``jobs.schema.upgrade``."""
+"""``api_db sync``: bring the API database to a revision of its schema, by
+``jobs.schema.upgrade``.
+"""
 
 from enum import IntEnum
 

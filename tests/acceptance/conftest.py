@@ -19,7 +19,9 @@ def config(realcloud: RealCloud, tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def untouched(loaded_realcloud: RealCloud) -> RealCloud:
-    """The databases of the real cloud, as dumped, for modules whose tests write nothing: they share one restoration."""
+    """The databases of the real cloud, as dumped, for modules whose tests write nothing: they share
+    one restoration.
+    """
     loaded_realcloud.restore()
     return loaded_realcloud
 

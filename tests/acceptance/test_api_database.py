@@ -1,4 +1,6 @@
-"""An API database that cannot be used: exit code 3 of archive, 4 of purge, in one line without a secret."""
+"""An API database that cannot be used: exit code 3 of archive, 4 of purge, in one line without a
+secret.
+"""
 
 from pathlib import Path
 from typing import Final
@@ -26,7 +28,9 @@ def config(untouched: RealCloud, tmp_path: Path) -> Path:
 
 
 def assert_all_say(ended: dict[str, Ended], *words: str) -> None:
-    """All commands end with their code for it, no result on standard output, and the same line with these words."""
+    """All commands end with their code for it, no result on standard output, and the same line with
+    these words.
+    """
     for command, one in ended.items():
         assert one.code == COMMANDS[command], command
         if "json" in command:
@@ -89,7 +93,14 @@ def test_it_cannot_be_used(config: Path, urls: dict[str, str], case: str, words:
 @pytest.mark.parametrize(
     "case",
     [
-        *("unknown host", "no file", "unknown driver", "unknown option", "odd host", "no certificate"),
+        *(
+            "unknown host",
+            "no file",
+            "unknown driver",
+            "unknown option",
+            "odd host",
+            "no certificate",
+        ),
         "unknown charset",
     ],
 )

@@ -1,4 +1,6 @@
-"""``cellkeeper db archive_deleted_rows`` on the databases of a real cloud: each exit code, and all that is printed."""
+"""``cellkeeper db archive_deleted_rows`` on the databases of a real cloud: each exit code, and all
+that is printed.
+"""
 
 import re
 from pathlib import Path
@@ -46,7 +48,9 @@ DRY_RUN: Final = """\
 
 def count(cloud: RealCloud, table: str, *cells: str) -> int:
     """The rows of a table in some cells, or in all."""
-    return sum(int(cloud.rows(cell, f"SELECT COUNT(*) FROM {table}")[0][0]) for cell in cells or CELLS)
+    return sum(
+        int(cloud.rows(cell, f"SELECT COUNT(*) FROM {table}")[0][0]) for cell in cells or CELLS
+    )
 
 
 def deleted_instances(cloud: RealCloud, *cells: str) -> int:
@@ -60,7 +64,9 @@ def moved(document: Any) -> dict[str, int]:
 
 @pytest.fixture
 def archived_before(realcloud: RealCloud) -> RealCloud:
-    """The cloud with some rows in shadow tables, and none in task_log that would move whatever the date."""
+    """The cloud with some rows in shadow tables, and none in task_log that would move whatever the
+    date.
+    """
     realcloud.rows(CELL1, "INSERT INTO shadow_services SELECT * FROM services WHERE deleted = 0")
     realcloud.rows(CELL1, "UPDATE task_log SET deleted = 0")
     return realcloud
@@ -74,16 +80,22 @@ NOTHING: Final = {
 }
 
 
-def test_0_nothing_was_archived_so_nothing_is_purged(archived_before: RealCloud, config: Path) -> None:
+def test_0_nothing_was_archived_so_nothing_is_purged(
+    archived_before: RealCloud, config: Path
+) -> None:
     before = archived_before.checksums()
     ended = call_all((f"{ARCHIVE} {options}" for options in NOTHING), config=config)
-    found = {options: (one.code, one.out, one.err) for options, one in zip(NOTHING, ended, strict=True)}
+    found = {
+        options: (one.code, one.out, one.err) for options, one in zip(NOTHING, ended, strict=True)
+    }
     assert found == {options: (0, printed, "") for options, printed in NOTHING.items()}
     assert archived_before.checksums() == before
 
 
 def test_1_rows_of_the_configured_cell_were_archived(realcloud: RealCloud, config: Path) -> None:
-    others = {name: states for name, states in realcloud.states().items() if name not in (API, CELL1)}
+    others = {
+        name: states for name, states in realcloud.states().items() if name not in (API, CELL1)
+    }
     ended = call(f"{ARCHIVE} --verbose --before 2026-08-01", config=config)
     assert (ended.code, ended.out, ended.err) == (1, OWN_CELL, "")
     assert count(realcloud, "shadow_instances", CELL1) == 14
@@ -96,17 +108,33 @@ def test_1_without_verbose_nothing_is_printed(realcloud: RealCloud, config: Path
     assert count(realcloud, "shadow_compute_nodes") == 1
 
 
-def test_a_script_that_goes_on_while_the_code_is_1_comes_to_an_end(realcloud: RealCloud, config: Path) -> None:
-    """The manual: "run continuously while the result is 1, stopping at 0". The total is one over all cells."""
-    ended = [call(f"{ARCHIVE} --all-cells --max_rows 1600 -f json", config=config) for _ in range(3)]
-    assert [(one.code, one.document["exit_code"], one.err) for one in ended] == [(1, 1, ""), (1, 1, ""), (0, 0, "")]
+def test_a_script_that_goes_on_while_the_code_is_1_comes_to_an_end(
+    realcloud: RealCloud, config: Path
+) -> None:
+    """The manual: "run continuously while the result is 1, stopping at 0". The total is one over
+    all cells.
+    """
+    ended = [
+        call(f"{ARCHIVE} --all-cells --max_rows 1600 -f json", config=config) for _ in range(3)
+    ]
+    assert [(one.code, one.document["exit_code"], one.err) for one in ended] == [
+        (1, 1, ""),
+        (1, 1, ""),
+        (0, 0, ""),
+    ]
     first, second, third = (moved(one.document) for one in ended)
     assert {cell: first[cell] + second[cell] for cell in ALL_ROWS} == ALL_ROWS
     assert set(third.values()) == {0}
     assert sum(first.values()) <= 1600
     # The cells are worked in the order of their ids, the last one has to wait.
-    assert (first["cell0"], first["cell1"], first["cell3"]) == (ALL_ROWS["cell0"], ALL_ROWS["cell1"], 0)
-    assert [cell["state"] for cell in ended[0].document["cells"]] == ["complete"] * 2 + ["incomplete"] * 2
+    assert (first["cell0"], first["cell1"], first["cell3"]) == (
+        ALL_ROWS["cell0"],
+        ALL_ROWS["cell1"],
+        0,
+    )
+    assert [cell["state"] for cell in ended[0].document["cells"]] == ["complete"] * 2 + [
+        "incomplete"
+    ] * 2
     assert deleted_instances(realcloud) == 0
 
 
@@ -138,11 +166,13 @@ def test_purge_behind_archive_empties_the_shadow_tables(realcloud: RealCloud, co
     assert table.startswith("Archiving......")
     assert table.endswith("-+\n")
     cell3 = (
-        f"Cell {realcloud.uuids['cell3']}(cell3): Deleted 19 rows from shadow_instances based on timestamp column (n/a)"
+        f"Cell {realcloud.uuids['cell3']}(cell3): Deleted 19 rows from shadow_instances based "
+        "on timestamp column (n/a)"
     )
     assert cell3 in lines.splitlines()
     assert all(
-        re.match(r"Cell [-0-9a-f]{36}\(cell\d\): Deleted \d+ rows from shadow_", line) for line in lines.splitlines()
+        re.match(r"Cell [-0-9a-f]{36}\(cell\d\): Deleted \d+ rows from shadow_", line)
+        for line in lines.splitlines()
     )
     for table in ("shadow_instances", "shadow_instance_actions_events", "shadow_services"):
         assert count(realcloud, table) == 0
@@ -150,9 +180,15 @@ def test_purge_behind_archive_empties_the_shadow_tables(realcloud: RealCloud, co
 
 def test_purge_behind_archive_goes_by_the_same_date(realcloud: RealCloud, config: Path) -> None:
     """ARC-5"""
-    realcloud.rows(CELL1, "INSERT INTO shadow_instance_id_mappings SELECT * FROM instance_id_mappings")
+    realcloud.rows(
+        CELL1, "INSERT INTO shadow_instance_id_mappings SELECT * FROM instance_id_mappings"
+    )
     realcloud.rows(CELL1, "DELETE FROM instance_id_mappings")
-    younger = count(realcloud, "shadow_instance_id_mappings WHERE deleted_at >= '2026-08-01' OR deleted = 0", CELL1)
+    younger = count(
+        realcloud,
+        "shadow_instance_id_mappings WHERE deleted_at >= '2026-08-01' OR deleted = 0",
+        CELL1,
+    )
     ended = call(f"{ARCHIVE} --verbose --before 2026-08-01 --purge -f json", config=config)
     assert (ended.code, ended.err) == (1, "")
     assert ended.document.keys() == {"exit_code", "cells", "purged"}
@@ -174,7 +210,9 @@ OUT_OF_RANGE: Final = {
 
 def test_2_max_rows_is_out_of_range(realcloud: RealCloud, config: Path) -> None:
     before = realcloud.checksums()
-    ended = call_all((f"{ARCHIVE} --all-cells --max_rows {number}" for number in OUT_OF_RANGE), config=config)
+    ended = call_all(
+        (f"{ARCHIVE} --all-cells --max_rows {number}" for number in OUT_OF_RANGE), config=config
+    )
     assert [(one.code, one.out) for one in ended] == [(2, "")] * len(ended)
     for one, beginning in zip(ended, OUT_OF_RANGE.values(), strict=True):
         assert one.line.startswith(beginning)
@@ -206,7 +244,9 @@ NO_DATES: Final = ("", "10 days ago", "--verbose")
 
 def test_4_before_is_no_date(realcloud: RealCloud, config: Path) -> None:
     before = realcloud.checksums()
-    ended = call_all((f"{ARCHIVE} --all-cells --before '{date}'" for date in NO_DATES), config=config)
+    ended = call_all(
+        (f"{ARCHIVE} --all-cells --before '{date}'" for date in NO_DATES), config=config
+    )
     assert [(one.code, one.out) for one in ended] == [(4, "")] * len(ended)
     for one, date in zip(ended, NO_DATES, strict=True):
         assert one.line.startswith(f"Invalid value for --before: {date!r} cannot be understood")
@@ -223,7 +263,9 @@ def test_the_checks_come_in_the_order_of_the_stock_tool(tmp_path: Path) -> None:
     assert all(one.line for one in ended)
 
 
-def test_a_dry_run_writes_nothing_and_tells_what_an_archive_moves(realcloud: RealCloud, config: Path) -> None:
+def test_a_dry_run_writes_nothing_and_tells_what_an_archive_moves(
+    realcloud: RealCloud, config: Path
+) -> None:
     command = f"{ARCHIVE} --all-cells --until-complete --before 2026-10-01 --task-log"
     before = realcloud.checksums()
     dry, table, nothing = call_all(
@@ -242,18 +284,25 @@ def test_a_dry_run_writes_nothing_and_tells_what_an_archive_moves(realcloud: Rea
     real = call(f"{command} -f json", config=config)
     assert real.code == 1
     for waiting, cell in zip(dry.document["cells"], real.document["cells"], strict=True):
-        assert {name: found["rows"] for name, found in waiting["waiting"].items()} == cell["archived"]
+        assert {name: found["rows"] for name, found in waiting["waiting"].items()} == cell[
+            "archived"
+        ]
         for name, found in waiting["waiting"].items():
-            assert re.search(rf"^\| {cell['cell']}\.{name} +\| {found['rows']} ", table.out, re.MULTILINE)
+            assert re.search(
+                rf"^\| {cell['cell']}\.{name} +\| {found['rows']} ", table.out, re.MULTILINE
+            )
 
 
 @pytest.fixture
 def share(realcloud: RealCloud) -> tuple[int, str]:
     """An instance of cell1 that is deleted while a share refers to it: its id and uuid."""
-    ((number, uuid),) = realcloud.rows(CELL1, "SELECT id, uuid FROM instances WHERE deleted != 0 ORDER BY id LIMIT 1")
+    ((number, uuid),) = realcloud.rows(
+        CELL1, "SELECT id, uuid FROM instances WHERE deleted != 0 ORDER BY id LIMIT 1"
+    )
     realcloud.rows(
         CELL1,
-        "INSERT INTO share_mapping (uuid, instance_uuid, share_id, status, tag, export_location, share_proto) "
+        "INSERT INTO share_mapping (uuid, instance_uuid, share_id, status, tag, export_location, "
+        "share_proto) "
         f"VALUES ('{uuid}', '{uuid}', '{uuid}', 'active', 'tag', 'nfs', 'NFS')",
     )
     return number, uuid
@@ -265,31 +314,45 @@ def test_a_row_that_cannot_move_is_named_and_changes_no_code(
     """ARC-7"""
     number, uuid = share
     blocked = (
-        f"cell1: left in instances: id {number}: 1 in share_mapping (instance_uuid {uuid}) still refer to it, and "
-        "share_mapping is not archived: delete what is there once it is of no use, then run this again"
+        f"cell1: left in instances: id {number}: 1 in share_mapping (instance_uuid {uuid}) still "
+        "refer to it, and "
+        "share_mapping is not archived: delete what is there once it is of no use, then run this "
+        "again"
     )
     ended = call(f"{ARCHIVE} --all-cells --until-complete", config=config)
     assert (ended.code, ended.out, ended.line) == (1, "", blocked)
     ended = call(f"{ARCHIVE} --all-cells --until-complete -f json", config=config)
     assert (ended.code, ended.line) == (0, blocked)
     (named,) = ended.document["cells"][1]["blocked"]
-    assert (named["table"], named["id"], ended.document["cells"][1]["blocked_count"]) == ("instances", number, 1)
+    assert (named["table"], named["id"], ended.document["cells"][1]["blocked_count"]) == (
+        "instances",
+        number,
+        1,
+    )
     assert deleted_instances(realcloud) == 1
-    assert realcloud.rows(API, f"SELECT COUNT(*) FROM request_specs WHERE instance_uuid = '{uuid}'") == [(1,)]
+    assert realcloud.rows(
+        API, f"SELECT COUNT(*) FROM request_specs WHERE instance_uuid = '{uuid}'"
+    ) == [(1,)]
 
 
 def test_repair_removes_what_an_earlier_crash_left(realcloud: RealCloud, config: Path) -> None:
     """ARC-8, ARC-12"""
-    ((twin, leftover),) = realcloud.rows(CELL1, "SELECT MIN(id), MAX(id) FROM instances WHERE deleted != 0")
+    ((twin, leftover),) = realcloud.rows(
+        CELL1, "SELECT MIN(id), MAX(id) FROM instances WHERE deleted != 0"
+    )
     realcloud.rows(CELL1, f"INSERT INTO shadow_instances SELECT * FROM instances WHERE id = {twin}")
     ((uuid,),) = realcloud.rows(CELL1, f"SELECT uuid FROM instances WHERE id = {leftover}")
     kept = realcloud.rows(API, f"SELECT * FROM request_specs WHERE instance_uuid = '{uuid}'")
     ended = call(f"{ARCHIVE} --until-complete", config=config)
     assert (ended.code, ended.out) == (1, "")
-    assert ended.line.startswith(f"DB: left in instances: id {twin}: shadow_instances already has a row with id {twin}")
+    assert ended.line.startswith(
+        f"DB: left in instances: id {twin}: shadow_instances already has a row with id {twin}"
+    )
     assert "--repair" in ended.line
     # As a tool leaves it that is killed between the cell's commit and the API database's.
-    realcloud.rows(API, f"INSERT INTO request_specs (instance_uuid, spec) VALUES ('{uuid}', '{{}}')")
+    realcloud.rows(
+        API, f"INSERT INTO request_specs (instance_uuid, spec) VALUES ('{uuid}', '{{}}')"
+    )
     realcloud.rows(
         API,
         "INSERT INTO instance_mappings (instance_uuid, cell_id, project_id, queued_for_delete) "
@@ -305,7 +368,9 @@ def test_repair_removes_what_an_earlier_crash_left(realcloud: RealCloud, config:
     )
     assert deleted_instances(realcloud, CELL1) == 0
     assert len(kept) == 1
-    assert realcloud.rows(API, f"SELECT * FROM instance_mappings WHERE instance_uuid = '{uuid}'") == []
+    assert (
+        realcloud.rows(API, f"SELECT * FROM instance_mappings WHERE instance_uuid = '{uuid}'") == []
+    )
 
 
 def test_tables_that_nova_does_not_know_are_left_alone(realcloud: RealCloud, config: Path) -> None:
@@ -335,7 +400,9 @@ def test_a_view_is_no_shadow_table(realcloud: RealCloud, config: Path) -> None:
 def test_a_replica_is_never_written_to_nor_read(realcloud: RealCloud, config: Path) -> None:
     """ARC-10"""
     config.write_text(
-        config.read_text().replace("[api_database]", f"slave_connection = {realcloud.url(CELL3)}\n[api_database]")
+        config.read_text().replace(
+            "[api_database]", f"slave_connection = {realcloud.url(CELL3)}\n[api_database]"
+        )
     )
     before = realcloud.states()[CELL3]
     assert call(f"{ARCHIVE} --until-complete", config=config).code == 1

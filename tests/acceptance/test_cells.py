@@ -27,15 +27,30 @@ def deleted(cloud: RealCloud, cell: str) -> int:
 
 @pytest.fixture
 def broken(realcloud: RealCloud, silent_port: int) -> dict[str, str]:
-    """The lines to expect, by cell, after three of the four cells were given databases that cannot be used."""
+    """The lines to expect, by cell, after three of the four cells were given databases that cannot
+    be used.
+    """
     refusing = free_port()
-    remap(realcloud, "cell0", f"mysql+pymysql://nova:{MariaDB.PASSWORD}@127.0.0.1:{refusing}/nova_cell0")
-    remap(realcloud, "cell2", f"mysql+pymysql://nova:{MariaDB.PASSWORD}@127.0.0.1:{silent_port}/nova_cell2")
+    remap(
+        realcloud,
+        "cell0",
+        f"mysql+pymysql://nova:{MariaDB.PASSWORD}@127.0.0.1:{refusing}/nova_cell0",
+    )
+    remap(
+        realcloud,
+        "cell2",
+        f"mysql+pymysql://nova:{MariaDB.PASSWORD}@127.0.0.1:{silent_port}/nova_cell2",
+    )
     remap(realcloud, "cell3", f"nova:{MariaDB.PASSWORD}@127.0.0.1/nova_cell3")
     return {
         "cell0": f"cell0 (127.0.0.1:{refusing}/nova_cell0): cannot connect: Connection refused",
-        "cell2": f"cell2 (127.0.0.1:{silent_port}/nova_cell2): cannot connect: it accepts connections but does not",
-        "cell3": "cell3: its URL cannot be used; expected mysql+pymysql://USER:PASSWORD@HOST/DATABASE",
+        "cell2": (
+            f"cell2 (127.0.0.1:{silent_port}/nova_cell2): cannot connect: it accepts "
+            "connections but does not"
+        ),
+        "cell3": (
+            "cell3: its URL cannot be used; expected mysql+pymysql://USER:PASSWORD@HOST/DATABASE"
+        ),
     }
 
 
@@ -65,13 +80,20 @@ def test_a_cell_that_fails_does_not_keep_a_purge_from_the_others(
     ended = call(f"{PURGE} --verbose", config=config)
     assert ended.code == 255
     cell = f"Cell {realcloud.uuids['cell1']}(cell1)"
-    assert ended.out == f"{cell}: Deleted {rows} rows from shadow_instances based on timestamp column (n/a)\n"
+    assert (
+        ended.out
+        == f"{cell}: Deleted {rows} rows from shadow_instances based on timestamp column (n/a)\n"
+    )
     lines = ended.err.splitlines()
     assert len(lines) == len(broken)
-    assert all(line.startswith(beginning) for line, beginning in zip(lines, broken.values(), strict=True))
+    assert all(
+        line.startswith(beginning) for line, beginning in zip(lines, broken.values(), strict=True)
+    )
 
 
-def test_dry_runs_name_the_cells_that_could_not_be_looked_at(config: Path, broken: dict[str, str]) -> None:
+def test_dry_runs_name_the_cells_that_could_not_be_looked_at(
+    config: Path, broken: dict[str, str]
+) -> None:
     ended = call_all((f"{ARCHIVE} --dry-run", f"{PURGE} --dry-run"), config=config)
     for one in ended:
         assert one.code == 255
@@ -103,7 +125,9 @@ def test_a_cell_without_a_url_costs_itself_only(realcloud: RealCloud, config: Pa
 
 def test_cells_are_found_by_templates(realcloud: RealCloud, config: Path) -> None:
     template = "{scheme}://{username}:{password}@{hostname}:{port}/nova_cell"
-    realcloud.rows(API, f"UPDATE cell_mappings SET database_connection = CONCAT('{template}', RIGHT(name, 1))")
+    realcloud.rows(
+        API, f"UPDATE cell_mappings SET database_connection = CONCAT('{template}', RIGHT(name, 1))"
+    )
     ended = call(f"{ARCHIVE} --until-complete", config=config)
     assert (ended.code, ended.err) == (1, "")
     assert [deleted(realcloud, cell) for cell in (CELL0, CELL1, CELL2, CELL3)] == [0, 0, 0, 0]
@@ -112,14 +136,21 @@ def test_cells_are_found_by_templates(realcloud: RealCloud, config: Path) -> Non
 # The name of each mapping, and what the table calls its cell; None: its uuid.
 NAMES: Final = [
     pytest.param((None, None, None, None), (None, None, None, None), id="none has a name"),
-    pytest.param(("a", "a", "b", ""), ("{}(a)", "{}(a)", "b", None), id="two share a name, one's is empty"),
-    pytest.param(("a.b", "a.", ".", "ä:b c"), ("a.b", "a.", ".", "ä:b c"), id="ARC-16: dots and worse"),
+    pytest.param(
+        ("a", "a", "b", ""), ("{}(a)", "{}(a)", "b", None), id="two share a name, one's is empty"
+    ),
+    pytest.param(
+        ("a.b", "a.", ".", "ä:b c"), ("a.b", "a.", ".", "ä:b c"), id="ARC-16: dots and worse"
+    ),
 ]
 
 
 @pytest.mark.parametrize(("names", "labels"), NAMES)
 def test_cells_of_any_name_are_kept_apart(
-    realcloud: RealCloud, config: Path, names: tuple[str | None, ...], labels: tuple[str | None, ...]
+    realcloud: RealCloud,
+    config: Path,
+    names: tuple[str | None, ...],
+    labels: tuple[str | None, ...],
 ) -> None:
     """ARC-16"""
     uuids = [uuid for (uuid,) in realcloud.rows(API, "SELECT uuid FROM cell_mappings ORDER BY id")]
@@ -128,11 +159,19 @@ def test_cells_of_any_name_are_kept_apart(
         realcloud.rows(API, f"UPDATE cell_mappings SET name = {value} WHERE uuid = '{uuid}'")
     ended = call(f"{ARCHIVE} --until-complete --verbose --purge", config=config)
     assert (ended.code, ended.err) == (1, "")
-    shown = [label.format(uuid) if label else uuid for label, uuid in zip(labels, uuids, strict=True)]
+    shown = [
+        label.format(uuid) if label else uuid for label, uuid in zip(labels, uuids, strict=True)
+    ]
     rows = dict(re.findall(r"^\| (.*)\.instances +\| (\d+) ", ended.out, re.MULTILINE))
     assert rows == dict(zip(shown, ("6", "53", "49", "19"), strict=True))
-    identities = [f"{uuid}({name})" if name else uuid for uuid, name in zip(uuids, names, strict=True)]
-    purged = dict(re.findall(r"^Cell (.*): Deleted (\d+) rows from shadow_instances ", ended.out, re.MULTILINE))
+    identities = [
+        f"{uuid}({name})" if name else uuid for uuid, name in zip(uuids, names, strict=True)
+    ]
+    purged = dict(
+        re.findall(
+            r"^Cell (.*): Deleted (\d+) rows from shadow_instances ", ended.out, re.MULTILINE
+        )
+    )
     assert purged == dict(zip(identities, ("6", "53", "49", "19"), strict=True))
 
 
@@ -151,10 +190,18 @@ def test_two_mappings_of_one_database_are_worked_once(realcloud: RealCloud, conf
     )
     ended = call(f"{ARCHIVE} --until-complete -f json", config=config)
     assert (ended.code, ended.err) == (1, "")
-    assert [cell["cell"] for cell in ended.document["cells"]] == ["cell0", "cell1", "cell2", "cell3"]
+    assert [cell["cell"] for cell in ended.document["cells"]] == [
+        "cell0",
+        "cell1",
+        "cell2",
+        "cell3",
+    ]
     assert ended.document["cells"][2]["archived"]["instances"] == 49
     assert ended.document["cells"][2]["api_rows_deleted"]["request_specs"] == 49
-    left = f"SELECT COUNT(*) FROM instance_mappings WHERE instance_uuid IN (SELECT uuid FROM {CELL2}.shadow_instances)"
+    left = (
+        "SELECT COUNT(*) FROM instance_mappings WHERE instance_uuid IN (SELECT uuid FROM "
+        f"{CELL2}.shadow_instances)"
+    )
     assert realcloud.rows(API, left) == [(0,)]
 
 
@@ -169,5 +216,8 @@ def test_the_configured_database_under_another_name_of_its_host_is_known_by_its_
     assert cell["archived"]["instances"] == 53
     assert cell["api_rows_deleted"]["request_specs"] == 53
     assert cell["api_rows_deleted"]["instance_mappings"] == 52  # one is missing from the dump
-    left = f"SELECT COUNT(*) FROM request_specs WHERE instance_uuid IN (SELECT uuid FROM {CELL1}.shadow_instances)"
+    left = (
+        "SELECT COUNT(*) FROM request_specs WHERE instance_uuid IN (SELECT uuid FROM "
+        f"{CELL1}.shadow_instances)"
+    )
     assert realcloud.rows(API, left) == [(0,)]

@@ -31,4 +31,6 @@ def test_the_demo_shows_each_command_with_its_expected_code(tmp_path: Path) -> N
     assert shown == [word for step in STEPS for word in (step.command, step.expected)]
     assert [step.expected for step in STEPS] == [0, 1, 0, 0]
     assert "UNEXPECTED" not in ended.stdout
-    assert ended.stdout.endswith("The demo is complete: every command ended with its documented exit code.\n")
+    assert ended.stdout.endswith(
+        "The demo is complete: every command ended with its documented exit code.\n"
+    )

@@ -1,6 +1,8 @@
-"""What deployment projects call: each is rolled out on empty databases, and once more, as it would be by its own tools.
+"""What deployment projects call: each is rolled out on empty databases, and once more, as it would
+be by its own tools.
 
-The lines, the configuration, and what is searched for in the output stand in ``tests/data/deployments.toml``, as facts.
+The lines, the configuration, and what is searched for in the output stand in
+``tests/data/deployments.toml``, as facts.
 """
 
 import os
@@ -29,13 +31,16 @@ SERVICE: Final = (
     "VALUES ('{0}', 'nova-compute', 'compute', 1, 0, 0, 66)"
 )
 NODE: Final = (
-    "INSERT INTO compute_nodes (deleted, mapped, host, hypervisor_hostname, uuid, vcpus, memory_mb, local_gb, "
-    "vcpus_used, memory_mb_used, local_gb_used, hypervisor_type, hypervisor_version, cpu_info) VALUES "
+    "INSERT INTO compute_nodes (deleted, mapped, host, hypervisor_hostname, uuid, vcpus, "
+    "memory_mb, local_gb, "
+    "vcpus_used, memory_mb_used, local_gb_used, hypervisor_type, hypervisor_version, cpu_info) "
+    "VALUES "
     "(0, 0, '{0}', '{0}', UUID(), 1, 1, 1, 0, 0, 0, 'QEMU', 1, '')"
 )
 AGES: Final = (400, 60, 1)  # days since instances were deleted
 INSTANCE: Final = (
-    "INSERT INTO instances (uuid, project_id, user_id, created_at, deleted_at, deleted, hidden) VALUES "
+    "INSERT INTO instances (uuid, project_id, user_id, created_at, deleted_at, deleted, hidden) "
+    "VALUES "
     "(UUID(), 'p', 'u', NOW() - INTERVAL 500 DAY, UTC_TIMESTAMP() - INTERVAL {0} DAY, {0}, 0)"
 )
 
@@ -53,7 +58,9 @@ class RollOut:
         for name in DATABASES:
             server.drop(name)
             server.create(name)
-        self.values = {name: server.url(name) for name in DATABASES} | {"CONF": str(folder / "conf")}
+        self.values = {name: server.url(name) for name in DATABASES} | {
+            "CONF": str(folder / "conf")
+        }
         for name, text in facts["files"].items():
             file = folder / "conf" / name
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -67,7 +74,9 @@ class RollOut:
 
         :param escaped: it is a pattern
         """
-        return NAME.sub(lambda name: re.escape(self.values[name[1]]) if escaped else self.values[name[1]], text)
+        return NAME.sub(
+            lambda name: re.escape(self.values[name[1]]) if escaped else self.values[name[1]], text
+        )
 
     def run_round(self, name: str) -> None:
         """Make the steps of a round, and look at what the project expects of each."""
@@ -110,7 +119,9 @@ class RollOut:
             assert self._instances(database) == expected, said
 
     def _environment(self, config: str) -> dict[str, str]:
-        """Variables with which nova-manage reads a file as its nova.conf, and the folder beside it."""
+        """Variables with which nova-manage reads a file as its nova.conf, and the folder beside
+        it.
+        """
         home = self._folder / f"home-{config}"
         places = {"nova.conf": f"{config}.conf", "nova.conf.d": "nova.conf.d"}
         for name, target in places.items():
@@ -119,18 +130,24 @@ class RollOut:
             if not place.exists() and (self._folder / "conf" / target).exists():
                 place.symlink_to(self._folder / "conf" / target)
         path = os.pathsep.join((str(self._folder / "bin"), os.environ["PATH"]))
-        # Whatever the tests are started with: compiling the program at each start takes a third of a short command.
+        # Whatever the tests are started with: compiling the program at each start takes a third of
+        # a short command.
         return environment({"HOME": str(home), "PATH": path, "PYTHONDONTWRITEBYTECODE": ""})
 
     def _instances(self, database: str) -> list[int]:
         """How many are marked as deleted, and how many are in the shadow table."""
-        counts = ("SELECT COUNT(*) FROM instances WHERE deleted != 0", "SELECT COUNT(*) FROM shadow_instances")
+        counts = (
+            "SELECT COUNT(*) FROM instances WHERE deleted != 0",
+            "SELECT COUNT(*) FROM shadow_instances",
+        )
         return [self._server.execute(count, database)[0][0] for count in counts]
 
     def cells(self) -> dict[str, list[str]]:
         """The mappings of cells, by name."""
         rows = self._server.execute(
-            "SELECT COALESCE(name, 'unnamed'), transport_url, database_connection FROM cell_mappings", "nova_api"
+            "SELECT COALESCE(name, 'unnamed'), transport_url, database_connection FROM "
+            "cell_mappings",
+            "nova_api",
         )
         assert len({name for name, *_ in rows}) == len(rows), "a cell was made twice"
         return {name: urls for name, *urls in rows}
@@ -158,7 +175,9 @@ def server() -> Iterator[MariaDB]:
 
 
 @pytest.mark.parametrize("facts", DEPLOYMENTS, ids=lambda facts: facts["name"])
-def test_a_deployment_rolls_out_twice(facts: Mapping[str, Any], server: MariaDB, tmp_path: Path) -> None:
+def test_a_deployment_rolls_out_twice(
+    facts: Mapping[str, Any], server: MariaDB, tmp_path: Path
+) -> None:
     roll_out = RollOut(facts, server, tmp_path)
     for name in ROUNDS:
         roll_out.run_round(name)
@@ -170,7 +189,9 @@ def test_a_deployment_rolls_out_twice(facts: Mapping[str, Any], server: MariaDB,
 def test_each_deployment_is_explained() -> None:
     headings = re.findall(r"^### (.*)$", SWITCHING.read_text(), re.MULTILINE)
     unexplained = {facts["name"].split()[0] for facts in DEPLOYMENTS} - {"tripleo", "sunbeam"}
-    assert {name for name in unexplained if not any(name in heading.lower() for heading in headings)} == set()
+    assert {
+        name for name in unexplained if not any(name in heading.lower() for heading in headings)
+    } == set()
 
 
 def test_the_facts_name_what_was_read() -> None:

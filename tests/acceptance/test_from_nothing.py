@@ -15,12 +15,16 @@ from tests.support.services import MariaDB
 NAMES: Final = ("first_api", "first", "first_cell0")
 # What nova-compute would write at its start, and what users leave behind.
 NODE: Final = (
-    "INSERT INTO compute_nodes (deleted, mapped, host, hypervisor_hostname, uuid, vcpus, memory_mb, local_gb, "
-    "vcpus_used, memory_mb_used, local_gb_used, hypervisor_type, hypervisor_version, cpu_info) VALUES "
-    "(0, 0, 'host{0}', 'host{0}', '5b1c3d5e-0000-4000-8000-00000000000{0}', 1, 1, 1, 0, 0, 0, 'QEMU', 1, '')"
+    "INSERT INTO compute_nodes (deleted, mapped, host, hypervisor_hostname, uuid, vcpus, "
+    "memory_mb, local_gb, "
+    "vcpus_used, memory_mb_used, local_gb_used, hypervisor_type, hypervisor_version, cpu_info) "
+    "VALUES "
+    "(0, 0, 'host{0}', 'host{0}', '5b1c3d5e-0000-4000-8000-00000000000{0}', 1, 1, 1, 0, 0, 0, "
+    "'QEMU', 1, '')"
 )
 INSTANCE: Final = (
-    "INSERT INTO instances (uuid, project_id, user_id, created_at, deleted_at, deleted, hidden) VALUES "
+    "INSERT INTO instances (uuid, project_id, user_id, created_at, deleted_at, deleted, hidden) "
+    "VALUES "
     "('5b1c3d5e-0000-4000-8000-00000000010{0}', 'p', 'u', '2026-01-0{0} 00:00:00', {1}, {2}, 0)"
 )
 
@@ -78,11 +82,19 @@ def test_from_nothing_to_a_running_cloud(
     for number in (1, 2):
         cloud.ask("first", NODE.format(number))
     type_in("cell_v2 discover_hosts --strict")
-    assert cloud.ask("first_api", "SELECT host FROM host_mappings ORDER BY host") == [("host1",), ("host2",)]
+    assert cloud.ask("first_api", "SELECT host FROM host_mappings ORDER BY host") == [
+        ("host1",),
+        ("host2",),
+    ]
     assert cloud.ask("first", "SELECT DISTINCT mapped FROM compute_nodes") == [(1,)]
     type_in("cell_v2 discover_hosts --strict", 1)
     for number, deleted in ((1, 0), (2, 1), (3, 0)):
-        cloud.ask("first", INSTANCE.format(number, "'2026-02-01 00:00:00'" if deleted else "NULL", number * deleted))
+        cloud.ask(
+            "first",
+            INSTANCE.format(
+                number, "'2026-02-01 00:00:00'" if deleted else "NULL", number * deleted
+            ),
+        )
     type_in(f"cell_v2 map_instances --cell_uuid {uuid} --max-count 2", 1)
     type_in(f"cell_v2 map_instances --cell_uuid {uuid} --max-count 2")
     type_in("cell_v2 verify_instance --uuid 5b1c3d5e-0000-4000-8000-000000000101")

@@ -50,21 +50,31 @@ def least(realcloud: RealCloud) -> Iterator[RealCloud]:
     server.execute(f"GRANT SELECT ON `{realcloud.api}`.cell_mappings TO {USER}@'%'")
     for cell in realcloud.uuids:
         url = server.url(f"nova_{cell}", user=USER)
-        realcloud.rows(realcloud.api, f"UPDATE cell_mappings SET database_connection = '{url}' WHERE name = '{cell}'")
+        realcloud.rows(
+            realcloud.api,
+            f"UPDATE cell_mappings SET database_connection = '{url}' WHERE name = '{cell}'",
+        )
     yield realcloud
     server.execute(f"DROP USER {USER}@'%'")
 
 
 @pytest.mark.parametrize("command", LINES)
-def test_the_grants_of_the_document_are_enough(least: RealCloud, tmp_path: Path, command: str) -> None:
+def test_the_grants_of_the_document_are_enough(
+    least: RealCloud, tmp_path: Path, command: str
+) -> None:
     (cells, api), *more = [fields for name, *fields in ROWS if command in name.split(", ")]
     assert not more
-    for statement in (*grants(api, least.api), *(one for cell in least.uuids for one in grants(cells, f"nova_{cell}"))):
+    for statement in (
+        *grants(api, least.api),
+        *(one for cell in least.uuids for one in grants(cells, f"nova_{cell}")),
+    ):
         least.server.execute(statement)
     config = least.config(tmp_path)
     config.write_text(config.read_text().replace(f"//{MariaDB.USER}:", f"//{USER}:"))
     if command == "`db purge`":
-        least.rows(least.cell1, "INSERT INTO shadow_instances SELECT * FROM instances WHERE deleted != 0")
+        least.rows(
+            least.cell1, "INSERT INTO shadow_instances SELECT * FROM instances WHERE deleted != 0"
+        )
     line, code = LINES[command]
     ended = call(line.format(**least.uuids), config=config)
     assert "denied" not in ended.err

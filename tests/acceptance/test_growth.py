@@ -1,4 +1,6 @@
-"""What commands need does not grow with the cells: connections to a server, memory, threads, open files."""
+"""What commands need does not grow with the cells: connections to a server, memory, threads, open
+files.
+"""
 
 from collections.abc import Iterator
 from typing import Final
@@ -32,14 +34,19 @@ def many_cells(mariadb: MariaDB) -> Iterator[ManyCells]:
 
 
 @pytest.fixture(scope="module")
-def peaks(many_cells: ManyCells, tmp_path_factory: pytest.TempPathFactory) -> dict[tuple[str, int], Peak]:
+def peaks(
+    many_cells: ManyCells, tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[str, int], Peak]:
     """What each command had at most, with a few cells and with many."""
     config = many_cells.config(tmp_path_factory.mktemp("many"))
     found = {}
     for cells in (FEW, MANY):
         many_cells.have(cells, INSTANCES)
         for line, codes in LINES.items():
-            with Running(line, config=config) as running, Peak(many_cells.server, running.process.pid) as peak:
+            with (
+                Running(line, config=config) as running,
+                Peak(many_cells.server, running.process.pid) as peak,
+            ):
                 ended = running.end()
             assert ended.code in codes, ended
             found[line, cells] = peak
@@ -48,13 +55,19 @@ def peaks(many_cells: ManyCells, tmp_path_factory: pytest.TempPathFactory) -> di
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_a_command_keeps_to_the_limit_of_connections(peaks: dict[tuple[str, int], Peak], line: str) -> None:
+def test_a_command_keeps_to_the_limit_of_connections(
+    peaks: dict[tuple[str, int], Peak], line: str
+) -> None:
     for cells in (FEW, MANY):
-        assert 1 < peaks[line, cells].connections <= LIMIT + LOOKING + LEAVING, str(peaks[line, cells])
+        assert 1 < peaks[line, cells].connections <= LIMIT + LOOKING + LEAVING, str(
+            peaks[line, cells]
+        )
 
 
 @pytest.mark.parametrize("line", LINES)
-def test_a_command_needs_no_more_for_many_cells_than_for_a_few(peaks: dict[tuple[str, int], Peak], line: str) -> None:
+def test_a_command_needs_no_more_for_many_cells_than_for_a_few(
+    peaks: dict[tuple[str, int], Peak], line: str
+) -> None:
     few, many = peaks[line, FEW], peaks[line, MANY]
     assert many.memory < few.memory + MEMORY, f"{few} {many}"
     assert many.threads <= few.threads + SPARE, f"{few} {many}"

@@ -1,4 +1,6 @@
-"""``cellkeeper placement heal_allocations`` with a real Placement: exit codes, all that is printed, what is left."""
+"""``cellkeeper placement heal_allocations`` with a real Placement: exit codes, all that is printed,
+what is left.
+"""
 
 from pathlib import Path
 from typing import Any, Final
@@ -19,7 +21,9 @@ HEAL: Final = "placement heal_allocations --skip-port-allocations"
 HOST1, HOST2 = SmallCloud.node_uuid(1), SmallCloud.node_uuid(2)
 ROOM: Final = {"VCPU": 640, "PCPU": 64, "MEMORY_MB": 262144, "DISK_GB": 4000, "CUSTOM_FOO": 9}
 NEW_NODE: Final = "cccccccc-0000-4000-8000-000000000099"
-CONCURRENT: Final = placement_error(409, "placement.concurrent_update", "resource provider generation conflict")
+CONCURRENT: Final = placement_error(
+    409, "placement.concurrent_update", "resource provider generation conflict"
+)
 CHANGED: Final = placement_error(
     409, "placement.concurrent_update", "consumer generation conflict - expected 1 but got 2"
 )
@@ -39,7 +43,9 @@ def heal(cloud: SmallCloud, options: str = "") -> Ended:
     return call_here(f"{HEAL} {options}", config=cloud.config)
 
 
-def test_0_allocations_are_created_and_again_there_is_nothing_to_do(cloud: SmallCloud, placement: Placement) -> None:
+def test_0_allocations_are_created_and_again_there_is_nothing_to_do(
+    cloud: SmallCloud, placement: Placement
+) -> None:
     first, second, third = cloud.add(), cloud.add(), cloud.add(cell=2)
     ended = heal(cloud, "--verbose")
     assert (ended.code, ended.err) == (0, "")
@@ -65,7 +71,9 @@ def test_0_allocations_are_created_and_again_there_is_nothing_to_do(cloud: Small
     assert (quiet.code, quiet.out, quiet.err) == (4, "", "")
 
 
-def test_what_is_not_on_a_host_or_in_a_task_is_left_alone(cloud: SmallCloud, placement: Placement) -> None:
+def test_what_is_not_on_a_host_or_in_a_task_is_left_alone(
+    cloud: SmallCloud, placement: Placement
+) -> None:
     shelved = cloud.add(host=None, node=None)
     rebuilding = cloud.add(task_state="rebuilding")
     others = [
@@ -86,13 +94,19 @@ def test_what_is_not_on_a_host_or_in_a_task_is_left_alone(cloud: SmallCloud, pla
 def test_max_count_is_one_exact_total_and_1_means_that_something_is_left(
     cloud: SmallCloud, placement: Placement, cells: list[int]
 ) -> None:
-    uuids = [cloud.add(cell=number) for number, instances in enumerate(cells, start=1) for _ in range(instances)]
+    uuids = [
+        cloud.add(cell=number)
+        for number, instances in enumerate(cells, start=1)
+        for _ in range(instances)
+    ]
     left = len(uuids)
     while left > 0:
         ended = heal(cloud, "--max-count 2 -f json")
         left -= 2
         assert ended.code == ended.document["exit_code"] == (1 if left > 0 else 0)
-        assert sum(bool(placement.held(uuid)) for uuid in uuids) == min(len(uuids) - left, len(uuids))
+        assert sum(bool(placement.held(uuid)) for uuid in uuids) == min(
+            len(uuids) - left, len(uuids)
+        )
     assert heal(cloud, "--max-count 2").code == 4
 
 
@@ -108,7 +122,9 @@ def test_max_count_stops_within_a_page(cloud: SmallCloud) -> None:
     assert ended.out.endswith("Max count reached. Processed 1 instances.\n")
 
 
-def test_50_instances_in_a_cell_are_no_reason_to_stop(cloud: SmallCloud, placement: Placement) -> None:
+def test_50_instances_in_a_cell_are_no_reason_to_stop(
+    cloud: SmallCloud, placement: Placement
+) -> None:
     """HEAL-1: without --max-count the stock tool ends with 1 there."""
     for _ in range(50):
         cloud.add()
@@ -123,7 +139,9 @@ def test_4_a_dry_run_says_what_would_be_done_and_writes_nothing(
 ) -> None:
     missing, foreign = cloud.add(), cloud.add()
     placement.allocate(foreign, {HOST1: SMALL}, "other", USER)
-    ended, verbose, data = (heal(cloud, f"--dry-run {more}") for more in ("", "--verbose", "--max-count 1 -f json"))
+    ended, verbose, data = (
+        heal(cloud, f"--dry-run {more}") for more in ("", "--verbose", "--max-count 1 -f json")
+    )
     assert [one.code for one in (ended, verbose, data)] == [4, 4, 4]
     assert ended.out == "Would create allocations of 1 instances and update those of 1.\n"
     assert (
@@ -156,14 +174,19 @@ def test_0_the_owner_of_allocations_is_corrected_and_all_else_stays(
     assert heal(cloud).code == 4
 
 
-def test_consumers_that_are_no_instances_do_not_hide_a_wrong_owner(cloud: SmallCloud, placement: Placement) -> None:
+def test_consumers_that_are_no_instances_do_not_hide_a_wrong_owner(
+    cloud: SmallCloud, placement: Placement
+) -> None:
     foreign = cloud.add()
     fine = [cloud.add(cell=number) for number in (1, 2)]
     placement.allocate(foreign, {HOST1: SMALL}, "other", USER)
     for uuid in fine:
         placement.allocate(uuid, {HOST1: SMALL}, PROJECT, USER)
-    # Of the same size, and booked on the right owner: what a migration holds, and what was forgotten.
-    placement.allocate("22222222-0000-4000-8000-000000000001", {HOST2: SMALL}, PROJECT, USER, "MIGRATION")
+    # Of the same size, and booked on the right owner: what a migration holds, and what was
+    # forgotten.
+    placement.allocate(
+        "22222222-0000-4000-8000-000000000001", {HOST2: SMALL}, PROJECT, USER, "MIGRATION"
+    )
     assert heal(cloud).code == 0
     assert placement.owner(foreign) == (PROJECT, USER)
 
@@ -185,7 +208,8 @@ def test_of_healthy_instances_none_is_asked_for_on_its_own(
 def test_127_bad_input(cloud: SmallCloud, relay: Relay) -> None:
     unmapped = cloud.add(mapped=False)
     cases = {
-        f"--instance {unmapped} --cell {cloud.cell_uuid(1)}": "The --cell and --instance options are mutually",
+        f"--instance {unmapped} --cell "
+        f"{cloud.cell_uuid(1)}": "The --cell and --instance options are mutually",
         "--force": "The --instance flag is required when using --force flag.",
         "--max-count 0": "Must supply a positive integer for --max-count.",
         "--max-count -1": "Must supply a positive integer for --max-count.",
@@ -217,7 +241,9 @@ def test_force_replaces_what_an_instance_has(cloud: SmallCloud, placement: Place
     for uuid in (wrong, missing, missing):
         ended = heal(cloud, f"--instance {uuid} --force --verbose")
         assert ended.code == 0
-        assert f"Force flag passed for instance {uuid}\nSuccessfully updated allocations" in ended.out
+        assert (
+            f"Force flag passed for instance {uuid}\nSuccessfully updated allocations" in ended.out
+        )
         assert placement.held(uuid) == {HOST1: SMALL}
 
 
@@ -241,23 +267,46 @@ def test_an_instance_without_mapping_is_healed(cloud: SmallCloud, placement: Pla
 def test_no_cells(cloud: SmallCloud) -> None:
     cloud.run("api", "DELETE FROM cell_mappings")
     ended = heal(cloud, "--verbose")
-    assert (ended.code, ended.out) == (4, "Running batches of 50 until complete\nNo cells to process.\n")
+    assert (ended.code, ended.out) == (
+        4,
+        "Running batches of 50 until complete\nNo cells to process.\n",
+    )
 
 
 # What one of three instances is, the exit code, and words of the line about it.
 Broken = tuple[dict[str, Any], int, str]
 BROKEN: Final[dict[str, Broken]] = {
-    "no compute node": ({"host": "ghost", "node": "ghost"}, 2, "Compute host ghost could not be found"),
+    "no compute node": (
+        {"host": "ghost", "node": "ghost"},
+        2,
+        "Compute host ghost could not be found",
+    ),
     "another node": (
         {"node": "old"},
         2,
         "has no compute node old on it. It has host1, host9: where the node was renamed",
     ),
-    "no provider": ({"host": "host9", "node": "host9"}, 3, "Failed to update allocations for consumer"),
-    "too large": ({"stored": flavor(vcpus=9999)}, 3, "The requested amount would exceed the capacity"),
+    "no provider": (
+        {"host": "host9", "node": "host9"},
+        3,
+        "Failed to update allocations for consumer",
+    ),
+    "too large": (
+        {"stored": flavor(vcpus=9999)},
+        3,
+        "The requested amount would exceed the capacity",
+    ),
     "no flavor": ({"stored": {"cur": None}}, 3, "its flavor in instance_extra cannot be read"),
-    "a vGPU": ({"stored": flavor({"resources:VGPU": "1"})}, 8, "with vGPU resource request is not supported."),
-    "Cyborg": ({"stored": flavor({"accel:device_profile": "x"})}, 8, "with Cyborg device profile request is not"),
+    "a vGPU": (
+        {"stored": flavor({"resources:VGPU": "1"})},
+        8,
+        "with vGPU resource request is not supported.",
+    ),
+    "Cyborg": (
+        {"stored": flavor({"accel:device_profile": "x"})},
+        8,
+        "with Cyborg device profile request is not",
+    ),
 }
 
 
@@ -270,7 +319,12 @@ def test_2_3_8_what_cannot_be_healed_costs_itself_and_a_line(
     cloud.add_node(1, "host9", "cccccccc-0000-4000-8000-000000000009")
     if kind == "another node":
         cloud.run("cell1", "UPDATE compute_nodes SET host = 'host1' WHERE host = 'host9'")
-    before, broken, after, elsewhere = cloud.add(), cloud.add(**columns), cloud.add(), cloud.add(cell=2)
+    before, broken, after, elsewhere = (
+        cloud.add(),
+        cloud.add(**columns),
+        cloud.add(),
+        cloud.add(cell=2),
+    )
     ended = heal(cloud, "-f json")
     assert ended.code == ended.document["exit_code"] == code
     assert ended.line.startswith("cell1: ")
@@ -322,7 +376,10 @@ def test_a_write_that_fails_is_tried_again_or_told(
     assert (ended.err == "") is (code == 0)
     assert bool(placement.held(uuid)) is (code == 0)
     if code:
-        assert f"Failed to update allocations for consumer {uuid}. Error: Placement ({relay.url}): " in ended.err
+        assert (
+            f"Failed to update allocations for consumer {uuid}. Error: Placement ({relay.url}): "
+            in ended.err
+        )
     relay.heal()
     assert heal(cloud).code == (4 if code == 0 else 0)
 
@@ -384,7 +441,11 @@ def test_a_consumer_that_somebody_is_at_work_on_is_left_to_him(
     assert running.end().code == 0
     assert placement.held(uuid) == {HOST1: SMALL}
     assert placement.owner(uuid) == (PROJECT, USER)
-    assert [one.body["consumer_generation"] for one in relay.asked if one.method == "PUT"] == [None, 0, None]
+    assert [one.body["consumer_generation"] for one in relay.asked if one.method == "PUT"] == [
+        None,
+        0,
+        None,
+    ]
 
 
 def test_the_wait_for_a_consumer_can_be_stopped_and_what_was_healed_before_is_told(
@@ -395,7 +456,9 @@ def test_the_wait_for_a_consumer_can_be_stopped_and_what_was_healed_before_is_to
     placement.allocate(HOST1, {HOST1: {"VCPU": 1}}, "other", "other")
     placement.begin_to_allocate(refused)
     running = Running(f"{HEAL} -f json", config=cloud.config)
-    until(lambda: relay.count("GET", f"/allocations/{refused}") == 1 and bool(placement.held(healthy)))
+    until(
+        lambda: relay.count("GET", f"/allocations/{refused}") == 1 and bool(placement.held(healthy))
+    )
     running.interrupt()
     ended = running.end()
     (cell, _) = ended.document["cells"]
@@ -403,7 +466,9 @@ def test_the_wait_for_a_consumer_can_be_stopped_and_what_was_healed_before_is_to
     assert placement.held(refused) == {}
 
 
-def test_a_consumer_that_is_never_settled_is_told(cloud: SmallCloud, placement: Placement, relay: Relay) -> None:
+def test_a_consumer_that_is_never_settled_is_told(
+    cloud: SmallCloud, placement: Placement, relay: Relay
+) -> None:
     cloud.configure("timeout = 2\n")
     uuid = cloud.add()
     relay.fail("PUT", "/allocations/", status=409, body=CHANGED)
@@ -413,7 +478,9 @@ def test_a_consumer_that_is_never_settled_is_told(cloud: SmallCloud, placement: 
     assert placement.held(uuid) == {}
 
 
-def test_of_instances_that_do_not_fit_as_many_are_healed_as_do(cloud: SmallCloud, placement: Placement) -> None:
+def test_of_instances_that_do_not_fit_as_many_are_healed_as_do(
+    cloud: SmallCloud, placement: Placement
+) -> None:
     """Placement books too much where two consumers of one provider are written at the same time."""
     placement.provide(NEW_NODE, "full", ROOM | {"VCPU": 5})
     cloud.add_node(1, "full", NEW_NODE)
@@ -425,7 +492,9 @@ def test_of_instances_that_do_not_fit_as_many_are_healed_as_do(cloud: SmallCloud
     assert "Unable to allocate inventory" in ended.err
 
 
-def test_batches_are_written_one_after_the_other(cloud: SmallCloud, placement: Placement, relay: Relay) -> None:
+def test_batches_are_written_one_after_the_other(
+    cloud: SmallCloud, placement: Placement, relay: Relay
+) -> None:
     uuids = [cloud.add(cell=cell) for cell in (1, 2) for _ in range(CONSUMERS_PER_REQUEST + 2)]
     assert heal(cloud).code == 0
     assert placement.all_allocations().keys() == set(uuids)
@@ -434,11 +503,15 @@ def test_batches_are_written_one_after_the_other(cloud: SmallCloud, placement: P
     cloud.run("cell1", "UPDATE instances SET user_id = 'other'")
     relay.heal()
     assert heal(cloud).code == 0
-    assert all(placement.owner(uuid) == (PROJECT, "other") for uuid in uuids[: CONSUMERS_PER_REQUEST + 2])
+    assert all(
+        placement.owner(uuid) == (PROJECT, "other") for uuid in uuids[: CONSUMERS_PER_REQUEST + 2]
+    )
     assert (relay.count("POST", "/allocations"), relay.count("PUT", "/allocations")) == (2, 0)
 
 
-def test_somebody_else_heals_at_the_same_time(cloud: SmallCloud, placement: Placement, relay: Relay) -> None:
+def test_somebody_else_heals_at_the_same_time(
+    cloud: SmallCloud, placement: Placement, relay: Relay
+) -> None:
     uuid = cloud.add()
     held = relay.fail("PUT", "/allocations/", held=True, times=1)
     running = Running(HEAL, config=cloud.config)
@@ -450,7 +523,12 @@ def test_somebody_else_heals_at_the_same_time(cloud: SmallCloud, placement: Plac
     assert placement.owner(uuid) == (PROJECT, USER)
 
 
-SUMS: Final = ["^/resource_providers$", "^/resource_providers/.*/allocations", "^/usages", f"^/allocations/{NEW_NODE}"]
+SUMS: Final = [
+    "^/resource_providers$",
+    "^/resource_providers/.*/allocations",
+    "^/usages",
+    f"^/allocations/{NEW_NODE}",
+]
 
 
 @pytest.mark.parametrize("path", SUMS)
@@ -458,7 +536,9 @@ SUMS: Final = ["^/resource_providers$", "^/resource_providers/.*/allocations", "
 def test_where_what_is_asked_for_all_at_once_cannot_be_read_each_instance_is_asked_for(
     cloud: SmallCloud, placement: Placement, relay: Relay, path: str, fault: dict[str, Any]
 ) -> None:
-    """Of the same size, and in the other's place: without a migration's owner the sums would prove what is wrong."""
+    """Of the same size, and in the other's place: without a migration's owner the sums would prove
+    what is wrong.
+    """
     foreign, missing, fine = cloud.add(), cloud.add(), cloud.add(cell=2)
     placement.allocate(foreign, {HOST1: SMALL}, "other", USER)
     placement.allocate(fine, {HOST2: SMALL}, PROJECT, USER)
@@ -467,7 +547,10 @@ def test_where_what_is_asked_for_all_at_once_cannot_be_read_each_instance_is_ask
     ended = heal(cloud, "-f json")
     assert (ended.code, ended.err) == (0, "")
     cells = ended.document["cells"]
-    assert [(cell["created"], cell["updated"], cell["not_looked_at"]) for cell in cells] == [(1, 1, 0), (0, 0, 0)]
+    assert [(cell["created"], cell["updated"], cell["not_looked_at"]) for cell in cells] == [
+        (1, 1, 0),
+        (0, 0, 0),
+    ]
     assert placement.held(missing) == {HOST1: SMALL}
     assert placement.owner(foreign) == (PROJECT, USER)
 
@@ -488,7 +571,9 @@ def test_3_placement_that_is_gone_is_told_once_for_all_cells(
     assert f": Placement ({relay.url}): GET /" in ended.line
 
 
-def test_3_one_instance_that_cannot_be_read_costs_itself(cloud: SmallCloud, placement: Placement, relay: Relay) -> None:
+def test_3_one_instance_that_cannot_be_read_costs_itself(
+    cloud: SmallCloud, placement: Placement, relay: Relay
+) -> None:
     unread, *others = [cloud.add() for _ in range(3)]
     for uuid in (unread, *others):
         placement.allocate(uuid, {HOST1: SMALL}, "other", USER)
@@ -496,7 +581,8 @@ def test_3_one_instance_that_cannot_be_read_costs_itself(cloud: SmallCloud, plac
     ended = heal(cloud)
     assert ended.code == 3
     assert ended.line == (
-        f"cell1: Failed to update allocations for consumer {unread}. Error: Placement ({relay.url}): "
+        f"cell1: Failed to update allocations for consumer {unread}. Error: Placement "
+        f"({relay.url}): "
         f"GET /allocations/{unread}: answered 502: Bad Gateway"
     )
     assert [placement.owner(uuid) for uuid in others] == [(PROJECT, USER)] * 2
@@ -513,7 +599,10 @@ def test_3_a_refusal_that_ends_a_cell_says_how_many_instances_were_not_looked_at
     ended = heal(cloud, "-f json")
     assert ended.code == 3
     assert ended.line.startswith("cell1: Failed to update allocations for consumer ")
-    assert "answered 403: injected: the user of section [placement] lacks a role (nothing more is tried: " in ended.line
+    assert (
+        "answered 403: injected: the user of section [placement] lacks a role (nothing more is "
+        "tried: " in ended.line
+    )
     assert ended.line.endswith("159 instances were not looked at)")
     assert [cell["not_looked_at"] for cell in ended.document["cells"]] == [159, 0]
 
@@ -523,10 +612,14 @@ def test_255_a_login_that_is_not_accepted_is_one_line_for_all_cells(cloud: Small
     cloud.add(cell=2)
     with Keystone({}) as keystone:
         section = BY_PASSWORD.format(keystone=keystone.url).replace(KEYSTONES_PASSWORD, "wrong")
-        cloud.config.write_text(cloud.config.read_text().partition("[placement]")[0] + "[placement]\n" + section)
+        cloud.config.write_text(
+            cloud.config.read_text().partition("[placement]")[0] + "[placement]\n" + section
+        )
         ended = heal(cloud)
     assert ended.code == 255
-    assert ended.line.startswith("cell1, cell2: Placement: Keystone does not accept the login of section [placement] ")
+    assert ended.line.startswith(
+        "cell1, cell2: Placement: Keystone does not accept the login of section [placement] "
+    )
     assert ended.line.endswith(" (nothing more is tried: 2 instances were not looked at)")
 
 
@@ -543,7 +636,11 @@ def test_3_placement_that_loses_its_database_is_not_asked_for_each_instance(
     cloud: SmallCloud, placement: Placement, relay: Relay
 ) -> None:
     uuids = [cloud.add() for _ in range(9)]
-    for method, path in (("POST", "/allocations$"), ("PUT", "/allocations/"), ("GET", "^/allocations/|in_tree=")):
+    for method, path in (
+        ("POST", "/allocations$"),
+        ("PUT", "/allocations/"),
+        ("GET", "^/allocations/|in_tree="),
+    ):
         relay.fail(method, path, status=500)
     ended = heal(cloud, "--concurrency 2")
     assert ended.code == 3
@@ -560,7 +657,11 @@ def test_3_one_instance_that_placement_can_do_nothing_about_costs_itself(
     cloud: SmallCloud, placement: Placement, relay: Relay
 ) -> None:
     uuids = [cloud.add() for _ in range(4)]
-    for method, path in (("POST", "/allocations$"), ("PUT", uuids[0]), ("GET", f"^/allocations/{uuids[0]}")):
+    for method, path in (
+        ("POST", "/allocations$"),
+        ("PUT", uuids[0]),
+        ("GET", f"^/allocations/{uuids[0]}"),
+    ):
         relay.fail(method, path, status=500)
     ended = heal(cloud)
     assert (ended.code, ended.err.count("\n")) == (3, 1)
@@ -574,9 +675,14 @@ def test_255_no_way_to_placement(cloud: SmallCloud) -> None:
     assert "cell1, cell2: Placement is not configured: set auth_type and its options" in ended.err
 
 
-def test_255_a_cell_that_cannot_be_read_costs_itself(cloud: SmallCloud, placement: Placement) -> None:
+def test_255_a_cell_that_cannot_be_read_costs_itself(
+    cloud: SmallCloud, placement: Placement
+) -> None:
     uuid = cloud.add()
-    cloud.run("api", "UPDATE cell_mappings SET database_connection = 'sqlite:////nowhere' WHERE name = 'cell2'")
+    cloud.run(
+        "api",
+        "UPDATE cell_mappings SET database_connection = 'sqlite:////nowhere' WHERE name = 'cell2'",
+    )
     ended = heal(cloud)
     assert ended.code == 255
     assert ended.line.startswith("cell2 (/nowhere): ")
@@ -594,4 +700,7 @@ def test_an_instance_that_is_not_scheduled_yet(cloud: SmallCloud) -> None:
     uuid = cloud.add()
     cloud.run("api", "UPDATE instance_mappings SET cell_id = NULL")
     ended = heal(cloud, f"--instance {uuid}")
-    assert (ended.code, ended.line) == (127, f"Instance {uuid} is mapped to no cell: it is not scheduled yet.")
+    assert (ended.code, ended.line) == (
+        127,
+        f"Instance {uuid} is mapped to no cell: it is not scheduled yet.",
+    )

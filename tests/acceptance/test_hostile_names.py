@@ -1,4 +1,6 @@
-"""Names from databases that would steer a terminal, or begin a line of their own: they are shown, not obeyed."""
+"""Names from databases that would steer a terminal, or begin a line of their own: they are shown,
+not obeyed.
+"""
 
 import os
 import pty
@@ -24,7 +26,8 @@ def rename(folder: Path) -> None:
     changes = {
         "nova_api": ("UPDATE cell_mappings SET name = ? WHERE name = 'cell1'",
                      "UPDATE host_mappings SET host = host || ?"),
-        "nova_cell1": ("UPDATE compute_nodes SET host = host || ?, mapped = 0", "UPDATE services SET host = host || ?",
+        "nova_cell1": ("UPDATE compute_nodes SET host = host || ?, mapped = "
+        "0", "UPDATE services SET host = host || ?",
                        "UPDATE instances SET host = host || ?"),
     }  # fmt: skip
     for database, statements in changes.items():
@@ -62,10 +65,14 @@ def test_what_is_looked_at(looked_at: Path, line: str) -> None:
 
 
 def test_a_label_of_prometheus(looked_at: Path) -> None:
-    """Its own notation has none for control characters: the name itself is the one that is shown."""
+    """Its own notation has none for control characters: the name itself is the one that is
+    shown.
+    """
     printed = call("metrics", config=looked_at).out
     assert not CONTROL.search(printed)
-    labels = {tuple(sample.labels.values()) for family in families(printed) for sample in family.samples}
+    labels = {
+        tuple(sample.labels.values()) for family in families(printed) for sample in family.samples
+    }
     assert (SHOWN,) in labels
 
 
@@ -91,7 +98,10 @@ def test_what_has_failed(renamed: Path) -> None:
 
 def test_a_row_that_is_left(renamed: Path) -> None:
     with closing(sqlite3.connect(renamed.parent / "nova_cell1.db")) as link, link:
-        link.execute("CREATE TRIGGER no BEFORE INSERT ON shadow_instances BEGIN SELECT RAISE(ABORT, 'x'); END")
+        link.execute(
+            "CREATE TRIGGER no BEFORE INSERT ON shadow_instances BEGIN SELECT RAISE(ABORT, 'x'); "
+            "END"
+        )
     ended = call(f"{ARCHIVE} --until-complete", config=renamed)
     assert_shown(ended.err)
 
@@ -99,7 +109,10 @@ def test_a_row_that_is_left(renamed: Path) -> None:
 def test_what_the_server_says(renamed: Path) -> None:
     text = NAME.replace("'", "''")
     with closing(sqlite3.connect(renamed.parent / "nova_cell1.db")) as link, link:
-        link.execute(f"CREATE TRIGGER no BEFORE INSERT ON shadow_instances BEGIN SELECT RAISE(ABORT, '{text}'); END")
+        link.execute(
+            "CREATE TRIGGER no BEFORE INSERT ON shadow_instances BEGIN SELECT RAISE(ABORT, "
+            f"'{text}'); END"
+        )
     ended = call(f"{ARCHIVE} --until-complete --debug", config=renamed)
     assert not CONTROL.search(ended.err)
     assert "title" in ended.err
@@ -140,7 +153,12 @@ def test_the_live_table(renamed: Path, terminal: tuple[int, int]) -> None:
     words = [str(PROGRAM), "--config-file", str(renamed), *ARCHIVE.split(), "--until-complete"]
     env = environment({"COLUMNS": "200", "TERM": "xterm"})
     ended = subprocess.run(
-        words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=writer, env=env, check=False
+        words,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=writer,
+        env=env,
+        check=False,
     )
     assert ended.returncode == 1
     os.set_blocking(reader, False)

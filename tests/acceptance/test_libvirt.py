@@ -1,4 +1,5 @@
-"""``cellkeeper libvirt`` on the databases of a real cloud: each return code, and all that is printed.
+"""``cellkeeper libvirt`` on the databases of a real cloud: each return code, and all that is
+printed.
 
 The hosts are those of libvirt's test driver.
 """
@@ -20,7 +21,12 @@ from tests.support.realcloud import DATABASES, RealCloud
 
 GET, UPDATE, LIST, RECORD = (
     f"libvirt {action}"
-    for action in ("get_machine_type", "update_machine_type", "list_unset_machine_type", "record_machine_types")
+    for action in (
+        "get_machine_type",
+        "update_machine_type",
+        "list_unset_machine_type",
+        "record_machine_types",
+    )
 )
 API, CELL0, CELL1, CELL2, CELL3 = DATABASES
 CELLS: Final = (CELL1, CELL2, CELL3)
@@ -28,13 +34,19 @@ NOBODY: Final = "5b1c3d5e-0000-4000-8000-000000000002"
 NONE_FOUND: Final = "No instances found without hw_machine_type set.\n"
 
 
-def several(cloud: RealCloud, number: int, condition: str = "deleted = 0", cell: str = CELL1) -> list[str]:
+def several(
+    cloud: RealCloud, number: int, condition: str = "deleted = 0", cell: str = CELL1
+) -> list[str]:
     """The first instances of a cell for which a condition holds, and that are mapped to it."""
     mapped = (
-        f"SELECT instance_uuid FROM {API}.instance_mappings m JOIN {API}.cell_mappings c ON c.id = m.cell_id "
+        f"SELECT instance_uuid FROM {API}.instance_mappings m JOIN {API}.cell_mappings c ON c.id = "
+        "m.cell_id "
         f"WHERE c.name = '{cell.removeprefix('nova_')}'"
     )
-    found = f"SELECT uuid FROM instances WHERE {condition} AND uuid IN ({mapped}) ORDER BY id LIMIT {number}"
+    found = (
+        f"SELECT uuid FROM instances WHERE {condition} AND uuid IN ({mapped}) ORDER BY id "
+        f"LIMIT {number}"
+    )
     uuids = [uuid for (uuid,) in cloud.rows(cell, found)]
     assert len(uuids) == number
     return uuids
@@ -51,7 +63,11 @@ def give(cloud: RealCloud, uuid: str, machine_type: str | None, cell: str = CELL
     cloud.rows(cell, f"DELETE FROM instance_system_metadata WHERE {which}")
     if machine_type is not None:
         values = f"('{uuid}', 'image_hw_machine_type', '{machine_type}', 0)"
-        cloud.rows(cell, f"INSERT INTO instance_system_metadata (instance_uuid, `key`, value, deleted) VALUES {values}")
+        cloud.rows(
+            cell,
+            "INSERT INTO instance_system_metadata (instance_uuid, `key`, value, deleted) VALUES "
+            f"{values}",
+        )
 
 
 @pytest.fixture
@@ -63,13 +79,17 @@ def stopped(realcloud: RealCloud) -> str:
 
 
 def test_get(realcloud: RealCloud, config: Path, stopped: str) -> None:
-    """Each of its codes. An instance that is nowhere but in the configured database is not found: LIB-1"""
+    """Each of its codes. An instance that is nowhere but in the configured database is not found:
+    LIB-1
+    """
     bare, deleted = one(realcloud, "deleted = 0", CELL2), one(realcloud, "deleted <> 0")
     cell0 = one(realcloud, "deleted = 0", CELL0)
     give(realcloud, bare, None, CELL2)
     give(realcloud, cell0, "", CELL0)
     homeless = one(realcloud, f"deleted = 0 AND uuid <> '{stopped}' AND vm_state = 'active'")
-    realcloud.rows(API, f"UPDATE instance_mappings SET cell_id = NULL WHERE instance_uuid = '{homeless}'")
+    realcloud.rows(
+        API, f"UPDATE instance_mappings SET cell_id = NULL WHERE instance_uuid = '{homeless}'"
+    )
     uuids = (stopped, bare, cell0, NOBODY, deleted, homeless)
     found, *others = ended = call_all((f"{GET} {uuid}" for uuid in uuids), config=config)
     assert [one.code for one in ended] == [0, 3, 3, 2, 2, 2]
@@ -127,12 +147,23 @@ def test_update_looks_at_the_state_first_unless_there_is_nothing_to_change_or_it
     running = one(realcloud, "deleted = 0 AND vm_state = 'active'")
     give(realcloud, running, "pc-q35-6.2")
     before = realcloud.checksums()
-    lines = (f"{running} isapc", f"{running} pc-q35-6.2", f"{NOBODY} pc --force", f"{running} '' --force")
+    lines = (
+        f"{running} isapc",
+        f"{running} pc-q35-6.2",
+        f"{NOBODY} pc --force",
+        f"{running} '' --force",
+    )
     refused, same, nobody, empty = call_all((f"{UPDATE} {line}" for line in lines), config=config)
     assert (refused.code, refused.out) == (3, "")
-    assert refused.line == f"Instance {running} is active: it must be stopped, shelved or shelved_offloaded"
+    assert (
+        refused.line
+        == f"Instance {running} is active: it must be stopped, shelved or shelved_offloaded"
+    )
     assert (same.code, same.err) == (0, "")
-    assert same.out == f"Updated instance {running} machine type to pc-q35-6.2 (previously pc-q35-6.2)\n"
+    assert (
+        same.out
+        == f"Updated instance {running} machine type to pc-q35-6.2 (previously pc-q35-6.2)\n"
+    )
     assert (nobody.code, nobody.out) == (2, "Forcing update of machine type.\n")
     assert (empty.code, empty.line) == (5, "The machine type is empty: nothing is changed")
     assert realcloud.checksums() == before
@@ -145,7 +176,9 @@ def test_update_looks_at_the_state_first_unless_there_is_nothing_to_change_or_it
     assert recorded(realcloud, CELL1)[CELL1, running] == "isapc"
 
 
-def test_the_state_that_was_checked_is_that_of_the_commit(realcloud: RealCloud, config: Path, stopped: str) -> None:
+def test_the_state_that_was_checked_is_that_of_the_commit(
+    realcloud: RealCloud, config: Path, stopped: str
+) -> None:
     """Nobody starts the instance in between."""
     words = (*UPDATE.split(), stopped, "pc-i440fx-6.0")
     with Program(config, API).start_and_hold(Moment.CELL_COMMIT, 0, *words) as run:
@@ -166,8 +199,13 @@ def test_1_any_other_error(realcloud: RealCloud, config: Path) -> None:
     text = config.read_text()
     config.write_text(text.replace(f"/{API}\n", f"/{CELL1}\n"))
     no_api = call_all((f"{GET} {NOBODY}", f"{UPDATE} {NOBODY} pc", LIST, RECORD), config=config)
-    config.write_text(text.replace(realcloud.url(API), realcloud.server.url(API, password="of-old")))
-    refused, missing = call(LIST, config=config), call(LIST, config=config.with_name("missing.conf"))
+    config.write_text(
+        text.replace(realcloud.url(API), realcloud.server.url(API, password="of-old"))
+    )
+    refused, missing = (
+        call(LIST, config=config),
+        call(LIST, config=config.with_name("missing.conf")),
+    )
     assert {(one.code, one.out) for one in (*no_api, refused, missing)} == {(1, "")}
     assert all("cell_mappings" in one.line for one in no_api)
     assert "Access denied" in refused.line
@@ -186,7 +224,9 @@ def uuids_of(places: Iterable[Place]) -> list[str]:
 
 @pytest.fixture
 def forgetful(realcloud: RealCloud) -> RealCloud:
-    """The cloud with many instances without a machine type, and one of cell1 that has an empty one."""
+    """The cloud with many instances without a machine type, and one of cell1 that has an empty
+    one.
+    """
     forget(realcloud, *CELLS)
     hollow = one(realcloud, "deleted = 0 AND id % 2 = 0")
     give(realcloud, hollow, "")
@@ -202,7 +242,12 @@ def all_unset(cloud: RealCloud, *cells: str) -> list[Place]:
 def test_the_list(forgetful: RealCloud, config: Path) -> None:
     """Of all cells but cell0, of one, of an unknown one. LIB-3: the named cell alone is listed."""
     names = forgetful.uuids
-    lines = (LIST, f"{LIST} -f json", f"{LIST} --cell-uuid {names['cell2']}", f"{LIST} --cell-uuid {NOBODY}")
+    lines = (
+        LIST,
+        f"{LIST} -f json",
+        f"{LIST} --cell-uuid {names['cell2']}",
+        f"{LIST} --cell-uuid {NOBODY}",
+    )
     everything, data, alone, unknown = call_all(lines, config=config)
     assert [one.code for one in (everything, data, alone, unknown)] == [3, 3, 3, 2]
     assert sorted(everything.out.split()) == sorted(uuids_of(all_unset(forgetful, *CELLS)))
@@ -211,7 +256,9 @@ def test_the_list(forgetful: RealCloud, config: Path) -> None:
     assert unknown.line.startswith(f"Cell {NOBODY} has no mapping")
     assert data.document["exit_code"] == 3
     assert [cell["cell"] for cell in data.document["cells"]] == ["cell1", "cell2", "cell3"]
-    assert [uuid for cell in data.document["cells"] for uuid in cell["instances"]] == everything.out.split()
+    assert [
+        uuid for cell in data.document["cells"] for uuid in cell["instances"]
+    ] == everything.out.split()
 
 
 def test_the_list_of_none(realcloud: RealCloud, config: Path) -> None:
@@ -223,7 +270,9 @@ def test_the_list_of_none(realcloud: RealCloud, config: Path) -> None:
 
 
 def test_a_list_that_is_not_all_is_1(forgetful: RealCloud, config: Path) -> None:
-    forgetful.rows(API, "UPDATE cell_mappings SET database_connection = 'nonsense' WHERE name = 'cell2'")
+    forgetful.rows(
+        API, "UPDATE cell_mappings SET database_connection = 'nonsense' WHERE name = 'cell2'"
+    )
     ended = call(LIST, config=config)
     assert ended.code == 1
     assert sorted(ended.out.split()) == sorted(uuids_of(all_unset(forgetful, CELL1, CELL3)))
@@ -267,8 +316,12 @@ def counts(document: Any) -> dict[tuple[str, str], int]:
     }
 
 
-def test_what_cannot_be_recorded_is_named_and_left(forgetful: RealCloud, config: Path, hosts: Hosts) -> None:
-    """One host has a domain without a machine type, one has one with it, the others do not answer."""
+def test_what_cannot_be_recorded_is_named_and_left(
+    forgetful: RealCloud, config: Path, hosts: Hosts
+) -> None:
+    """One host has a domain without a machine type, one has one with it, the others do not
+    answer.
+    """
     (_, lost), (_, kept), (_, nowhere), *others = unset(forgetful, CELL1)
     for uuid, host in ((lost, "'gone'"), (kept, "'there'"), (nowhere, "NULL")):
         forgetful.rows(CELL1, f"UPDATE instances SET host = {host} WHERE uuid = '{uuid}'")
@@ -294,10 +347,17 @@ def test_one_host(forgetful: RealCloud, config: Path, hosts: Hosts) -> None:
     real = hosts.have_all(forgetful, CELL1)
     first = unset(forgetful, CELL1)[0]
     ((host,),) = forgetful.rows(CELL1, f"SELECT host FROM instances WHERE uuid = '{first[1]}'")
-    here = {(CELL1, uuid) for (uuid,) in forgetful.rows(CELL1, f"SELECT uuid FROM instances WHERE host = '{host}'")}
+    here = {
+        (CELL1, uuid)
+        for (uuid,) in forgetful.rows(CELL1, f"SELECT uuid FROM instances WHERE host = '{host}'")
+    }
     missing = unset(forgetful, *CELLS)
     unknown, wrong = call_all(
-        (f"{RECORD} --host nowhere", f"{RECORD} --host {host} --cell-uuid {forgetful.uuids['cell2']}"), config=config
+        (
+            f"{RECORD} --host nowhere",
+            f"{RECORD} --host {host} --cell-uuid {forgetful.uuids['cell2']}",
+        ),
+        config=config,
     )
     assert [(one.code, one.out) for one in (unknown, wrong)] == [(2, "")] * 2
     assert unknown.line == "Host nowhere is not mapped to any cell: see list_hosts"
@@ -308,13 +368,17 @@ def test_one_host(forgetful: RealCloud, config: Path, hosts: Hosts) -> None:
     assert unset(forgetful, *CELLS) == [place for place in missing if place not in here]
 
 
-def test_a_host_that_hangs_is_passed_over(forgetful: RealCloud, config: Path, silent_port: int) -> None:
+def test_a_host_that_hangs_is_passed_over(
+    forgetful: RealCloud, config: Path, silent_port: int
+) -> None:
     """Its libvirt accepts the connection and never says a word."""
     reachable(config, f"qemu+tcp://127.0.0.1:{silent_port}/system?name={{host}}", timeout=1)
     before = forgetful.checksums()
     ended = call(f"{RECORD} --cell-uuid {forgetful.uuids['cell1']}", config=config)
     assert (ended.code, ended.out) == (3, "Nothing was recorded.\n")
-    assert "cell1: cmp-c1-01 was passed over: it does not answer within 1 s" in ended.err.splitlines()
+    assert (
+        "cell1: cmp-c1-01 was passed over: it does not answer within 1 s" in ended.err.splitlines()
+    )
     assert forgetful.checksums() == before
 
 
@@ -329,11 +393,17 @@ def test_ctrl_c_while_hosts_hang(forgetful: RealCloud, config: Path, silent_port
 
 
 def children(pid: int) -> list[str]:
-    return [word for task in Path(f"/proc/{pid}/task").iterdir() for word in (task / "children").read_text().split()]
+    return [
+        word
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for word in (task / "children").read_text().split()
+    ]
 
 
 @pytest.mark.parametrize("number", [0, 2])
-def test_killed_while_it_records(forgetful: RealCloud, config: Path, hosts: Hosts, number: int) -> None:
+def test_killed_while_it_records(
+    forgetful: RealCloud, config: Path, hosts: Hosts, number: int
+) -> None:
     """Each host's instances are one transaction; another run does the rest."""
     real = hosts.have_all(forgetful, *CELLS)
     missing = [place for place in unset(forgetful, *CELLS) if place in real]
@@ -355,7 +425,8 @@ def test_4_nobody_can_be_asked(realcloud: RealCloud, config: Path, tmp_path: Pat
     assert [(one.code, one.out) for one in (unset_uri, no_extra)] == [(4, "")] * 2
     assert "set connection_uri in section [libvirt]" in unset_uri.line
     assert no_extra.line == (
-        "libvirt-python is not installed: install cellkeeper with its extra libvirt, see docs/libvirt.md"
+        "libvirt-python is not installed: install cellkeeper with its extra libvirt, see "
+        "docs/libvirt.md"
     )
     assert realcloud.checksums() == before
 
@@ -363,7 +434,9 @@ def test_4_nobody_can_be_asked(realcloud: RealCloud, config: Path, tmp_path: Pat
 def test_update_says_when_the_host_could_not_be_asked(
     realcloud: RealCloud, config: Path, hosts: Hosts, stopped: str
 ) -> None:
-    """The update stands. A libvirt that names no machine types at all, as that of the test driver, raises no doubt."""
+    """The update stands. A libvirt that names no machine types at all, as that of the test driver,
+    raises no doubt.
+    """
     ((host,),) = realcloud.rows(CELL1, f"SELECT host FROM instances WHERE uuid = '{stopped}'")
     away = call(f"{UPDATE} {stopped} pc-i440fx-6.0", config=config)
     hosts.have(host, {stopped: "pc-i440fx-6.0"})

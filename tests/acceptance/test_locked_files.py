@@ -1,4 +1,6 @@
-"""A SQLite file that another process has locked: each command names it, and takes it for nothing else."""
+"""A SQLite file that another process has locked: each command names it, and takes it for nothing
+else.
+"""
 
 import sqlite3
 from collections.abc import Iterator
@@ -18,7 +20,9 @@ LOCKED: Final = "another process has locked the file"
 
 @contextmanager
 def locked(config: Path, name: str) -> Iterator[str]:
-    """Lock a database of the sample cloud, as a process does that writes for long; yields its path."""
+    """Lock a database of the sample cloud, as a process does that writes for long; yields its
+    path.
+    """
     file, _ = databases(config.parent)[name]
     with closing(sqlite3.connect(file, isolation_level=None)) as link:
         link.execute("BEGIN EXCLUSIVE")
@@ -35,7 +39,9 @@ def config(untouched_sample: Path, tmp_path: Path) -> Iterator[Path]:
 
 
 @pytest.mark.parametrize(("name", "where"), [("cell2", "cell2"), ("API", "API database")])
-def test_check_tells_it_as_that_and_not_as_a_missing_grant(config: Path, name: str, where: str) -> None:
+def test_check_tells_it_as_that_and_not_as_a_missing_grant(
+    config: Path, name: str, where: str
+) -> None:
     with locked(config, name) as file:
         ended = call("check -f json", config=config)
     assert (ended.code, ended.err) == (1, "")
@@ -54,6 +60,8 @@ def test_metrics_tell_the_cell_as_away(config: Path) -> None:
 @pytest.mark.parametrize("words", ["", "--dry-run", "--until-complete"])
 def test_archive_names_the_cell_in_one_line(config: Path, words: str) -> None:
     with locked(config, "cell2") as file:
-        ended = call(f"db archive_deleted_rows --all-cells --before 2000-01-01 {words}", config=config)
+        ended = call(
+            f"db archive_deleted_rows --all-cells --before 2000-01-01 {words}", config=config
+        )
     assert ended.code == 255
     assert ended.line == f"cell2 ({file}): {LOCKED}"

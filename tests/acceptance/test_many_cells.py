@@ -1,4 +1,6 @@
-"""Three hundred cells, of which ten refuse and five are silent: a line for each of those, and all else is done."""
+"""Three hundred cells, of which ten refuse and five are silent: a line for each of those, and all
+else is done.
+"""
 
 import re
 import shutil
@@ -21,13 +23,22 @@ FAILED: Final = 255
 
 @pytest.fixture
 def config(tmp_path: Path, silent_port: int) -> Path:
-    """The nova.conf of a cloud whose cells are small files, but for those whose servers do not serve."""
+    """The nova.conf of a cloud whose cells are small files, but for those whose servers do not
+    serve.
+    """
     nova_conf = build(tmp_path / "cloud", instances=4)
-    nova_conf.write_text(nova_conf.read_text().replace("[cellkeeper]", "[cellkeeper]\nconnect_timeout = 2"))
+    nova_conf.write_text(
+        nova_conf.read_text().replace("[cellkeeper]", "[cellkeeper]\nconnect_timeout = 2")
+    )
     folder = nova_conf.parent
     refused, files = free_port(), CELLS - REFUSED - SILENT
-    urls = [f"mysql+pymysql://{LOGIN}@127.0.0.1:{refused}/refused{number}" for number in range(REFUSED)]
-    urls += [f"mysql+pymysql://{LOGIN}@127.0.0.1:{silent_port}/silent{number}" for number in range(SILENT)]
+    urls = [
+        f"mysql+pymysql://{LOGIN}@127.0.0.1:{refused}/refused{number}" for number in range(REFUSED)
+    ]
+    urls += [
+        f"mysql+pymysql://{LOGIN}@127.0.0.1:{silent_port}/silent{number}"
+        for number in range(SILENT)
+    ]
     for number in range(files):
         shutil.copy(folder / "nova_cell1.db", folder / f"many{number}.db")
         urls.append(f"sqlite:///{folder}/many{number}.db")
@@ -43,7 +54,10 @@ def map_only(api: Path, urls: Sequence[str]) -> None:
         database.executemany(
             "INSERT INTO cell_mappings (uuid, name, transport_url, database_connection, disabled) "
             "VALUES (?, ?, 'none:///', ?, 0)",
-            [(f"00000000-0000-4000-8000-{number:012}", f"many{number}", url) for number, url in enumerate(urls)],
+            [
+                (f"00000000-0000-4000-8000-{number:012}", f"many{number}", url)
+                for number, url in enumerate(urls)
+            ],
         )
 
 
@@ -62,13 +76,19 @@ def test_a_run_does_what_can_be_done_and_names_each_cell_that_cannot(config: Pat
     assert named(archived.err.splitlines()) == away
     states = [cell["state"] for cell in archived.document["cells"]]
     assert (states.count("failed"), states.count("complete")) == (len(away), CELLS - len(away))
-    assert all(cell["archived"] for cell in archived.document["cells"] if cell["state"] == "complete")
+    assert all(
+        cell["archived"] for cell in archived.document["cells"] if cell["state"] == "complete"
+    )
 
 
 def test_check_and_metrics_name_each_of_them_once(config: Path) -> None:
     checked = call("check -f json", config=config)
     assert checked.code == 1
-    failed = [finding["where"] for finding in checked.document["findings"] if finding["verdict"] == "failed"]
+    failed = [
+        finding["where"]
+        for finding in checked.document["findings"]
+        if finding["verdict"] == "failed"
+    ]
     assert sorted(failed) == sorted(f"many{number}" for number in range(REFUSED + SILENT))
     measured = call("metrics", config=config)
     assert measured.code == 0

@@ -51,7 +51,11 @@ def test_without_a_broker_the_backlog_is_told(config: Path) -> None:
     assert found["api_database_up",] == 1
     assert [found["cell_up", f"cell{number}"] for number in range(4)] == [1, 1, 1, 1]
     assert found["backlog_rows", "cell1"] > 53
-    assert 1.7e9 < found["backlog_oldest_timestamp_seconds", "cell1"] < found["backlog_timestamp_seconds", "cell1"]
+    assert (
+        1.7e9
+        < found["backlog_oldest_timestamp_seconds", "cell1"]
+        < found["backlog_timestamp_seconds", "cell1"]
+    )
     assert ("store_up",) not in found
 
 
@@ -69,7 +73,10 @@ def test_over_http_until_a_signal(with_broker: Path) -> None:
     with_broker.write_text(f"{with_broker.read_text()}[schedule]\nenabled = nightly_archive\n")
 
     def ask() -> Samples:
-        with suppress(URLError, ConnectionError), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
+        with (
+            suppress(URLError, ConnectionError),
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer,
+        ):
             return samples(answer.read().decode())
         return {}
 
@@ -93,7 +100,9 @@ def test_what_is_away_is_told_as_away(with_broker: Path, broker: Redis) -> None:
     assert ended.code == 0
     warnings = [line.split("[-] ")[1] for line in ended.err.splitlines()]
     assert len(warnings) == 2
-    assert re.fullmatch(r"the API database \(127\.0\.0\.1:1/nova_api\): cannot connect: .*", warnings[0])
+    assert re.fullmatch(
+        r"the API database \(127\.0\.0\.1:1/nova_api\): cannot connect: .*", warnings[0]
+    )
     assert warnings[1].startswith("the store of runs does not answer: ")
     assert not re.search(r"Error: |Exception|Problem", ended.err)
 
@@ -103,7 +112,10 @@ def test_what_stays_away_is_logged_once(config: Path) -> None:
     env = {"OS_API_DATABASE__CONNECTION": "mysql+pymysql://nova:nova-secret@127.0.0.1:1/nova_api"}
 
     def answers() -> bool:
-        with suppress(URLError, ConnectionError), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics"):
+        with (
+            suppress(URLError, ConnectionError),
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics"),
+        ):
             return True
         return False
 
@@ -112,12 +124,17 @@ def test_what_stays_away_is_logged_once(config: Path) -> None:
         until(answers)
         assert all(answers() for _ in range(5))
         running.process.terminate()
-        assert running.end().err.count("the API database (127.0.0.1:1/nova_api): cannot connect") == 1
+        assert (
+            running.end().err.count("the API database (127.0.0.1:1/nova_api): cannot connect") == 1
+        )
 
 
 def test_a_cell_that_is_away_is_told_as_away(realcloud: RealCloud, tmp_path: Path) -> None:
     gone = realcloud.url("nova_cell9")
-    realcloud.rows(realcloud.api, f"UPDATE cell_mappings SET database_connection = '{gone}' WHERE name = 'cell2'")
+    realcloud.rows(
+        realcloud.api,
+        f"UPDATE cell_mappings SET database_connection = '{gone}' WHERE name = 'cell2'",
+    )
     found = samples(call("metrics", config=realcloud.config(tmp_path)).out)
     assert (found["cell_up", "cell1"], found["cell_up", "cell2"]) == (1, 0)
     assert ("backlog_rows", "cell2") not in found
@@ -129,11 +146,17 @@ def test_a_cell_that_is_away_is_told_as_away(realcloud: RealCloud, tmp_path: Pat
         ("--listen 18774", 2, "'18774' is no HOST:PORT"),
         ("--listen 127.0.0.1:http", 2, "'127.0.0.1:http' is no HOST:PORT"),
         ("--listen 127.0.0.1:18774 --file x", 2, "--listen and --file exclude each other"),
-        ("--file /dev/null/cellkeeper.prom", 255, "/dev/null/cellkeeper.prom cannot be written: Not a directory"),
+        (
+            "--file /dev/null/cellkeeper.prom",
+            255,
+            "/dev/null/cellkeeper.prom cannot be written: Not a directory",
+        ),
         ("--listen 192.0.2.1:18774", 255, "192.0.2.1:18774 cannot be listened at"),
     ],
 )
-def test_what_cannot_be_done_is_said_in_one_line(config: Path, words: str, code: int, said: str) -> None:
+def test_what_cannot_be_done_is_said_in_one_line(
+    config: Path, words: str, code: int, said: str
+) -> None:
     ended = call(f"metrics {words}", config=config)
     assert (ended.code, ended.out) == (code, "")
     assert said in ended.line

@@ -39,18 +39,27 @@ def test_from_a_dry_run_to_empty_shadow_tables(sample: Path) -> None:
     dry = call(f"{ARCHIVE} --dry-run -f json", config=sample)
     assert (dry.code, dry.err) == (0, "")
     assert contents(sample) == before
-    assert {cell["cell"]: cell["waiting"]["instances"]["rows"] for cell in dry.document["cells"]} == waiting
+    assert {
+        cell["cell"]: cell["waiting"]["instances"]["rows"] for cell in dry.document["cells"]
+    } == waiting
 
     ended = call(f"{ARCHIVE} --verbose", config=sample)
     assert ended.code == 1
     assert re.fullmatch(r"cell2: left in instances: id \d+: 1 in share_mapping \(.*", ended.line)
-    rows = {cell: int(number) for cell, number in re.findall(r"^\| (cell\d)\.instances +\| (\d+) ", ended.out, re.M)}
+    rows = {
+        cell: int(number)
+        for cell, number in re.findall(r"^\| (cell\d)\.instances +\| (\d+) ", ended.out, re.M)
+    }
     assert rows == waiting | {"cell2": waiting["cell2"] - 1}
     assert deleted(sample) == {"cell0": 0, "cell1": 0, "cell2": 1, "cell3": 0}
-    archived = {uuid for cell in CELLS for (uuid,) in ask(sample, cell, "SELECT uuid FROM shadow_instances")}
+    archived = {
+        uuid for cell in CELLS for (uuid,) in ask(sample, cell, "SELECT uuid FROM shadow_instances")
+    }
     assert len(archived) == sum(rows.values())
     for table in ("instance_mappings", "request_specs", "instance_group_member"):
-        assert not archived & {uuid for (uuid,) in ask(sample, "api", f"SELECT instance_uuid FROM {table}")}
+        assert not archived & {
+            uuid for (uuid,) in ask(sample, "api", f"SELECT instance_uuid FROM {table}")
+        }
 
     again = call(f"{ARCHIVE} --verbose", config=sample)
     assert (again.code, again.out) == (0, "Archiving...complete\nNothing was archived.\n")
@@ -58,13 +67,19 @@ def test_from_a_dry_run_to_empty_shadow_tables(sample: Path) -> None:
 
     old = call(f"{PURGE} --before 90d --verbose", config=sample)
     assert (old.code, old.err) == (0, "")
-    assert re.search(r"^Cell [-0-9a-f]{36}\(cell1\): Deleted \d+ rows from shadow_instances based on", old.out, re.M)
+    assert re.search(
+        r"^Cell [-0-9a-f]{36}\(cell1\): Deleted \d+ rows from shadow_instances based on",
+        old.out,
+        re.M,
+    )
     young = sum(ask(sample, cell, "SELECT COUNT(*) FROM shadow_instances")[0][0] for cell in CELLS)
     assert 0 < young < len(archived)
 
     rest = call(f"{PURGE} --all -f json", config=sample)
     assert (rest.code, rest.err) == (0, "")
-    assert sum(cell["purged"].get("shadow_instances", 0) for cell in rest.document["cells"]) == young
+    assert (
+        sum(cell["purged"].get("shadow_instances", 0) for cell in rest.document["cells"]) == young
+    )
     assert call(f"{PURGE} --all", config=sample).code == 3
 
 

@@ -1,4 +1,6 @@
-"""``db sync``, ``db version``, ``api_db sync``, ``api_db version``: codes, lines, and what an interruption leaves."""
+"""``db sync``, ``db version``, ``api_db sync``, ``api_db version``: codes, lines, and what an
+interruption leaves.
+"""
 
 import signal
 from collections.abc import Iterator
@@ -18,7 +20,13 @@ from tests.support.services import MariaDB, free_port
 
 NAMES: Final = ("bare_api", "bare_cell0", "bare_cell1", "bare_cell2")
 OLDER, HEAD = MAIN_SCHEMA.revisions[-2:]
-UUIDS: Final = dict(zip(NAMES[1:], (CELL0, *(f"{n}0000000-0000-0000-0000-000000000000" for n in (1, 2))), strict=True))
+UUIDS: Final = dict(
+    zip(
+        NAMES[1:],
+        (CELL0, *(f"{n}0000000-0000-0000-0000-000000000000" for n in (1, 2))),
+        strict=True,
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -46,7 +54,8 @@ class Bare:
         upgrade_schema(self.database("bare_api"), API_SCHEMA)
         for cell, url in urls.items():
             self.server.execute(
-                "INSERT INTO cell_mappings (uuid, name, transport_url, database_connection, disabled) "
+                "INSERT INTO cell_mappings (uuid, name, transport_url, database_connection, "
+                "disabled) "
                 f"VALUES ('{UUIDS[f'bare_{cell}']}', '{cell}', 'none:///', '{url}', 0)",
                 "bare_api",
             )
@@ -78,7 +87,9 @@ def bare(mariadb: MariaDB, tmp_path: Path) -> Iterator[Bare]:
 def test_from_nothing_cell0_first(bare: Bare) -> None:
     too_early = call("db sync", config=bare.config)
     assert too_early.code == 1
-    assert too_early.line.startswith("cell0 cannot be upgraded, and the configured database was left as it is: ")
+    assert too_early.line.startswith(
+        "cell0 cannot be upgraded, and the configured database was left as it is: "
+    )
     assert bare.tables("bare_cell1") == 0
     assert call("api_db version", config=bare.config).out == "None\n"
 
@@ -137,7 +148,11 @@ def test_one_cell_that_fails_does_not_stop_the_others(bare: Bare) -> None:
     bare.map(cell0=dead, cell1=bare.server.url("bare_cell1"), cell2=bare.server.url("bare_cell2"))
     ended = call(f"db sync --all-cells {OLDER}", config=bare.config)
     assert ended.code == 1, "cell0's own code, as no other has failed"
-    assert sorted(ended.out.splitlines()) == ["cell0: failed", f"cell1: {OLDER}, was None", f"cell2: {OLDER}, was None"]
+    assert sorted(ended.out.splitlines()) == [
+        "cell0: failed",
+        f"cell1: {OLDER}, was None",
+        f"cell2: {OLDER}, was None",
+    ]
     assert bare.revision("bare_cell1") == bare.revision("bare_cell2") == OLDER
     assert "Connection refused" in ended.err.splitlines()[-1]
     assert f"cell2: {OLDER}: consoles have a port for TLS" in ended.err.splitlines()
@@ -180,14 +195,16 @@ def test_ctrl_c_ends_after_the_current_change(bare: Bare, line: str) -> None:
     assert "stopped; what was done stands, and the same command goes on from there" in ended.err
     assert bare.revision("bare_cell1") != HEAD
     connections = "SELECT COUNT(*) FROM information_schema.processlist WHERE db LIKE 'bare%'"
-    until(lambda: bare.server.execute(connections) == [(0,)])  # the server sees it a moment after the end
+    # The server sees it a moment after the end.
+    until(lambda: bare.server.execute(connections) == [(0,)])
 
 
 def test_on_sqlite_the_files_are_made(tmp_path: Path) -> None:
     files = {name: tmp_path / f"{name}.db" for name in ("api", "cell1")}
     config = tmp_path / "nova.conf"
     config.write_text(
-        f"[database]\nconnection = sqlite:///{files['cell1']}\n[api_database]\nconnection = sqlite:///{files['api']}\n"
+        f"[database]\nconnection = sqlite:///{files['cell1']}\n[api_database]\nconnection = "
+        f"sqlite:///{files['api']}\n"
         f"[cellkeeper]\nlock_path = {tmp_path}/locks\n"
     )
     assert call("api_db sync", config=config).code == 0

@@ -16,8 +16,16 @@ from tests.support.services import MariaDB
 API, CELL0, CELL1, CELL2, CELL3 = DATABASES
 ARCHIVE: Final = "db archive_deleted_rows --until-complete"
 ONCE: Final = "Stopping after the current batches; interrupt again to leave at once.\n"
-PATIENT: Final = {"OS_CELLKEEPER__LOCK_WAIT_TIMEOUT": str(PATIENCE), "OS_CELLKEEPER__READ_TIMEOUT": str(PATIENCE)}
-CHILDREN: Final = ("instance_extra", "instance_system_metadata", "instance_actions", "virtual_interfaces")
+PATIENT: Final = {
+    "OS_CELLKEEPER__LOCK_WAIT_TIMEOUT": str(PATIENCE),
+    "OS_CELLKEEPER__READ_TIMEOUT": str(PATIENCE),
+}
+CHILDREN: Final = (
+    "instance_extra",
+    "instance_system_metadata",
+    "instance_actions",
+    "virtual_interfaces",
+)
 
 
 def count(cloud: RealCloud, what: str, database: str = CELL1) -> int:
@@ -26,13 +34,20 @@ def count(cloud: RealCloud, what: str, database: str = CELL1) -> int:
 
 def rows(cloud: RealCloud) -> dict[str, int]:
     """The rows of cell1 by table, be they in the table or in its shadow."""
-    return {table: count(cloud, table) + count(cloud, f"shadow_{table}") for table in ("instances", *CHILDREN)}
+    return {
+        table: count(cloud, table) + count(cloud, f"shadow_{table}")
+        for table in ("instances", *CHILDREN)
+    }
 
 
 def assert_nothing_is_half_done(cloud: RealCloud) -> None:
-    """Each tree is on one side, and API rows are there exactly for instances that are not archived."""
+    """Each tree is on one side, and API rows are there exactly for instances that are not
+    archived.
+    """
     for table in CHILDREN:
-        assert count(cloud, f"{table} WHERE instance_uuid IN (SELECT uuid FROM shadow_instances)") == 0
+        assert (
+            count(cloud, f"{table} WHERE instance_uuid IN (SELECT uuid FROM shadow_instances)") == 0
+        )
         waiting = "SELECT uuid FROM instances WHERE deleted != 0"
         assert count(cloud, f"shadow_{table} WHERE instance_uuid IN ({waiting})") == 0
     archived = f"request_specs WHERE instance_uuid IN (SELECT uuid FROM {CELL1}.shadow_instances)"
@@ -43,7 +58,9 @@ def assert_nothing_is_half_done(cloud: RealCloud) -> None:
 
 @contextmanager
 def locked(cloud: RealCloud, table: str) -> Iterator[None]:
-    """Hold a lock on the rows of a table of cell1, so that nothing can be done with them meanwhile."""
+    """Hold a lock on the rows of a table of cell1, so that nothing can be done with them
+    meanwhile.
+    """
     with closing(cloud.server.connect(CELL1, autocommit=False)) as link:
         link.query(f"SELECT id FROM {table} FOR UPDATE")
         yield
@@ -53,7 +70,9 @@ def at_work(cloud: RealCloud, table: str = "") -> bool:
     """Whether the program has a statement on a table under way, or a connection at all."""
     # Not by innodb_trx: who looks there more often than every 0.1 s sees the same for ever.
     running = f"AND info LIKE '%{table}%'" if table else ""
-    listed = f"processlist WHERE user = 'nova' AND id <> CONNECTION_ID() AND db IS NOT NULL {running}"
+    listed = (
+        f"processlist WHERE user = 'nova' AND id <> CONNECTION_ID() AND db IS NOT NULL {running}"
+    )
     return count(cloud, f"information_schema.{listed}") > 0
 
 
@@ -63,8 +82,11 @@ def test_a_first_signal_ends_the_pause_and_what_was_done_is_reported(
 ) -> None:
     """ARC-6: nothing is purged any more."""
     before = rows(realcloud)
-    with Running(f"{ARCHIVE} --max_rows 20 --sleep 3600 --verbose --purge", config=config) as running:
-        until(lambda: count(realcloud, "shadow_instance_id_mappings") > 0)  # the rest of the first 20 rows
+    with Running(
+        f"{ARCHIVE} --max_rows 20 --sleep 3600 --verbose --purge", config=config
+    ) as running:
+        # The rest of the first 20 rows.
+        until(lambda: count(realcloud, "shadow_instance_id_mappings") > 0)
         running.process.send_signal(number)
         ended = running.end()
     assert (ended.code, ended.err) == (1, ONCE)
@@ -97,7 +119,9 @@ def test_a_first_ctrl_c_lets_the_batch_end(realcloud: RealCloud, config: Path) -
     assert_nothing_is_half_done(realcloud)
 
 
-def test_a_second_ctrl_c_leaves_at_once_and_the_batch_never_was(realcloud: RealCloud, config: Path) -> None:
+def test_a_second_ctrl_c_leaves_at_once_and_the_batch_never_was(
+    realcloud: RealCloud, config: Path
+) -> None:
     before = rows(realcloud)
     with Running(f"{ARCHIVE} --all-cells --verbose", config=config, env=PATIENT) as running:
         with locked(realcloud, "instance_extra"):
@@ -116,7 +140,9 @@ def test_a_second_ctrl_c_leaves_at_once_and_the_batch_never_was(realcloud: RealC
 def test_ctrl_c_before_the_work_is_130(config: Path) -> None:
     with closing(create_server(("127.0.0.1", 0))) as silent:
         silent.settimeout(PATIENCE)
-        url = f"mysql+pymysql://nova:{MariaDB.PASSWORD}@127.0.0.1:{silent.getsockname()[1]}/nova_api"
+        url = (
+            f"mysql+pymysql://nova:{MariaDB.PASSWORD}@127.0.0.1:{silent.getsockname()[1]}/nova_api"
+        )
         env = {"OS_API_DATABASE__CONNECTION": url, "OS_CELLKEEPER__CONNECT_TIMEOUT": str(PATIENCE)}
         with Running(ARCHIVE, config=config, env=env) as running:
             link, _ = silent.accept()
@@ -145,7 +171,9 @@ def test_ctrl_c_ends_a_purge_behind_its_chunk(realcloud: RealCloud, config: Path
     assert count(realcloud, "shadow_services") > 0
 
 
-def test_a_second_run_waits_says_for_whom_and_may_be_told_not_to(realcloud: RealCloud, config: Path) -> None:
+def test_a_second_run_waits_says_for_whom_and_may_be_told_not_to(
+    realcloud: RealCloud, config: Path
+) -> None:
     """ARC-18"""
     holder = "db.archive_deleted_rows, process {}, since 2"
     with Running(f"{ARCHIVE} --max_rows 20 --sleep 3600", config=config) as first:

@@ -1,4 +1,6 @@
-"""Ctrl-C at any instant ends a command as documented: 130 before the work, else after the current batches."""
+"""Ctrl-C at any instant ends a command as documented: 130 before the work, else after the current
+batches.
+"""
 
 import signal
 import subprocess
@@ -18,8 +20,8 @@ from tests.support.instants import HERE, Instants, census, move
 ROOT: Final = Path(__file__).parents[2]
 ONCE: Final = "Stopping after the current batches; interrupt again to leave at once."
 SEED, NUMBER = 11, 12
-# A signal that comes right before a call that waits is noted, and the call waits: as here, where it does not reach the
-# thread that waits.
+# A signal that comes right before a call that waits is noted, and the call waits: as here, where it
+# does not reach the thread that waits.
 WAITING: Final = """
 import signal, socket, sys, threading
 from cli import signals
@@ -42,7 +44,9 @@ threading.Thread(target=lambda: stop.wait() and right.send(b"."), daemon=True).s
 def interrupt_a_wait(work: str) -> tuple[int, str]:
     """The exit code and the errors of a process that is interrupted while its main thread waits."""
     words = [sys.executable, "-c", WAITING.format(work=work)]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT) as process:
+    with subprocess.Popen(
+        words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    ) as process:
         try:
             assert process.stdout
             assert process.stdout.readline() == "waits\n"
@@ -62,10 +66,13 @@ def test_a_signal_that_comes_right_before_a_wait_in_the_work_stops_the_work() ->
 
 
 def test_ctrl_c_at_any_line_before_the_work_is_130(tmp_path: Path) -> None:
-    """While the API database is being connected, and at any other moment: it accepts, and never answers."""
+    """While the API database is being connected, and at any other moment: it accepts, and never
+    answers.
+    """
     with closing(create_server(("127.0.0.1", 0), backlog=1024)) as silent:
         (tmp_path / "nova.conf").write_text(
-            f"[api_database]\nconnection = mysql+pymysql://nova:x@127.0.0.1:{silent.getsockname()[1]}/nova_api\n"
+            "[api_database]\nconnection = "
+            f"mysql+pymysql://nova:x@127.0.0.1:{silent.getsockname()[1]}/nova_api\n"
             f"[cellkeeper]\nconnect_timeout = 3600\nlock_path = {HERE}/locks\n"
         )
         runs = Instants(tmp_path, ["db", "archive_deleted_rows", "--all-cells"], nudge=True)
@@ -84,8 +91,19 @@ def template(tmp_path: Path) -> Path:
     return folder
 
 
-def test_ctrl_c_at_any_line_of_an_archive_loses_no_row_and_reports_what_was_done(template: Path) -> None:
-    words = ["db", "archive_deleted_rows", "--all-cells", "--until-complete", "--max_rows", "20", "-f", "json"]
+def test_ctrl_c_at_any_line_of_an_archive_loses_no_row_and_reports_what_was_done(
+    template: Path,
+) -> None:
+    words = [
+        "db",
+        "archive_deleted_rows",
+        "--all-cells",
+        "--until-complete",
+        "--max_rows",
+        "20",
+        "-f",
+        "json",
+    ]
     ends = Instants(template, words).at_lines(
         SEED, NUMBER, "cli/cell_runs.py", "cli/db/archive_deleted_rows.py", "/threading.py"
     )
@@ -101,7 +119,9 @@ def test_ctrl_c_at_any_line_of_an_archive_loses_no_row_and_reports_what_was_done
         cells = moments.parse(end.out)["cells"]
         reported = sum(sum(cell["archived"].values()) for cell in cells)
         assert reported == archived(end.rows) - archived_before, end
-        assert all(line == ONCE or line.startswith("cell2: left in ") for line in end.err.splitlines()), end
+        assert all(
+            line == ONCE or line.startswith("cell2: left in ") for line in end.err.splitlines()
+        ), end
     assert {end.code for end in ends} >= {1, 130}
     assert len({total(end.rows) for end in ends}) == 1
 

@@ -68,11 +68,15 @@ def test_a_full_disk_for_the_log_is_a_line_and_changes_no_code(sample: Path, opt
     ended = call(f"{options} --log-file /dev/full {ALL}", config=sample)
     assert ended.code == 1
     assert "cell1.instances" in ended.out
-    said = [line for line in ended.err.splitlines() if not line.startswith("cell2: left in instances")]
+    said = [
+        line for line in ended.err.splitlines() if not line.startswith("cell2: left in instances")
+    ]
     assert said == ["The log /dev/full cannot be written: No space left on device"]
 
 
-def test_a_full_disk_for_a_configured_log_is_a_line_and_changes_no_code(sample: Path, tmp_path: Path) -> None:
+def test_a_full_disk_for_a_configured_log_is_a_line_and_changes_no_code(
+    sample: Path, tmp_path: Path
+) -> None:
     (tmp_path / "logging.conf").write_text(
         "[loggers]\nkeys = root, audit\n[handlers]\nkeys = full\n[formatters]\nkeys =\n"
         "[logger_root]\nlevel = INFO\nhandlers =\n"
@@ -81,7 +85,9 @@ def test_a_full_disk_for_a_configured_log_is_a_line_and_changes_no_code(sample: 
     )
     ended = call(f"--log-config {tmp_path}/logging.conf {ALL}", config=sample)
     assert ended.code == 1
-    assert ended.err.splitlines()[0] == "The log /dev/full cannot be written: No space left on device"
+    assert (
+        ended.err.splitlines()[0] == "The log /dev/full cannot be written: No space left on device"
+    )
 
 
 def without_a_reader(line: str, config: Path) -> Ended:
@@ -117,7 +123,9 @@ def test_a_reader_that_goes_away_does_not_end_the_work(sample: Path) -> None:
 def in_shell(line: str, config: Path) -> tuple[int, str, str]:
     """Run a command with redirections of a shell."""
     command = f"'{PROGRAM}' --config-file '{config}' {line}"
-    ended = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False, env=environment({}))
+    ended = subprocess.run(
+        ["sh", "-c", command], capture_output=True, text=True, check=False, env=environment({})
+    )
     return ended.returncode, ended.stdout, ended.stderr
 
 
@@ -129,7 +137,9 @@ def in_shell(line: str, config: Path) -> tuple[int, str, str]:
         pytest.param("2>&-", 1, id="no standard error"),
     ],
 )
-def test_a_missing_stream_changes_nothing_but_what_is_printed(sample: Path, redirection: str, code: int) -> None:
+def test_a_missing_stream_changes_nothing_but_what_is_printed(
+    sample: Path, redirection: str, code: int
+) -> None:
     found, _, err = in_shell(f"{ALL} {redirection}", sample)
     assert found == code
     assert "Traceback" not in err

@@ -23,16 +23,24 @@ def pressure(realcloud: RealCloud, config: Path) -> Iterator[Pressure]:
 
 
 def deleted_instances(cloud: RealCloud) -> int:
-    ((number,),) = cloud.server.execute("SELECT COUNT(*) FROM instances WHERE deleted != 0", cloud.cell1)
+    ((number,),) = cloud.server.execute(
+        "SELECT COUNT(*) FROM instances WHERE deleted != 0", cloud.cell1
+    )
     return int(number)
 
 
-def test_a_run_writes_nothing_while_the_server_suffers(realcloud: RealCloud, config: Path, pressure: Pressure) -> None:
+def test_a_run_writes_nothing_while_the_server_suffers(
+    realcloud: RealCloud, config: Path, pressure: Pressure
+) -> None:
     before = deleted_instances(realcloud)
     log = config.with_name("archive.log")
     pressure.rise()
     with Run(config, "--log-file", str(log), *ARCHIVE) as run:
-        wait_until(lambda: log.exists() and "cell1: the work pauses: the query returns 9" in log.read_text())
+        wait_until(
+            lambda: (
+                log.exists() and "cell1: the work pauses: the query returns 9" in log.read_text()
+            )
+        )
         assert run.process.poll() is None
         assert deleted_instances(realcloud) == before
         pressure.fall()
@@ -49,14 +57,19 @@ def test_an_incident_goes_before(realcloud: RealCloud, config: Path, pressure: P
     assert deleted_instances(realcloud) == 0
 
 
-def test_ctrl_c_ends_a_run_that_pauses(realcloud: RealCloud, config: Path, pressure: Pressure) -> None:
+def test_ctrl_c_ends_a_run_that_pauses(
+    realcloud: RealCloud, config: Path, pressure: Pressure
+) -> None:
     log = config.with_name("archive.log")
     pressure.rise()
     with Run(config, "--log-file", str(log), *ARCHIVE) as run:
         wait_until(lambda: log.exists() and "the work pauses" in log.read_text())
         run.process.terminate()
         ended = run.end()
-    assert (ended.code, ended.err) == (0, "Stopping after the current batches; interrupt again to leave at once.\n")
+    assert (ended.code, ended.err) == (
+        0,
+        "Stopping after the current batches; interrupt again to leave at once.\n",
+    )
     assert deleted_instances(realcloud) > 0
 
 
@@ -65,22 +78,42 @@ def test_a_critical_limit_ends_the_run(realcloud: RealCloud, config: Path) -> No
     before = deleted_instances(realcloud)
     ended = call(" ".join(ARCHIVE), config=config)
     assert (ended.code, deleted_instances(realcloud)) == (0, before)
-    assert re.fullmatch(r"The run was ended early by the throttle: \d+ threads? running", ended.line)
+    assert re.fullmatch(
+        r"The run was ended early by the throttle: \d+ threads? running", ended.line
+    )
 
 
-def test_the_status_shows_every_signal_of_every_server(realcloud: RealCloud, config: Path, pressure: Pressure) -> None:
+def test_the_status_shows_every_signal_of_every_server(
+    realcloud: RealCloud, config: Path, pressure: Pressure
+) -> None:
     ended = call("throttle status", config=config)
     assert ended.code == 0
     place = f"127.0.0.1:{realcloud.server.port}"
     assert [line.split("|")[1:6] for line in ended.out.splitlines() if place in line] == [
-        [f" {place} ", " cell0, cell1, cell2 and 1 more ", " threads_running ", " go     ", " 50    "],
-        [f" {place} ", " cell0, cell1, cell2 and 1 more ", " query           ", " go     ", " 5     "],
+        [
+            f" {place} ",
+            " cell0, cell1, cell2 and 1 more ",
+            " threads_running ",
+            " go     ",
+            " 50    ",
+        ],
+        [
+            f" {place} ",
+            " cell0, cell1, cell2 and 1 more ",
+            " query           ",
+            " go     ",
+            " 5     ",
+        ],
     ]
     pressure.rise()
     ended = call("throttle status -f json", config=config)
     assert ended.code == 1
     (server,) = ended.document
-    assert (server["server"], server["paused"], server["cells"]) == (place, True, ["cell0", "cell1", "cell2", "cell3"])
+    assert (server["server"], server["paused"], server["cells"]) == (
+        place,
+        True,
+        ["cell0", "cell1", "cell2", "cell3"],
+    )
     assert server["signals"][1] == {
         "signal": "query",
         "answer": "stop",
@@ -94,13 +127,28 @@ def test_the_status_shows_every_signal_of_every_server(realcloud: RealCloud, con
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("replica = mysql://nova:secret-word@db2/nova", "replica in section [throttle]: it takes a cell and the URL"),
-        ("replica = cell1 mysql://nova:secret-word@x@db2/nova", "the replica of cell1: its URL cannot be used"),
-        ("http = http://freno/{cell}", "http in section [throttle]: its address may have {host} and {port}"),
-        ("http = freno:8111/check", "http in section [throttle]: it takes an address that begins with http:// or"),
+        (
+            "replica = mysql://nova:secret-word@db2/nova",
+            "replica in section [throttle]: it takes a cell and the URL",
+        ),
+        (
+            "replica = cell1 mysql://nova:secret-word@x@db2/nova",
+            "the replica of cell1: its URL cannot be used",
+        ),
+        (
+            "http = http://freno/{cell}",
+            "http in section [throttle]: its address may have {host} and {port}",
+        ),
+        (
+            "http = freno:8111/check",
+            "http in section [throttle]: it takes an address that begins with http:// or",
+        ),
         ("max_lag = soon", "max_lag"),
         ("query = SELECT 1", "max_query in section [throttle]: query takes a number"),
-        ("query = SELECT 1\nmax_query = nan", "max_query in section [throttle]: query takes a number"),
+        (
+            "query = SELECT 1\nmax_query = nan",
+            "max_query in section [throttle]: query takes a number",
+        ),
     ],
 )
 @pytest.mark.parametrize("command", ["throttle status", "db archive_deleted_rows --all-cells"])

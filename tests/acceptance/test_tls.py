@@ -1,4 +1,6 @@
-"""The installed program on a server with TLS, configured as deployments do: by a file of options in every URL."""
+"""The installed program on a server with TLS, configured as deployments do: by a file of options in
+every URL.
+"""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -33,17 +35,31 @@ def cloud(pki: Pki) -> Iterator[RealCloud]:
 
 @pytest.fixture
 def configure(cloud: RealCloud, tmp_path: Path) -> Configure:
-    """Write a nova.conf; its URLs and those of all cells have the query, and the file the options."""
+    """Write a nova.conf; its URLs and those of all cells have the query, and the file the
+    options.
+    """
 
-    def write(options: str, *, before: str = "{user}:{password}@{host}:{port}", user: str = "nova") -> Path:
+    def write(
+        options: str, *, before: str = "{user}:{password}@{host}:{port}", user: str = "nova"
+    ) -> Path:
         file, conf = tmp_path / "my.cnf", tmp_path / "nova.conf"
-        words = {"user": user, "password": MariaDB.PASSWORD, "host": HOST, "port": cloud.server.port}
+        words = {
+            "user": user,
+            "password": MariaDB.PASSWORD,
+            "host": HOST,
+            "port": cloud.server.port,
+        }
         file.write_text("[tripleo]\nssl=1\n" + options.format(**words))
         login, query = before.format(**words), QUERY.format(file=file)
         urls = {name: f"mysql+pymysql://{login}/{name}{query}" for name in cloud.databases}
-        conf.write_text(NOVA_CONF.format(locks=tmp_path / "locks", api=urls[cloud.api], cell1=urls[cloud.cell1]))
+        conf.write_text(
+            NOVA_CONF.format(locks=tmp_path / "locks", api=urls[cloud.api], cell1=urls[cloud.cell1])
+        )
         for cell in cloud.uuids:
-            change = f"UPDATE cell_mappings SET database_connection = '{urls[f'nova_{cell}']}' WHERE name = '{cell}'"
+            change = (
+                f"UPDATE cell_mappings SET database_connection = '{urls[f'nova_{cell}']}' "
+                f"WHERE name = '{cell}'"
+            )
             cloud.rows(cloud.api, change)
         return conf
 
@@ -55,7 +71,9 @@ def refused_by(ended: Ended, place: str) -> None:
     assert ended.line == f"the API database ({place}/nova_api): {REFUSED} (error 2026)"
 
 
-def test_a_wrong_authority_in_the_file_is_refused(cloud: RealCloud, configure: Configure, pki: Pki) -> None:
+def test_a_wrong_authority_in_the_file_is_refused(
+    cloud: RealCloud, configure: Configure, pki: Pki
+) -> None:
     conf = configure(f"ssl-ca={pki.folder}/wrong-ca.pem\n")
     refused_by(call(DRY_RUN, config=conf), f"{HOST}:{cloud.server.port}")
 
@@ -67,7 +85,9 @@ def test_a_client_certificate_in_the_file_is_shown(configure: Configure, pki: Pk
     assert "cell3.instances" in ended.out
 
 
-def test_places_and_login_of_the_file_are_used(cloud: RealCloud, configure: Configure, pki: Pki) -> None:
+def test_places_and_login_of_the_file_are_used(
+    cloud: RealCloud, configure: Configure, pki: Pki
+) -> None:
     lines = "host={host}\nport={port}\nuser={user}\npassword={password}\n"
     conf = configure(lines + f"ssl-ca={pki.folder}/ca.pem\n", before="")
     ended = call(DRY_RUN, config=conf)
@@ -76,14 +96,23 @@ def test_places_and_login_of_the_file_are_used(cloud: RealCloud, configure: Conf
     refused_by(call(DRY_RUN, config=conf), f"{HOST}:{cloud.server.port}")
 
 
-def test_parameters_of_the_configuration_are_those_of_each_cell(configure: Configure, pki: Pki) -> None:
+def test_parameters_of_the_configuration_are_those_of_each_cell(
+    configure: Configure, pki: Pki
+) -> None:
     """Of [database]: of the cells, and not of the API database."""
     conf = configure("")
-    text = conf.read_text().replace("[api_database]", "connection_parameters = ssl_ca={}\n[api_database]")
+    text = conf.read_text().replace(
+        "[api_database]", "connection_parameters = ssl_ca={}\n[api_database]"
+    )
     conf.write_text(text.format(f"{pki.folder}/wrong-ca.pem"))
     ended = call(DRY_RUN, config=conf)
     assert ended.code == 255
-    assert [line.partition(" ")[0] for line in ended.err.splitlines()] == ["cell0", "cell1", "cell2", "cell3"]
+    assert [line.partition(" ")[0] for line in ended.err.splitlines()] == [
+        "cell0",
+        "cell1",
+        "cell2",
+        "cell3",
+    ]
     assert ended.err.count(REFUSED) == 4
     conf.write_text(text.format(f"{pki.folder}/ca.pem"))
     assert call(DRY_RUN, config=conf).code == 0

@@ -1,4 +1,6 @@
-"""A misspelt option or section: a warning everywhere, a failure in check; the beat does not start."""
+"""A misspelt option or section: a warning everywhere, a failure in check; the beat does not
+start.
+"""
 
 from pathlib import Path
 from typing import Final
@@ -18,7 +20,9 @@ def config(sample: Path) -> Path:
     return sample
 
 
-@pytest.mark.parametrize("command", ["cell_v2 list_cells", "db archive_deleted_rows --dry-run", "api_db version"])
+@pytest.mark.parametrize(
+    "command", ["cell_v2 list_cells", "db archive_deleted_rows --dry-run", "api_db version"]
+)
 def test_a_command_warns_and_works(untouched_sample: Path, tmp_path: Path, command: str) -> None:
     more = tmp_path / "more.conf"
     more.write_text(MISSPELT)
@@ -29,7 +33,9 @@ def test_a_command_warns_and_works(untouched_sample: Path, tmp_path: Path, comma
 
 
 def test_check_fails(config: Path) -> None:
-    ended = call(f"--config-file {config.with_name('cellkeeper.conf')} check -f json", config=config)
+    ended = call(
+        f"--config-file {config.with_name('cellkeeper.conf')} check -f json", config=config
+    )
     assert (ended.code, ended.err) == (1, "")
     finding = {
         "where": "configuration",
@@ -49,9 +55,12 @@ def test_the_schedule_is_refused(config: Path, command: str, code: int) -> None:
 
 
 def test_a_misspelt_variable_of_the_environment_is_named(untouched_sample: Path) -> None:
-    ended = call("cell_v2 list_cells", config=untouched_sample, env={"OS_CELERY__BROKER_ULR": "redis://h/0"})
+    ended = call(
+        "cell_v2 list_cells", config=untouched_sample, env={"OS_CELERY__BROKER_ULR": "redis://h/0"}
+    )
     assert ended.code == 0
     assert ended.line == (
-        "Warning: OS_CELERY__BROKER_ULR: broker_ulr in section [celery] is unknown and has no effect: "
+        "Warning: OS_CELERY__BROKER_ULR: broker_ulr in section [celery] is unknown and has no "
+        "effect: "
         "did you mean broker_url?"
     )

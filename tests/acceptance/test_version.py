@@ -45,7 +45,9 @@ def test_a_version_is_told_whatever_the_configuration_is(text: bytes, tmp_path: 
 
 
 @pytest.mark.parametrize(("text", "reported"), [("", STOCK_VERSION), (CONFIGURED, "29.1.0")])
-def test_under_the_name_of_the_stock_tool_it_is_a_release_of_nova(text: str, reported: str, tmp_path: Path) -> None:
+def test_under_the_name_of_the_stock_tool_it_is_a_release_of_nova(
+    text: str, reported: str, tmp_path: Path
+) -> None:
     """Deployments ask before they discover hosts: ``[ "${NOVA_VERSION%%.*}" -gt 14 ]``."""
     (tmp_path / "nova.conf").write_text(text)
     program = tmp_path / "nova-manage"

@@ -43,7 +43,8 @@ def test_a_person_logs_in_and_finds_the_run(browser: Chrome, site: Site) -> None
         worker.serve()
 
         browser.get(f"{page.address}/tasks")
-        assert "tasks" not in browser.page_source  # a headless browser leaves a page that asks for a password empty
+        # A headless browser leaves a page that asks for a password empty.
+        assert "tasks" not in browser.page_source
 
         browser.get(page.with_password)
         wait.until(lambda _: "w@here" in browser.page_source)
@@ -54,7 +55,9 @@ def test_a_person_logs_in_and_finds_the_run(browser: Chrome, site: Site) -> None
             browser.get(f"{page.address}/tasks")
             wait.until(lambda _: browser.find_elements(By.CSS_SELECTOR, "#tasks-table tbody td"))
             return any(
-                row[0] == "db.archive_deleted_rows" and row[3] == state and all(word in row[2] for word in words)
+                row[0] == "db.archive_deleted_rows"
+                and row[3] == state
+                and all(word in row[2] for word in words)
                 for row in rows(browser)
             )
 

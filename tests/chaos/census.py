@@ -1,4 +1,6 @@
-"""A census of the rows that archiving moves: each row by its checksum, in a table or in its shadow table."""
+"""A census of the rows that archiving moves: each row by its checksum, in a table or in its shadow
+table.
+"""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -33,13 +35,18 @@ class Census:
         self._purgeable = self._rows_to_go()
 
     def check(self, *, purged: bool) -> None:
-        """See that each row is there once, in one place, as it was. True at any moment, whatever is killed.
+        """See that each row is there once, in one place, as it was. True at any moment, whatever is
+        killed.
 
         :param purged: whether rows that are archived may be gone for good
         """
         for place, rows in self._count().items():
             was = self.rows[place]
-            doubled = [number for number, times in Counter(number for number, _ in rows).items() if times > 1]
+            doubled = [
+                number
+                for number, times in Counter(number for number, _ in rows).items()
+                if times > 1
+            ]
             changed = [number for number, checksum in rows if was.get(number) != checksum]
             lost = was.keys() - {number for number, _ in rows}
             if purged:
@@ -82,6 +89,9 @@ class Census:
 
 def _checksums(cursor: Cursor, table: str, columns: str) -> list[tuple[int, str]]:
     """The id and checksum of each row of a table and of its shadow."""
-    halves = [f"SELECT id, MD5(CONCAT_WS(',', {columns})) FROM `{name}`" for name in (table, SHADOW + table)]
+    halves = [
+        f"SELECT id, MD5(CONCAT_WS(',', {columns})) FROM `{name}`"
+        for name in (table, SHADOW + table)
+    ]
     cursor.execute(" UNION ALL ".join(halves))
     return list(cursor.fetchall())

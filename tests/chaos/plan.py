@@ -1,4 +1,6 @@
-"""What happens in a round of the campaign, by its number and the seed: a plan is the same each time."""
+"""What happens in a round of the campaign, by its number and the seed: a plan is the same each
+time.
+"""
 
 import random
 from collections.abc import Callable, Mapping, Sequence
@@ -72,7 +74,13 @@ def as_it_is(_: RealCloud) -> None:
 def archive(line: str, *undisturbed: str, purges: bool = False, scheduled: bool = False) -> Work:
     """An archive: nothing to do, something done, the API database away, or any error."""
     return Work(
-        line, as_it_is, frozenset({0, 1, 3, 255}), undisturbed, is_archive=True, purges=purges, scheduled=scheduled
+        line,
+        as_it_is,
+        frozenset({0, 1, 3, 255}),
+        undisturbed,
+        is_archive=True,
+        purges=purges,
+        scheduled=scheduled,
     )
 
 
@@ -81,8 +89,12 @@ MIGRATE: Final = "db online_data_migrations --all-cells"
 HEAL: Final = "placement heal_allocations --skip-port-allocations"
 WORKS: Final[Mapping[str, Work]] = {
     "archive": archive(SLOWLY, ARCHIVE),
-    "discover_hosts": Work("cell_v2 discover_hosts", new_hosts, frozenset({0, 1, 255}), ("cell_v2 discover_hosts",)),
-    "archive and purge": archive(f"{SLOWLY} --purge", ARCHIVE, "db purge --all --all-cells", purges=True),
+    "discover_hosts": Work(
+        "cell_v2 discover_hosts", new_hosts, frozenset({0, 1, 255}), ("cell_v2 discover_hosts",)
+    ),
+    "archive and purge": archive(
+        f"{SLOWLY} --purge", ARCHIVE, "db purge --all --all-cells", purges=True
+    ),
     "map_instances": Work(MAP, unmapped, frozenset({0, 1, 255}), (MAP,)),
     "scheduled archive": archive(SLOWLY, ARCHIVE, scheduled=True),
     "heal_allocations": Work(HEAL, as_it_is, frozenset({*range(6), 255}), (HEAL,)),
@@ -90,8 +102,15 @@ WORKS: Final[Mapping[str, Work]] = {
         MIGRATE, unmigrated.put_back, frozenset({0, 1, 2, 255}), (MIGRATE,), unmigrated.look
     ),
 }
-# Which of these in turn; with as many kinds of servers that have no divisor in common, each meets each.
-SERVERS: Final = (Servers.REDIS, Servers.TWO_REDIS, Servers.NONE, Servers.RABBITMQ, Servers.TWO_REDIS)
+# Which of these in turn; with as many kinds of servers that have no divisor in common, each meets
+# each.
+SERVERS: Final = (
+    Servers.REDIS,
+    Servers.TWO_REDIS,
+    Servers.NONE,
+    Servers.RABBITMQ,
+    Servers.TWO_REDIS,
+)
 
 # How often each is chosen, compared with the others.
 OF_WORKERS: Final = {Victim.CHILD: 8, Victim.WORKER: 4, Victim.MAIN_PROCESS: 3}

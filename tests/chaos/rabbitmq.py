@@ -11,7 +11,8 @@ from kombu.exceptions import OperationalError
 
 from tests.support.services import HOST, Service, free_port
 
-# The name server of Erlang's nodes is started beside the node, in its group of processes: it ends with it.
+# The name server of Erlang's nodes is started beside the node, in its group of processes: it ends
+# with it.
 START: Final = "epmd & exec rabbitmq-server"
 
 

@@ -1,4 +1,6 @@
-"""The processes and servers of a round: started, killed, brought back, and looked at when all is quiet again."""
+"""The processes and servers of a round: started, killed, brought back, and looked at when all is
+quiet again.
+"""
 
 import json
 import os
@@ -28,7 +30,9 @@ from tests.workers.test_beat import BeatProcess
 
 WORKERS: Final = 2
 # A machine under load takes its time to start a worker.
-PATIENT: Final = {"CELLKEEPER_TEST_PATIENCE": json.dumps(PATIENCE | {"runs.conductor:PATIENCE.grace": 30.0})}
+PATIENT: Final = {
+    "CELLKEEPER_TEST_PATIENCE": json.dumps(PATIENCE | {"runs.conductor:PATIENCE.grace": 30.0})
+}
 LONGEST_PAUSE: Final = 0.6  # seconds between two kills
 LONGEST_ABSENCE: Final = 0.5  # seconds for which a killed server is away
 EVERY: Final = 5  # seconds between two firings
@@ -44,7 +48,9 @@ READY: Final = "serving cell"
 # What a beat says when it begins.
 FOLLOWING: Final = "next at 20"
 UNEXPECTED: Final = ("Unexpected error", "Traceback (most recent call last)")
-OPEN_TRANSACTIONS: Final = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_mysql_thread_id != 0"
+OPEN_TRANSACTIONS: Final = (
+    "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_mysql_thread_id != 0"
+)
 
 
 class Scene:
@@ -104,10 +110,11 @@ class Scene:
         site.config.write_text(text + (SCHEDULE if self._plan.work.scheduled else ""))
         return site
 
-    # -- the play --------------------------------------------------------------------------------------------------
+    # -- the play ----------------------------------------------------------------------------------
 
     def play(self, expected: Any) -> None:
-        """Order the work, kill, let it come to its end and look at what is there, until all victims are dead.
+        """Order the work, kill, let it come to its end and look at what is there, until all victims
+        are dead.
 
         :param expected: what is there in the end where nothing is killed
         """
@@ -141,7 +148,9 @@ class Scene:
             self._order()
 
     def _order(self) -> None:
-        self._command = self._stack.enter_context(self._site.start(self._line(self._plan.work.line), PATIENT))
+        self._command = self._stack.enter_context(
+            self._site.start(self._line(self._plan.work.line), PATIENT)
+        )
 
     def _line(self, words: str) -> str:
         return words.format(**self._cloud.uuids)
@@ -157,7 +166,7 @@ class Scene:
         """The runs of this bout, as far as the store knows them, the newest first."""
         return [run for run in self._site.store.recent() if run not in self._known]
 
-    # -- harm ------------------------------------------------------------------------------------------------------
+    # -- harm --------------------------------------------------------------------------------------
 
     def _harm(self, victim: Victim) -> None:
         self.killed.append(f"{victim} {self._harms[victim]()}".strip())
@@ -168,7 +177,9 @@ class Scene:
         """One that works, if there is any. Celery ends a worker that loses one while it starts."""
         until(lambda: bool(self._children()))
         children = self._children()
-        at_work = {pid for run in self._runs() if not self._site.ended(run) for pid in self._working(run)}
+        at_work = {
+            pid for run in self._runs() if not self._site.ended(run) for pid in self._working(run)
+        }
         chosen = self._plan.dice.choice(sorted(children & at_work or children))
         with suppress(ProcessLookupError):
             os.kill(chosen, signal.SIGKILL)
@@ -216,7 +227,9 @@ class Scene:
         if killed.code != -signal.SIGKILL:
             self._check_ended(killed)
         if runs:
-            self._command = self._stack.enter_context(self._site.start(f"runs wait {runs[0]}", PATIENT))
+            self._command = self._stack.enter_context(
+                self._site.start(f"runs wait {runs[0]}", PATIENT)
+            )
         else:
             self._order()
         return ""
@@ -244,7 +257,7 @@ class Scene:
         server.start()
         return ""
 
-    # -- the end ---------------------------------------------------------------------------------------------------
+    # -- the end -----------------------------------------------------------------------------------
 
     def _let_finish(self) -> None:
         """Wait until the runs of this bout have ended, and whoever waits for them."""
@@ -270,7 +283,9 @@ class Scene:
             assert ended.code == self._site.record(runs[0]).exit_code, ended
 
     def _check(self) -> None:
-        """See that nobody holds anything any more, nothing is stuck, and no row is lost or doubled."""
+        """See that nobody holds anything any more, nothing is stuck, and no row is lost or
+        doubled.
+        """
         store = self._site.store
         until(lambda: store.queue() == [])
         for run in self._runs():
@@ -290,7 +305,8 @@ class Scene:
         """Claims that have not lapsed."""
         now = self._site.store.now()
         return sum(
-            self._site.client.zcount(key, now, "+inf") for key in self._site.client.scan_iter("cellkeeper:run:*:leases")
+            self._site.client.zcount(key, now, "+inf")
+            for key in self._site.client.scan_iter("cellkeeper:run:*:leases")
         )
 
     def _messages(self) -> int:
@@ -299,7 +315,9 @@ class Scene:
         if isinstance(self._broker, RabbitMQ):
             with Connection(self._broker.url) as connection:
                 channel = connection.channel()
-                return sum(channel.queue_declare(queue, passive=True).message_count for queue in queues)
+                return sum(
+                    channel.queue_declare(queue, passive=True).message_count for queue in queues
+                )
         with Client.from_url(self._broker.url()) as client:
             return sum(client.llen(queue) for queue in queues)
 
@@ -311,7 +329,9 @@ class Scene:
         until(lambda: not any(_lives(group) for group in self._groups))
 
     def _complete(self, expected: Any) -> None:
-        """The next command does what is left, waits for nobody, and leaves what an undisturbed one leaves."""
+        """The next command does what is left, waits for nobody, and leaves what an undisturbed one
+        leaves.
+        """
         for line in self._plan.work.undisturbed:
             ended = self._site.call(f"{self._line(line)} --no-wait")
             assert (ended.code in self._plan.work.codes - {255}, ended.err) == (True, ""), ended

@@ -1,7 +1,9 @@
-"""A campaign of SIGKILLs: whoever dies, no row is lost or doubled, nothing is left locked, and all comes to its end.
+"""A campaign of SIGKILLs: whoever dies, no row is lost or doubled, nothing is left locked, and all
+comes to its end.
 
-``CELLKEEPER_CHAOS_SEED`` repeats a campaign, ``CELLKEEPER_CHAOS_KILLS`` says how long it is. A round is repeated alone
-by its number: ``PYTEST_OPTIONS="-k round-17-"``. Its victims are the same ones then; the instants are not quite.
+``CELLKEEPER_CHAOS_SEED`` repeats a campaign, ``CELLKEEPER_CHAOS_KILLS`` says how long it is. A
+round is repeated alone by its number: ``PYTEST_OPTIONS="-k round-17-"``. Its victims are the same
+ones then; the instants are not quite.
 """
 
 import os
@@ -27,7 +29,9 @@ Looks = Callable[[str], Any]
 
 @pytest.fixture(scope="session")
 def undisturbed(
-    loaded_placed_cloud: RealCloud, cloud_placement_server: Placement, tmp_path_factory: pytest.TempPathFactory
+    loaded_placed_cloud: RealCloud,
+    cloud_placement_server: Placement,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Looks:
     """What each work leaves where nothing is killed, by its name."""
     cloud = loaded_placed_cloud
@@ -48,7 +52,11 @@ def undisturbed(
 
 @pytest.mark.parametrize("number", ROUNDS, ids=[f"round-{number}-" for number in ROUNDS])
 def test_whoever_is_killed_nothing_is_lost(
-    number: int, placed_cloud: RealCloud, cloud_placement: Placement, undisturbed: Looks, tmp_path: Path
+    number: int,
+    placed_cloud: RealCloud,
+    cloud_placement: Placement,
+    undisturbed: Looks,
+    tmp_path: Path,
 ) -> None:
     plan = plan_of(SEED, number, min(KILLS_PER_ROUND, KILLS - number * KILLS_PER_ROUND))
     expected = undisturbed(plan.name)
@@ -56,5 +64,7 @@ def test_whoever_is_killed_nothing_is_lost(
         try:
             scene.play(expected)
         except BaseException as error:
-            error.add_note(f"Seed {SEED}, round {number}: {plan}. Killed so far: {'; '.join(scene.killed)}")
+            error.add_note(
+                f"Seed {SEED}, round {number}: {plan}. Killed so far: {'; '.join(scene.killed)}"
+            )
             raise

@@ -1,1 +1,3 @@
-"""Commands whose connection is cut, at each statement in turn. They take long: ``make test-connections``."""
+"""Commands whose connection is cut, at each statement in turn. They take long: ``make
+test-connections``.
+"""

@@ -15,7 +15,8 @@ from tests.support.services import HOST, MariaDB
 DATABASES: Final = (RealCloud.api, RealCloud.cell1)
 # What differs from one run to the next.
 MOMENTS: Final = ("created_at", "updated_at", "deleted_at")
-# What a row gets that was added twice, the first time in vain; that it is deleted is told by its number.
+# What a row gets that was added twice, the first time in vain; that it is deleted is told by its
+# number.
 NUMBERS: Final = ("id", "cell_id", "deleted")
 OTHER_CELLS: Final = "(SELECT id FROM (SELECT id FROM cell_mappings WHERE name <> 'cell1') others)"
 ONE_CELL: Final = (
@@ -24,7 +25,8 @@ ONE_CELL: Final = (
     "DELETE FROM cell_mappings WHERE name <> 'cell1'",
 )
 DIGEST: Final = (
-    "SELECT COUNT(*), COALESCE(BIT_XOR(CAST(CRC32(CONCAT_WS('|', {columns})) AS UNSIGNED)), 0) FROM `{table}`"
+    "SELECT COUNT(*), COALESCE(BIT_XOR(CAST(CRC32(CONCAT_WS('|', {columns})) AS "
+    "UNSIGNED)), 0) FROM `{table}`"
 )
 
 State = dict[str, tuple[int, int]]
@@ -56,7 +58,10 @@ class CutCloud:
         """
         self.cloud.restore()
         before, behind = self._detour
-        reached = f"UPDATE cell_mappings SET database_connection = REPLACE(database_connection, '{before}', '{behind}')"
+        reached = (
+            "UPDATE cell_mappings SET database_connection = REPLACE(database_connection, "
+            f"'{before}', '{behind}')"
+        )
         for statement in (*ONE_CELL, reached):
             self.cloud.rows(self.cloud.api, statement)
         for database, statement in statements:
@@ -64,9 +69,13 @@ class CutCloud:
 
     def _words(self) -> dict[str, str]:
         """What command lines may name."""
-        [[host]] = self.cloud.rows(self.cloud.api, "SELECT host FROM host_mappings WHERE host LIKE '%-c1-%' LIMIT 1")
+        [[host]] = self.cloud.rows(
+            self.cloud.api, "SELECT host FROM host_mappings WHERE host LIKE '%-c1-%' LIMIT 1"
+        )
         [[node]] = self.cloud.rows(self.cloud.cell1, NODE)
-        [[instance]] = self.cloud.rows(self.cloud.cell1, "SELECT uuid FROM instances WHERE deleted = 0 LIMIT 1")
+        [[instance]] = self.cloud.rows(
+            self.cloud.cell1, "SELECT uuid FROM instances WHERE deleted = 0 LIMIT 1"
+        )
         return {"host": host, "instance": instance, "node": node, **self.cloud.uuids}
 
     def run(self, line: str, cut_at: int | None = None, cut: Cut = Cut.BEFORE) -> Ended:
@@ -84,7 +93,8 @@ class CutCloud:
             passed_over = MOMENTS if numbered and database != self.cloud.api else MOMENTS + NUMBERS
             with closing(self._server.connect(database)) as link, link.cursor() as cursor:
                 cursor.execute(
-                    "SELECT table_name, GROUP_CONCAT(CONCAT('IFNULL(HEX(`', column_name, '`), \\'-\\')')) "
+                    "SELECT table_name, GROUP_CONCAT(CONCAT('IFNULL(HEX(`', column_name, '`), "
+                    "\\'-\\')')) "
                     "FROM information_schema.columns WHERE table_schema = DATABASE() "
                     f"AND column_name NOT IN {passed_over} GROUP BY table_name"
                 )

@@ -1,7 +1,8 @@
-"""At which of a command's statements its connection is cut: at every n-th, from a random one of the first n on.
+"""At which of a command's statements its connection is cut: at every n-th, from a random one of the
+first n on.
 
-``CELLKEEPER_CUTS`` says how many cuts of each kind a command gets at most (all: one at each statement), and
-``CELLKEEPER_CUT_SEED`` where they begin: other seeds cut at other statements.
+``CELLKEEPER_CUTS`` says how many cuts of each kind a command gets at most (all: one at each
+statement), and ``CELLKEEPER_CUT_SEED`` where they begin: other seeds cut at other statements.
 """
 
 import os

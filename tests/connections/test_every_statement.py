@@ -41,15 +41,24 @@ class Case:
 
 
 OF_SHADOW: Final = (CELL, "INSERT INTO shadow_instances SELECT * FROM instances WHERE deleted <> 0")
-UNDISCOVERED: Final = ((API, "DELETE FROM host_mappings"), (CELL, "UPDATE compute_nodes SET mapped = 0"))
+UNDISCOVERED: Final = (
+    (API, "DELETE FROM host_mappings"),
+    (CELL, "UPDATE compute_nodes SET mapped = 0"),
+)
 UNMAPPED: Final = (API, "DELETE FROM instance_mappings WHERE id % 2 = 0")
 STOPPED: Final = (CELL, "UPDATE instances SET vm_state = 'stopped'")
 # The last revision of the API database has no change; what an older one lacks is made again.
 OLDER_API: Final = ((API, "UPDATE alembic_version SET version_num = 'd67eeaabee36'"),)
 UNMIGRATED: Final = tuple((CELL, statement) for statement in IN_CELL)
 MOVABLE: Final = ((CELL, DOWN), (CELL, ONE_INSTANCE))
-EMPTY: Final = tuple((API, f"DELETE FROM {table}") for table in ("host_mappings", "instance_mappings", "cell_mappings"))
-NEW_CELL: Final = "--name new --transport-url rabbit://h/ --database_connection mysql+pymysql://n:n@127.0.0.1:1/new"
+EMPTY: Final = tuple(
+    (API, f"DELETE FROM {table}")
+    for table in ("host_mappings", "instance_mappings", "cell_mappings")
+)
+NEW_CELL: Final = (
+    "--name new --transport-url rabbit://h/ --database_connection "
+    "mysql+pymysql://n:n@127.0.0.1:1/new"
+)
 
 CASES: Final = (
     Case("db version", 0),
@@ -65,7 +74,11 @@ CASES: Final = (
     Case("db online_data_migrations", 0, adds_rows=True),
     Case("db online_data_migrations --max-count 10", 1, adds_rows=True),
     Case("db online_data_migrations --all-cells", 0, UNMIGRATED, adds_rows=True),
-    Case("db ironic_compute_node_move --ironic-node-uuid {node} --destination-host cmp-c1-02", 0, MOVABLE),
+    Case(
+        "db ironic_compute_node_move --ironic-node-uuid {node} --destination-host cmp-c1-02",
+        0,
+        MOVABLE,
+    ),
     Case("db purge --all-cells --before 2027-01-01", 0, (OF_SHADOW,)),
     Case("db purge --all-cells --all --dry-run", 3, (OF_SHADOW,)),
     Case("cell_v2 list_cells", 0),
@@ -75,9 +88,17 @@ CASES: Final = (
     Case("cell_v2 create_cell " + NEW_CELL, 0),
     Case("cell_v2 update_cell --cell_uuid {cell1} --name other --keep-urls", 0),
     Case("cell_v2 delete_cell --cell_uuid {cell1} --force", 3),
-    Case("cell_v2 delete_cell --cell_uuid {cell1} --force", 0, ((CELL, "UPDATE instances SET deleted = id"),)),
+    Case(
+        "cell_v2 delete_cell --cell_uuid {cell1} --force",
+        0,
+        ((CELL, "UPDATE instances SET deleted = id"),),
+    ),
     Case("cell_v2 delete_host --cell_uuid {cell1} --host {host}", 4),
-    Case("cell_v2 delete_host --cell_uuid {cell1} --host {host}", 0, ((CELL, "UPDATE instances SET deleted = id"),)),
+    Case(
+        "cell_v2 delete_host --cell_uuid {cell1} --host {host}",
+        0,
+        ((CELL, "UPDATE instances SET deleted = id"),),
+    ),
     Case("cell_v2 discover_hosts --verbose", 0, UNDISCOVERED),
     Case("cell_v2 discover_hosts --by-service --verbose", 0, UNDISCOVERED),
     Case("cell_v2 map_instances --cell_uuid {cell1}", 0, (UNMAPPED,)),
@@ -87,7 +108,9 @@ CASES: Final = (
     Case("cell_v2 simple_cell_setup --transport-url rabbit://h/", 0, EMPTY),
     Case("cell_v2 verify_instance --uuid {instance}", 0),
     Case("libvirt get_machine_type {instance}", 0),
-    Case("libvirt update_machine_type {instance} pc-q35-9.9 --force", 0, (STOPPED,), adds_rows=True),
+    Case(
+        "libvirt update_machine_type {instance} pc-q35-9.9 --force", 0, (STOPPED,), adds_rows=True
+    ),
     Case("libvirt list_unset_machine_type", 3),
     Case("libvirt list_unset_machine_type --cell-uuid {cell1}", 3),
     Case("libvirt record_machine_types", 0, adds_rows=True),
@@ -96,7 +119,9 @@ CASES: Final = (
 )
 
 
-MOMENTARY: Final = r"[0-9a-f]{8}-[0-9a-f-]{27}|[0-9.]+ s (?:ahead of|behind) this host|[0-9.]+ s\b|[0-9.]+e\+\d+"
+MOMENTARY: Final = (
+    r"[0-9a-f]{8}-[0-9a-f-]{27}|[0-9.]+ s (?:ahead of|behind) this host|[0-9.]+ s\b|[0-9.]+e\+\d+"
+)
 # What a table puts behind a momentary word, by the length of it.
 PADDING: Final = "([ -])\\1+"
 
@@ -135,13 +160,17 @@ class Uncut:
         assert ended.code == case.code, ended
         first, second = states
         same = {name: state for name, state in second.items() if first[name] == state}
-        assert {name: rows for name, (rows, _) in first.items()} == {name: rows for name, (rows, _) in second.items()}
+        assert {name: rows for name, (rows, _) in first.items()} == {
+            name: rows for name, (rows, _) in second.items()
+        }
         return cls(ended, len(cloud.relay.said), same)
 
 
 @pytest.mark.parametrize("cut", Cut, ids=lambda cut: cut.name.lower())
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.line)
-def test_a_command_that_loses_its_connection_ends_as_if_it_had_not(cut_cloud: CutCloud, case: Case, cut: Cut) -> None:
+def test_a_command_that_loses_its_connection_ends_as_if_it_had_not(
+    cut_cloud: CutCloud, case: Case, cut: Cut
+) -> None:
     line = case.line.format(**cut_cloud.words)
     uncut = Uncut.observe(cut_cloud, case, line)
     assert uncut.said > 1
@@ -154,8 +183,13 @@ def test_a_command_that_loses_its_connection_ends_as_if_it_had_not(cut_cloud: Cu
         state = cut_cloud.state(numbered=not case.adds_rows)
         state = {name: value for name, value in state.items() if name in uncut.state}
         wrong = [name for name, value in state.items() if value != uncut.state[name]]
-        if (ended.code, shown(case, ended)) != (uncut.ended.code, shown(case, uncut.ended)) or wrong:
+        if (ended.code, shown(case, ended)) != (
+            uncut.ended.code,
+            shown(case, uncut.ended),
+        ) or wrong:
             statement = cut_cloud.relay.said[number].text[:200]
-            problems.append(f"cut at {number}, {statement!r}: {ended.code} {ended.err!r} {ended.out!r} {wrong}")
+            problems.append(
+                f"cut at {number}, {statement!r}: {ended.code} {ended.err!r} {ended.out!r} {wrong}"
+            )
         assert len(problems) < MANY, "\n".join(problems)
     assert not problems, "\n".join(problems)

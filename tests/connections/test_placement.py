@@ -37,7 +37,9 @@ LINES: Final = {
 
 @dataclass(frozen=True)
 class Bed:
-    """Two cells, each with an instance that has no allocations; a consumer that is nobody's; hosts in an aggregate."""
+    """Two cells, each with an instance that has no allocations; a consumer that is nobody's; hosts
+    in an aggregate.
+    """
 
     cells: TwoCells
     placement: Placement
@@ -60,7 +62,9 @@ class Bed:
         self.cells.aggregate(AGGREGATE, "one", "host1", "host2")
         self.cells.reach_by(self.relay.port)
 
-    def run(self, line: str, cut_at: int | None = None, cut: Cut = Cut.BEFORE) -> tuple[int, str, object]:
+    def run(
+        self, line: str, cut_at: int | None = None, cut: Cut = Cut.BEFORE
+    ) -> tuple[int, str, object]:
         """Run a command; returns how it ends, what it prints, and what Placement then knows."""
         self.prepare()
         self.relay.reset(cut_at, cut)
@@ -83,7 +87,9 @@ def bed(two_cells: TwoCells, placement: Placement, tmp_path: Path) -> Iterator[B
 
 @pytest.mark.parametrize("cut", Cut, ids=lambda cut: cut.name.lower())
 @pytest.mark.parametrize("line", LINES)
-def test_a_command_of_placement_ends_as_if_no_line_had_been_lost(bed: Bed, line: str, cut: Cut) -> None:
+def test_a_command_of_placement_ends_as_if_no_line_had_been_lost(
+    bed: Bed, line: str, cut: Cut
+) -> None:
     uncut = bed.run(line)
     assert uncut[0] == LINES[line], uncut
     assert bed.run(line) == uncut

@@ -1,1 +1,3 @@
-"""What is shipped for deployment: the compose file, the image, systemd units, the example configuration."""
+"""What is shipped for deployment: the compose file, the image, systemd units, the example
+configuration.
+"""

@@ -1,7 +1,8 @@
-"""``docker-compose.yml`` as Compose reads it, and its services as processes, where no container engine is at hand.
+"""``docker-compose.yml`` as Compose reads it, and its services as processes, where no container
+engine is at hand.
 
-All of them run in one network of their own, in which the names of the services lead to this host, so that every
-command, URL, port and health check is the one of the file, to the letter.
+All of them run in one network of their own, in which the names of the services lead to this host,
+so that every command, URL, port and health check is the one of the file, to the letter.
 """
 
 import os
@@ -22,8 +23,8 @@ ROOT: Final = Path(__file__).parents[2]
 FILE: Final = ROOT / "docker-compose.yml"
 VARIABLE: Final = re.compile(r"\$(?:(\$)|\{(\w+)(?::\?([^}]*))?\})")
 PATIENCE: Final = 60  # seconds for a process to end
-# A network without anything but itself, another /etc/hosts, and neither the settings nor the sockets of this host's
-# servers; it ends with its input.
+# A network without anything but itself, another /etc/hosts, and neither the settings nor the
+# sockets of this host's servers; it ends with its input.
 NAMESPACE: Final = """
 set -e
 ip link set lo up
@@ -67,7 +68,9 @@ def services(variables: Mapping[str, str]) -> dict[str, Any]:
 
 def variables_of(env_file: Path) -> dict[str, str]:
     """The variables of an ``.env``."""
-    lines = [line for line in env_file.read_text().splitlines() if line and not line.startswith("#")]
+    lines = [
+        line for line in env_file.read_text().splitlines() if line and not line.startswith("#")
+    ]
     return dict(line.partition("=")[::2] for line in lines)
 
 
@@ -82,7 +85,17 @@ class Host:
         hosts.write_text("".join(f"127.0.0.1 {name}\n" for name in ["localhost", *names]))
         as_root = [] if os.geteuid() == 0 else ["--map-root-user"]
         self._namespace = subprocess.Popen(
-            ["unshare", *as_root, "--net", "--mount", "sh", "-c", NAMESPACE, "namespace", str(hosts)],
+            [
+                "unshare",
+                *as_root,
+                "--net",
+                "--mount",
+                "sh",
+                "-c",
+                NAMESPACE,
+                "namespace",
+                str(hosts),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -101,9 +114,20 @@ class Host:
     def words(self, command: list[str]) -> list[str]:
         """A command line for this network."""
         user = [] if os.geteuid() == 0 else ["--user", "--preserve-credentials"]
-        return ["nsenter", "--target", str(self._namespace.pid), *user, "--net", "--mount", "--wd=.", *command]
+        return [
+            "nsenter",
+            "--target",
+            str(self._namespace.pid),
+            *user,
+            "--net",
+            "--mount",
+            "--wd=.",
+            *command,
+        ]
 
-    def start(self, name: str, command: list[str], env: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    def start(
+        self, name: str, command: list[str], env: Mapping[str, str]
+    ) -> subprocess.Popen[bytes]:
         """Start a process; what it writes goes to a log of its name."""
         with self.log_of(name).open("ab") as log:
             process = subprocess.Popen(
@@ -114,7 +138,9 @@ class Host:
         self._started.append(process)
         return process
 
-    def run(self, command: list[str], env: Mapping[str, str]) -> "subprocess.CompletedProcess[bytes]":
+    def run(
+        self, command: list[str], env: Mapping[str, str]
+    ) -> "subprocess.CompletedProcess[bytes]":
         """Run a command to its end."""
         return subprocess.run(
             self.words(command),
@@ -139,14 +165,18 @@ class Stack:
         self.services = services(variables)
 
     def command(self, name: str) -> list[str]:
-        """The command line of a service; that of the image's program starts with its entry point."""
+        """The command line of a service; that of the image's program starts with its entry
+        point.
+        """
         service = self.services[name]
         command = service["command"]
         words = shlex.split(command) if isinstance(command, str) else command
         return ["cellkeeper", *words] if service["image"] == "cellkeeper" else words
 
     def start(self, name: str) -> subprocess.Popen[bytes]:
-        """Start a service by its command and environment, and wait until its health check agrees."""
+        """Start a service by its command and environment, and wait until its health check
+        agrees.
+        """
         process = self._host.start(name, self.command(name), self.services[name]["environment"])
 
         def healthy() -> bool:
@@ -159,4 +189,6 @@ class Stack:
     def is_healthy(self, name: str) -> bool:
         """Whether the health check of a service agrees, in its environment."""
         test = self.services[name]["healthcheck"]["test"]
-        return self._host.run(["sh", "-c", test], self.services[name]["environment"]).returncode == 0
+        return (
+            self._host.run(["sh", "-c", test], self.services[name]["environment"]).returncode == 0
+        )

@@ -30,7 +30,10 @@ def known(env_file: Path) -> dict[str, Any]:
 def test_it_follows_the_schema_of_the_compose_specification() -> None:
     program = Path(sys.executable).with_name("check-jsonschema")
     checked = subprocess.run(
-        [program, "--builtin-schema", "vendor.compose-spec", FILE], capture_output=True, text=True, check=False
+        [program, "--builtin-schema", "vendor.compose-spec", FILE],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert checked.returncode == 0, checked.stdout
 
@@ -42,7 +45,9 @@ def test_nothing_starts_without_passwords_of_ones_own(env_file: Path) -> None:
             services(variables | {name: ""})
 
 
-def test_passwords_are_made_up_for_each_installation_and_kept(env_file: Path, tmp_path: Path) -> None:
+def test_passwords_are_made_up_for_each_installation_and_kept(
+    env_file: Path, tmp_path: Path
+) -> None:
     (tmp_path / "other").mkdir()
     subprocess.run([NEW_ENV, tmp_path / "other"], check=True, capture_output=True)
     both = [variables_of(file) for file in (env_file, tmp_path / "other" / ".env")]
@@ -55,13 +60,19 @@ def test_passwords_are_made_up_for_each_installation_and_kept(env_file: Path, tm
     before = env_file.read_text()
     again = subprocess.run([NEW_ENV, tmp_path], check=False, capture_output=True, text=True)
     assert (again.returncode, again.stdout) == (1, "")
-    assert again.stderr == f"{env_file} is there already, and stays as it is: the servers have its passwords\n"
+    assert (
+        again.stderr
+        == f"{env_file} is there already, and stays as it is: the servers have its passwords\n"
+    )
     assert env_file.read_text() == before
 
 
 def test_no_secret_is_in_a_command_line(known: dict[str, Any], env_file: Path) -> None:
     secrets = [variables_of(env_file)[name] for name in SECRETS]
-    shown = [str(service.get("command")) + str(service["healthcheck"]["test"]) for service in known.values()]
+    shown = [
+        str(service.get("command")) + str(service["healthcheck"]["test"])
+        for service in known.values()
+    ]
     assert not [secret for secret in secrets for text in shown if secret in text]
 
 
@@ -89,9 +100,13 @@ def test_what_runs_our_image_may_do_nothing_else(known: dict[str, Any]) -> None:
             assert service["depends_on"]["redis"] == {"condition": "service_healthy"}
 
 
-def test_the_files_that_are_mounted_are_there_and_where_they_are_looked_for(known: dict[str, Any]) -> None:
+def test_the_files_that_are_mounted_are_there_and_where_they_are_looked_for(
+    known: dict[str, Any],
+) -> None:
     volumes = set(yaml.safe_load(FILE.read_text())["volumes"])
-    mounted = [volume.split(":") for service in known.values() for volume in service.get("volumes", ())]
+    mounted = [
+        volume.split(":") for service in known.values() for volume in service.get("volumes", ())
+    ]
     for source, target, *_ in mounted:
         assert source in volumes or (ROOT / source).is_file()
         assert source in volumes or target in (
@@ -102,10 +117,19 @@ def test_the_files_that_are_mounted_are_there_and_where_they_are_looked_for(know
 
 def test_the_image_gets_every_package_of_the_program() -> None:
     lines = [line.split() for line in (ROOT / "Dockerfile").read_text().splitlines()]
-    copied = {word for line in lines if line[:1] == ["COPY"] and "--from=build" not in line for word in line[1:-1]}
+    copied = {
+        word
+        for line in lines
+        if line[:1] == ["COPY"] and "--from=build" not in line
+        for word in line[1:-1]
+    }
     find = re.search(r"include = \[(.*)\]", (ROOT / "pyproject.toml").read_text())
     assert find
     packages = set(re.findall(r'"(\w+)\*"', find[1]))
     assert copied == packages | {"pyproject.toml", "README.md", "LICENSE"}
-    allowed = {line.removeprefix("!") for line in (ROOT / ".dockerignore").read_text().split() if line.startswith("!")}
+    allowed = {
+        line.removeprefix("!")
+        for line in (ROOT / ".dockerignore").read_text().split()
+        if line.startswith("!")
+    }
     assert allowed == copied

@@ -1,4 +1,6 @@
-"""Every command and health check of the compose file, run as it stands there: the whole stack, without containers."""
+"""Every command and health check of the compose file, run as it stands there: the whole stack,
+without containers.
+"""
 
 import gzip
 import signal
@@ -16,7 +18,9 @@ from tests.support.services import MariaDB
 
 DATABASES: Final = ROOT / "deploy" / "compose" / "databases.sh"
 ARCHIVE: Final = "db archive_deleted_rows --all-cells --until-complete"
-TWO_CELLS: Final = "SET foreign_key_checks = 0; DELETE FROM cell_mappings WHERE name NOT IN ('cell0', 'cell1')"
+TWO_CELLS: Final = (
+    "SET foreign_key_checks = 0; DELETE FROM cell_mappings WHERE name NOT IN ('cell0', 'cell1')"
+)
 IN_TURN: Final = ("redis", "worker", "worker-cell1", "beat", "flower", "metrics")
 
 
@@ -46,7 +50,9 @@ class Image(MariaDB):
     def fill(self, database: str, password: str) -> None:
         """Load the dump of a database."""
         dump = gzip.decompress((DUMPS / f"{database}.sql.gz").read_bytes())
-        dump = dump.replace(DUMPED_URL.encode(), f"mysql+pymysql://cellkeeper:{password}@mariadb/".encode())
+        dump = dump.replace(
+            DUMPED_URL.encode(), f"mysql+pymysql://cellkeeper:{password}@mariadb/".encode()
+        )
         self._mariadb(database, "cellkeeper", password, dump)
 
     def sql(self, database: str, user: str, password: str, sql: str) -> str:
@@ -54,7 +60,15 @@ class Image(MariaDB):
         return self._mariadb(database, user, password, sql.encode())
 
     def _mariadb(self, database: str, user: str, password: str, sql: bytes) -> str:
-        words = ["mariadb", "--no-defaults", f"--socket={self.socket}", f"--user={user}", "--batch", "-N", database]
+        words = [
+            "mariadb",
+            "--no-defaults",
+            f"--socket={self.socket}",
+            f"--user={user}",
+            "--batch",
+            "-N",
+            database,
+        ]
         env = {"MYSQL_PWD": password}
         ended = subprocess.run(words, input=sql, env=env, capture_output=True, check=False)
         assert ended.returncode == 0, ended.stderr
@@ -69,11 +83,15 @@ def host(tmp_path: Path) -> Iterator[Host]:
 
 @pytest.fixture
 def stack(host: Host, tmp_path: Path) -> Stack:
-    subprocess.run([ROOT / "deploy" / "compose" / "new-env", tmp_path], check=True, capture_output=True)
+    subprocess.run(
+        [ROOT / "deploy" / "compose" / "new-env", tmp_path], check=True, capture_output=True
+    )
     folder = tmp_path / ".nova"
     folder.mkdir()
     shipped = (ROOT / "deploy" / "compose" / "cellkeeper.conf").read_text()
-    (folder / "cellkeeper.conf").write_text(shipped.replace("#enabled =", "enabled = nightly_archive, weekly_purge"))
+    (folder / "cellkeeper.conf").write_text(
+        shipped.replace("#enabled =", "enabled = nightly_archive, weekly_purge")
+    )
     return Stack(host, variables_of(tmp_path / ".env"))
 
 
@@ -94,7 +112,9 @@ def test_the_stack_starts_in_its_order_works_and_stops(host: Host, stack: Stack)
         running = {name: stack.start(name) for name in IN_TURN}
         for name, cells in (("worker", ("cell0", "cell1")), ("worker-cell1", ("cell1",))):
             for cell in cells:
-                until(lambda name=name, cell=cell: f"serving {cell}" in host.log_of(name).read_text())  # type: ignore[misc]
+                until(
+                    lambda name=name, cell=cell: f"serving {cell}" in host.log_of(name).read_text()
+                )  # type: ignore[misc]
 
         ended = host.run(["cellkeeper", *ARCHIVE.split()], stack.services["worker"]["environment"])
         assert (ended.returncode, ended.stderr) == (1, b"")

@@ -22,7 +22,9 @@ LOGGING: Final = re.compile(r"#\n# From oslo\.log\n#\n.*?(?=\n#\n# From|\n\[)", 
 def test_it_is_what_the_code_generates(tmp_path: Path, name: str) -> None:
     made = tmp_path / "made.conf"
     subprocess.run(
-        [GENERATOR, "--config-file", FOLDER / f"{name}.gen", "--output-file", made], check=True, capture_output=True
+        [GENERATOR, "--config-file", FOLDER / f"{name}.gen", "--output-file", made],
+        check=True,
+        capture_output=True,
     )
     committed = (FOLDER / f"{name}.conf").read_text()
     assert LOGGING.sub("", made.read_text()) == LOGGING.sub("", committed), "run: make config"

@@ -31,7 +31,9 @@ ALL: Final = (
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A root folder with the units, as an operator copies them, and the program where they look for it."""
+    """A root folder with the units, as an operator copies them, and the program where they look for
+    it.
+    """
     shutil.copytree(UNITS, tmp_path / "etc" / "systemd" / "system")
     for unit in (tmp_path / "etc" / "systemd" / "system").glob("*.service"):
         unit.write_text(unit.read_text().replace(INSTALLED, str(PROGRAM)))
@@ -39,7 +41,9 @@ def root(tmp_path: Path) -> Path:
 
 
 def test_each_unit_is_looked_at() -> None:
-    assert {re.sub("@cell1", "@", name) for name in ALL} == {file.name for file in UNITS.glob("*.service")}
+    assert {re.sub("@cell1", "@", name) for name in ALL} == {
+        file.name for file in UNITS.glob("*.service")
+    }
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -75,8 +79,15 @@ def test_it_comes_back_and_has_time_to_drain(name: str) -> None:
     unit.optionxform = str  # type: ignore[assignment,method-assign]
     unit.read(both)
     service = unit["Service"]
-    assert (service["Restart"], service["KillMode"], unit["Unit"]["StartLimitIntervalSec"]) == ("always", "mixed", "0")
-    assert {int(code) for code in service["RestartPreventExitStatus"].split()} == {USAGE, MISCONFIGURED}
+    assert (service["Restart"], service["KillMode"], unit["Unit"]["StartLimitIntervalSec"]) == (
+        "always",
+        "mixed",
+        "0",
+    )
+    assert {int(code) for code in service["RestartPreventExitStatus"].split()} == {
+        USAGE,
+        MISCONFIGURED,
+    }
     assert int(service["TimeoutStopSec"]) >= 60
     words = service["ExecStart"].split()
     assert words[0] == INSTALLED

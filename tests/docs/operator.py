@@ -46,16 +46,20 @@ PLACEHOLDER: Final = re.compile(r"(?<![\w$%{:/-])(?:HH:MM|[A-Z][A-Z0-9_]*)(?![\w
 DEMO: Final = "demo-cloud"
 HOST_DOWN: Final = "cmp-c1-01"
 HOST_UP: Final = "cmp-c1-02"
-# What docs/migrations.md asks for before a node may move, and one instance at most, as Ironic has it.
+# What docs/migrations.md asks for before a node may move, and one instance at most, as Ironic has
+# it.
 STOPPED: Final = (
     f"UPDATE services SET forced_down = 1 WHERE host = '{HOST_DOWN}'",
     f"UPDATE instances SET deleted = id WHERE host = '{HOST_DOWN}' AND deleted = 0",
 )
 # What nova-compute writes when it starts.
 NODE: Final = (
-    "INSERT INTO compute_nodes (deleted, mapped, host, hypervisor_hostname, uuid, vcpus, memory_mb, local_gb, "
-    "vcpus_used, memory_mb_used, local_gb_used, hypervisor_type, hypervisor_version, cpu_info) VALUES "
-    "(0, 0, 'host{0}', 'host{0}', '5b1c3d5e-0000-4000-8000-0000000000{0}', 1, 1, 1, 0, 0, 0, 'QEMU', 1, '')"
+    "INSERT INTO compute_nodes (deleted, mapped, host, hypervisor_hostname, uuid, vcpus, "
+    "memory_mb, local_gb, "
+    "vcpus_used, memory_mb_used, local_gb_used, hypervisor_type, hypervisor_version, cpu_info) "
+    "VALUES "
+    "(0, 0, 'host{0}', 'host{0}', '5b1c3d5e-0000-4000-8000-0000000000{0}', 1, 1, 1, 0, 0, 0, "
+    "'QEMU', 1, '')"
 )
 
 
@@ -73,10 +77,15 @@ class Operator:
         self.config.parent.mkdir(parents=True)
         self.config.write_text(conf)
         (home / "node_exporter" / "textfile").mkdir(parents=True)
-        self.placeholders: dict[str, Callable[[], str]] = {"N": lambda: "20", "HH:MM": lambda: "06:00"}
+        self.placeholders: dict[str, Callable[[], str]] = {
+            "N": lambda: "20",
+            "HH:MM": lambda: "06:00",
+        }
 
     def run(self, shown: Printed) -> str | None:
-        """Run a command to its end, or, of one that serves, until it can be asked to end; what went wrong."""
+        """Run a command to its end, or, of one that serves, until it can be asked to end; what went
+        wrong.
+        """
         return next(filter(None, (self._run(shown, text) for text in shown.variants)), None)
 
     def _run(self, shown: Printed, printed: str) -> str | None:
@@ -95,12 +104,18 @@ class Operator:
             except (subprocess.TimeoutExpired, AssertionError):
                 return f"{text}: it hangs: {_end_of(log)}"
         expected = code == shown.code if shown.code is not None else code >= 0 and code not in NEVER
-        if expected and not (serves and code) and "Traceback" not in log.read_text(errors="replace"):
+        if (
+            expected
+            and not (serves and code)
+            and "Traceback" not in log.read_text(errors="replace")
+        ):
             return None
         return f"{text}: exit code {code}: {_end_of(log)}"
 
     def start(self, text: str, log: Path) -> "subprocess.Popen[bytes]":
-        """Start what is printed, in a shell and a session of its own; to be ended by ``guarded``."""
+        """Start what is printed, in a shell and a session of its own; to be ended by
+        ``guarded``.
+        """
         with log.open("ab") as file:
             return subprocess.Popen(
                 ["bash", "-c", f"exec {text}" if "\n" not in text else text],
@@ -110,7 +125,8 @@ class Operator:
 
     def _environment(self) -> dict[str, str]:
         path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"], *PLACES))
-        # Whatever the tests are started with: compiling the program at each start takes a third of a short command.
+        # Whatever the tests are started with: compiling the program at each start takes a third of
+        # a short command.
         return environment(hooked(PATH=path, HOME=str(self.home), PYTHONDONTWRITEBYTECODE=""))
 
     def _value(self, found: re.Match[str]) -> str:
@@ -141,11 +157,16 @@ class OfRealCloud(Operator):
         }
 
     def _newest_run(self) -> str:
-        client = Client(HOST, self._broker.port, username=USER, password=REDIS_PASSWORD, decode_responses=True)
+        client = Client(
+            HOST, self._broker.port, username=USER, password=REDIS_PASSWORD, decode_responses=True
+        )
         return next(iter(RedisStore(client, 3600).recent()))
 
     def _instance(self) -> str:
-        found = f"SELECT uuid FROM instances WHERE host = '{HOST_UP}' AND deleted = 0 ORDER BY id LIMIT 1"
+        found = (
+            f"SELECT uuid FROM instances WHERE host = '{HOST_UP}' AND deleted = 0 ORDER BY id "
+            "LIMIT 1"
+        )
         return str(self._cloud.rows(self._cloud.cell1, found)[0][0])
 
     def _stopped_node(self) -> str:
@@ -156,7 +177,9 @@ class OfRealCloud(Operator):
 
 
 class OfNothing(Operator):
-    """Somebody who begins: the databases are there and empty, with the names that the documents take for granted."""
+    """Somebody who begins: the databases are there and empty, with the names that the documents
+    take for granted.
+    """
 
     DATABASES: Final = ("nova_api", "nova_cell0", "nova", "nova_cell1")
 
@@ -165,7 +188,9 @@ class OfNothing(Operator):
         for database in self.DATABASES:
             server.drop(database)
             server.create(database)
-        conf = NOVA_CONF.format(locks=home / "locks", cell1=server.url("nova"), api=server.url("nova_api"))
+        conf = NOVA_CONF.format(
+            locks=home / "locks", cell1=server.url("nova"), api=server.url("nova_api")
+        )
         super().__init__(home, f"[DEFAULT]\ntransport_url = rabbit://u:p@mq:5672/\n{conf}")
         self._server = server
 
@@ -181,7 +206,11 @@ def _end_of(log: Path) -> str:
 
 
 def _begins(words: list[str], with_words: tuple[str, ...]) -> bool:
-    return words[0:1] == [OWN] and words[1 : 1 + len(with_words)] == list(with_words) and "--ping" not in words
+    return (
+        words[0:1] == [OWN]
+        and words[1 : 1 + len(with_words)] == list(with_words)
+        and "--ping" not in words
+    )
 
 
 def serves_cells(_text: str, log: Path) -> bool:

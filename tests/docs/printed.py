@@ -52,7 +52,9 @@ class Printed:
 
     @property
     def variants(self) -> tuple[str, ...]:
-        """Of a synopsis, the command without and with all that stands in brackets; else what is printed."""
+        """Of a synopsis, the command without and with all that stands in brackets; else what is
+        printed.
+        """
         return tuple(dict.fromkeys((OPTIONAL.sub("", self.text), OPTIONAL.sub(r" \1", self.text))))
 
     @property
@@ -109,7 +111,9 @@ def commands(block: Block) -> Iterator[Printed]:
         text, whole = whole + line, ""
         if transcript and not text.startswith(PROMPT):
             continue
-        shown = Printed(block.file, begin, text.removeprefix(PROMPT), _code(block.lines[number + 1 :]))
+        shown = Printed(
+            block.file, begin, text.removeprefix(PROMPT), _code(block.lines[number + 1 :])
+        )
         if transcript or _is_command(shown):
             yield shown
 
@@ -129,11 +133,24 @@ def _is_command(shown: Printed) -> bool:
         return False
     if program in ("sh", "[") or (ROOT / program).is_dir():
         return False
-    return program == OWN or shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin") is not None or program in KNOWN
+    return (
+        program == OWN
+        or shutil.which(program, path="/usr/sbin:/usr/bin:/sbin:/bin") is not None
+        or program in KNOWN
+    )
 
 
 # Programs that need not be installed where the tests run.
-KNOWN: Final = {"pipx", "docker", "sudo", "systemctl", "nova-manage", "make", "deploy/compose/new-env", "libvirtd"}
+KNOWN: Final = {
+    "pipx",
+    "docker",
+    "sudo",
+    "systemctl",
+    "nova-manage",
+    "make",
+    "deploy/compose/new-env",
+    "libvirtd",
+}
 
 
 def all_commands(file: Path) -> list[Printed]:

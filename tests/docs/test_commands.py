@@ -1,4 +1,5 @@
-"""Every command that the documents print is run as it stands there, each document on a cloud of its own.
+"""Every command that the documents print is run as it stands there, each document on a cloud of its
+own.
 
 What cannot run here is looked at in another way; ``ELSEWHERE`` says which, how, and why.
 """
@@ -12,7 +13,14 @@ from typing import Final
 import pytest
 
 from tests.deploy.compose import services
-from tests.docs.operator import PLACEHOLDER, REDIS_PASSWORD, OfNothing, OfRealCloud, Operator, serves_cells
+from tests.docs.operator import (
+    PLACEHOLDER,
+    REDIS_PASSWORD,
+    OfNothing,
+    OfRealCloud,
+    Operator,
+    serves_cells,
+)
 from tests.docs.printed import FILES, OWN, ROOT, Printed, all_commands, blocks, commands
 from tests.support.command import until
 from tests.support.placement import Placement
@@ -54,9 +62,13 @@ def _variables() -> set[str]:
     return set(re.findall(r"\$\{(\w+)", (ROOT / "docker-compose.yml").read_text()))
 
 
-# First words of commands that do not run here: how they are looked at instead, and why that must do.
+# First words of commands that do not run here: how they are looked at instead, and why that must
+# do.
 ELSEWHERE: Final[dict[str, tuple[Callable[[list[str]], bool], str]]] = {
-    "make": (_is_target, "the tests are started by it; what it shows first is run by tests/acceptance/test_demo.py"),
+    "make": (
+        _is_target,
+        "the tests are started by it; what it shows first is run by tests/acceptance/test_demo.py",
+    ),
     "pipx": (_nothing, "installs from outside; make venv and the image do the same with pip"),
     "pip": (_nothing, "as pipx"),
     "/opt/cellkeeper/bin/pip": (_nothing, "as pipx"),
@@ -66,14 +78,21 @@ ELSEWHERE: Final[dict[str, tuple[Callable[[list[str]], bool], str]]] = {
     "git": (_nothing, "fetches the sources"),
     "install": (_has_sources, "changes the host"),
     "cp": (_has_sources, "changes the host"),
-    "systemctl": (_has_units, "needs a running systemd; the units are checked by tests/deploy/test_units.py"),
+    "systemctl": (
+        _has_units,
+        "needs a running systemd; the units are checked by tests/deploy/test_units.py",
+    ),
     "systemd-sysusers": (_nothing, "changes the host"),
     "journalctl": (_nothing, "needs a running systemd"),
-    "docker": (_has_services, "no engine; all of the file's commands are run by tests/deploy/test_compose_runs.py"),
+    "docker": (
+        _has_services,
+        "no engine; all of the file's commands are run by tests/deploy/test_compose_runs.py",
+    ),
     "deploy/compose/new-env": (_nothing, "run by tests/deploy/test_compose_file.py"),
     "rabbitmqctl": (
         _nothing,
-        "changes the RabbitMQ of the host; that of make test-rabbitmq has a user who may do everything",
+        "changes the RabbitMQ of the host; that of make test-rabbitmq has a user who may do "
+        "everything",
     ),
     "nova-manage": (_nothing, "the stock tool"),
     "echo": (_nothing, "shows an exit code, which is compared"),
@@ -81,17 +100,23 @@ ELSEWHERE: Final[dict[str, tuple[Callable[[list[str]], bool], str]]] = {
 
 
 def for_cellkeeper(shown: Printed) -> Printed | None:
-    """What cellkeeper is to do in a command, without what stands before it for another user or container."""
+    """What cellkeeper is to do in a command, without what stands before it for another user or
+    container.
+    """
     if OWN not in shown.text or shown.program in (OWN, "sh"):
         return shown if shown.program in (OWN, "sh") else None
-    wrapped = re.match(r"(?:sudo (?:-u \w+ )?|docker compose exec (?:-T )?[\w-]+ )(cellkeeper .*)", shown.text)
+    wrapped = re.match(
+        r"(?:sudo (?:-u \w+ )?|docker compose exec (?:-T )?[\w-]+ )(cellkeeper .*)", shown.text
+    )
     return Printed(shown.file, shown.line, wrapped[1]) if wrapped else None
 
 
 @pytest.fixture(scope="module")
 def broker() -> Iterator[Redis]:
     """A Redis with the ACL that docs/security.md prints, and no other way in."""
-    (rule,) = re.findall(r"^    user (cellkeeper on .*)$", (ROOT / "docs" / "security.md").read_text(), re.MULTILINE)
+    (rule,) = re.findall(
+        r"^    user (cellkeeper on .*)$", (ROOT / "docs" / "security.md").read_text(), re.MULTILINE
+    )
     with Redis(password="of-nobody") as server:
         rule = rule.replace("PASSWORD", REDIS_PASSWORD)
         assert server.execute(f"ACL SETUSER {rule}") == ["+OK"]
@@ -103,10 +128,15 @@ def workers(
     broker: Redis, loaded_placed_cloud: RealCloud, cloud_placement_server: Placement,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[None]:  # fmt: skip
-    """A worker for all cells and one for cell1, whose names are those that they have without an option."""
+    """A worker for all cells and one for cell1, whose names are those that they have without an
+    option.
+    """
     folder = tmp_path_factory.mktemp("workers")
     operator = OfRealCloud(folder / "home", loaded_placed_cloud, cloud_placement_server, broker)
-    logs = {"worker --concurrency 2": folder / "all", "worker --cells cell1 --concurrency 1": folder / "cell1"}
+    logs = {
+        "worker --concurrency 2": folder / "all",
+        "worker --cells cell1 --concurrency 1": folder / "cell1",
+    }
     with ExitStack() as stack:
         for words, log in logs.items():
             stack.enter_context(guarded(operator.start(f"{OWN} {words}", log)))
@@ -119,7 +149,11 @@ def workers(
 
 @pytest.fixture
 def operator(
-    placed_cloud: RealCloud, cloud_placement: Placement, broker: Redis, workers: None, tmp_path: Path
+    placed_cloud: RealCloud,
+    cloud_placement: Placement,
+    broker: Redis,
+    workers: None,
+    tmp_path: Path,
 ) -> Operator:
     return OfRealCloud(tmp_path / "somebody", placed_cloud, cloud_placement, broker)
 
@@ -141,7 +175,9 @@ def from_nothing(shown: list[Printed]) -> bool:
 
 
 @pytest.mark.parametrize(
-    "file", [file for file in FILES if any(map(for_cellkeeper, all_commands(file)))], ids=lambda file: file.name
+    "file",
+    [file for file in FILES if any(map(for_cellkeeper, all_commands(file)))],
+    ids=lambda file: file.name,
 )
 def test_every_command_runs(file: Path, operator: Operator, beginner: Operator) -> None:
     went_wrong = []
@@ -170,6 +206,8 @@ def test_what_does_not_run_here_is_looked_at(file: Path) -> None:
             words = words[1:]
         if not words or words[0] == OWN:
             continue
-        assert words[0] in ELSEWHERE, f"{shown.place}: nobody runs it, and ELSEWHERE does not say why"
+        assert words[0] in ELSEWHERE, (
+            f"{shown.place}: nobody runs it, and ELSEWHERE does not say why"
+        )
         looks_right, _why = ELSEWHERE[words[0]]
         assert looks_right(words), shown.place

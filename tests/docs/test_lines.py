@@ -1,8 +1,8 @@
 """The lines that the documents explain are those that the program prints.
 
-A table of a document whose first column is called ``line`` shows them, with words in capitals, numbers and ``...``
-where a value stands. What stands between the values and the colons must be in a text of the code. Who else prints
-something is named here.
+A table of a document whose first column is called ``line`` shows them, with words in capitals,
+numbers and ``...`` where a value stands. What stands between the values and the colons must be in a
+text of the code. Who else prints something is named here.
 """
 
 import ast
@@ -20,7 +20,9 @@ from tests.unit.test_layers import files
 HEADER: Final = re.compile(r"\| (reason or )?line\b")
 CODE: Final = re.compile(r"`([^`]+)`")
 # What stands for a value: in a document, and in the three kinds of templates that the code has.
-VALUE: Final = re.compile(r"\.\.\.|N rows|\b(?:[a-z]+_)?[A-Z][A-Z_]*(?:[:/][A-Z]+)*\b|\bn\b|\d+|'[^']*'|[:;]")
+VALUE: Final = re.compile(
+    r"\.\.\.|N rows|\b(?:[a-z]+_)?[A-Z][A-Z_]*(?:[:/][A-Z]+)*\b|\bn\b|\d+|'[^']*'|[:;]"
+)
 PLACE: Final = re.compile(r"%(?:\(\w+\))?[.\d]*[srd]|\{[^{}]*\}")
 # Lines of others, and who prints them.
 OF_OTHERS: Final = {
@@ -57,7 +59,9 @@ def fragments(line: str) -> list[str]:
 @cache
 def texts() -> frozenset[str]:
     """All that the code says between the values of its texts."""
-    return frozenset(part for file in files() for text in _texts_of(file) for part in PLACE.split(text))
+    return frozenset(
+        part for file in files() for text in _texts_of(file) for part in PLACE.split(text)
+    )
 
 
 def _texts_of(file: Path) -> Iterator[str]:
@@ -75,14 +79,18 @@ def unprinted(line: str) -> list[str]:
     ]
 
 
-@pytest.mark.parametrize("file", [file for file in FILES if any(shown_lines(file))], ids=lambda file: file.name)
+@pytest.mark.parametrize(
+    "file", [file for file in FILES if any(shown_lines(file))], ids=lambda file: file.name
+)
 def test_the_lines_that_are_explained_are_printed(file: Path) -> None:
     wrong = {line: missing for line in shown_lines(file) if (missing := unprinted(line))}
     assert wrong == {}
 
 
 def test_what_others_print_is_shown_somewhere() -> None:
-    shown = {fragment for file in FILES for line in shown_lines(file) for fragment in fragments(line)}
+    shown = {
+        fragment for file in FILES for line in shown_lines(file) for fragment in fragments(line)
+    }
     assert set(OF_OTHERS) - shown == set()
 
 

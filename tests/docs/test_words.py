@@ -31,7 +31,11 @@ def unknown_words(line: str) -> list[str]:
             command = found
         elif word.startswith("--"):
             name = word.partition("=")[0]
-            known = {name for option in command.get_params(context) for name in (*option.opts, *option.secondary_opts)}
+            known = {
+                name
+                for option in command.get_params(context)
+                for name in (*option.opts, *option.secondary_opts)
+            }
             if name.replace("-", "_") not in {one.replace("-", "_") for one in known}:
                 unknown.append(word)
     return unknown
@@ -63,7 +67,10 @@ def settings_of(block: Block) -> Iterator[tuple[str, str]]:
 
 @each_file
 def test_options_of_the_configuration_exist(file: Path) -> None:
-    known = {group.name: {option.dest for option in options} for group, options in (*own_options(), *nova_options())}
+    known = {
+        group.name: {option.dest for option in options}
+        for group, options in (*own_options(), *nova_options())
+    }
     shown = [found for block in blocks(file) for found in settings_of(block)]
     for section, name in shown:
         if section in known:
@@ -87,4 +94,6 @@ def anchors(file: Path) -> set[str]:
 def test_links_to_headings_lead_somewhere(file: Path) -> None:
     for target, heading in LINK_WITHIN.findall(file.read_text()):
         if "://" not in target:
-            assert heading in anchors(file.parent / target if target else file), f"{target}#{heading}"
+            assert heading in anchors(file.parent / target if target else file), (
+                f"{target}#{heading}"
+            )

@@ -1,7 +1,8 @@
-"""Whatever is configured and typed: one line, a documented code, in time; never an error that nobody thought of.
+"""Whatever is configured and typed: one line, a documented code, in time; never an error that
+nobody thought of.
 
-A case is a random configuration with a random command line. ``CELLKEEPER_FUZZ_SEED`` repeats a campaign, and
-``CELLKEEPER_FUZZ_CASES`` says how long it is.
+A case is a random configuration with a random command line. ``CELLKEEPER_FUZZ_SEED`` repeats a
+campaign, and ``CELLKEEPER_FUZZ_CASES`` says how long it is.
 """
 
 import os
@@ -52,7 +53,9 @@ class Case:
     words: tuple[str, ...]
 
 
-def commands(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+def commands(
+    group: click.Group, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], click.Command]]:
     """All commands with the words that name them."""
     for name, command in sorted(group.commands.items()):
         if isinstance(command, click.Group):
@@ -67,7 +70,9 @@ OPTIONS: Final = [(section.name, option.dest) for section in SECTIONS for option
 
 def case(dice: random.Random) -> Case:
     """A case by the dice: a few settings that are odd, and a command with some of its options."""
-    settings = tuple((*dice.choice(OPTIONS), dice.choice(ODD_VALUES)) for _ in range(dice.randint(0, 3)))
+    settings = tuple(
+        (*dice.choice(OPTIONS), dice.choice(ODD_VALUES)) for _ in range(dice.randint(0, 3))
+    )
     path, command = dice.choice(COMMANDS)
     words: list[str] = []
     params: list[Any] = [param for param in command.params if not getattr(param, "hidden", False)]
@@ -105,7 +110,10 @@ def test_nothing_is_an_unexpected_error(share: int, realcloud: RealCloud, tmp_pa
         dice = random.Random(f"{SEED} {number}")
         chosen = case(dice)
         ended = carry_out(chosen, config_of(chosen, dice.choice((usual, on_sqlite)), tmp_path))
-        told = f"seed {SEED}, case {number}: {chosen.settings}: {shlex.join(chosen.words)}\n{ended.stderr[-2000:]}"
+        told = (
+            f"seed {SEED}, case {number}: {chosen.settings}: "
+            f"{shlex.join(chosen.words)}\n{ended.stderr[-2000:]}"
+        )
         assert not any(words in ended.stderr for words in UNEXPECTED), told
         assert ended.returncode in DOCUMENTED, told
         if SECRET not in " ".join(chosen.words):  # what was typed may be repeated

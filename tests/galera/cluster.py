@@ -16,12 +16,14 @@ from tests.support.services import HOST, MariaDB, MissingProgram, ServiceError, 
 
 # Where distributions put the library: Debian, Fedora, openSUSE.
 PROVIDERS: Final = tuple(
-    Path(folder) / "libgalera_smm.so" for folder in ("/usr/lib/galera", "/usr/lib64/galera-4", "/usr/lib64/galera")
+    Path(folder) / "libgalera_smm.so"
+    for folder in ("/usr/lib/galera", "/usr/lib64/galera-4", "/usr/lib64/galera")
 )
 HERE: Final = Path(__file__).parent
 SIZE: Final = 3
 PATIENCE: Final = 60.0  # seconds for the nodes to agree
-# A silent node is missed sooner than by default, which is after 5 s, and the others agree without it sooner.
+# A silent node is missed sooner than by default, which is after 5 s, and the others agree without
+# it sooner.
 QUICK: Final = (
     "evs.keepalive_period=PT0.3S;evs.inactive_check_period=PT0.3S;evs.suspect_timeout=PT1S;evs.inactive_timeout=PT3S;"
     "evs.install_timeout=PT2S"
@@ -38,7 +40,9 @@ def provider() -> Path:
     for path in PROVIDERS:
         if path.is_file():
             return path
-    raise MissingProgram("libgalera_smm.so is not installed, the tests need it: run tools/install-services.sh galera")
+    raise MissingProgram(
+        "libgalera_smm.so is not installed, the tests need it: run tools/install-services.sh galera"
+    )
 
 
 class Node(MariaDB):
@@ -61,7 +65,9 @@ class Node(MariaDB):
 
     def copy(self, other: "Node") -> None:
         """Begin with the data of a node that was ended in order."""
-        shutil.copytree(other._data, self._data, ignore=shutil.ignore_patterns("galera.cache", "gvwstate.dat"))
+        shutil.copytree(
+            other._data, self._data, ignore=shutil.ignore_patterns("galera.cache", "gvwstate.dat")
+        )
         shutil.copy(other.folder / "users.sql", self.folder)
 
     def start(self) -> None:
@@ -78,7 +84,9 @@ class Node(MariaDB):
         return RECOVERED.findall((self.folder / "log").read_text(errors="replace"))[-1]
 
     def command(self) -> list[str]:
-        """Alone it begins a cluster, else it joins: it is sent what it has missed, and never the whole of the data."""
+        """Alone it begins a cluster, else it joins: it is sent what it has missed, and never the
+        whole of the data.
+        """
         members = ",".join(f"{HOST}:{node._group_port}" for node in self.others if node.running)
         provider_options = {
             "gmcast.listen_addr": f"tcp://{HOST}:{self._group_port}",
@@ -99,12 +107,21 @@ class Node(MariaDB):
             "wsrep-sst-method": "missed",
             "binlog-format": "ROW",
             "innodb-autoinc-lock-mode": "2",
-            "max-connect-errors": "1000000",  # the proxy leaves without a word whenever it has looked
+            # The proxy leaves without a word whenever it has looked.
+            "max-connect-errors": "1000000",
         }
         if self._position:
             options["wsrep-start-position"] = self._position
-        environment = [f"PATH={HERE}{os.pathsep}{os.environ['PATH']}", f"MEETING_PLACE={tempfile.gettempdir()}"]
-        return ["env", *environment, *super().command(), *(f"--{name}={value}" for name, value in options.items())]
+        environment = [
+            f"PATH={HERE}{os.pathsep}{os.environ['PATH']}",
+            f"MEETING_PLACE={tempfile.gettempdir()}",
+        ]
+        return [
+            "env",
+            *environment,
+            *super().command(),
+            *(f"--{name}={value}" for name, value in options.items()),
+        ]
 
     def answers(self) -> bool:
         return super().answers() and self.status("wsrep_ready") == "ON"
@@ -124,7 +141,9 @@ class Node(MariaDB):
 
 
 class Proxy(MariaDB):
-    """HAProxy before the nodes: as seen by a client, a server. All connections go to the first node that is up."""
+    """HAProxy before the nodes: as seen by a client, a server. All connections go to the first node
+    that is up.
+    """
 
     PROGRAMS = ("haproxy",)
 
@@ -133,7 +152,10 @@ class Proxy(MariaDB):
         self._nodes = nodes
 
     def prepare(self) -> None:
-        servers = [f"server {node.name} {HOST}:{node.port} check inter 200 fall 2 rise 2" for node in self._nodes]
+        servers = [
+            f"server {node.name} {HOST}:{node.port} check inter 200 fall 2 rise 2"
+            for node in self._nodes
+        ]
         first, *others = servers
         lines = [
             "defaults",
@@ -180,7 +202,10 @@ class Cluster:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.stop()
 
@@ -194,7 +219,9 @@ class Cluster:
         for node in self.nodes:
             node.revive()
             node.rejoin()
-            node.execute("SET GLOBAL wsrep_max_ws_size = DEFAULT, GLOBAL wsrep_max_ws_rows = DEFAULT")
+            node.execute(
+                "SET GLOBAL wsrep_max_ws_size = DEFAULT, GLOBAL wsrep_max_ws_rows = DEFAULT"
+            )
         self.wait_until_whole()
 
     def limit(self, variable: str, value: int) -> None:
@@ -216,7 +243,8 @@ class Cluster:
     def wait_until_applied(self) -> None:
         """Wait until each node has carried out what the others did so far.
 
-        The proxy may come back to a node that is behind: a snapshot there would be older than its tables.
+        The proxy may come back to a node that is behind: a snapshot there would be older than its
+        tables.
         """
         for node in self.nodes:
             with closing(node.connect()) as link:

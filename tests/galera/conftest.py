@@ -1,4 +1,6 @@
-"""The real cloud on a Galera cluster, as clients see it: behind a proxy that sends them all to one node."""
+"""The real cloud on a Galera cluster, as clients see it: behind a proxy that sends them all to one
+node.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path

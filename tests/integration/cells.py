@@ -1,4 +1,6 @@
-"""Cells to work on without the program: targets in the databases of the real cloud, and rows to put there."""
+"""Cells to work on without the program: targets in the databases of the real cloud, and rows to put
+there.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,19 +19,26 @@ TIMEOUTS = Timeouts(lock_wait=1)
 
 def target(cloud: RealCloud, name: str) -> Target:
     """A cell of the cloud."""
-    ((number, uuid),) = cloud.rows(cloud.api, f"SELECT id, uuid FROM cell_mappings WHERE name = '{name}'")
+    ((number, uuid),) = cloud.rows(
+        cloud.api, f"SELECT id, uuid FROM cell_mappings WHERE name = '{name}'"
+    )
     database = Database(cloud.url(f"nova_{name}"), name, TIMEOUTS)
     api = Database(cloud.url(cloud.api), "the API database", TIMEOUTS)
     return Target(Cell(uuid, name, frozenset({number}), database), api)
 
 
-def add_nodes(cloud: RealCloud, database: str, hosts: int, prefix: str = "new", nodes: int = 1) -> None:
+def add_nodes(
+    cloud: RealCloud, database: str, hosts: int, prefix: str = "new", nodes: int = 1
+) -> None:
     """Add compute nodes that are not mapped: so many hosts with so many nodes each."""
     cloud.rows(
         database,
-        "INSERT INTO compute_nodes (created_at, deleted, mapped, host, hypervisor_hostname, uuid, vcpus, memory_mb, "
-        "local_gb, vcpus_used, memory_mb_used, local_gb_used, hypervisor_type, hypervisor_version, cpu_info) "
-        f"SELECT '2026-01-01', 0, 0, CONCAT('{prefix}-', LPAD(h.seq, 5, '0')), CONCAT('{prefix}-', h.seq, '-', n.seq), "
+        "INSERT INTO compute_nodes (created_at, deleted, mapped, host, hypervisor_hostname, uuid, "
+        "vcpus, memory_mb, "
+        "local_gb, vcpus_used, memory_mb_used, local_gb_used, hypervisor_type, hypervisor_version, "
+        "cpu_info) "
+        f"SELECT '2026-01-01', 0, 0, CONCAT('{prefix}-', LPAD(h.seq, 5, '0')), CONCAT('{prefix}-', "
+        "h.seq, '-', n.seq), "
         "UUID(), 1, 1, 1, 0, 0, 0, 'fake', 1, '' "
         f"FROM seq_1_to_{hosts} h JOIN seq_1_to_{nodes} n ORDER BY h.seq, n.seq",
     )
@@ -37,7 +46,11 @@ def add_nodes(cloud: RealCloud, database: str, hosts: int, prefix: str = "new", 
 
 def mapped_hosts(cloud: RealCloud, prefix: str = "new") -> dict[str, int]:
     """The mapped hosts whose names begin so, with the ids of their cells."""
-    return dict(cloud.rows(cloud.api, f"SELECT host, cell_id FROM host_mappings WHERE host LIKE '{prefix}-%'"))
+    return dict(
+        cloud.rows(
+            cloud.api, f"SELECT host, cell_id FROM host_mappings WHERE host LIKE '{prefix}-%'"
+        )
+    )
 
 
 def marked_nodes(cloud: RealCloud, database: str, prefix: str = "new") -> int:

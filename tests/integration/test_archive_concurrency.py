@@ -1,4 +1,6 @@
-"""Several runs at once, and other writers beside them: each row moves once, and nobody's change is lost."""
+"""Several runs at once, and other writers beside them: each row moves once, and nobody's change is
+lost.
+"""
 
 import itertools
 import random
@@ -13,7 +15,14 @@ from typing import Any, Final
 import pymysql
 import pytest
 
-from tests.support.forest import SHADOW, Contents, Forest, Key, assert_nothing_is_lost_or_doubled, read
+from tests.support.forest import (
+    SHADOW,
+    Contents,
+    Forest,
+    Key,
+    assert_nothing_is_lost_or_doubled,
+    read,
+)
 from tests.support.inventory import Inventory
 from tests.support.late_rows import FOREIGN_KEY, LOCK_WAIT, add_late, deleted_instances
 from tests.support.program import Moment, Program
@@ -23,7 +32,10 @@ ARCHIVE: Final = ("db", "archive_deleted_rows", "--all-cells", "--until-complete
 NOTHING_ARCHIVED, ARCHIVED, ERROR = 0, 1, 255
 RUNS: Final = 3
 DEADLOCK: Final = 1213
-FAULT: Final = "INSERT INTO instance_faults (created_at, deleted, instance_uuid, code) VALUES ('2026-11-01', 0, %s, 1)"
+FAULT: Final = (
+    "INSERT INTO instance_faults (created_at, deleted, instance_uuid, code) VALUES "
+    "('2026-11-01', 0, %s, 1)"
+)
 
 
 @pytest.fixture
@@ -40,7 +52,9 @@ def unguarded(realcloud: RealCloud, tmp_path: Path) -> Program:
     return Program(config, realcloud.api)
 
 
-def test_a_second_run_waits_for_the_first_and_names_it(realcloud: RealCloud, program: Program) -> None:
+def test_a_second_run_waits_for_the_first_and_names_it(
+    realcloud: RealCloud, program: Program
+) -> None:
     inventory = Inventory(realcloud)
     with program.start_and_hold(Moment.BETWEEN_THE_COMMITS, 5, *ARCHIVE, "50") as first:
         first.wait_until_held()
@@ -54,7 +68,9 @@ def test_a_second_run_waits_for_the_first_and_names_it(realcloud: RealCloud, pro
     inventory.check_complete()
 
 
-def test_a_run_that_must_not_wait_ends_at_once_and_names_the_other(realcloud: RealCloud, program: Program) -> None:
+def test_a_run_that_must_not_wait_ends_at_once_and_names_the_other(
+    realcloud: RealCloud, program: Program
+) -> None:
     inventory = Inventory(realcloud)
     with program.start_and_hold(Moment.BETWEEN_THE_COMMITS, 5, *ARCHIVE, "50") as first:
         first.wait_until_held()
@@ -67,7 +83,9 @@ def test_a_run_that_must_not_wait_ends_at_once_and_names_the_other(realcloud: Re
     inventory.check_complete()
 
 
-def test_a_waiting_run_takes_over_when_the_first_is_killed(realcloud: RealCloud, program: Program) -> None:
+def test_a_waiting_run_takes_over_when_the_first_is_killed(
+    realcloud: RealCloud, program: Program
+) -> None:
     inventory = Inventory(realcloud)
     with program.start_and_hold(Moment.BETWEEN_THE_COMMITS, 5, *ARCHIVE, "50") as first:
         first.wait_until_held()
@@ -78,12 +96,16 @@ def test_a_waiting_run_takes_over_when_the_first_is_killed(realcloud: RealCloud,
     inventory.check_complete()
 
 
-def test_runs_that_nothing_keeps_apart_move_each_row_once(realcloud: RealCloud, unguarded: Program) -> None:
+def test_runs_that_nothing_keeps_apart_move_each_row_once(
+    realcloud: RealCloud, unguarded: Program
+) -> None:
     inventory = Inventory(realcloud)
     with ExitStack() as stack:
         runs = [
             stack.enter_context(
-                unguarded.start_and_hold(Moment.CELL_STATEMENT, 0, *ARCHIVE, str(rows), "--format", "json")
+                unguarded.start_and_hold(
+                    Moment.CELL_STATEMENT, 0, *ARCHIVE, str(rows), "--format", "json"
+                )
             )
             for rows in range(30, 30 + RUNS)
         ]
@@ -100,8 +122,12 @@ def test_runs_that_nothing_keeps_apart_move_each_row_once(realcloud: RealCloud, 
     assert told_api == inventory.api_rows_to_go()
 
 
-def told_rows(documents: Iterable[Mapping[str, Any]]) -> tuple[dict[str, Counter[str]], Counter[str]]:
-    """What several runs say that they have moved, by cell and table, and deleted in the API database."""
+def told_rows(
+    documents: Iterable[Mapping[str, Any]],
+) -> tuple[dict[str, Counter[str]], Counter[str]]:
+    """What several runs say that they have moved, by cell and table, and deleted in the API
+    database.
+    """
     moved: dict[str, Counter[str]] = {}
     deleted: Counter[str] = Counter()
     for document in documents:
@@ -133,7 +159,8 @@ def test_a_row_that_comes_late_to_an_instance_is_refused_or_moves_with_it(
 class Writer:
     """Adds rows to deleted instances of a cell and changes some, as Nova's services do.
 
-    :ivar changed: rows of which the server said that they have a new value: the column and the latest value
+    :ivar changed: rows of which the server said that they have a new value: the column and the
+        latest value
     :ivar added: the same of new rows
     """
 
@@ -145,7 +172,9 @@ class Writer:
         self._dice = random.Random(seed)
         self._uuids = sorted(deleted_instances(rows))
         actions = rows["instance_actions"].values()
-        self._actions = [action["id"] for action in actions if action["instance_uuid"] in self._uuids]
+        self._actions = [
+            action["id"] for action in actions if action["instance_uuid"] in self._uuids
+        ]
         columns = {
             "instances": "display_name",
             "instance_system_metadata": "value",
@@ -187,10 +216,13 @@ class Writer:
                 self.changed[key] = column, value
 
 
-def test_what_others_write_meanwhile_is_neither_lost_nor_doubled(realcloud: RealCloud, program: Program) -> None:
+def test_what_others_write_meanwhile_is_neither_lost_nor_doubled(
+    realcloud: RealCloud, program: Program
+) -> None:
     inventory = Inventory(realcloud)
     writers = [
-        Writer(realcloud, name, inventory.cells[name], n) for n, name in enumerate((realcloud.cell1, realcloud.cell2))
+        Writer(realcloud, name, inventory.cells[name], n)
+        for n, name in enumerate((realcloud.cell1, realcloud.cell2))
     ]
     enough = threading.Event()
     with (
@@ -211,7 +243,9 @@ def test_what_others_write_meanwhile_is_neither_lost_nor_doubled(realcloud: Real
     for name, writer in zip((realcloud.cell1, realcloud.cell2), writers, strict=True):
         with closing(realcloud.server.connect(name)) as link:
             after = read(link)
-        assert_nothing_is_lost_or_doubled(with_writings(inventory.cells[name], after, writer), after)
+        assert_nothing_is_lost_or_doubled(
+            with_writings(inventory.cells[name], after, writer), after
+        )
         assert not Forest(after).trees
         assert any(number in after[SHADOW + table] for table, number in writer.changed)
         assert any(number in after[SHADOW + table] for table, number in writer.added)

@@ -1,4 +1,5 @@
-"""The program, or the server under it, is killed in the middle of archiving: nothing is lost and the next run ends it.
+"""The program, or the server under it, is killed in the middle of archiving: nothing is lost and
+the next run ends it.
 
 The program is killed fifty times in all.
 """
@@ -17,15 +18,26 @@ from tests.support.program import Ended, Moment, Program, Run
 from tests.support.realcloud import RealCloud
 from tests.support.services import MariaDB
 
-ARCHIVE: Final = ("db", "archive_deleted_rows", "--all-cells", "--until-complete", "--max_rows", "50")
+ARCHIVE: Final = (
+    "db",
+    "archive_deleted_rows",
+    "--all-cells",
+    "--until-complete",
+    "--max_rows",
+    "50",
+)
 ARCHIVED, NOTHING_ARCHIVED, ERROR = 1, 0, 255
 CELLS: Final = ("cell0", "cell1", "cell2", "cell3")
-# Which moment of its kind is the last one of a program: one after the other on the same databases. All cells are
-# worked at once, and some hundred transactions are needed.
+# Which moment of its kind is the last one of a program: one after the other on the same databases.
+# All cells are worked at once, and some hundred transactions are needed.
 WORST: Final = {
-    "between the commits": [(Moment.BETWEEN_THE_COMMITS, n) for n in (0, 1, 0, 2, 3, 0, 5, 1, 8, 0, 13, 2)],
+    "between the commits": [
+        (Moment.BETWEEN_THE_COMMITS, n) for n in (0, 1, 0, 2, 3, 0, 5, 1, 8, 0, 13, 2)
+    ],
     "around the commits": [
-        (moment, n) for n in (0, 1, 2, 4, 7, 11) for moment in (Moment.API_COMMIT, Moment.AFTER_CELL_COMMIT)
+        (moment, n)
+        for n in (0, 1, 2, 4, 7, 11)
+        for moment in (Moment.API_COMMIT, Moment.AFTER_CELL_COMMIT)
     ],
     "over statements": [
         *((Moment.CELL_STATEMENT, n) for n in (0, 30, 70, 120, 200, 350)),
@@ -36,7 +48,8 @@ WORST: Final = {
 RANDOM_KILLS: Final = 14
 # Less than the program needs from its first statement to its end.
 LONGEST_LIFE: Final = 1.0
-# Of a program that meets a server which stands still. They are for it alone: a server that answers may take longer.
+# Of a program that meets a server which stands still. They are for it alone: a server that answers
+# may take longer.
 SHORT_LIMITS: Final = "connect_timeout = 2\nread_timeout = 10\n"
 LONG_LIMITS: Final = "connect_timeout = 60\nread_timeout = 300\n"
 
@@ -62,7 +75,9 @@ def test_a_program_killed_at_the_worst_moments_loses_no_row(
     assert program.run(*ARCHIVE) == (NOTHING_ARCHIVED, "", "")
 
 
-def test_a_program_killed_at_random_moments_loses_no_row(realcloud: RealCloud, program: Program) -> None:
+def test_a_program_killed_at_random_moments_loses_no_row(
+    realcloud: RealCloud, program: Program
+) -> None:
     inventory = Inventory(realcloud)
     dice = random.Random(1)
     kills = 0
@@ -86,7 +101,9 @@ def test_a_program_killed_at_random_moments_loses_no_row(realcloud: RealCloud, p
 
 @pytest.fixture(scope="module")
 def fragile_cloud() -> Iterator[RealCloud]:
-    """The databases of the real cloud on a MariaDB server that no other test uses, whatever the others run on."""
+    """The databases of the real cloud on a MariaDB server that no other test uses, whatever the
+    others run on.
+    """
     with MariaDB() as server:
         yield RealCloud(server)
 
@@ -107,7 +124,9 @@ def with_limits(limits: str, cloud: RealCloud, folder: Path) -> Program:
     return Program(config, cloud.api)
 
 
-def in_the_middle(program: Program, moment: Moment = Moment.BETWEEN_THE_COMMITS, number: int = 12) -> Run:
+def in_the_middle(
+    program: Program, moment: Moment = Moment.BETWEEN_THE_COMMITS, number: int = 12
+) -> Run:
     """A program that has archived some instances, and is held up."""
     run = program.start_and_hold(moment, number, *ARCHIVE)
     run.wait_until_held()
@@ -119,7 +138,9 @@ def assert_cells_are_named(ended: Ended) -> None:
     assert ended.code == ERROR
     assert ended.out == ""
     lines = ended.err.splitlines()
-    assert [line.split(" ")[0].rstrip(":") for line in lines] == [cell for cell in CELLS if cell in ended.err]
+    assert [line.split(" ")[0].rstrip(":") for line in lines] == [
+        cell for cell in CELLS if cell in ended.err
+    ]
     assert "cell1" in ended.err
     assert "cell2" in ended.err
     assert "Traceback" not in ended.err

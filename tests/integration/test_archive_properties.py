@@ -1,4 +1,6 @@
-"""Whatever a cell holds and wherever the process dies over it: no row is lost, doubled or parted from its tree."""
+"""Whatever a cell holds and wherever the process dies over it: no row is lost, doubled or parted
+from its tree.
+"""
 
 import itertools
 import json
@@ -77,7 +79,8 @@ class Life:
     """A process that does not come to its end.
 
     :ivar at: the number of the moment that is its last, from 0
-    :ivar handed_on: whether the next process goes on behind its last step, and not from the beginning
+    :ivar handed_on: whether the next process goes on behind its last step, and not from the
+        beginning
     """
 
     moment: Moment
@@ -122,7 +125,8 @@ class Transaction:
 
 
 class Witness:
-    """Sees every statement and every commit of the code under test, and puts an end to it at one of them.
+    """Sees every statement and every commit of the code under test, and puts an end to it at one of
+    them.
 
     :ivar committed: the transactions of the cell that moved rows
     :ivar passed: how many moments of each kind there were
@@ -168,14 +172,23 @@ class Witness:
             raise Death
         self.passed[moment] += 1
 
-    def _before_statement(self, _connection: Connection, _cursor: Any, statement: str, *_: Any) -> None:
+    def _before_statement(
+        self, _connection: Connection, _cursor: Any, statement: str, *_: Any
+    ) -> None:
         self.pass_by(Moment.STATEMENT)
         if CHANGE.match(statement):
             self.pass_by(Moment.CHANGE)
 
-    def _after_statement(self, connection: Connection, cursor: Any, statement: str, *_: Any) -> None:
+    def _after_statement(
+        self, connection: Connection, cursor: Any, statement: str, *_: Any
+    ) -> None:
         match = DELETE.match(statement)
-        if match and connection.engine.url == self._cell and not match[1].startswith(SHADOW) and cursor.rowcount:
+        if (
+            match
+            and connection.engine.url == self._cell
+            and not match[1].startswith(SHADOW)
+            and cursor.rowcount
+        ):
             self._current.deleted[match[1]] += cursor.rowcount
 
     def _before_commit(self, connection: Connection) -> None:
@@ -192,7 +205,9 @@ class Witness:
 
 
 def spare_the_disk(link: Any, *_: object) -> None:
-    """Processes die here, not machines: SQLite need not wait until the disk has what the kernel has."""
+    """Processes die here, not machines: SQLite need not wait until the disk has what the kernel
+    has.
+    """
     if isinstance(link, sqlite3.Connection):
         link.execute("PRAGMA synchronous = OFF")
 
@@ -214,10 +229,14 @@ class Bench(ABC):
 
     @property
     def target(self) -> Target:
-        return Target(Cell("76427c32-57d0-40e4-965a-548f913f09d8", "cell1", OURS, self.cell), self.api)
+        return Target(
+            Cell("76427c32-57d0-40e4-965a-548f913f09d8", "cell1", OURS, self.cell), self.api
+        )
 
 
-def insert(link: Any, rows: dict[str, list[dict[str, Any]]], mark: str, stored: Callable[[Any], Any]) -> None:
+def insert(
+    link: Any, rows: dict[str, list[dict[str, Any]]], mark: str, stored: Callable[[Any], Any]
+) -> None:
     """Write rows.
 
     :param mark: the driver's sign for a value
@@ -227,7 +246,9 @@ def insert(link: Any, rows: dict[str, list[dict[str, Any]]], mark: str, stored: 
     for table, lines in rows.items():
         for line in lines:
             names, marks = ", ".join(f"`{name}`" for name in line), ", ".join([mark] * len(line))
-            cursor.execute(f"INSERT INTO {table} ({names}) VALUES ({marks})", [*map(stored, line.values())])
+            cursor.execute(
+                f"INSERT INTO {table} ({names}) VALUES ({marks})", [*map(stored, line.values())]
+            )
     link.commit()
 
 
@@ -241,7 +262,9 @@ class SQLite(Bench):
         self._empty = {name: folder / f"{name}.empty" for name in ("cell", "api")}
         for name, schema in (("cell", MAIN_SCHEMA), ("api", API_SCHEMA)):
             self._empty[name].write_bytes(empty_database(schema))
-        self.cell, self.api = (Database(f"sqlite:///{file}", name, Timeouts()) for name, file in self._files.items())
+        self.cell, self.api = (
+            Database(f"sqlite:///{file}", name, Timeouts()) for name, file in self._files.items()
+        )
 
     def fill(self, sheet: made_up.Sheet) -> None:
         for name, rows in (("cell", sheet.cell), ("api", sheet.api)):
@@ -250,7 +273,8 @@ class SQLite(Bench):
                 insert(link, rows, "?", _as_stored)
                 for table, number in sheet.refused if name == "cell" else ():
                     link.execute(
-                        f"CREATE TRIGGER refuse_{table}_{number} BEFORE DELETE ON {table} WHEN OLD.id = {number} "
+                        f"CREATE TRIGGER refuse_{table}_{number} BEFORE DELETE ON {table} WHEN "
+                        f"OLD.id = {number} "
                         "BEGIN SELECT RAISE(ABORT, 'this row must stay'); END"
                     )
 
@@ -280,10 +304,12 @@ class RealSchema(Bench):
         self._cloud = cloud
         self._names = {"cell": cloud.cell1, "api": cloud.api}
         self.cell, self.api = (
-            Database(cloud.url(name), which, Timeouts(2, 30, 1)) for which, name in self._names.items()
+            Database(cloud.url(name), which, Timeouts(2, 30, 1))
+            for which, name in self._names.items()
         )
         self._tables = {
-            which: {table for (table,) in cloud.rows(name, "SHOW TABLES")} for which, name in self._names.items()
+            which: {table for (table,) in cloud.rows(name, "SHOW TABLES")}
+            for which, name in self._names.items()
         }
         self._written = dict(self._tables)
 
@@ -294,9 +320,9 @@ class RealSchema(Bench):
                 for table in self._written[which]:
                     link.query(f"DELETE FROM `{table}`")
                 insert(link, rows, "%s", lambda value: value)
-                self._written[which] = {name for table in rows for name in (table, SHADOW + table)} & self._tables[
-                    which
-                ]
+                self._written[which] = {
+                    name for table in rows for name in (table, SHADOW + table)
+                } & self._tables[which]
 
     def read(self) -> tuple[Contents, Contents]:
         with self._open("cell") as cell, self._open("api") as api:
@@ -316,12 +342,16 @@ class Trial:
         self.params = params
         self.witness = witness
         self.first_cell, self.first_api = self.cell, self.api = bench.read()
-        self.forest = Forest(self.cell, params.before, params.task_log, params.repair, sheet.refused)
+        self.forest = Forest(
+            self.cell, params.before, params.task_log, params.repair, sheet.refused
+        )
         self.leftovers = self._leftovers() if params.repair else set()
         self.archived = self._ours(self.forest.moving)
 
     def _leftovers(self) -> set[str]:
-        """Instances that are archived and not there, and whose mapping to this cell says that they were deleted."""
+        """Instances that are archived and not there, and whose mapping to this cell says that they
+        were deleted.
+        """
         there = {row["uuid"] for row in self.cell["instances"].values()}
         archived = {row["uuid"] for row in self.cell["shadow_instances"].values()}
         mapped = [row for row in self.api["instance_mappings"].values() if row["cell_id"] in OURS]
@@ -352,7 +382,10 @@ class Trial:
         assert_nothing_is_lost_or_doubled(self.first_cell, self.cell, repair=self.params.repair)
         assert_no_tree_is_torn(self.forest, gone)
         assert_api_rows_are_right(
-            self.first_api, self.api, gone=self._ours(gone), may_be_gone=self.archived | self.leftovers
+            self.first_api,
+            self.api,
+            gone=self._ours(gone),
+            may_be_gone=self.archived | self.leftovers,
         )
         for transaction in self.witness.committed:
             assert transaction.rows <= self.params.max_rows or transaction.trees == 1
@@ -377,7 +410,9 @@ class Trial:
     def has_instances_without_api_rows(self) -> bool:
         """Whether an instance is in the cell whose API rows are gone."""
         had, have = rows_by_uuid(self.first_api), rows_by_uuid(self.api)
-        return any(row["uuid"] in had.keys() - have.keys() for row in self.cell["instances"].values())
+        return any(
+            row["uuid"] in had.keys() - have.keys() for row in self.cell["instances"].values()
+        )
 
     def _run_whole(self, cursor: Cursor | None) -> Archived:
         cell, api = self.cell, self.api
@@ -385,15 +420,26 @@ class Trial:
         self._check_report(cell, api, done)
         # Without until_complete, max_rows is for the whole run.
         if not self.params.until_complete:
-            assert done.rows <= self.params.max_rows or sum(each.trees for each in self.witness.committed) == 1
+            assert (
+                done.rows <= self.params.max_rows
+                or sum(each.trees for each in self.witness.committed) == 1
+            )
         return done
 
     def _check_report(self, cell: Contents, api: Contents, done: Archived) -> None:
         """What is told is what was done since these were the rows."""
         assert Counter(done.moved) == Counter(table for table, _ in moved(cell, self.cell))
         removed = Counter(done.api)
-        removed.update({name.removeprefix("API_DB."): rows for name, rows in done.repaired.items() if "API_DB" in name})
-        assert removed == Counter({table: len(api[table]) - len(self.api[table]) for table in API_TABLES})
+        removed.update(
+            {
+                name.removeprefix("API_DB."): rows
+                for name, rows in done.repaired.items()
+                if "API_DB" in name
+            }
+        )
+        assert removed == Counter(
+            {table: len(api[table]) - len(self.api[table]) for table in API_TABLES}
+        )
         twins = sum(rows for name, rows in done.repaired.items() if name.startswith(SHADOW))
         assert shadows(self.cell) == shadows(cell) - twins + done.rows
 
@@ -403,7 +449,9 @@ def shadows(cell: Contents) -> int:
     return sum(len(rows) for table, rows in cell.items() if table.startswith(SHADOW))
 
 
-def go_through(bench: Bench, plan: made_up.Cell, params: Params, lives: list[Life], few: bool) -> None:
+def go_through(
+    bench: Bench, plan: made_up.Cell, params: Params, lives: list[Life], few: bool
+) -> None:
     """Lead the processes through their lives, and one to the end."""
     with Witness(bench.cell) as witness, pytest.MonkeyPatch.context() as patch:
         if few:
@@ -423,7 +471,11 @@ def as_handed_on(steps: list[Step[Archived]]) -> Cursor | None:
 
 
 def take_few_keys(patch: pytest.MonkeyPatch) -> None:
-    for name in ("statements.KEYS_PER_STATEMENT", "tree_queue.KEYS_PER_STATEMENT", "api_rows.UUIDS_PER_STATEMENT"):
+    for name in (
+        "statements.KEYS_PER_STATEMENT",
+        "tree_queue.KEYS_PER_STATEMENT",
+        "api_rows.UUIDS_PER_STATEMENT",
+    ):
         patch.setattr(f"jobs.db.{name}", FEW)
 
 
@@ -437,8 +489,12 @@ def real_schema(loaded_realcloud: RealCloud) -> RealSchema:
     return RealSchema(loaded_realcloud)
 
 
-def test_no_row_is_lost_at_any_moment_of_a_run(sqlite: SQLite, monkeypatch: pytest.MonkeyPatch) -> None:
-    """One process after the other dies, each over another change of the same rows, and hands on to a second one."""
+def test_no_row_is_lost_at_any_moment_of_a_run(
+    sqlite: SQLite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One process after the other dies, each over another change of the same rows, and hands on to
+    a second one.
+    """
     monkeypatch.setattr("jobs.db.api_rows.UUIDS_PER_STATEMENT", FEW)
     params = Params(max_rows=30, until_complete=True, task_log=True, repair=True)
     bare = 0
@@ -456,7 +512,9 @@ def test_no_row_is_lost_at_any_moment_of_a_run(sqlite: SQLite, monkeypatch: pyte
 
 
 @settings(ANY, max_examples=100)
-@given(plan=made_up.cells(SQLite.referrers, refusals=1), params=PARAMS, lives=LIVES, few=st.booleans())
+@given(
+    plan=made_up.cells(SQLite.referrers, refusals=1), params=PARAMS, lives=LIVES, few=st.booleans()
+)
 def test_no_row_is_lost_whatever_there_is_and_wherever_the_process_dies(
     sqlite: SQLite, plan: made_up.Cell, params: Params, lives: list[Life], few: bool
 ) -> None:
@@ -464,7 +522,12 @@ def test_no_row_is_lost_whatever_there_is_and_wherever_the_process_dies(
 
 
 @settings(ANY, max_examples=20)
-@given(plan=made_up.cells(RealSchema.referrers, refusals=0), params=PARAMS, lives=LIVES, few=st.booleans())
+@given(
+    plan=made_up.cells(RealSchema.referrers, refusals=0),
+    params=PARAMS,
+    lives=LIVES,
+    few=st.booleans(),
+)
 def test_no_row_is_lost_wherever_the_process_dies_on_mariadb(
     real_schema: RealSchema, plan: made_up.Cell, params: Params, lives: list[Life], few: bool
 ) -> None:

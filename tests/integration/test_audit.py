@@ -1,4 +1,6 @@
-"""``placement audit`` on real cells and a real Placement: who holds what, what is deleted, and what gets in its way."""
+"""``placement audit`` on real cells and a real Placement: who holds what, what is deleted, and what
+gets in its way.
+"""
 
 import threading
 from collections.abc import Callable
@@ -49,7 +51,9 @@ def audited(config: Path, capsys: pytest.CaptureFixture[str]) -> Audit:
 @pytest.fixture
 def two_hosts(two_cells: TwoCells, placement: Placement) -> TwoCells:
     """A host in each of two cells; an instance on each, which holds what it should."""
-    for number, (cell, node, vm) in enumerate((("cell1", NODE1, VM), ("cell2", NODE2, OTHER_VM)), 1):
+    for number, (cell, node, vm) in enumerate(
+        (("cell1", NODE1, VM), ("cell2", NODE2, OTHER_VM)), 1
+    ):
         two_cells.node(cell, node, f"host{number}")
         two_cells.map_host(f"host{number}", cell)
         two_cells.instance(cell, vm, f"host{number}")
@@ -117,7 +121,9 @@ def test_every_orphan_is_told_with_the_reason(
     ended = audited()
     assert ended.code == 3
     found = {one["consumer"]: one for one in ended.data["orphans"]}
-    assert {key: one["reason"] for key, one in found.items()} == {uuid(n): reason for n, reason in wanted.items()}
+    assert {key: one["reason"] for key, one in found.items()} == {
+        uuid(n): reason for n, reason in wanted.items()
+    }
     assert found[uuid(20)] == {
         "consumer": uuid(20), "resource_provider": NODE1, "resource_provider_name": "host1", "host": "host1",
         "resources": COMPUTE, "reason": nobody, "deleted": False, "failure": None,
@@ -133,20 +139,25 @@ def test_every_orphan_is_told_with_the_reason(
 def test_an_instance_whose_node_was_renamed_keeps_its_allocation_and_is_named(
     two_hosts: TwoCells, placement: Placement, audited: Audit
 ) -> None:
-    """AUD-12: what it held would be free for others, and heal_allocations could not bring it back."""
+    """AUD-12: what it held would be free for others, and heal_allocations could not bring it
+    back.
+    """
     two_hosts.instance("cell1", uuid(1), "HOST1", "host1.old.example.org")
     placement.allocate(uuid(1), {NODE1: COMPUTE}, "p1", "u1")
     ended = audited("--delete", form="table")
     assert (ended.code, ended.out) == (0, "")
     assert ended.err == (
-        f"Instance {uuid(1)} keeps its allocation: it is on host HOST1 as node host1.old.example.org, and the host's "
+        f"Instance {uuid(1)} keeps its allocation: it is on host HOST1 as node "
+        "host1.old.example.org, and the host's "
         "compute node is host1: where the node was renamed, correct instances.node in its cell\n"
     )
     assert placement.held(uuid(1)) == {NODE1: COMPUTE}
     assert [one["instance"] for one in audited().data["instances_in_doubt"]] == [uuid(1)]
 
 
-def test_what_audit_advises_works(two_hosts: TwoCells, placement: Placement, audited: Audit, config: Path) -> None:
+def test_what_audit_advises_works(
+    two_hosts: TwoCells, placement: Placement, audited: Audit, config: Path
+) -> None:
     two_hosts.instance("cell1", uuid(1), "host1", project_id="p1", user_id="u1")
     two_hosts.equip("cell1", uuid(1), flavor())
     two_hosts.map_instance(uuid(1), "cell1")
@@ -160,14 +171,17 @@ def test_what_audit_advises_works(two_hosts: TwoCells, placement: Placement, aud
     command = f"cellkeeper placement heal_allocations --instance {uuid(1)}"
     assert advice == f"Instance {uuid(1)} has no allocation: {command}"
     assert no_remedy == (
-        f"Instance {uuid(2)} has no allocation: heal_allocations can make none, its host host9 has no compute node "
+        f"Instance {uuid(2)} has no allocation: heal_allocations can make none, its host host9 has "
+        "no compute node "
         "host9"
     )
     assert run(["--config-file", str(config), *command.split()[1:], "--skip-port-allocations"]) == 0
     assert placement.held(uuid(1)) == {NODE1: SMALL}
 
 
-def test_a_deleted_host_holds_nobody(two_hosts: TwoCells, placement: Placement, audited: Audit) -> None:
+def test_a_deleted_host_holds_nobody(
+    two_hosts: TwoCells, placement: Placement, audited: Audit
+) -> None:
     for number, name in ((3, "deleted"), (4, "archived"), (5, "unknown")):
         placement.provide(uuid(number), name, INVENTORY)
     two_hosts.node("cell2", uuid(3), "host3", deleted=3)
@@ -237,14 +251,18 @@ def test_a_table_for_people(two_hosts: TwoCells, placement: Placement, audited: 
 
 
 @pytest.mark.parametrize("words", ["foo", "cccccccc-0000-4000-8000-000000000077", ""])
-def test_127_for_a_provider_that_is_not_there(two_hosts: TwoCells, audited: Audit, words: str) -> None:
+def test_127_for_a_provider_that_is_not_there(
+    two_hosts: TwoCells, audited: Audit, words: str
+) -> None:
     ended = audited("--resource_provider", words, form="table")
     assert (ended.code, ended.out) == (127, "")
     assert ended.err.startswith(f"Resource provider with UUID {words} does not exist")
     assert len(ended.err.splitlines()) == 1
 
 
-def test_a_cell_that_does_not_answer_loses_nothing(two_hosts: TwoCells, placement: Placement, audited: Audit) -> None:
+def test_a_cell_that_does_not_answer_loses_nothing(
+    two_hosts: TwoCells, placement: Placement, audited: Audit
+) -> None:
     storage = uuid(2)
     placement.provide(storage, "storage", INVENTORY)
     placement.allocate(uuid(3), {storage: {"DISK_GB": 5}}, "p1", "u1")
@@ -265,7 +283,9 @@ def test_a_cell_that_does_not_answer_loses_nothing(two_hosts: TwoCells, placemen
     assert "cell2 (127.0.0.1" in ended.err
 
 
-def test_without_a_mapped_cell_nothing_is_deleted(two_hosts: TwoCells, placement: Placement, audited: Audit) -> None:
+def test_without_a_mapped_cell_nothing_is_deleted(
+    two_hosts: TwoCells, placement: Placement, audited: Audit
+) -> None:
     two_hosts.forget_cells()
     ended = audited("--delete")
     assert (ended.code, orphans(ended)) == (1, [])
@@ -296,7 +316,9 @@ def written_in_the_meantime(fault: Fault, placement: Placement) -> threading.Thr
 def test_a_consumer_that_was_written_meanwhile_is_left(
     two_hosts: TwoCells, placement: Placement, relay: Relay, audited: Audit, request_: str
 ) -> None:
-    """It may have become somebody: an instance that moves to a host where something was left of it."""
+    """It may have become somebody: an instance that moves to a host where something was left of
+    it.
+    """
     orphan(placement, NODE1)
     held = relay.fail(request_, f"/allocations/{NOBODY}", held=True)
     thread = written_in_the_meantime(held, placement)
@@ -337,7 +359,10 @@ def test_many_are_deleted_in_one_request(
     "how",
     [
         {"status": 500},
-        {"status": 409, "body": placement_error(409, "placement.concurrent_update", "another process")},
+        {
+            "status": 409,
+            "body": placement_error(409, "placement.concurrent_update", "another process"),
+        },
         {"status": 0, "after": True},
         {"status": 500, "after": True},
     ],
@@ -405,7 +430,9 @@ def test_a_live_instance_is_written_on_its_own(
     assert audited("--delete").code == 4
     assert placement.held(VM) == {NODE1: COMPUTE}
     assert [one.path for one in relay.asked if one.method == "PUT"] == [f"/allocations/{VM}"]
-    assert [sorted(one.body) for one in relay.asked if one.method == "POST"] == [[NOBODY, NOBODY_ELSE]]
+    assert [sorted(one.body) for one in relay.asked if one.method == "POST"] == [
+        [NOBODY, NOBODY_ELSE]
+    ]
 
 
 @pytest.mark.parametrize("request_", ["GET", "POST"])
@@ -445,7 +472,9 @@ def test_an_instance_that_comes_while_the_cells_are_read_is_not_seen_as_an_orpha
 
 
 class Trouble(NamedTuple):
-    """What goes wrong, the exit code of an audit that deletes, whether the orphan is gone, words of the message."""
+    """What goes wrong, the exit code of an audit that deletes, whether the orphan is gone, words of
+    the message.
+    """
 
     method: str
     path: str
@@ -460,28 +489,58 @@ LIST: Final = "/resource_providers$"
 HELD: Final = f"/resource_providers/{NODE1}/allocations"
 CONCURRENT: Final = placement_error(409, "placement.concurrent_update", "another process")
 TROUBLES: Final = {
-    "the list: 500": Trouble("GET", LIST, {"status": 500}, 1, False, "/resource_providers: answered 500"),
-    "the list: garbage": Trouble("GET", LIST, {"status": 200, "body": "<html>"}, 1, False, "a body that is not JSON"),
-    "the list: 403": Trouble("GET", LIST, {"status": 403, "body": placement_error(403)}, 1, False, "lacks a role"),
-    "the list: no answer": Trouble("GET", LIST, {"silent": True}, 1, False, "it does not answer in time"),
+    "the list: 500": Trouble(
+        "GET", LIST, {"status": 500}, 1, False, "/resource_providers: answered 500"
+    ),
+    "the list: garbage": Trouble(
+        "GET", LIST, {"status": 200, "body": "<html>"}, 1, False, "a body that is not JSON"
+    ),
+    "the list: 403": Trouble(
+        "GET", LIST, {"status": 403, "body": placement_error(403)}, 1, False, "lacks a role"
+    ),
+    "the list: no answer": Trouble(
+        "GET", LIST, {"silent": True}, 1, False, "it does not answer in time"
+    ),
     "the list: cut off": Trouble("GET", LIST, {"status": 0}, 1, False, "no connection"),
     "the list: 503 twice": Trouble("GET", LIST, {"status": 503, "times": 2}, 4, True, ""),
-    "allocations: 500": Trouble("GET", HELD, {"status": 500}, 1, False, f"Not audited: resource provider {NODE1}"),
-    "allocations: gone": Trouble("GET", HELD, {"status": 404, "body": placement_error(404)}, 0, False, ""),
-    "consumer: 500": Trouble("GET", ONE, {"status": 500}, 1, False, "Not able to delete allocations for consumer"),
-    "write: 409": Trouble(
-        "PUT", ONE, {"status": 409, "body": placement_error(409)}, 1, False, "answered 409: injected"
+    "allocations: 500": Trouble(
+        "GET", HELD, {"status": 500}, 1, False, f"Not audited: resource provider {NODE1}"
     ),
-    "write: 409 concurrent": Trouble("PUT", ONE, {"status": 409, "body": CONCURRENT, "times": 3}, 4, True, ""),
+    "allocations: gone": Trouble(
+        "GET", HELD, {"status": 404, "body": placement_error(404)}, 0, False, ""
+    ),
+    "consumer: 500": Trouble(
+        "GET", ONE, {"status": 500}, 1, False, "Not able to delete allocations for consumer"
+    ),
+    "write: 409": Trouble(
+        "PUT",
+        ONE,
+        {"status": 409, "body": placement_error(409)},
+        1,
+        False,
+        "answered 409: injected",
+    ),
+    "write: 409 concurrent": Trouble(
+        "PUT", ONE, {"status": 409, "body": CONCURRENT, "times": 3}, 4, True, ""
+    ),
     "write: 500 three times": Trouble("PUT", ONE, {"status": 500, "times": 3}, 4, True, ""),
-    "write: answer lost": Trouble("PUT", ONE, {"status": 0, "after": True, "times": 1}, 4, True, ""),
-    "write: done, but 500": Trouble("PUT", ONE, {"status": 500, "after": True, "times": 1}, 4, True, ""),
+    "write: answer lost": Trouble(
+        "PUT", ONE, {"status": 0, "after": True, "times": 1}, 4, True, ""
+    ),
+    "write: done, but 500": Trouble(
+        "PUT", ONE, {"status": 500, "after": True, "times": 1}, 4, True, ""
+    ),
 }
 
 
 @pytest.mark.parametrize("trouble", TROUBLES.values(), ids=TROUBLES)
 def test_troubles_with_placement(
-    two_hosts: TwoCells, placement: Placement, relay: Relay, config: Path, audited: Audit, trouble: Trouble
+    two_hosts: TwoCells,
+    placement: Placement,
+    relay: Relay,
+    config: Path,
+    audited: Audit,
+    trouble: Trouble,
 ) -> None:
     patience = 4 if "silent" in trouble.how else 60
     config.write_text(config.read_text() + f"timeout = {patience}\nconnect_retries = 0\n")
@@ -535,9 +594,13 @@ def test_nothing_is_begun_where_the_configuration_does_not_do(
 def test_killed_while_it_deletes(
     two_hosts: TwoCells, placement: Placement, relay: Relay, config: Path, audited: Audit
 ) -> None:
-    """What is deleted is deleted, what is not is found again: a request is done wholly or not at all."""
+    """What is deleted is deleted, what is not is found again: a request is done wholly or not at
+    all.
+    """
     consumers = [uuid(number) for number in range(1, 2 * CONSUMERS_PER_REQUEST + 9)]
-    placement.allocate_all({one: ({NODE1: COMPUTE, NODE2: COMPUTE}, "p1", "u1") for one in consumers})
+    placement.allocate_all(
+        {one: ({NODE1: COMPUTE, NODE2: COMPUTE}, "p1", "u1") for one in consumers}
+    )
     fault = relay.fail("POST", "/allocations", silent=True, skip=1)
     program = Program(config, "two_cells_api")
     with program.start("placement", "audit", "--delete") as running:
@@ -555,23 +618,36 @@ def test_killed_while_it_deletes(
     assert placement.held(VM) == {NODE1: COMPUTE}
 
 
-# What Nova left behind, and what was damaged on purpose, by consumer: its host, and why it is an orphan.
+# What Nova left behind, and what was damaged on purpose, by consumer: its host, and why it is an
+# orphan.
 REALCLOUD: Final = {
     "ba2b948a-ac80-47f2-b97f-1c9096510b67": ("cmp-c1-01", "the instance is on cmp-c1-02"),
-    "deadbeef-0000-4000-8000-00000000a001": ("cmp-c1-02", "no live instance and no open migration has this uuid"),
+    "deadbeef-0000-4000-8000-00000000a001": (
+        "cmp-c1-02",
+        "no live instance and no open migration has this uuid",
+    ),
     "498898ea-3164-4220-9b4c-c767c632afc8": ("cmp-c2-01", "the instance is deleted"),
     "d7985790-1559-4165-866b-114c0e2663f8": ("cmp-c2-01", "the instance is on cmp-c2-03"),
     "a2406afb-4bd8-4642-8cef-19554388a0b0": ("cmp-c2-03", "the instance is on cmp-c2-01"),
     "7e7f89da-50a4-4c1a-81f5-e1d29888c00f": ("cmp-c2-03", "the instance is on cmp-c2-01"),
-    "e20c7e49-063c-4c5b-a28c-eaff988924d5": ("cmp-c2-03", "no live instance and no open migration has this uuid"),
-    "fffd63ae-a43b-4a34-89af-24a217117ac7": ("cmp-c3-02", "no live instance and no open migration has this uuid"),
+    "e20c7e49-063c-4c5b-a28c-eaff988924d5": (
+        "cmp-c2-03",
+        "no live instance and no open migration has this uuid",
+    ),
+    "fffd63ae-a43b-4a34-89af-24a217117ac7": (
+        "cmp-c3-02",
+        "no live instance and no open migration has this uuid",
+    ),
     "4f48c565-089b-4d53-8a1d-37ef43891766": ("cmp-c2-04", "the instance never came to a host"),
     "079de78a-48c3-4f1c-8bdb-aee8efd0373d": ("cmp-c2-04", "the instance never came to a host"),
 }
 
 
 def test_the_orphans_of_the_real_cloud(
-    placed_cloud: RealCloud, cloud_placement: Placement, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    placed_cloud: RealCloud,
+    cloud_placement: Placement,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     config = placed_cloud.config(tmp_path)
     config.write_text(config.read_text() + nova_conf(cloud_placement.url))
@@ -584,6 +660,8 @@ def test_the_orphans_of_the_real_cloud(
     assert found["instances_to_heal"] == ["d7985790-1559-4165-866b-114c0e2663f8"]
     gone = before - {*placed_cloud.rows("placement", held)}
     assert {(row[0], row[3]) for row in gone} == {
-        (one["consumer"], amount) for one in found["orphans"] for amount in one["resources"].values()
+        (one["consumer"], amount)
+        for one in found["orphans"]
+        for amount in one["resources"].values()
     }
     assert run(command) == 0

@@ -1,4 +1,6 @@
-"""A row that others keep locked holds up no other of its batch, and is waited for; slow transactions become small."""
+"""A row that others keep locked holds up no other of its batch, and is waited for; slow
+transactions become small.
+"""
 
 import logging
 import threading
@@ -51,7 +53,9 @@ def discover(cell: Target) -> Iterator[Step[Any]]:
 
 
 def archive(cell: Target) -> Iterator[Step[Any]]:
-    return archive_deleted_rows.work(cell, archive_deleted_rows.Params(max_rows=60, until_complete=True), None)
+    return archive_deleted_rows.work(
+        cell, archive_deleted_rows.Params(max_rows=60, until_complete=True), None
+    )
 
 
 def purge_all(cell: Target) -> Iterator[Step[Any]]:
@@ -63,11 +67,19 @@ CASES: Final = {
         ((API, "TRUNCATE instance_mappings"),),  # what is deleted would keep gaps locked
         (API, f"INSERT INTO instance_mappings (instance_uuid, project_id) {LAST}"),
         map_all,
-        (API, f"SELECT COUNT(*) FROM {VISIBLE} AND uuid NOT IN (SELECT instance_uuid FROM instance_mappings)"),
+        (
+            API,
+            f"SELECT COUNT(*) FROM {VISIBLE} AND uuid NOT IN (SELECT instance_uuid FROM "
+            "instance_mappings)",
+        ),
     ),
     "discover_hosts": Case(
         (),
-        (CELL, "SELECT id FROM compute_nodes WHERE host LIKE 'new-%' ORDER BY id DESC LIMIT 1 FOR UPDATE"),
+        (
+            CELL,
+            "SELECT id FROM compute_nodes WHERE host LIKE 'new-%' ORDER BY id DESC LIMIT 1 FOR "
+            "UPDATE",
+        ),
         discover,
         (CELL, "SELECT COUNT(*) FROM compute_nodes WHERE host LIKE 'new-%' AND mapped = 0"),
     ),
@@ -135,7 +147,9 @@ def test_a_row_that_is_locked_for_longer_than_six_tries_does_not_fail_the_cell(
 
     def work() -> None:
         engine = LocalEngine(concurrency=1, per_server=4)
-        results.extend(engine.work(archive_deleted_rows.ACTION, params, [target(realcloud, "cell3")]))
+        results.extend(
+            engine.work(archive_deleted_rows.ACTION, params, [target(realcloud, "cell3")])
+        )
 
     thread = threading.Thread(target=work, daemon=True)
     with locked(realcloud, case) as let_go:
@@ -157,13 +171,19 @@ def test_a_row_that_is_locked_for_longer_than_six_tries_does_not_fail_the_cell(
 
 # What each action writes, with a trigger that makes each row slow, and how the action is done.
 SLOW: Final = {
-    "archive_deleted_rows": ("BEFORE INSERT ON shadow_instances", archive, CASES["archive_deleted_rows"]),
+    "archive_deleted_rows": (
+        "BEFORE INSERT ON shadow_instances",
+        archive,
+        CASES["archive_deleted_rows"],
+    ),
     "purge": ("BEFORE DELETE ON shadow_instances", purge_all, CASES["purge"]),
 }
 
 
 @pytest.mark.parametrize("name", SLOW)
-def test_transactions_become_small_where_the_server_is_slow(realcloud: RealCloud, name: str) -> None:
+def test_transactions_become_small_where_the_server_is_slow(
+    realcloud: RealCloud, name: str
+) -> None:
     event, work, case = SLOW[name]
     for database, statement in case.prepare:
         realcloud.rows(database, statement)

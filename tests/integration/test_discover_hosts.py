@@ -1,4 +1,6 @@
-"""Discovering the hosts of one cell: each is mapped once, whoever writes beside it, dies in between, or takes over."""
+"""Discovering the hosts of one cell: each is mapped once, whoever writes beside it, dies in
+between, or takes over.
+"""
 
 from collections.abc import Generator
 from typing import Any
@@ -30,7 +32,9 @@ def begin(cloud: RealCloud) -> tuple[Generator[Step[Discovered]], Cursor]:
 
 
 def by_another_worker_after_each_step(cloud: RealCloud) -> Discovered:
-    """Work through cell1; each step is carried out by a worker that knows the cursor of the one before alone."""
+    """Work through cell1; each step is carried out by a worker that knows the cursor of the one
+    before alone.
+    """
     outcomes, cursor = Discovered(), None
     while True:
         steps = work(target(cloud, "cell1"), Params(), cursor)
@@ -52,7 +56,12 @@ def test_two_thousand_hosts_take_a_handful_of_statements(realcloud: RealCloud) -
     add_nodes(realcloud, realcloud.cell1, HOSTS)
     with statements() as sent:
         found = outcome(work(target(realcloud, "cell1"), Params(), None))
-    assert len(found.mapped) == len(mapped_hosts(realcloud)) == marked_nodes(realcloud, realcloud.cell1) == HOSTS
+    assert (
+        len(found.mapped)
+        == len(mapped_hosts(realcloud))
+        == marked_nodes(realcloud, realcloud.cell1)
+        == HOSTS
+    )
     assert len(sent) <= A_HANDFUL
 
 
@@ -60,7 +69,10 @@ def test_a_host_that_somebody_else_maps_at_the_moment_is_left_to_him_and_the_oth
     cloud: RealCloud,
 ) -> None:
     steps, _ = begin(cloud)
-    cloud.rows(cloud.api, "INSERT INTO host_mappings (host, cell_id) SELECT 'new-00003', MAX(id) FROM cell_mappings")
+    cloud.rows(
+        cloud.api,
+        "INSERT INTO host_mappings (host, cell_id) SELECT 'new-00003', MAX(id) FROM cell_mappings",
+    )
     found = outcome(steps)
     assert (found.collided, len(found.mapped)) == (("new-00003",), 4)
     cells = mapped_hosts(cloud)
@@ -104,32 +116,46 @@ def test_a_late_predecessor_meets_the_unique_key(cloud: RealCloud) -> None:
     assert len(mapped_hosts(cloud)) == 5
 
 
-def test_several_nodes_of_a_host_are_one_mapping_and_the_first_of_them_is_marked(realcloud: RealCloud) -> None:
+def test_several_nodes_of_a_host_are_one_mapping_and_the_first_of_them_is_marked(
+    realcloud: RealCloud,
+) -> None:
     add_nodes(realcloud, realcloud.cell1, 2, nodes=3)
     found = outcome(work(target(realcloud, "cell1"), Params(verbose=True), None))
     assert [node.host for node in found.looked_at] == ["new-00001"] * 3 + ["new-00002"] * 3
     assert found.mapped == ("new-00001", "new-00002")
     assert marked_nodes(realcloud, realcloud.cell1) == 2
-    ((first,),) = realcloud.rows(realcloud.cell1, "SELECT MIN(id) FROM compute_nodes WHERE host = 'new-00001'")
-    assert realcloud.rows(realcloud.cell1, f"SELECT mapped FROM compute_nodes WHERE id = {first}") == [(1,)]
+    ((first,),) = realcloud.rows(
+        realcloud.cell1, "SELECT MIN(id) FROM compute_nodes WHERE host = 'new-00001'"
+    )
+    assert realcloud.rows(
+        realcloud.cell1, f"SELECT mapped FROM compute_nodes WHERE id = {first}"
+    ) == [(1,)]
 
 
 def test_a_host_that_is_mapped_already_stays_where_it_is(realcloud: RealCloud) -> None:
     """Its name is compared as the unique key does, which makes no difference of case."""
     add_nodes(realcloud, realcloud.cell1, 2)
     realcloud.rows(
-        realcloud.api, "INSERT INTO host_mappings (host, cell_id) SELECT 'NEW-00001', MAX(id) FROM cell_mappings"
+        realcloud.api,
+        "INSERT INTO host_mappings (host, cell_id) SELECT 'NEW-00001', MAX(id) FROM cell_mappings",
     )
     found = outcome(work(target(realcloud, "cell1"), Params(), None))
     assert (found.mapped, found.elsewhere, found.collided) == (("new-00002",), ("new-00001",), ())
     assert marked_nodes(realcloud, realcloud.cell1) == 1
 
 
-def test_batches_go_on_behind_each_other(realcloud: RealCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_go_on_behind_each_other(
+    realcloud: RealCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(discover_hosts, "BATCH", 2)
     add_nodes(realcloud, realcloud.cell1, 7)
     done = by_another_worker_after_each_step(realcloud)
-    assert len(done.mapped) == len(mapped_hosts(realcloud)) == marked_nodes(realcloud, realcloud.cell1) == 7
+    assert (
+        len(done.mapped)
+        == len(mapped_hosts(realcloud))
+        == marked_nodes(realcloud, realcloud.cell1)
+        == 7
+    )
 
 
 def test_services_are_looked_at_whether_they_have_nodes_or_not(realcloud: RealCloud) -> None:
@@ -145,20 +171,25 @@ def test_what_travels_comes_back(cloud: RealCloud) -> None:
     assert decode(Discovered, encode(found)) == found
 
 
-# -- hosts that were deleted and added again: their nodes are marked, and they are mapped to no cell ------------------
+# -- hosts that were deleted and added again: their nodes are marked, and they are mapped to no cell
 
 
 def come_back(cloud: RealCloud, hosts: int, nodes: int = 1) -> None:
-    """Add hosts that were deleted while Nova left the mark on their nodes, and that have come back."""
+    """Add hosts that were deleted while Nova left the mark on their nodes, and that have come
+    back.
+    """
     add_nodes(cloud, cloud.cell1, hosts, nodes=nodes)
     cloud.rows(cloud.cell1, "UPDATE compute_nodes SET mapped = 1 WHERE host LIKE 'new-%'")
 
 
 def test_a_host_that_was_deleted_and_added_again_is_mapped(realcloud: RealCloud) -> None:
     come_back(realcloud, 3, nodes=2)
-    realcloud.rows(realcloud.cell1, "UPDATE compute_nodes SET mapped = NULL WHERE host = 'new-00003'")
     realcloud.rows(
-        realcloud.api, "INSERT INTO host_mappings (host, cell_id) SELECT 'NEW-00002', MIN(id) FROM cell_mappings"
+        realcloud.cell1, "UPDATE compute_nodes SET mapped = NULL WHERE host = 'new-00003'"
+    )
+    realcloud.rows(
+        realcloud.api,
+        "INSERT INTO host_mappings (host, cell_id) SELECT 'NEW-00002', MIN(id) FROM cell_mappings",
     )
     found = outcome(work(target(realcloud, "cell1"), Params(verbose=True), None))
     assert found.mapped == ("new-00001", "new-00003")
@@ -167,7 +198,9 @@ def test_a_host_that_was_deleted_and_added_again_is_mapped(realcloud: RealCloud)
 
 
 def test_marked_nodes_are_read_by_the_names_of_their_hosts_alone(realcloud: RealCloud) -> None:
-    """Two thousand hosts, one of which has three thousand nodes, as with Ironic: two statements per thousand hosts."""
+    """Two thousand hosts, one of which has three thousand nodes, as with Ironic: two statements per
+    thousand hosts.
+    """
     add_nodes(realcloud, realcloud.cell1, HOSTS)
     add_nodes(realcloud, realcloud.cell1, 1, prefix="ironic", nodes=3_000)
     outcome(work(target(realcloud, "cell1"), Params(), None))
@@ -179,14 +212,16 @@ def test_marked_nodes_are_read_by_the_names_of_their_hosts_alone(realcloud: Real
     assert not any("compute_nodes.uuid" in line and "GROUP BY" in line for line in sent)
 
 
-def test_batches_of_marked_hosts_go_on_behind_each_other(realcloud: RealCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_batches_of_marked_hosts_go_on_behind_each_other(
+    realcloud: RealCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(discover_hosts, "BATCH", 2)
     come_back(realcloud, 7)
     done = by_another_worker_after_each_step(realcloud)
     assert len(done.mapped) == len(mapped_hosts(realcloud)) == 7
 
 
-# -- hosts that the API database refuses -----------------------------------------------------------------------------
+# -- hosts that the API database refuses -----------------------------------------------------------
 
 
 def refuse(cloud: RealCloud, table: str, condition: str, error: int) -> None:
@@ -195,7 +230,8 @@ def refuse(cloud: RealCloud, table: str, condition: str, error: int) -> None:
     cloud.rows(
         cloud.api,
         f"CREATE TRIGGER refuse BEFORE INSERT ON {table} FOR EACH ROW IF NEW.{condition} THEN "
-        f"SIGNAL SQLSTATE '{state}' SET MYSQL_ERRNO = {error}, MESSAGE_TEXT = 'not this one'; END IF",
+        f"SIGNAL SQLSTATE '{state}' SET MYSQL_ERRNO = {error}, MESSAGE_TEXT = 'not this one'; END "
+        "IF",
     )
 
 
@@ -210,7 +246,9 @@ def refuse(cloud: RealCloud, table: str, condition: str, error: int) -> None:
 def test_what_is_refused_for_one_host_costs_that_host(
     cloud: RealCloud, error: int, collided: tuple[str, ...], refused: tuple[str, ...], code: int
 ) -> None:
-    """A duplicate whose row is gone again when it is looked for was somebody else's for a moment."""
+    """A duplicate whose row is gone again when it is looked for was somebody else's for a
+    moment.
+    """
     refuse(cloud, "host_mappings", "host = 'new-00003'", error)
     steps = work(target(cloud, "cell1"), Params(), None)
     found = outcome(steps)

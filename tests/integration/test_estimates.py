@@ -1,4 +1,6 @@
-"""What is left of a work that lasts, on a real database: estimated, within limits, and right in the end."""
+"""What is left of a work that lasts, on a real database: estimated, within limits, and right in the
+end.
+"""
 
 from collections.abc import Generator
 from datetime import datetime
@@ -38,7 +40,9 @@ def test_what_an_archive_has_left_is_estimated(realcloud: RealCloud) -> None:
     rest = rest_of(archive_deleted_rows.work(target(realcloud, "cell1"), params, None))
     known = [(left, told) for left, told in rest if told is not None]
     assert len(known) > 1
-    assert all(left / 4 <= told <= left * 4 for left, told in known if told is not None and left > 40)
+    assert all(
+        left / 4 <= told <= left * 4 for left, told in known if told is not None and left > 40
+    )
     assert known[-1][0] <= known[0][0]
 
 
@@ -77,17 +81,31 @@ def test_what_a_mapping_of_all_instances_has_left_is_estimated(
     steps = [step for step in map_instances.work(cell, map_instances.Params(), None) if step.cursor]
     (estimate,) = [step.remaining for step in steps[:1]]
     assert estimate is not None
-    limited = [step for step in map_instances.work(cell, map_instances.Params(max_count=10), None) if step.cursor]
+    limited = [
+        step
+        for step in map_instances.work(cell, map_instances.Params(max_count=10), None)
+        if step.cursor
+    ]
     assert [step.remaining for step in limited] == [3, 0]
 
 
-def test_counting_ends_at_its_limit_and_leaves_the_connection_as_it_was(realcloud: RealCloud) -> None:
+def test_counting_ends_at_its_limit_and_leaves_the_connection_as_it_was(
+    realcloud: RealCloud,
+) -> None:
     numbers = table("seq_1_to_100000000", column("seq"))
     few = table("seq_1_to_10", column("seq"))
     with target(realcloud, "cell1").database.connect() as cell:
-        slow = {"few": (few, few.c.seq > literal(2)), "many": (numbers, func.sha1(numbers.c.seq) > literal(""))}
+        slow = {
+            "few": (few, few.c.seq > literal(2)),
+            "many": (numbers, func.sha1(numbers.c.seq) > literal("")),
+        }
         assert count_within(cell, slow, 0.2) == {}
-        assert cell.execute(text("SELECT @@session.max_statement_time = @@global.max_statement_time")).scalar() == 1
+        assert (
+            cell.execute(
+                text("SELECT @@session.max_statement_time = @@global.max_statement_time")
+            ).scalar()
+            == 1
+        )
         assert count_within(cell, {"few": slow["few"]}) == {"few": 8}
         assert count_within(cell, {"few": slow["few"]}, 0.0) == {}
         assert estimated_rows(cell, ["instances", "nobody"]).keys() == {"instances"}

@@ -1,4 +1,6 @@
-"""The damage of the real cloud's Placement: six instances without allocations, one that belongs to somebody else."""
+"""The damage of the real cloud's Placement: six instances without allocations, one that belongs to
+somebody else.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +17,8 @@ from tests.support.services import MariaDB, free_port
 DATABASE: Final = "placement_of_real_cloud"
 HELD: Final = (
     "SELECT c.uuid, p.uuid, a.resource_class_id, a.used FROM allocations a "
-    "JOIN consumers c ON c.uuid = a.consumer_id JOIN resource_providers p ON p.id = a.resource_provider_id"
+    "JOIN consumers c ON c.uuid = a.consumer_id JOIN resource_providers p ON p.id = "
+    "a.resource_provider_id"
 )
 OWNERS: Final = (
     "SELECT c.uuid, p.external_id, u.external_id FROM consumers c "
@@ -31,11 +34,21 @@ def of(vcpus: int, memory: int, disk: int) -> dict[str, int]:
 
 # What they had before it was taken away.
 HAD: Final = {
-    "57d50055-ee12-4240-b517-b8608766ccad": {"7d212cf6-a5e1-4611-87d5-0cccd0ccbd2b": of(1, 2048, 20)},
-    "183078d6-04d4-4bc0-9597-a045f37d4d86": {"7d212cf6-a5e1-4611-87d5-0cccd0ccbd2b": of(2, 4096, 40)},
-    "6a93665f-ca94-48a3-8e82-5563d51f2c5e": {"7409924e-60ac-4f0b-9ce9-87436bea58c2": of(1, 2048, 20)},
-    "a823204b-c5cb-4102-861a-0056972cc1ae": {"52523222-775c-4618-adb5-0cf0c31da2eb": of(4, 8192, 81)},
-    "d56af463-5349-488d-8b54-b7ed1f162107": {"7de271fc-d2e5-4b98-9f1a-94c2f6dab5f5": of(2, 4096, 40)},
+    "57d50055-ee12-4240-b517-b8608766ccad": {
+        "7d212cf6-a5e1-4611-87d5-0cccd0ccbd2b": of(1, 2048, 20)
+    },
+    "183078d6-04d4-4bc0-9597-a045f37d4d86": {
+        "7d212cf6-a5e1-4611-87d5-0cccd0ccbd2b": of(2, 4096, 40)
+    },
+    "6a93665f-ca94-48a3-8e82-5563d51f2c5e": {
+        "7409924e-60ac-4f0b-9ce9-87436bea58c2": of(1, 2048, 20)
+    },
+    "a823204b-c5cb-4102-861a-0056972cc1ae": {
+        "52523222-775c-4618-adb5-0cf0c31da2eb": of(4, 8192, 81)
+    },
+    "d56af463-5349-488d-8b54-b7ed1f162107": {
+        "7de271fc-d2e5-4b98-9f1a-94c2f6dab5f5": of(2, 4096, 40)
+    },
     WITH_PORT: {"6af4cde4-3d90-4031-8d8b-e7a163700bd5": of(2, 4096, 40), BRIDGE: BANDWIDTH},
 }
 FOREIGN: Final = "05dc05a0-50c6-4d35-ba71-d49c79d290f6"
@@ -73,12 +86,18 @@ def test_all_that_was_taken_away_comes_back_and_nothing_else_changes(
     for dry in ("--dry-run ", ""):
         ended = call_here(f"placement heal_allocations {dry}-f json", config=config)
         assert (ended.code, ended.err) == (4 if dry else 0, "")
-        healed = {one["instance"]: one["what"] for cell in ended.document["cells"] for one in cell["instances"]}
+        healed = {
+            one["instance"]: one["what"]
+            for cell in ended.document["cells"]
+            for one in cell["instances"]
+        }
         assert healed == {**dict.fromkeys(HAD, "created"), FOREIGN: "updated"}
     assert {uuid: damaged.held(uuid) for uuid in HAD} == HAD
     assert damaged.owner(FOREIGN) == OWNER
     assert {row for row in realcloud.rows(DATABASE, HELD) if row[0] not in HAD} == held
     unchanged = {row for row in owners if row[0] != FOREIGN}
-    assert {row for row in realcloud.rows(DATABASE, OWNERS) if row[0] not in {*HAD, FOREIGN}} == unchanged
+    assert {
+        row for row in realcloud.rows(DATABASE, OWNERS) if row[0] not in {*HAD, FOREIGN}
+    } == unchanged
     assert realcloud.checksums() == nova
     assert call_here("placement heal_allocations", config=config).code == 4

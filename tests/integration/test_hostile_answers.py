@@ -1,4 +1,6 @@
-"""What services and databases answer is not trusted: it is shown, not obeyed, and one of another form is one line."""
+"""What services and databases answer is not trusted: it is shown, not obeyed, and one of another
+form is one line.
+"""
 
 import itertools
 import json
@@ -32,7 +34,9 @@ ERROR: Final = placement_error(400, "placement.undefined_code", LONG)
 
 @pytest.fixture
 def config(recorded_cloud: RecordedCloud, tmp_path: Path) -> Path:
-    """The nova.conf of a cloud with one host of that name in an aggregate of that name; an instance, and an orphan."""
+    """The nova.conf of a cloud with one host of that name in an aggregate of that name; an
+    instance, and an orphan.
+    """
     cells = recorded_cloud.cells
     cells.node("cell1", NODE, HOST)
     cells.map_host(HOST, "cell1")
@@ -103,7 +107,9 @@ def test_a_heal_where_there_is_no_such_node(config: Path, recorded_cloud: Record
     assert_shown(ended.err)
 
 
-def test_a_heal_whose_ports_neutron_does_not_tell(config: Path, recorded_cloud: RecordedCloud) -> None:
+def test_a_heal_whose_ports_neutron_does_not_tell(
+    config: Path, recorded_cloud: RecordedCloud
+) -> None:
     document = {"NeutronError": {"message": LONG, "type": LONG}}
     recorded_cloud.neutron_relay.fail("GET", "/ports", status=400, body=document)
     ended = run("heal_allocations", config)
@@ -149,14 +155,24 @@ VALUES: Final[tuple[Any, ...]] = (
     {"ports": [], "ports_links": [{"rel": "next", "href": "http://["}]},
     [{"allocations": {}, "mappings": {}}], [{"allocations": {}, "mappings": {"x": []}}],
 )  # fmt: skip
-KEYS: Final = ("resource_providers", "allocations", "usages", "allocation_requests", "aggregates", "ports", "versions")
+KEYS: Final = (
+    "resource_providers",
+    "allocations",
+    "usages",
+    "allocation_requests",
+    "aggregates",
+    "ports",
+    "versions",
+)
 DOCUMENTS: Final = [*VALUES, *({key: value} for key, value in itertools.product(KEYS, VALUES))]
 CALLS: Final[dict[str, Callable[[Services], object]]] = {
     "providers": lambda services: services.placement.providers(),
     "holdings": lambda services: services.placement.allocations_of(NODE),
     "consumer": lambda services: services.placement.consumer(VM),
     "usage": lambda services: services.placement.usage("p1", "u1"),
-    "candidates": lambda services: services.placement.candidates([RequestGroup("x", SMALL)], NODE, [], "none"),
+    "candidates": lambda services: services.placement.candidates(
+        [RequestGroup("x", SMALL)], NODE, [], "none"
+    ),
     "aggregates": lambda services: services.placement.aggregates(NODE),
     "ports": lambda services: services.neutron.ports_of([VM]),
 }
@@ -200,14 +216,22 @@ def test_a_document_of_another_form_is_a_problem_of_the_service(
     assert all(anything.url in problem and len(problem) < 1000 for problem in problems)
 
 
-def test_versions_of_another_form_are_a_problem_of_the_service_or_none(anything: Anything, tmp_path: Path) -> None:
-    problems = problems_of(anything, 200, tmp_path, lambda services: services.placement.require("1.2", "a test"))
+def test_versions_of_another_form_are_a_problem_of_the_service_or_none(
+    anything: Anything, tmp_path: Path
+) -> None:
+    problems = problems_of(
+        anything, 200, tmp_path, lambda services: services.placement.require("1.2", "a test")
+    )
     assert problems
     assert all(anything.url in problem and len(problem) < 1000 for problem in problems)
 
 
-def problems_of(anything: Anything, status: int, folder: Path, ask: Callable[[Services], object]) -> list[str]:
-    """What is said of a service that answers with each of the documents; where it can be taken, nothing."""
+def problems_of(
+    anything: Anything, status: int, folder: Path, ask: Callable[[Services], object]
+) -> list[str]:
+    """What is said of a service that answers with each of the documents; where it can be taken,
+    nothing.
+    """
     access = nova_conf(anything.url)
     problems = []
     for document in DOCUMENTS:
@@ -225,7 +249,9 @@ def test_a_keystone_whose_answers_are_of_another_form(
 ) -> None:
     login = BY_PASSWORD.format(keystone=anything.url) + QUICK
     values = [*VALUES, *(placement_at(url) for url in (7, [], "text", "http://["))]
-    catalogs = [{"token": {"catalog": value, "expires_at": "2099-01-01T00:00:00Z"}} for value in values]
+    catalogs = [
+        {"token": {"catalog": value, "expires_at": "2099-01-01T00:00:00Z"}} for value in values
+    ]
     catalogs += [{"token": {"catalog": [], "expires_at": value}} for value in (7, "soon")]
     for document in [*VALUES, *({"token": value} for value in VALUES), *catalogs]:
         anything.reply = Answer(201, document, headers)
@@ -235,7 +261,12 @@ def test_a_keystone_whose_answers_are_of_another_form(
 
 def placement_at(url: Any) -> list[dict[str, Any]]:
     """A catalog in which Placement has this URL."""
-    endpoint = {"url": url, "interface": "internal", "region": "RegionOne", "region_id": "RegionOne"}
+    endpoint = {
+        "url": url,
+        "interface": "internal",
+        "region": "RegionOne",
+        "region_id": "RegionOne",
+    }
     return [{"type": "placement", "name": "placement", "endpoints": [endpoint]}]
 
 
@@ -244,7 +275,9 @@ def placement_at(url: Any) -> list[dict[str, Any]]:
 def test_a_command_says_it_in_one_line(
     config: Path, recorded_cloud: RecordedCloud, words: str, document: object
 ) -> None:
-    recorded_cloud.placement_relay.fail("GET", "^/(resource_providers|allocations)", status=200, body=document)
+    recorded_cloud.placement_relay.fail(
+        "GET", "^/(resource_providers|allocations)", status=200, body=document
+    )
     ended = run(words, config)
     assert ended.code == {"audit": 1, "sync_aggregates": 2, "heal_allocations": 3}[words]
     assert "answered with a document of another form" in ended.line

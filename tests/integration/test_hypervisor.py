@@ -1,4 +1,6 @@
-"""Asking hosts: in order, several at a time, each within a limit. The hosts are those of libvirt's test driver."""
+"""Asking hosts: in order, several at a time, each within a limit. The hosts are those of libvirt's
+test driver.
+"""
 
 import json
 import subprocess
@@ -45,7 +47,9 @@ def test_hosts_answer_in_order_and_one_that_cannot_costs_only_itself(hosts: Host
 
 def test_whoever_has_heard_enough_waits_for_nobody_else(hosts: Hosts, silent_port: int) -> None:
     """Hosts that are not being asked yet are not asked any more."""
-    asked = Hypervisors(f"qemu+tcp://127.0.0.1:{silent_port}/system?name={{host}}", timeout=0.5, concurrency=1)
+    asked = Hypervisors(
+        f"qemu+tcp://127.0.0.1:{silent_port}/system?name={{host}}", timeout=0.5, concurrency=1
+    )
     with closing(asked.machine_types({f"h{n}": [A] for n in range(10_000)})) as answers:
         assert next(answers) == ("h0", DomainsAnswer(problem="it does not answer within 0.5 s"))
 

@@ -12,7 +12,10 @@ from tests.support.mysql_relay import Cut, MysqlRelay
 from tests.support.services import HOST
 from tests.support.two_cells import CELLS, TwoCells
 
-NEW: Final = "--name new --transport-url rabbit://h/ --database_connection mysql+pymysql://n:n@127.0.0.1:1/new"
+NEW: Final = (
+    "--name new --transport-url rabbit://h/ --database_connection "
+    "mysql+pymysql://n:n@127.0.0.1:1/new"
+)
 UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f-]{27}")
 LINES: Final = {
     f"cell_v2 create_cell --verbose {NEW}": "SELECT COUNT(*) FROM cell_mappings WHERE name = 'new'",
@@ -22,7 +25,8 @@ LINES: Final = {
     "cell_v2 map_cell0 --database_connection mysql+pymysql://n:n@127.0.0.1:1/new": (
         "SELECT COUNT(*) FROM cell_mappings WHERE name = 'cell0'"
     ),
-    "cell_v2 map_cell_and_hosts --transport-url rabbit://h/": "SELECT COUNT(*) FROM host_mappings WHERE host = 'host1'",
+    "cell_v2 map_cell_and_hosts --transport-url "
+    "rabbit://h/": "SELECT COUNT(*) FROM host_mappings WHERE host = 'host1'",
 }
 
 

@@ -1,4 +1,6 @@
-"""Lines that are lost: what only reads goes on, on a new one; all else is told to whoever knows the transaction."""
+"""Lines that are lost: what only reads goes on, on a new one; all else is told to whoever knows the
+transaction.
+"""
 
 import socket
 from collections.abc import Callable, Iterator
@@ -22,7 +24,8 @@ NAME: Final = "lost_lines"
 TIMEOUTS: Final = Timeouts(lock_wait=1)
 READ: Final = "SELECT id FROM box ORDER BY id"
 SESSION: Final = (
-    "SELECT @@tx_isolation, @@innodb_lock_wait_timeout, @@lock_wait_timeout, @@autocommit, @@sql_mode, "
+    "SELECT @@tx_isolation, @@innodb_lock_wait_timeout, @@lock_wait_timeout, @@autocommit, "
+    "@@sql_mode, "
     "@@sql_safe_updates, @@character_set_client"
 )
 
@@ -41,7 +44,9 @@ def relay(mariadb: MariaDB) -> Iterator[MysqlRelay]:
 
 @pytest.fixture
 def database(relay: MysqlRelay, mariadb: MariaDB) -> Database:
-    return Database(mariadb.url(NAME).replace(f":{mariadb.port}/", f":{relay.port}/"), "cell1", TIMEOUTS)
+    return Database(
+        mariadb.url(NAME).replace(f":{mariadb.port}/", f":{relay.port}/"), "cell1", TIMEOUTS
+    )
 
 
 def ids(connection: Connection) -> list[int]:
@@ -54,7 +59,9 @@ def said(relay: MysqlRelay, words: str) -> int:
 
 
 @pytest.mark.parametrize("cut", Cut)
-def test_a_read_whose_line_is_lost_is_sent_again(relay: MysqlRelay, database: Database, cut: Cut) -> None:
+def test_a_read_whose_line_is_lost_is_sent_again(
+    relay: MysqlRelay, database: Database, cut: Cut
+) -> None:
     with database.connect() as connection:
         relay.reset(0, cut)
         assert ids(connection) == [1, 2]
@@ -62,7 +69,9 @@ def test_a_read_whose_line_is_lost_is_sent_again(relay: MysqlRelay, database: Da
 
 
 @pytest.mark.parametrize("cut", Cut)
-def test_a_line_that_is_lost_while_it_is_made_is_made_again(relay: MysqlRelay, database: Database, cut: Cut) -> None:
+def test_a_line_that_is_lost_while_it_is_made_is_made_again(
+    relay: MysqlRelay, database: Database, cut: Cut
+) -> None:
     for _ in range(2):  # the first one of all asks for the server's version and more
         relay.reset()
         with database.connect():
@@ -76,7 +85,9 @@ def test_a_line_that_is_lost_while_it_is_made_is_made_again(relay: MysqlRelay, d
 
 
 @pytest.mark.parametrize("cut", Cut)
-def test_a_new_line_has_the_session_of_the_old_one(relay: MysqlRelay, database: Database, cut: Cut) -> None:
+def test_a_new_line_has_the_session_of_the_old_one(
+    relay: MysqlRelay, database: Database, cut: Cut
+) -> None:
     with database.connect() as connection:
         before = connection.execute(text(SESSION)).one()
         assert before[:4] == ("READ-COMMITTED", 1, 1, 0)
@@ -139,7 +150,9 @@ def test_a_change_is_not_repeated_by_the_connection(
 
 
 @pytest.mark.parametrize("cut", Cut)
-def test_a_commit_of_a_change_is_not_taken_for_done(relay: MysqlRelay, database: Database, cut: Cut) -> None:
+def test_a_commit_of_a_change_is_not_taken_for_done(
+    relay: MysqlRelay, database: Database, cut: Cut
+) -> None:
     with database.connect() as connection:
         insert(connection)
         relay.reset(0, cut)
@@ -162,7 +175,9 @@ def test_the_end_of_a_transaction_that_only_read_needs_no_line(
 
 
 @pytest.mark.parametrize("cut", Cut)
-def test_a_change_is_rolled_back_with_its_line(relay: MysqlRelay, database: Database, cut: Cut) -> None:
+def test_a_change_is_rolled_back_with_its_line(
+    relay: MysqlRelay, database: Database, cut: Cut
+) -> None:
     with database.connect() as connection:
         insert(connection)
         relay.reset(0, cut)
@@ -177,7 +192,9 @@ def test_a_transaction_is_done_once_wherever_it_is_cut(
     def double(connection: Connection) -> int:
         numbers = ids(connection)
         connection.execute(text("DELETE FROM box"))
-        connection.execute(text("INSERT INTO box VALUES " + ", ".join(f"({number})" for number in numbers)))
+        connection.execute(
+            text("INSERT INTO box VALUES " + ", ".join(f"({number})" for number in numbers))
+        )
         return len(ids(connection))
 
     for _ in range(2):  # the first connection of all asks for the server's version and more
@@ -191,7 +208,9 @@ def test_a_transaction_is_done_once_wherever_it_is_cut(
     assert mariadb.execute(READ, NAME) == [(1,), (2,)]
 
 
-def test_a_read_that_takes_too_long_is_not_sent_again(relay: MysqlRelay, database: Database) -> None:
+def test_a_read_that_takes_too_long_is_not_sent_again(
+    relay: MysqlRelay, database: Database
+) -> None:
     with database.with_timeouts(Timeouts(read=2)).connect() as connection:
         relay.reset()
         with pytest.raises(DBAPIError) as late:
@@ -225,7 +244,9 @@ def test_a_socket_that_stays_silent_is_told_in_time(tmp_path: Path) -> None:
     with closing(socket.socket(socket.AF_UNIX)) as listener:
         listener.bind(str(tmp_path / "s"))
         listener.listen()
-        silent = Database(f"mysql://n:n@/x?unix_socket={tmp_path}/s", "cell1", Timeouts(connect=0.2))
+        silent = Database(
+            f"mysql://n:n@/x?unix_socket={tmp_path}/s", "cell1", Timeouts(connect=0.2)
+        )
         with pytest.raises(Unreachable, match=r"does not answer within 0\.2 s"), silent.connect():
             pass
 

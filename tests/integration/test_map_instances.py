@@ -1,4 +1,6 @@
-"""Mapping the instances of one cell: batches, the marker, and what is left of them by a death in the middle."""
+"""Mapping the instances of one cell: batches, the marker, and what is left of them by a death in
+the middle.
+"""
 
 from collections.abc import Generator
 from dataclasses import replace
@@ -57,7 +59,8 @@ def set_marker(cloud: RealCloud, uuid: str) -> None:
     """As the stock tool does."""
     cloud.rows(
         cloud.api,
-        "INSERT INTO instance_mappings (created_at, instance_uuid, project_id, user_id, queued_for_delete) "
+        "INSERT INTO instance_mappings (created_at, instance_uuid, project_id, user_id, "
+        "queued_for_delete) "
         f"VALUES ('2026-01-01', '{uuid.replace('-', ' ')}', '{MARKER}', '{MARKER}', 0)",
     )
 
@@ -68,7 +71,10 @@ def test_all_are_mapped_deleted_ones_included_and_hidden_ones_not(cloud: RealClo
     wanted = instances(cloud, cloud.cell3)
     assert run(cloud) == Mapped(len(wanted), len(wanted))
     assert mapped(cloud) == set(wanted)
-    rows = "SELECT DISTINCT c.name, m.queued_for_delete FROM instance_mappings m JOIN cell_mappings c ON c.id = cell_id"
+    rows = (
+        "SELECT DISTINCT c.name, m.queued_for_delete FROM instance_mappings m JOIN "
+        "cell_mappings c ON c.id = cell_id"
+    )
     assert cloud.rows(cloud.api, rows) == [("cell3", 0)]
     assert run(cloud) == Mapped(0, len(wanted))
 
@@ -87,14 +93,16 @@ def test_a_mapping_to_another_cell_stays(cloud: RealCloud) -> None:
         f"SELECT '{first}', id, 'p' FROM cell_mappings WHERE name = 'cell1'",
     )
     assert run(cloud).mapped == len(others)
-    assert cloud.rows(cloud.api, f"SELECT project_id FROM instance_mappings WHERE instance_uuid = '{first}'") == [
-        ("p",)
-    ]
+    assert cloud.rows(
+        cloud.api, f"SELECT project_id FROM instance_mappings WHERE instance_uuid = '{first}'"
+    ) == [("p",)]
 
 
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("limit", [1, 5, 7, 12])
-def test_runs_with_a_limit_end_when_nothing_is_left_not_one_run_later(cloud: RealCloud, limit: int) -> None:
+def test_runs_with_a_limit_end_when_nothing_is_left_not_one_run_later(
+    cloud: RealCloud, limit: int
+) -> None:
     wanted = instances(cloud, cloud.cell3)[: 3 * limit]
     cloud.rows(cloud.cell3, f"UPDATE instances SET hidden = 1 WHERE uuid NOT IN {(*wanted, '')}")
     for number in range(1, 3):
@@ -174,7 +182,10 @@ def test_instances_that_nova_maps_meanwhile_are_left_to_it(cloud: RealCloud) -> 
     ids = cloud.rows(cloud.cell3, "SELECT uuid FROM instances ORDER BY id LIMIT 3")
     for (uuid,) in ids:
         values = f"SELECT '{uuid}', id, 'p' FROM cell_mappings WHERE name = 'cell3'"
-        cloud.rows(cloud.api, f"INSERT INTO instance_mappings (instance_uuid, cell_id, project_id) {values}")
+        cloud.rows(
+            cloud.api,
+            f"INSERT INTO instance_mappings (instance_uuid, cell_id, project_id) {values}",
+        )
     assert outcome(steps).mapped == len(wanted) - 3
     assert mapped(cloud) == set(wanted)
 
@@ -193,5 +204,7 @@ def test_a_limit_is_the_same_however_small_transactions_are(cloud: RealCloud) ->
         done += call.looked_at
         is_left = call.left
         assert mapped(cloud) == set(in_order[:done])
-        assert [uuid.replace(" ", "-") for uuid in markers(cloud)] == ([in_order[done - 1]] if is_left else [])
+        assert [uuid.replace(" ", "-") for uuid in markers(cloud)] == (
+            [in_order[done - 1]] if is_left else []
+        )
     assert done == len(in_order)

@@ -1,4 +1,6 @@
-"""Large tables are read piece by piece: nothing is overlooked, and no statement reads a whole table."""
+"""Large tables are read piece by piece: nothing is overlooked, and no statement reads a whole
+table.
+"""
 
 import re
 from collections.abc import Callable, Sequence
@@ -38,7 +40,10 @@ def rows_of(work: Callable[..., Any], cell: Target, params: Any) -> dict[str, in
 def add_far_fault(cloud: RealCloud) -> None:
     """A deleted row behind a gap of ids."""
     columns = "(id, code, instance_uuid, deleted, deleted_at)"
-    cloud.rows("nova_cell1", f"INSERT INTO instance_faults {columns} VALUES ({FAR}, 500, NULL, 1, '2020-01-01')")
+    cloud.rows(
+        "nova_cell1",
+        f"INSERT INTO instance_faults {columns} VALUES ({FAR}, 500, NULL, 1, '2020-01-01')",
+    )
 
 
 @pytest.mark.usefixtures("narrow")
@@ -58,7 +63,9 @@ def test_all_that_is_deleted_is_found_piece_by_piece(realcloud: RealCloud) -> No
 
 @pytest.mark.usefixtures("narrow")
 @pytest.mark.parametrize("params", [OLD, purge.Params()], ids=["by date", "all"])
-def test_all_that_is_old_is_purged_piece_by_piece(realcloud: RealCloud, params: purge.Params) -> None:
+def test_all_that_is_old_is_purged_piece_by_piece(
+    realcloud: RealCloud, params: purge.Params
+) -> None:
     add_far_fault(realcloud)
     cell = target(realcloud, "cell1")
     moved = rows_of(archive_deleted_rows.work, cell, EVERYTHING)
@@ -83,7 +90,9 @@ def test_a_purge_goes_on_behind_any_of_its_steps(realcloud: RealCloud) -> None:
 
 
 @pytest.mark.usefixtures("narrow")
-def test_counting_in_pieces_tells_the_same_ages(realcloud: RealCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_counting_in_pieces_tells_the_same_ages(
+    realcloud: RealCloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
     cell = target(realcloud, "cell1")
     by_pieces = [step.outcome for step in backlog.to_archive(cell, EVERYTHING, None) if step.cursor]
     monkeypatch.setattr(key_walk, "FIRST_WIDTH", 10**9)
@@ -116,7 +125,9 @@ def test_no_statement_looks_for_deleted_rows_in_a_whole_table(
 
 
 @pytest.mark.parametrize("work", [purge.work, backlog.to_purge])
-def test_no_statement_looks_for_old_rows_in_a_whole_table(realcloud: RealCloud, work: Callable[..., Any]) -> None:
+def test_no_statement_looks_for_old_rows_in_a_whole_table(
+    realcloud: RealCloud, work: Callable[..., Any]
+) -> None:
     cell = target(realcloud, "cell1")
     rows_of(archive_deleted_rows.work, cell, EVERYTHING)
     with statements() as sent:
@@ -128,4 +139,6 @@ def whole_tables(sent: Sequence[str], condition: str) -> list[str]:
     """The statements with a condition that bound no range of a key, and name no rows."""
     looking = [statement for statement in sent if re.search(condition, statement)]
     assert looking
-    return [statement for statement in looking if not re.search(r" BETWEEN | IN |id <= ", statement)]
+    return [
+        statement for statement in looking if not re.search(r" BETWEEN | IN |id <= ", statement)
+    ]

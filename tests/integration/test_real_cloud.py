@@ -1,4 +1,6 @@
-"""The databases that Nova's own code wrote, archived and purged, compared row by row with what should be there."""
+"""The databases that Nova's own code wrote, archived and purged, compared row by row with what
+should be there.
+"""
 
 import itertools
 from collections.abc import Iterator
@@ -9,7 +11,15 @@ from typing import Any, Final
 
 import pytest
 
-from tests.support.forest import FOLLOWED, SHADOW, TABLES, Contents, Row, assert_api_rows_are_right, read
+from tests.support.forest import (
+    FOLLOWED,
+    SHADOW,
+    TABLES,
+    Contents,
+    Row,
+    assert_api_rows_are_right,
+    read,
+)
 from tests.support.inventory import Inventory
 from tests.support.program import Ended, Program
 from tests.support.realcloud import RealCloud
@@ -47,7 +57,11 @@ def archived(ended: Ended) -> dict[str, dict[str, int]]:
     ids=["all", "before", "task_log before", "task_log"],
 )
 def test_what_is_due_and_nothing_else_is_archived(
-    realcloud: RealCloud, program: Program, options: tuple[str, ...], before: datetime | None, task_log: bool
+    realcloud: RealCloud,
+    program: Program,
+    options: tuple[str, ...],
+    before: datetime | None,
+    task_log: bool,
 ) -> None:
     inventory = Inventory(realcloud, before, task_log=task_log)
     command = (*ARCHIVE, "--until-complete", *options, "--format", "json")
@@ -61,15 +75,20 @@ def test_what_is_due_and_nothing_else_is_archived(
     inventory.check_complete()
 
 
-def test_without_all_cells_only_the_configured_database_is_archived(realcloud: RealCloud, program: Program) -> None:
+def test_without_all_cells_only_the_configured_database_is_archived(
+    realcloud: RealCloud, program: Program
+) -> None:
     inventory = Inventory(realcloud)
     assert program.run("db", "archive_deleted_rows", "--until-complete") == (ARCHIVED, "", "")
     assert inventory.check() == {
-        name: moving if name == realcloud.cell1 else frozenset() for name, moving in inventory.moving.items()
+        name: moving if name == realcloud.cell1 else frozenset()
+        for name, moving in inventory.moving.items()
     }
 
 
-def test_max_rows_is_a_total_over_the_cells_in_their_order(realcloud: RealCloud, program: Program) -> None:
+def test_max_rows_is_a_total_over_the_cells_in_their_order(
+    realcloud: RealCloud, program: Program
+) -> None:
     """A script that runs the command until it says 0 comes to the same end."""
     inventory = Inventory(realcloud)
     gone: dict[str, frozenset[Any]] = dict.fromkeys(inventory.cells, frozenset())
@@ -78,7 +97,12 @@ def test_max_rows_is_a_total_over_the_cells_in_their_order(realcloud: RealCloud,
         assert (out, err) == ("", "")
         before, gone = gone, inventory.check()
         new = {name: gone[name] - before[name] for name in gone}
-        trees = [key for name, keys in new.items() for key in keys if key in inventory.forests[name].trees]
+        trees = [
+            key
+            for name, keys in new.items()
+            for key in keys
+            if key in inventory.forests[name].trees
+        ]
         assert sum(map(len, new.values())) <= total or len(trees) == 1
         assert code == (ARCHIVED if trees else NOTHING_ARCHIVED)
         if not trees:
@@ -89,30 +113,42 @@ def test_max_rows_is_a_total_over_the_cells_in_their_order(realcloud: RealCloud,
     inventory.check_complete()
 
 
-def test_instances_that_another_cell_has_keep_their_api_rows(realcloud: RealCloud, program: Program) -> None:
-    """A cross-cell move leaves a deleted copy behind, and a mapping without a cell is nobody else's."""
+def test_instances_that_another_cell_has_keep_their_api_rows(
+    realcloud: RealCloud, program: Program
+) -> None:
+    """A cross-cell move leaves a deleted copy behind, and a mapping without a cell is nobody
+    else's.
+    """
     elsewhere, unscheduled = deleted_with_api_rows(realcloud, "cell1")[:2]
     cells = dict(realcloud.rows(realcloud.api, "SELECT name, id FROM cell_mappings"))
     for uuid, number in ((elsewhere, cells["cell2"]), (unscheduled, "NULL")):
-        realcloud.rows(realcloud.api, f"UPDATE instance_mappings SET cell_id = {number} WHERE instance_uuid = '{uuid}'")
         realcloud.rows(
-            realcloud.api, f"INSERT INTO instance_group_member (instance_uuid, group_id) VALUES ('{uuid}', 1)"
+            realcloud.api,
+            f"UPDATE instance_mappings SET cell_id = {number} WHERE instance_uuid = '{uuid}'",
+        )
+        realcloud.rows(
+            realcloud.api,
+            f"INSERT INTO instance_group_member (instance_uuid, group_id) VALUES ('{uuid}', 1)",
         )
     # The one that is in two cells for real: alive in both. Its copy in cell1 is deleted here.
     [(moving,)] = realcloud.rows(
         realcloud.cell1, "SELECT uuid FROM instances JOIN nova_cell2.instances AS two USING (uuid)"
     )
     realcloud.rows(
-        realcloud.cell1, f"UPDATE instances SET deleted = id, deleted_at = '2026-11-01' WHERE uuid = '{moving}'"
+        realcloud.cell1,
+        f"UPDATE instances SET deleted = id, deleted_at = '2026-11-01' WHERE uuid = '{moving}'",
     )
     realcloud.rows(
-        realcloud.api, f"UPDATE instance_mappings SET cell_id = {cells['cell2']} WHERE instance_uuid = '{moving}'"
+        realcloud.api,
+        f"UPDATE instance_mappings SET cell_id = {cells['cell2']} WHERE instance_uuid = '{moving}'",
     )
     inventory = Inventory(realcloud)
     assert program.run(*ARCHIVE, "--until-complete") == (ARCHIVED, "", "")
     inventory.check_complete()
     for table in ("instance_mappings", "request_specs", "instance_group_member"):
-        left = {uuid for (uuid,) in realcloud.rows(realcloud.api, f"SELECT instance_uuid FROM {table}")}
+        left = {
+            uuid for (uuid,) in realcloud.rows(realcloud.api, f"SELECT instance_uuid FROM {table}")
+        }
         assert elsewhere in left
         assert unscheduled not in left
     assert (moving,) in realcloud.rows(realcloud.api, "SELECT instance_uuid FROM request_specs")
@@ -120,13 +156,19 @@ def test_instances_that_another_cell_has_keep_their_api_rows(realcloud: RealClou
     assert (moving,) in realcloud.rows(realcloud.cell1, f"SELECT uuid FROM {SHADOW}instances")
 
 
-def test_instances_that_something_refers_to_stay_whole_and_are_named(realcloud: RealCloud, program: Program) -> None:
-    instances = realcloud.rows(realcloud.cell1, "SELECT id, uuid FROM instances WHERE deleted <> 0 ORDER BY id LIMIT 9")
+def test_instances_that_something_refers_to_stay_whole_and_are_named(
+    realcloud: RealCloud, program: Program
+) -> None:
+    instances = realcloud.rows(
+        realcloud.cell1, "SELECT id, uuid FROM instances WHERE deleted <> 0 ORDER BY id LIMIT 9"
+    )
     referred = dict(zip(("share_mapping", "consoles", "fixed_ips"), instances[::4], strict=True))
     for table, (_, uuid) in referred.items():
         realcloud.rows(realcloud.cell1, f"INSERT INTO {table} (instance_uuid) VALUES ('{uuid}')")
     inventory = Inventory(realcloud)
-    assert inventory.forests[realcloud.cell1].blocked == {("instances", number) for number, _ in referred.values()}
+    assert inventory.forests[realcloud.cell1].blocked == {
+        ("instances", number) for number, _ in referred.values()
+    }
     code, out, err = program.run(*ARCHIVE, "--until-complete")
     assert (code, out) == (ARCHIVED, "")
     inventory.check_complete()
@@ -142,7 +184,9 @@ def stamp_of(shadow: str, row: Row) -> Any:
         return row["created_at"]
     if shadow == "shadow_task_log":
         return row["updated_at"]
-    return next(row[column] for column in ("deleted_at", "updated_at", "created_at") if column in row)
+    return next(
+        row[column] for column in ("deleted_at", "updated_at", "created_at") if column in row
+    )
 
 
 def purged(rows: Contents, before: datetime | None) -> Contents:
@@ -156,7 +200,10 @@ def purged(rows: Contents, before: datetime | None) -> Contents:
         stamp = stamp_of(table, row)
         return stamp is None or stamp >= before
 
-    return {table: {key: row for key, row in found.items() if stays(table, row)} for table, found in rows.items()}
+    return {
+        table: {key: row for key, row in found.items() if stays(table, row)}
+        for table, found in rows.items()
+    }
 
 
 @pytest.fixture
@@ -164,14 +211,23 @@ def archived_cloud(realcloud: RealCloud, program: Program) -> RealCloud:
     """The real cloud with all that can be in its shadow tables."""
     assert program.run(*ARCHIVE, "--until-complete", "--task-log").code == ARCHIVED
     # A retired table's shadow counts, and a row without a time stays unless everything goes.
-    realcloud.rows(realcloud.cell2, "INSERT INTO shadow_networks (id, deleted_at) VALUES (1, '2026-08-31 23:59:59')")
-    realcloud.rows(realcloud.cell2, "INSERT INTO shadow_networks (id, deleted_at) VALUES (2, '2026-09-01')")
-    realcloud.rows(realcloud.cell2, "INSERT INTO shadow_networks (id, created_at) VALUES (3, '2020-01-01')")
+    realcloud.rows(
+        realcloud.cell2,
+        "INSERT INTO shadow_networks (id, deleted_at) VALUES (1, '2026-08-31 23:59:59')",
+    )
+    realcloud.rows(
+        realcloud.cell2, "INSERT INTO shadow_networks (id, deleted_at) VALUES (2, '2026-09-01')"
+    )
+    realcloud.rows(
+        realcloud.cell2, "INSERT INTO shadow_networks (id, created_at) VALUES (3, '2020-01-01')"
+    )
     return realcloud
 
 
 @pytest.mark.parametrize(
-    ("options", "before"), [(("--all",), None), (("--before", "2026-09-01"), SEPTEMBER)], ids=["all", "before"]
+    ("options", "before"),
+    [(("--all",), None), (("--before", "2026-09-01"), SEPTEMBER)],
+    ids=["all", "before"],
 )
 def test_what_is_old_enough_in_the_shadow_tables_and_nothing_else_is_purged(
     archived_cloud: RealCloud, program: Program, options: tuple[str, ...], before: datetime | None
@@ -192,7 +248,9 @@ def test_what_is_old_enough_in_the_shadow_tables_and_nothing_else_is_purged(
     assert program.run(*PURGE, *options) == (NOTHING_PURGED, "", "")
 
 
-def test_archive_and_purge_in_one_go_purge_by_the_same_date(realcloud: RealCloud, program: Program) -> None:
+def test_archive_and_purge_in_one_go_purge_by_the_same_date(
+    realcloud: RealCloud, program: Program
+) -> None:
     inventory = Inventory(realcloud, SEPTEMBER)
     ended = program.run(*ARCHIVE, "--until-complete", "--before", "2026-09-01", "--purge")
     assert ended == (ARCHIVED, "", "")
@@ -208,7 +266,9 @@ def crash_of_the_stock_tool(cloud: RealCloud, database: str, uuid: str) -> None:
     [(number,)] = cloud.rows(database, f"SELECT id FROM instances WHERE uuid = '{uuid}'")
     tree = {("instances", number)}
     rows = contents(cloud, database)
-    for child, column, parent, parent_column in sorted(FOLLOWED, key=lambda key: TABLES.index(key[2])):
+    for child, column, parent, parent_column in sorted(
+        FOLLOWED, key=lambda key: TABLES.index(key[2])
+    ):
         named = {rows[parent][key][parent_column] for table, key in tree if table == parent}
         tree |= {(child, key) for key, row in rows[child].items() if row[column] in named}
     with closing(cloud.server.connect(database, init_command="SET foreign_key_checks = 0")) as link:
@@ -223,7 +283,8 @@ def deleted_with_api_rows(cloud: RealCloud, cell: str) -> list[str]:
         uuid
         for (uuid,) in cloud.rows(
             f"nova_{cell}",
-            "SELECT i.uuid FROM instances i JOIN nova_api.instance_mappings m ON m.instance_uuid = i.uuid "
+            "SELECT i.uuid FROM instances i JOIN nova_api.instance_mappings m ON m.instance_uuid = "
+            "i.uuid "
             "JOIN nova_api.request_specs s ON s.instance_uuid = i.uuid "
             f"JOIN nova_api.cell_mappings c ON c.id = m.cell_id AND c.name = '{cell}' "
             "WHERE i.deleted <> 0 AND m.queued_for_delete = 1 ORDER BY i.uuid",
@@ -262,7 +323,8 @@ def api_rows_to_be_left_alone(cloud: RealCloud, requeued: str, elsewhere: str) -
     cells = dict(cloud.rows(cloud.api, "SELECT name, id FROM cell_mappings"))
     yield f"UPDATE instance_mappings SET queued_for_delete = 0 WHERE instance_uuid = '{requeued}'"
     yield f"UPDATE instance_mappings SET cell_id = {cells['cell3']} WHERE instance_uuid = '{elsewhere}'"
-    # Being created: a request spec, later with a mapping. Deleted before it came to a cell: queued, in no cell.
+    # Being created: a request spec, later with a mapping. Deleted before it came to a cell: queued,
+    # in no cell.
     for name, mapping in {
         "being-created": None,
         "being-scheduled": "NULL, 0",
@@ -281,7 +343,10 @@ def api_rows_to_be_left_alone(cloud: RealCloud, requeued: str, elsewhere: str) -
         "SELECT i.uuid, i.id FROM instances i JOIN nova_api.instance_mappings ON instance_uuid = uuid "
         "WHERE deleted = 0 AND hidden = 0 ORDER BY i.id LIMIT 1",
     )
-    cloud.rows(cloud.cell1, f"INSERT INTO shadow_instances (id, uuid, deleted) VALUES ({number + 10_000}, '{uuid}', 1)")
+    cloud.rows(
+        cloud.cell1,
+        f"INSERT INTO shadow_instances (id, uuid, deleted) VALUES ({number + 10_000}, '{uuid}', 1)",
+    )
     yield f"UPDATE instance_mappings SET queued_for_delete = 1 WHERE instance_uuid = '{uuid}'"
 
 
@@ -295,16 +360,26 @@ def test_repair_moves_a_row_whose_twin_lies_in_the_shadow_table_and_leaves_what_
         )
     )
     for number in (first, second):
-        realcloud.rows(realcloud.cell1, f"INSERT INTO shadow_instances SELECT * FROM instances WHERE id = {number}")
-    realcloud.rows(realcloud.cell1, f"UPDATE shadow_instances SET host = 'other' WHERE id = {second}")
+        realcloud.rows(
+            realcloud.cell1,
+            f"INSERT INTO shadow_instances SELECT * FROM instances WHERE id = {number}",
+        )
+    realcloud.rows(
+        realcloud.cell1, f"UPDATE shadow_instances SET host = 'other' WHERE id = {second}"
+    )
     inventory = Inventory(realcloud)
     assert program.run(*ARCHIVE, "--until-complete").code == ARCHIVED
-    assert inventory.forests[realcloud.cell1].blocked == {("instances", first), ("instances", second)}
+    assert inventory.forests[realcloud.cell1].blocked == {
+        ("instances", first),
+        ("instances", second),
+    }
     inventory.check_complete()
     inventory = Inventory(realcloud, repair=True)
     code, out, err = program.run(*ARCHIVE, "--until-complete", "--repair")
     assert (code, out) == (ARCHIVED, "")
     inventory.check_complete()
-    assert [number for table, number in inventory.moving[realcloud.cell1] if table == "instances"] == [first]
+    assert [
+        number for table, number in inventory.moving[realcloud.cell1] if table == "instances"
+    ] == [first]
     assert err.startswith(f"cell1: left in instances: id {second}: ")
     assert "1 of shadow_instances" in err

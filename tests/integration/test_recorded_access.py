@@ -1,4 +1,6 @@
-"""Recorded runs of the stock tool's ways to the services, done again: the same but for what is documented."""
+"""Recorded runs of the stock tool's ways to the services, done again: the same but for what is
+documented.
+"""
 
 from pathlib import Path
 from typing import Final
@@ -33,11 +35,14 @@ DEVIATIONS: Final = {
         }.items()
         for command, entry, code in (("audit", "AUD-7", 1), ("sync", "SYN-4", 2), ("heal", "CLI-4", None))
     },
-    "X-keystone-down-heal": Instead("HEAL-16", code=3, err="cell1, cell2: Placement: no connection"),
+    "X-keystone-down-heal": Instead("HEAL-16", code=3, err="cell1, cell2: Placement: no "
+    "connection"),
     "X-placement-down-heal": Instead("HEAL-14", out=False, err="no connection"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=[record.name for record in RECORDS])
-def test_the_stock_tool_did_the_same(record: Record, recorded_cloud: RecordedCloud, tmp_path: Path) -> None:
+def test_the_stock_tool_did_the_same(
+    record: Record, recorded_cloud: RecordedCloud, tmp_path: Path
+) -> None:
     replay(record, DEVIATIONS, recorded_cloud, tmp_path)

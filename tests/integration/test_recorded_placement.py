@@ -1,4 +1,6 @@
-"""Recorded runs of the stock tool's audit and sync_aggregates, done again: the same but for what is documented."""
+"""Recorded runs of the stock tool's audit and sync_aggregates, done again: the same but for what is
+documented.
+"""
 
 from pathlib import Path
 from typing import Final
@@ -40,5 +42,7 @@ DEVIATIONS: Final = {
 
 
 @pytest.mark.parametrize("record", RECORDS, ids=[record.name for record in RECORDS])
-def test_the_stock_tool_did_the_same(record: Record, recorded_cloud: RecordedCloud, tmp_path: Path) -> None:
+def test_the_stock_tool_did_the_same(
+    record: Record, recorded_cloud: RecordedCloud, tmp_path: Path
+) -> None:
     replay(record, DEVIATIONS, recorded_cloud, tmp_path)

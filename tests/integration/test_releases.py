@@ -49,7 +49,11 @@ def test_a_cloud_of_each_release_is_worked_as_its_own_tool_works_it(
     number = int(release.partition(".")[0])
     found = schema_findings(program)
     assert found["API database"] == expected_finding(API_SCHEMA, number, known["versions"]["api"])
-    assert found["cell0"] == found["cell3"] == expected_finding(MAIN_SCHEMA, number, known["versions"]["main"])
+    assert (
+        found["cell0"]
+        == found["cell3"]
+        == expected_finding(MAIN_SCHEMA, number, known["versions"]["main"])
+    )
     cloud.put_back()
     work(cloud, program, known, [WITHOUT_COMPUTE_ID] if number < WITH_COMPUTE_ID else [])
     assert versions(program) == known["versions"]
@@ -70,7 +74,8 @@ def test_a_cloud_of_an_older_release_is_upgraded_as_the_newest_tool_upgrades_it(
     assert described(cloud, CELL0) == described(cloud, CELL) == comparable(known["heads"]["main"])
     assert cloud.counts() == rows
     assert {verdict for verdict, _ in schema_findings(program).values()} == {"ok"}
-    if known["heads"] != newest["heads"]:  # else they are the tables that the newest release's own cloud was worked on
+    # Else they are the tables that the newest release's own cloud was worked on.
+    if known["heads"] != newest["heads"]:
         cloud.put_back()
         work(cloud, program, newest)
 
@@ -83,7 +88,12 @@ def test_the_newest_revisions_of_each_release_are_known() -> None:
     assert int(NEWEST.partition(".")[0]) == NEWEST_RELEASE
 
 
-def work(cloud: ReleasedCloud, program: Program, known: Mapping[str, Any], passed_over: Sequence[str] = ()) -> None:
+def work(
+    cloud: ReleasedCloud,
+    program: Program,
+    known: Mapping[str, Any],
+    passed_over: Sequence[str] = (),
+) -> None:
     """Migrate, archive and purge, and compare with what the stock tool has left each time.
 
     :param passed_over: what is said of migrations that the release does not have, in each cell
@@ -103,7 +113,9 @@ def work(cloud: ReleasedCloud, program: Program, known: Mapping[str, Any], passe
 
 
 def without_marker_groups(counts: Mapping[str, int]) -> dict[str, int]:
-    """Rows by table, without the security group that the stock tool's migration leaves in each cell (ODM-8)."""
+    """Rows by table, without the security group that the stock tool's migration leaves in each cell
+    (ODM-8).
+    """
     return {name: count - name.endswith(".security_groups") for name, count in counts.items()}
 
 
@@ -139,7 +151,10 @@ def expected_finding(schema: Schema, release: int, version: str) -> tuple[str, s
 
 def revision_of(schema: Schema, release: int) -> str | None:
     """The newest revision that a release knows."""
-    return next((revision for revision, first in reversed(schema.releases.items()) if first <= release), None)
+    return next(
+        (revision for revision, first in reversed(schema.releases.items()) if first <= release),
+        None,
+    )
 
 
 def described(cloud: ReleasedCloud, database: str) -> Description:
@@ -149,6 +164,8 @@ def described(cloud: ReleasedCloud, database: str) -> Description:
 
 
 def comparable(description: Description) -> Description:
-    """A description without the collation that the database itself has: the default of the server where it is now."""
+    """A description without the collation that the database itself has: the default of the server
+    where it is now.
+    """
     charset, _ = description["(database)"]["defaults"]
     return description | {"(database)": {"defaults": [charset]}}

@@ -34,14 +34,19 @@ def test_a_row_that_is_refused_takes_nothing_else_along(connection: Connection) 
     with pytest.raises(IntegrityError), savepoint(connection):
         connection.execute(text("INSERT INTO numbers VALUES (102, 1), (101, 1)"))
     connection.commit()
-    assert connection.execute(text("SELECT id FROM numbers WHERE id > 100")).scalars().all() == [101]
+    assert connection.execute(text("SELECT id FROM numbers WHERE id > 100")).scalars().all() == [
+        101
+    ]
 
 
 def test_a_deadlock_within_is_told_as_one(connection: Connection, mariadb: MariaDB) -> None:
     with closing(mariadb.connect(SCHEMA, autocommit=False)) as other, other.cursor() as cursor:
         connection.execute(text("UPDATE numbers SET value = 1 WHERE id = 1"))
-        cursor.execute("UPDATE numbers SET value = 2 WHERE id > 1")  # much to undo: the other one is the victim
-        waiting = threading.Thread(target=cursor.execute, args=("UPDATE numbers SET value = 2 WHERE id = 1",))
+        # Much to undo: the other one is the victim.
+        cursor.execute("UPDATE numbers SET value = 2 WHERE id > 1")
+        waiting = threading.Thread(
+            target=cursor.execute, args=("UPDATE numbers SET value = 2 WHERE id = 1",)
+        )
         waiting.start()
         waits = "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'"
         wait_until(lambda: mariadb.execute(waits) == [(1,)])

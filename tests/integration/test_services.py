@@ -28,7 +28,9 @@ def own_mariadb() -> Iterator[MariaDB]:
         yield server
 
 
-def test_a_killed_mariadb_comes_back_on_its_port_with_what_was_committed(own_mariadb: MariaDB) -> None:
+def test_a_killed_mariadb_comes_back_on_its_port_with_what_was_committed(
+    own_mariadb: MariaDB,
+) -> None:
     port = own_mariadb.port
     own_mariadb.create("stock")
     own_mariadb.execute("CREATE TABLE box (id INT PRIMARY KEY)", "stock")
@@ -49,18 +51,25 @@ def test_a_stopped_mariadb_leaves_no_folder() -> None:
 
 
 def test_a_server_that_cannot_start_says_why() -> None:
-    with pytest.raises(ServiceError, match="unknown option '--no-such-option'"), MariaDB("--no-such-option"):
+    with (
+        pytest.raises(ServiceError, match="unknown option '--no-such-option'"),
+        MariaDB("--no-such-option"),
+    ):
         pass
 
 
 def test_a_missing_program_is_named_with_the_way_to_get_it() -> None:
-    with pytest.raises(MissingProgram, match=r"no-such-server is not installed.*tools/install-services\.sh"):
+    with pytest.raises(
+        MissingProgram, match=r"no-such-server is not installed.*tools/install-services\.sh"
+    ):
         program("no-such-server")
 
 
 def test_killed_tests_leave_neither_server_nor_folder() -> None:
     command = [sys.executable, "-c", SERVED]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]) as tests:
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+    ) as tests:
         assert tests.stdout is not None
         folder = Path(tests.stdout.readline().strip())
         server = int((folder / "pid").read_text())
@@ -86,7 +95,9 @@ def test_a_paused_redis_is_silent_until_it_goes_on(redis: Redis) -> None:
 
 
 def test_the_cell_mappings_of_the_real_cloud_name_the_private_server(realcloud: RealCloud) -> None:
-    mappings = realcloud.rows(realcloud.api, "SELECT name, uuid, database_connection FROM cell_mappings ORDER BY id")
+    mappings = realcloud.rows(
+        realcloud.api, "SELECT name, uuid, database_connection FROM cell_mappings ORDER BY id"
+    )
     names = [realcloud.cell0, realcloud.cell1, realcloud.cell2, realcloud.cell3]
     assert [url for _name, _uuid, url in mappings] == [realcloud.url(name) for name in names]
     assert {name: uuid for name, uuid, _url in mappings} == realcloud.uuids
@@ -96,8 +107,17 @@ def test_the_cell_mappings_of_the_real_cloud_name_the_private_server(realcloud: 
 def test_the_real_cloud_keeps_its_foreign_keys(realcloud: RealCloud) -> None:
     with pytest.raises(pymysql.IntegrityError, match="foreign key constraint fails"):
         realcloud.rows(realcloud.cell1, "DELETE FROM instances WHERE deleted = 0 LIMIT 1")
-    counted = "SELECT COUNT(*) FROM information_schema.referential_constraints WHERE constraint_schema = DATABASE()"
-    dumped = {realcloud.api: 13, realcloud.cell0: 26, realcloud.cell1: 26, realcloud.cell2: 26, realcloud.cell3: 26}
+    counted = (
+        "SELECT COUNT(*) FROM information_schema.referential_constraints WHERE "
+        "constraint_schema = DATABASE()"
+    )
+    dumped = {
+        realcloud.api: 13,
+        realcloud.cell0: 26,
+        realcloud.cell1: 26,
+        realcloud.cell2: 26,
+        realcloud.cell3: 26,
+    }
     assert {database: realcloud.rows(database, counted)[0][0] for database in dumped} == dumped
 
 
@@ -106,14 +126,22 @@ def test_the_real_cloud_keeps_its_foreign_keys(realcloud: RealCloud) -> None:
     [
         ("nova_cell1", "UPDATE instances SET deleted = id WHERE deleted = 0 LIMIT 1"),
         ("nova_cell1", "INSERT INTO shadow_instances SELECT * FROM instances"),
-        ("nova_cell1", "CREATE TRIGGER refuse BEFORE DELETE ON tags FOR EACH ROW SIGNAL SQLSTATE '45000'"),
-        ("nova_cell2", "ALTER TABLE instance_extra DROP FOREIGN KEY instance_extra_instance_uuid_fkey"),
+        (
+            "nova_cell1",
+            "CREATE TRIGGER refuse BEFORE DELETE ON tags FOR EACH ROW SIGNAL SQLSTATE '45000'",
+        ),
+        (
+            "nova_cell2",
+            "ALTER TABLE instance_extra DROP FOREIGN KEY instance_extra_instance_uuid_fkey",
+        ),
         ("nova_cell2", "CREATE TABLE extra (id INT PRIMARY KEY)"),
         ("nova_cell3", "DROP DATABASE nova_cell3"),
         ("nova_api", "TRUNCATE TABLE request_specs"),
     ],
 )
-def test_damage_to_the_real_cloud_is_undone(loaded_realcloud: RealCloud, name: str, damage: str) -> None:
+def test_damage_to_the_real_cloud_is_undone(
+    loaded_realcloud: RealCloud, name: str, damage: str
+) -> None:
     loaded_realcloud.restore()
     before = loaded_realcloud.states()
     loaded_realcloud.rows(name, damage)
@@ -133,7 +161,9 @@ def test_a_kill_and_an_open_transaction_do_not_reach_the_next_test(realcloud: Re
     left.close()
 
 
-def test_the_configuration_is_that_of_a_controller_of_cell1(realcloud: RealCloud, tmp_path: Path) -> None:
+def test_the_configuration_is_that_of_a_controller_of_cell1(
+    realcloud: RealCloud, tmp_path: Path
+) -> None:
     lines = realcloud.config(tmp_path).read_text().splitlines()
     assert lines[:2] == ["[database]", f"connection = {realcloud.url(realcloud.cell1)}"]
     assert lines[2:4] == ["[api_database]", f"connection = {realcloud.url(realcloud.api)}"]

@@ -1,4 +1,6 @@
-"""Placement and Neutron as the jobs reach them: what goes wrong becomes one line that an operator can act on."""
+"""Placement and Neutron as the jobs reach them: what goes wrong becomes one line that an operator
+can act on.
+"""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -30,7 +32,10 @@ from tests.support.services import free_port
 NODE: Final = "cccccccc-0000-4000-8000-000000000001"
 CONSUMER: Final = "11111111-0000-4000-8000-000000000001"
 SECRET: Final = "service-secret"
-LOGIN: Final = BY_PASSWORD.replace("{keystone}", "{url}") + "status_code_retry_delay = 0.1\nconnect_retry_delay = 0.1\n"
+LOGIN: Final = (
+    BY_PASSWORD.replace("{keystone}", "{url}")
+    + "status_code_retry_delay = 0.1\nconnect_retry_delay = 0.1\n"
+)
 
 
 def services(folder: Path, text: str) -> Services:
@@ -59,7 +64,9 @@ def test_what_is_written_is_read(placement: Placement, reached: Services) -> Non
     )
     assert reached.placement.resources_by_consumer(NODE) == {CONSUMER: held[NODE]}
     assert reached.placement.usage("project", "user") == held[NODE]
-    assert [(one.uuid, one.name, one.root) for one in reached.placement.providers()] == [(NODE, "node1", NODE)]
+    assert [(one.uuid, one.name, one.root) for one in reached.placement.providers()] == [
+        (NODE, "node1", NODE)
+    ]
     assert reached.placement.resources_by_consumer(CONSUMER) == {}
     with pytest.raises(RequestRefused) as refusal:
         reached.placement.write_consumer(CONSUMER, Consumer(held, "project", "user"))
@@ -71,14 +78,20 @@ def read(services: Services) -> object:
 
 
 def write(services: Services) -> object:
-    return services.placement.write_consumer(CONSUMER, Consumer({NODE: {"VCPU": 1}}, "project", "user"))
+    return services.placement.write_consumer(
+        CONSUMER, Consumer({NODE: {"VCPU": 1}}, "project", "user")
+    )
 
 
 @pytest.mark.parametrize(
     ("work", "fault", "kind", "words"),
     [
         pytest.param(
-            read, {"status": 500, "body": placement_error(500)}, ServiceUnavailable, "answered 500: injected", id="500"
+            read,
+            {"status": 500, "body": placement_error(500)},
+            ServiceUnavailable,
+            "answered 500: injected",
+            id="500",
         ),
         pytest.param(read, {"status": 503}, ServiceUnavailable, "answered 503", id="503"),
         pytest.param(
@@ -89,10 +102,22 @@ def write(services: Services) -> object:
             id="garbage",
         ),
         pytest.param(read, {"status": 0}, ServiceUnavailable, "no connection", id="cut off"),
-        pytest.param(read, {"silent": True}, ServiceUnavailable, "it does not answer in time", id="silence"),
-        pytest.param(read, {"status": 403}, RequestForbidden, "answered 403.*: the user of .* lacks a role", id="403"),
         pytest.param(
-            read, {"status": 401}, RequestForbidden, "answered 401.*: the login of .* is not accepted", id="401"
+            read, {"silent": True}, ServiceUnavailable, "it does not answer in time", id="silence"
+        ),
+        pytest.param(
+            read,
+            {"status": 403},
+            RequestForbidden,
+            "answered 403.*: the user of .* lacks a role",
+            id="403",
+        ),
+        pytest.param(
+            read,
+            {"status": 401},
+            RequestForbidden,
+            "answered 401.*: the login of .* is not accepted",
+            id="401",
         ),
         pytest.param(read, {"status": 406}, ServiceTooOld, "too old", id="406"),
         pytest.param(
@@ -121,7 +146,9 @@ def test_an_answer_that_helps_nobody(
     assert problem.value.service == "placement"
 
 
-@pytest.mark.parametrize("fault", [{"status": 503}, {"status": 502}, {"status": 0}, {"silent": True, "times": 1}])
+@pytest.mark.parametrize(
+    "fault", [{"status": 503}, {"status": 502}, {"status": 0}, {"silent": True, "times": 1}]
+)
 def test_what_passes_by_itself_is_asked_again(
     placement: Placement, relay: Relay, tmp_path: Path, fault: dict[str, Any]
 ) -> None:
@@ -137,7 +164,8 @@ def test_a_service_that_is_too_old_is_told_what_is_needed(relay: Relay, reached:
     with pytest.raises(ServiceTooOld) as problem:
         reached.placement.require("1.28", "heal_allocations")
     assert str(problem.value) == (
-        f"Placement ({relay.url}) is too old: heal_allocations needs microversion 1.28, it offers 1.20; upgrade it"
+        f"Placement ({relay.url}) is too old: heal_allocations needs microversion 1.28, it offers "
+        "1.20; upgrade it"
     )
 
 
@@ -148,7 +176,8 @@ def test_a_service_that_is_new_enough_is_asked_once(relay: Relay, reached: Servi
 
 
 PASSWORD: Final = (
-    f"auth_type = password\nauth_url = http://127.0.0.1:{{port}}\nusername = nova\npassword = {SECRET}\n"
+    f"auth_type = password\nauth_url = http://127.0.0.1:{{port}}\nusername = nova\npassword = "
+    f"{SECRET}\n"
     "project_name = service\nuser_domain_id = default\nproject_domain_id = default\n"
 )
 
@@ -157,28 +186,39 @@ PASSWORD: Final = (
     ("section", "words"),
     [
         pytest.param("", "set auth_type and its options in section [placement]", id="no section"),
-        pytest.param("[placement]\nauth_type = service-secret\n", "its auth_type names no way", id="unknown plugin"),
+        pytest.param(
+            "[placement]\nauth_type = service-secret\n",
+            "its auth_type names no way",
+            id="unknown plugin",
+        ),
         pytest.param(
             "[placement]\nauth_type = password\npassword = a$service-secret\n",
             "password in section [placement]: $ begins the name of another option",
             id="a dollar sign",
         ),
         pytest.param(
-            "[placement]\nauth_type = admin_token\ntoken = x\nendpoint = y\ntimeout = service-secret\n",
+            "[placement]\nauth_type = admin_token\ntoken = x\nendpoint = y\ntimeout = "
+            "service-secret\n",
             "timeout in section [placement]: it takes a number",
             id="no number",
         ),
-        pytest.param("[placement]\nauth_type = password\n", "section [placement]", id="missing options"),
+        pytest.param(
+            "[placement]\nauth_type = password\n", "section [placement]", id="missing options"
+        ),
         pytest.param("[placement]\n" + PASSWORD, "section [placement]", id="no Keystone"),
         pytest.param(
-            "[placement]\n" + PASSWORD + "cafile = /nonexistent\n", "section [placement]", id="no certificate"
+            "[placement]\n" + PASSWORD + "cafile = /nonexistent\n",
+            "section [placement]",
+            id="no certificate",
         ),
         pytest.param("[placement]\nauth_type = none\n", "[placement]", id="no endpoint"),
     ],
 )
 def test_no_way_to_a_service(tmp_path: Path, section: str, words: str) -> None:
     with pytest.raises(ServiceMisconfigured) as problem:
-        services(tmp_path, section.format(port=free_port())).placement.require("1.28", "heal_allocations")
+        services(tmp_path, section.format(port=free_port())).placement.require(
+            "1.28", "heal_allocations"
+        )
     assert words in str(problem.value)
     assert SECRET not in str(problem.value)
     assert "\n" not in str(problem.value)
@@ -187,14 +227,18 @@ def test_no_way_to_a_service(tmp_path: Path, section: str, words: str) -> None:
 def test_a_refused_connection_names_the_place_without_its_secrets(tmp_path: Path) -> None:
     port = free_port()
     with pytest.raises(ServiceUnavailable) as problem:
-        services(tmp_path, nova_conf(f"http://nova:{SECRET}@127.0.0.1:{port}")).placement.consumer(CONSUMER)
+        services(tmp_path, nova_conf(f"http://nova:{SECRET}@127.0.0.1:{port}")).placement.consumer(
+            CONSUMER
+        )
     assert str(problem.value).startswith(
         f"Placement (http://127.0.0.1:{port}): GET /allocations/{CONSUMER}: no connection"
     )
     assert SECRET not in str(problem.value)
 
 
-def test_no_more_connections_than_configured(placement: Placement, relay: Relay, tmp_path: Path) -> None:
+def test_no_more_connections_than_configured(
+    placement: Placement, relay: Relay, tmp_path: Path
+) -> None:
     reached = services(tmp_path, "[cellkeeper]\nconnections = 1\n" + nova_conf(relay.url))
     assert map_bounded(lambda _: read(reached), range(6), 6) == [Consumer()] * 6
 
@@ -213,8 +257,12 @@ def test_a_token_that_ends_again_and_again_is_replaced(
 
 def test_a_login_that_keystone_refuses_is_called_that(tmp_path: Path) -> None:
     with Keystone({}) as keystone:
-        section = "[placement]\n" + LOGIN.format(url=keystone.url).replace(KEYSTONES_PASSWORD, SECRET)
-        with pytest.raises(ServiceMisconfigured, match="Keystone does not accept the login of section") as problem:
+        section = "[placement]\n" + LOGIN.format(url=keystone.url).replace(
+            KEYSTONES_PASSWORD, SECRET
+        )
+        with pytest.raises(
+            ServiceMisconfigured, match="Keystone does not accept the login of section"
+        ) as problem:
             services(tmp_path, section).placement.require("1.28", "heal_allocations")
     assert SECRET not in str(problem.value)
 

@@ -1,4 +1,6 @@
-"""One host or UUID in several spellings: MySQL finds it, and so does the program, wherever it looks."""
+"""One host or UUID in several spellings: MySQL finds it, and so does the program, wherever it
+looks.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -25,7 +27,9 @@ Call = Callable[[str], Any]
 
 @pytest.fixture
 def cloud(two_cells: TwoCells, placement: Placement, tmp_path: Path) -> TwoCells:
-    """A host that its compute node, its instance, its mapping and an aggregate spell in four ways."""
+    """A host that its compute node, its instance, its mapping and an aggregate spell in four
+    ways.
+    """
     two_cells.node("cell1", NODE.upper(), "CMP1", "Cmp1.example.org")
     two_cells.instance("cell1", VM, "cmp1 ", "cmp1.EXAMPLE.org", project_id="p1", user_id="u1")
     two_cells.equip("cell1", VM, flavor())
@@ -46,7 +50,8 @@ HEAL: Final = "placement heal_allocations --skip-port-allocations"
 
 
 @pytest.mark.parametrize(
-    "options", ["", f"--instance {VM}", f"--instance {VM.upper()}", f"--cell {CELLS['cell1'].upper()}"]
+    "options",
+    ["", f"--instance {VM}", f"--instance {VM.upper()}", f"--cell {CELLS['cell1'].upper()}"],
 )
 def test_heal_finds_the_compute_node(call: Call, placement: Placement, options: str) -> None:
     healed, again = call(f"{HEAL} {options}"), call(f"{HEAL} {options}")
@@ -55,7 +60,9 @@ def test_heal_finds_the_compute_node(call: Call, placement: Placement, options: 
 
 
 @pytest.mark.parametrize("consumer", [VM, VM.upper()])
-def test_audit_takes_no_allocation_of_a_live_instance(call: Call, placement: Placement, consumer: str) -> None:
+def test_audit_takes_no_allocation_of_a_live_instance(
+    call: Call, placement: Placement, consumer: str
+) -> None:
     placement.allocate(consumer, {NODE: SMALL}, "p1", "u1")
     ended = call("placement audit --delete")
     assert (ended.code, ended.document["orphans"], ended.err) == (0, [], "")
@@ -84,9 +91,13 @@ def config(realcloud: RealCloud, tmp_path: Path) -> Path:
     return realcloud.config(tmp_path)
 
 
-def test_populate_missing_availability_zones_gives_the_zone_of_the_host(realcloud: RealCloud, config: Path) -> None:
+def test_populate_missing_availability_zones_gives_the_zone_of_the_host(
+    realcloud: RealCloud, config: Path
+) -> None:
     """The zone is written once, and never looked at again."""
-    realcloud.rows(realcloud.cell1, "UPDATE instances SET availability_zone = NULL, host = 'cmp4' WHERE id = 4")
+    realcloud.rows(
+        realcloud.cell1, "UPDATE instances SET availability_zone = NULL, host = 'cmp4' WHERE id = 4"
+    )
     realcloud.rows(realcloud.api, "INSERT INTO aggregates (uuid, name) VALUES (UUID(), 'spelling')")
     realcloud.rows(
         realcloud.api,
@@ -95,38 +106,53 @@ def test_populate_missing_availability_zones_gives_the_zone_of_the_host(realclou
     )
     realcloud.rows(
         realcloud.api,
-        "INSERT INTO aggregate_hosts (aggregate_id, host) SELECT id, 'Cmp4 ' FROM aggregates WHERE name = 'spelling'",
+        "INSERT INTO aggregate_hosts (aggregate_id, host) SELECT id, 'Cmp4 ' FROM aggregates WHERE "
+        "name = 'spelling'",
     )
     ended = call_here("db online_data_migrations", config=config)
     assert (ended.code, ended.err) == (0, "")
-    assert realcloud.rows(realcloud.cell1, "SELECT availability_zone FROM instances WHERE id = 4") == [("az-of-cmp4",)]
+    assert realcloud.rows(
+        realcloud.cell1, "SELECT availability_zone FROM instances WHERE id = 4"
+    ) == [("az-of-cmp4",)]
 
 
-def test_mappings_get_the_user_and_the_state_of_their_instance(realcloud: RealCloud, config: Path) -> None:
+def test_mappings_get_the_user_and_the_state_of_their_instance(
+    realcloud: RealCloud, config: Path
+) -> None:
     ((live, user),) = realcloud.rows(
-        realcloud.cell1, "SELECT uuid, user_id FROM instances WHERE deleted = 0 AND vm_state = 'active' LIMIT 1"
+        realcloud.cell1,
+        "SELECT uuid, user_id FROM instances WHERE deleted = 0 AND vm_state = 'active' LIMIT 1",
     )
-    ((deleted,),) = realcloud.rows(realcloud.cell1, "SELECT uuid FROM instances WHERE deleted <> 0 LIMIT 1")
+    ((deleted,),) = realcloud.rows(
+        realcloud.cell1, "SELECT uuid FROM instances WHERE deleted <> 0 LIMIT 1"
+    )
     for uuid in (live, deleted):
         realcloud.rows(
             realcloud.api,
-            f"UPDATE instance_mappings SET instance_uuid = '{uuid.upper()}', user_id = NULL, queued_for_delete = NULL "
+            f"UPDATE instance_mappings SET instance_uuid = '{uuid.upper()}', user_id = NULL, "
+            "queued_for_delete = NULL "
             f"WHERE instance_uuid = '{uuid}'",
         )
     ended = call_here("db online_data_migrations", config=config)
     assert (ended.code, ended.err) == (0, "")
-    state = "SELECT queued_for_delete, user_id IS NULL FROM instance_mappings WHERE instance_uuid = '{}'"
+    state = (
+        "SELECT queued_for_delete, user_id IS NULL FROM instance_mappings WHERE instance_uuid "
+        "= '{}'"
+    )
     assert realcloud.rows(realcloud.api, state.format(live)) == [(0, 0)]
     assert realcloud.rows(realcloud.api, state.format(deleted)) == [(1, 0)]
-    assert realcloud.rows(realcloud.api, f"SELECT user_id FROM instance_mappings WHERE instance_uuid = '{live}'") == [
-        (user,)
-    ]
+    assert realcloud.rows(
+        realcloud.api, f"SELECT user_id FROM instance_mappings WHERE instance_uuid = '{live}'"
+    ) == [(user,)]
 
 
-def test_archiving_leaves_the_rows_of_an_instance_that_lives_in_another_cell(realcloud: RealCloud) -> None:
+def test_archiving_leaves_the_rows_of_an_instance_that_lives_in_another_cell(
+    realcloud: RealCloud,
+) -> None:
     ((number, uuid),) = realcloud.rows(
         realcloud.api,
-        "SELECT m.cell_id, m.instance_uuid FROM instance_mappings m JOIN request_specs r USING (instance_uuid) "
+        "SELECT m.cell_id, m.instance_uuid FROM instance_mappings m JOIN request_specs r USING "
+        "(instance_uuid) "
         "JOIN cell_mappings c ON c.id = m.cell_id WHERE c.name = 'cell2' LIMIT 1",
     )
     api = Database(realcloud.url(realcloud.api), "the API database", TIMEOUTS)
@@ -153,7 +179,9 @@ COMMANDS: Final = {
 @pytest.mark.parametrize("line", COMMANDS)
 def test_a_uuid_in_upper_case_is_taken(realcloud: RealCloud, config: Path, line: str) -> None:
     ((uuid,),) = realcloud.rows(
-        realcloud.cell2, "SELECT uuid FROM instances WHERE deleted = 0 AND vm_state = 'active' AND NOT hidden LIMIT 1"
+        realcloud.cell2,
+        "SELECT uuid FROM instances WHERE deleted = 0 AND vm_state = 'active' AND NOT hidden LIMIT "
+        "1",
     )
     written = line.format(CELL=realcloud.uuids["cell2"].upper(), INSTANCE=uuid.upper())
     ended = call_here(written, config=config)

@@ -19,8 +19,12 @@ from tests.support.relay import Relay, placement_error
 from tests.support.services import free_port
 from tests.support.two_cells import TwoCells
 
-NODES: Final = {f"host{number}": f"cccccccc-0000-4000-8000-00000000000{number}" for number in range(1, 7)}
-AGGREGATES: Final = {name: f"aaaaaaaa-0000-4000-8000-00000000000{n}" for n, name in enumerate(("one", "two"), 1)}
+NODES: Final = {
+    f"host{number}": f"cccccccc-0000-4000-8000-00000000000{number}" for number in range(1, 7)
+}
+AGGREGATES: Final = {
+    name: f"aaaaaaaa-0000-4000-8000-00000000000{n}" for n, name in enumerate(("one", "two"), 1)
+}
 FOREIGN: Final = "aaaaaaaa-0000-4000-8000-000000000009"
 
 
@@ -34,7 +38,15 @@ def sync(config: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., Ende
     """Runs the command in this process; in JSON unless other words are given."""
 
     def sync(*words: str) -> Ended:
-        code = run(["--config-file", str(config), "placement", "sync_aggregates", *(words or ("-f", "json"))])
+        code = run(
+            [
+                "--config-file",
+                str(config),
+                "placement",
+                "sync_aggregates",
+                *(words or ("-f", "json")),
+            ]
+        )
         return Ended(code, *capsys.readouterr())
 
     return sync
@@ -88,7 +100,9 @@ def test_a_provider_is_read_once_and_written_once_if_it_lacks_something(
 def test_all_problems_are_told_and_all_other_hosts_are_done(
     hosts: TwoCells, placement: Placement, relay: Relay, sync: Callable[..., Ended]
 ) -> None:
-    """Every code of the manual at once; the worst one is returned, and after each repair the next."""
+    """Every code of the manual at once; the worst one is returned, and after each repair the
+    next.
+    """
     wrong = ("unmapped", "ghost", "twice", "provider-less", "host4", "host5")
     hosts.aggregate(FOREIGN, "wrong", *wrong, "host1")
     for host in wrong[1:]:
@@ -113,12 +127,18 @@ def test_all_problems_are_told_and_all_other_hosts_are_done(
     assert FOREIGN in placement.aggregates(NODES["host1"])
 
 
-def test_255_where_a_cell_is_gone(hosts: TwoCells, placement: Placement, sync: Callable[..., Ended]) -> None:
+def test_255_where_a_cell_is_gone(
+    hosts: TwoCells, placement: Placement, sync: Callable[..., Ended]
+) -> None:
     hosts.lose("cell2", free_port())
     ended = sync()
     assert ended.code == 255
     assert {(one["host"], one["code"]) for one in ended.data["problems"]} == {("host2", 255)}
-    assert placement.aggregates(NODES["host1"]) == placement.aggregates(NODES["host3"]) == {*AGGREGATES.values()}
+    assert (
+        placement.aggregates(NODES["host1"])
+        == placement.aggregates(NODES["host3"])
+        == {*AGGREGATES.values()}
+    )
     assert "The cells of the following hosts could not be read: host2" in ended.err
 
 
@@ -131,7 +151,9 @@ CONFLICT: Final = placement_error(409, "placement.concurrent_update", "another p
         pytest.param("PUT", {"status": 409, "body": CONFLICT, "times": 2}, 0, "", id="conflicts"),
         pytest.param("PUT", {"status": 0, "after": True, "times": 1}, 0, "", id="a lost answer"),
         pytest.param("PUT", {"status": 0}, 3, "Failed updating aggregates of host", id="cut off"),
-        pytest.param("GET", {"status": 200, "body": "<html>"}, 2, "a body that is not JSON", id="garbage"),
+        pytest.param(
+            "GET", {"status": 200, "body": "<html>"}, 2, "a body that is not JSON", id="garbage"
+        ),
         pytest.param("GET", {"silent": True}, 2, "it does not answer in time", id="silence"),
     ],
 )
@@ -170,7 +192,11 @@ def test_an_aggregate_that_somebody_adds_meanwhile_stays(
 
 
 def test_stopped_in_the_middle_it_ends_after_a_batch_and_the_next_run_does_the_rest(
-    many_hosts: list[str], placement: Placement, relay: Relay, config: Path, sync: Callable[..., Ended]
+    many_hosts: list[str],
+    placement: Placement,
+    relay: Relay,
+    config: Path,
+    sync: Callable[..., Ended],
 ) -> None:
     held = relay.fail("PUT", "/aggregates$", held=True, times=1)
     with Running("placement sync_aggregates", config=config) as running:
@@ -192,15 +218,22 @@ def test_where_no_provider_of_a_batch_can_be_read_no_further_ones_are_asked_for(
     ended = sync()
     assert ended.code == 2
     assert [one["host"] for one in ended.data["problems"]] == many_hosts[:HOSTS_PER_STEP]
-    assert len({one.path for one in relay.asked if one.path.endswith("/aggregates")}) == HOSTS_PER_STEP
+    assert (
+        len({one.path for one in relay.asked if one.path.endswith("/aggregates")}) == HOSTS_PER_STEP
+    )
     assert "cell1: Placement" in ended.err
     relay.heal()
     assert [one["host"] for one in sync().data["added"]] == many_hosts
 
 
-def test_one_line_where_there_is_no_way_to_placement(hosts: TwoCells, config: Path, sync: Callable[..., Ended]) -> None:
+def test_one_line_where_there_is_no_way_to_placement(
+    hosts: TwoCells, config: Path, sync: Callable[..., Ended]
+) -> None:
     text = config.read_text()
-    for wrong in (text.partition("[placement]")[0], re.sub("endpoint = .*", "endpoint = http://127.0.0.1:1", text)):
+    for wrong in (
+        text.partition("[placement]")[0],
+        re.sub("endpoint = .*", "endpoint = http://127.0.0.1:1", text),
+    ):
         config.write_text(wrong)
         ended = sync("--no-wait")
         assert (ended.code, ended.out) == (2, "")
@@ -212,7 +245,10 @@ def test_one_line_where_there_is_no_way_to_placement(hosts: TwoCells, config: Pa
 
 
 def test_the_real_cloud(
-    placed_cloud: RealCloud, cloud_placement: Placement, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    placed_cloud: RealCloud,
+    cloud_placement: Placement,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Four pairs were taken away on purpose; nothing else is lacking."""
     config = placed_cloud.config(tmp_path)

@@ -33,7 +33,9 @@ def database_on(server: MariaDB, name: str = SCHEMA) -> Database:
     return Database(server.url(name), "cell1", Timeouts())
 
 
-def look_once(server: MariaDB, settings: ThrottleSettings, before: ServerState | None = None) -> ServerState:
+def look_once(
+    server: MariaDB, settings: ThrottleSettings, before: ServerState | None = None
+) -> ServerState:
     with ServerWatch(database_on(server), settings) as watch:
         return watch.look(before)
 
@@ -107,7 +109,9 @@ def test_a_snapshot_that_keeps_old_row_versions_pauses_the_work(schema: MariaDB)
 def test_a_query_of_the_operators_pauses_the_work(schema: MariaDB) -> None:
     schema.execute("CREATE TABLE pressure (value DECIMAL(4,1))", SCHEMA)
     schema.execute("INSERT INTO pressure VALUES (2.5)", SCHEMA)
-    settings = ThrottleSettings(max_threads_running=0, query="SELECT value FROM pressure", max_query=3)
+    settings = ThrottleSettings(
+        max_threads_running=0, query="SELECT value FROM pressure", max_query=3
+    )
     assert only_reading(look_once(schema, settings)).words == "the query returns 2.5"
     schema.execute("UPDATE pressure SET value = 3", SCHEMA)
     assert look_once(schema, settings).verdict
@@ -121,14 +125,18 @@ def test_a_query_of_the_operators_pauses_the_work(schema: MariaDB) -> None:
         ("SELECT NULL", "the query returns no number: option query of section [throttle]"),
     ],
 )
-def test_a_query_that_cannot_be_asked_is_unknown_and_stops_nothing(schema: MariaDB, query: str, words: str) -> None:
+def test_a_query_that_cannot_be_asked_is_unknown_and_stops_nothing(
+    schema: MariaDB, query: str, words: str
+) -> None:
     state = look_once(schema, ThrottleSettings(max_threads_running=0, query=query, max_query=3))
     assert only_reading(state) == Reading("query", Answer.UNKNOWN, words)
     assert state.verdict is None
 
 
 def test_a_query_may_have_colons(schema: MariaDB) -> None:
-    settings = ThrottleSettings(max_threads_running=0, query="SELECT HOUR('11:05:00')", max_query=12)
+    settings = ThrottleSettings(
+        max_threads_running=0, query="SELECT HOUR('11:05:00')", max_query=12
+    )
     assert only_reading(look_once(schema, settings)).value == 11
 
 
@@ -188,7 +196,9 @@ def freno() -> Iterator[Freno]:
         (500, Answer.UNKNOWN),
     ],
 )
-def test_an_http_check_answers_as_freno_does(schema: MariaDB, freno: Freno, code: int, answer: Answer) -> None:
+def test_an_http_check_answers_as_freno_does(
+    schema: MariaDB, freno: Freno, code: int, answer: Answer
+) -> None:
     freno.code = code
     settings = ThrottleSettings(max_threads_running=0, http=f"{freno.check}/{{host}}/{{port}}")
     reading = only_reading(look_once(schema, settings))
@@ -199,7 +209,9 @@ def test_an_http_check_answers_as_freno_does(schema: MariaDB, freno: Freno, code
 def test_an_http_check_that_nobody_answers_is_unknown(schema: MariaDB) -> None:
     with Freno() as gone:
         pass
-    reading = only_reading(look_once(schema, ThrottleSettings(max_threads_running=0, http=gone.check)))
+    reading = only_reading(
+        look_once(schema, ThrottleSettings(max_threads_running=0, http=gone.check))
+    )
     assert reading.answer is Answer.UNKNOWN
 
 
@@ -225,8 +237,12 @@ def settled(look: Callable[[ServerState | None], ServerState]) -> Callable[[], S
     return look_again
 
 
-@pytest.mark.parametrize("are_named", [True, False], ids=["named in the configuration", "found by asking the primary"])
-def test_a_replica_that_lags_pauses_the_work(servers: tuple[Primary, Replica], are_named: bool) -> None:
+@pytest.mark.parametrize(
+    "are_named", [True, False], ids=["named in the configuration", "found by asking the primary"]
+)
+def test_a_replica_that_lags_pauses_the_work(
+    servers: tuple[Primary, Replica], are_named: bool
+) -> None:
     primary, replica = servers
     replicas = [database_on(replica)] if are_named else []
     with ServerWatch(database_on(primary), LAG, replicas) as watch:
@@ -240,7 +256,9 @@ def test_a_replica_that_lags_pauses_the_work(servers: tuple[Primary, Replica], a
         wait_until(lambda: look().verdict is None)
 
 
-def test_a_replica_that_does_not_replicate_pauses_the_work(servers: tuple[Primary, Replica]) -> None:
+def test_a_replica_that_does_not_replicate_pauses_the_work(
+    servers: tuple[Primary, Replica],
+) -> None:
     primary, replica = servers
     with ServerWatch(database_on(primary), LAG, [database_on(replica)]) as watch:
         look = settled(watch.look)
@@ -280,7 +298,10 @@ def test_the_lag_by_a_heartbeat_table(servers: tuple[Primary, Replica]) -> None:
 def test_a_primary_without_a_known_replica_is_unknown(schema: MariaDB) -> None:
     with ServerWatch(database_on(schema), LAG) as watch:
         state = watch.look(watch.look(None))
-    assert only_reading(state).words == "no replica is known: name one by option replica of section [throttle]"
+    assert (
+        only_reading(state).words
+        == "no replica is known: name one by option replica of section [throttle]"
+    )
     assert state.verdict is None
 
 

@@ -1,4 +1,6 @@
-"""TLS and places, by URL and by file of options: a server is verified as by the stock tool's libraries, or better."""
+"""TLS and places, by URL and by file of options: a server is verified as by the stock tool's
+libraries, or better.
+"""
 
 import gc
 from collections.abc import Callable, Iterator
@@ -36,7 +38,9 @@ def prepared(server: MariaDB) -> MariaDB:
     for user, requirement in USERS.items():
         server.execute(f"CREATE USER {user}@'%' IDENTIFIED BY '{server.PASSWORD}' {requirement}")
         server.execute(f"GRANT ALL ON *.* TO {user}@'%'")
-        server.execute(f"CREATE USER {user}@'localhost' IDENTIFIED BY '{server.PASSWORD}' {requirement}")
+        server.execute(
+            f"CREATE USER {user}@'localhost' IDENTIFIED BY '{server.PASSWORD}' {requirement}"
+        )
         server.execute(f"GRANT ALL ON *.* TO {user}@'localhost'")
     return server
 
@@ -80,7 +84,9 @@ class Case:
 
 
 READ: Final = "read_default_file={file}"
-CLIENT: Final = "[client]\nssl-ca={pki}/ca.pem\nssl-cert={pki}/client.pem\nssl-key={pki}/client.key\n"
+CLIENT: Final = (
+    "[client]\nssl-ca={pki}/ca.pem\nssl-cert={pki}/client.pem\nssl-key={pki}/client.key\n"
+)
 QUOTED: Final = CLIENT.replace("ssl-ca={pki}/ca.pem", "ssl_ca = '{pki}/ca.pem'")
 OF_GROUP: Final = CLIENT.replace("[client]", "[tripleo]")
 WRONG: Final = "[client]\nssl-ca={pki}/wrong-ca.pem\n"
@@ -95,7 +101,9 @@ OF_URL: Final = {
     "a CA that is not there": Case("refused", "ssl_ca={pki}/no-ca.pem"),
     "a CA that is none": Case("refused", "ssl_ca={pki}/nonsense.pem"),
     "a client certificate": Case(
-        "encrypted", "ssl_ca={pki}/ca.pem&ssl_cert={pki}/client.pem&ssl_key={pki}/client.key", user="certified"
+        "encrypted",
+        "ssl_ca={pki}/ca.pem&ssl_cert={pki}/client.pem&ssl_key={pki}/client.key",
+        user="certified",
     ),
     "a client certificate alone": Case(
         "encrypted", "ssl_cert={pki}/client.pem&ssl_key={pki}/client.key", user="certified"
@@ -107,7 +115,9 @@ OF_URL: Final = {
     "verification by the machine's authorities": Case("refused", "ssl_verify_cert=true"),
     "identity by the machine's authorities": Case("refused", "ssl_verify_identity=true"),
     "no verification": Case("encrypted", "ssl_verify_cert=false"),
-    "no verification in spite of a wrong CA": Case("encrypted", "ssl_ca={pki}/wrong-ca.pem&ssl_verify_cert=false"),
+    "no verification in spite of a wrong CA": Case(
+        "encrypted", "ssl_ca={pki}/wrong-ca.pem&ssl_verify_cert=false"
+    ),
     "any word for identity": Case("refused", "ssl_verify_identity=false"),
     "an unknown cipher": Case("refused", "ssl_ca={pki}/ca.pem&ssl_cipher=NONSENSE"),
     "no TLS": Case("open", "ssl_disabled=true"),
@@ -121,11 +131,13 @@ OF_FILE: Final = {
     "a CA that is none": Case("refused", READ, "[client]\nssl-ca={pki}/nonsense.pem\n"),
     "a client certificate": Case("encrypted", READ, CLIENT, user="certified"),
     "in quotes, with other dashes": Case("encrypted", READ, QUOTED, user="certified"),
-    "a wrong CA of a group": Case("refused", TRIPLEO, "[tripleo]\nssl=1\nssl-ca={pki}/wrong-ca.pem\n"),
+    "a wrong CA of a "
+    "group": Case("refused", TRIPLEO, "[tripleo]\nssl=1\nssl-ca={pki}/wrong-ca.pem\n"),
     "a client certificate of a group": Case("encrypted", TRIPLEO, OF_GROUP, user="certified"),
     "a wrong CA of another group": Case("encrypted", TRIPLEO, WRONG),
     "the URL's CA before the file's": Case("encrypted", READ + "&ssl_ca={pki}/ca.pem", WRONG),
-    "a wrong CA of the URL before the file's": Case("refused", READ + "&ssl_ca={pki}/wrong-ca.pem", CLIENT),
+    "a wrong CA of the URL before the "
+    "file's": Case("refused", READ + "&ssl_ca={pki}/wrong-ca.pem", CLIENT),
     "verification by the machine's authorities before the file's": Case(
         "refused", READ + "&ssl_verify_cert=true", CLIENT
     ),
@@ -136,14 +148,18 @@ OF_FILE: Final = {
     "the name of the database": Case(
         "encrypted", READ, "[client]\ndatabase=there\n", url="mysql+pymysql://{user}:{password}@{host}:{port}"
     ),
-    "a port that is none": Case("refused", READ, "[client]\nhost={host}\nport=nova\nuser={user}\n", url=BARE),
+    "a port that is "
+    "none": Case("refused", READ, "[client]\nhost={host}\nport=nova\nuser={user}\n", url=BARE),
     "a socket": Case("encrypted", READ, "[client]\nsocket={socket}\n"),
     "a socket that is not there": Case("refused", READ, "[client]\nsocket={socket}.gone\n"),
     "an address to come from": Case("encrypted", READ, "[client]\nbind-address=127.0.0.7\n"),
-    "an address of others to come from": Case("refused", READ, "[client]\nbind-address=192.0.2.1\n"),
+    "an address of others to come "
+    "from": Case("refused", READ, "[client]\nbind-address=192.0.2.1\n"),
     "a character set": Case("encrypted", READ, "[client]\ndefault-character-set=latin1\n"),
-    "a character set that is none": Case("encrypted", READ, "[client]\ndefault-character-set=nonsense\n"),
-    "the URL before the file": Case("encrypted", READ, "[client]\nhost=192.0.2.1\nport=1\nuser=x\npassword=x\n"),
+    "a character set that is "
+    "none": Case("encrypted", READ, "[client]\ndefault-character-set=nonsense\n"),
+    "the URL before the "
+    "file": Case("encrypted", READ, "[client]\nhost=192.0.2.1\nport=1\nuser=x\npassword=x\n"),
     "no file": Case("encrypted", "read_default_file={file}.gone"),
     "a file without the group": Case("encrypted", READ, "[mysqld]\nport=1\n"),
     "no option file": Case("refused", READ, "no options\n"),
@@ -153,8 +169,12 @@ OF_MISNAMED_SERVER: Final = {
     "nothing": Case("encrypted"),
     "its CA": Case("refused", "ssl_ca={pki}/ca.pem"),
     "its CA in a file": Case("refused", READ, CLIENT),
-    "its CA without a look at the name": Case("encrypted", "ssl_ca={pki}/ca.pem&ssl_check_hostname=false"),
-    "a wrong CA without a look at the name": Case("refused", "ssl_ca={pki}/wrong-ca.pem&ssl_check_hostname=false"),
+    "its CA without a look at the name": Case(
+        "encrypted", "ssl_ca={pki}/ca.pem&ssl_check_hostname=false"
+    ),
+    "a wrong CA without a look at the name": Case(
+        "refused", "ssl_ca={pki}/wrong-ca.pem&ssl_check_hostname=false"
+    ),
 }
 OF_OPEN_SERVER: Final = {
     "nothing": Case("open"),
@@ -220,7 +240,9 @@ def check(bed: Bed, case: Case) -> None:
     url = bed.url(case)
     by_us = outcome(ours, url)
     assert by_us == outcome(stock, url)
-    assert (by_us if isinstance(by_us, str) else "encrypted" if by_us[-1] else "open") == case.expected
+    assert (
+        by_us if isinstance(by_us, str) else "encrypted" if by_us[-1] else "open"
+    ) == case.expected
 
 
 @pytest.mark.parametrize("case", OF_URL.values(), ids=OF_URL)
@@ -230,13 +252,15 @@ def test_options_of_the_url_mean_what_they_mean_to_the_stock_tool(
     check(Bed(server, pki, tmp_path / "my.cnf"), case)
 
 
-@pytest.mark.filterwarnings("ignore:Exception ignored in. <socket")  # which PyMySQL leaves open by itself
+# Which PyMySQL leaves open by itself.
+@pytest.mark.filterwarnings("ignore:Exception ignored in. <socket")
 @pytest.mark.parametrize("case", OF_FILE.values(), ids=OF_FILE)
 def test_a_file_of_options_means_what_it_means_to_the_stock_tool(
     server: MariaDB, pki: Pki, tmp_path: Path, case: Case
 ) -> None:
     check(Bed(server, pki, tmp_path / "my.cnf"), case)
-    gc.collect()  # so that an open socket is told here, not in whatever test the collector happens to run
+    # So that an open socket is told here, not in whatever test the collector happens to run.
+    gc.collect()
 
 
 @pytest.mark.parametrize("case", OF_MISNAMED_SERVER.values(), ids=OF_MISNAMED_SERVER)
@@ -254,16 +278,25 @@ def test_a_server_without_tls_is_refused_where_tls_is_asked_for(
 
 
 @pytest.mark.parametrize("word", ["false", "False", "0", "no", "off"])
-def test_tls_that_is_not_disabled_is_used(server: MariaDB, pki: Pki, tmp_path: Path, word: str) -> None:
+def test_tls_that_is_not_disabled_is_used(
+    server: MariaDB, pki: Pki, tmp_path: Path, word: str
+) -> None:
     """The stock tool takes any word for yes."""
     url = Bed(server, pki, tmp_path / "my.cnf").url(Case("encrypted", f"ssl_disabled={word}"))
     assert (ours(url)[-1], stock(url)[-1]) == (1, 0)
 
 
-def test_names_are_read_as_unicode_whatever_the_file_says(server: MariaDB, pki: Pki, tmp_path: Path) -> None:
-    url = Bed(server, pki, tmp_path / "my.cnf").url(Case("encrypted", READ, "[client]\ndefault-character-set=latin1\n"))
+def test_names_are_read_as_unicode_whatever_the_file_says(
+    server: MariaDB, pki: Pki, tmp_path: Path
+) -> None:
+    url = Bed(server, pki, tmp_path / "my.cnf").url(
+        Case("encrypted", READ, "[client]\ndefault-character-set=latin1\n")
+    )
     with Database(url, "cell1", TIMEOUTS).connect() as connection:
-        assert connection.execute(text("SELECT 'Ω', @@character_set_client")).one() == ("Ω", "utf8mb4")
+        assert connection.execute(text("SELECT 'Ω', @@character_set_client")).one() == (
+            "Ω",
+            "utf8mb4",
+        )
 
 
 @pytest.mark.parametrize("parameters", ["ssl_ca={pki}/wrong-ca.pem", "read_default_file={file}"])
@@ -313,17 +346,35 @@ def test_a_database_is_known_by_the_place_that_the_file_names(
 
 PAIR: Final = "ssl_cert={pki}/client.pem&ssl_key={pki}/"
 LINES: Final = {
-    "a wrong CA": ("ssl_ca={pki}/wrong-ca.pem", "its certificate is not accepted: self-signed certificate in"),
-    "a CA that is not there": ("ssl_ca={pki}/secret.pem", "the file of ssl_ca cannot be read: No such file or"),
-    "a key that is not there": (f"{PAIR}secret.key", "the file of ssl_key cannot be read: No such file or directory"),
+    "a wrong CA": (
+        "ssl_ca={pki}/wrong-ca.pem",
+        "its certificate is not accepted: self-signed certificate in",
+    ),
+    "a CA that is not there": (
+        "ssl_ca={pki}/secret.pem",
+        "the file of ssl_ca cannot be read: No such file or",
+    ),
+    "a key that is not there": (
+        f"{PAIR}secret.key",
+        "the file of ssl_key cannot be read: No such file or directory",
+    ),
     "another key": (f"{PAIR}server.key", "its options of TLS cannot be used: KEY_VALUES_MISMATCH"),
     "a key with a password": (f"{PAIR}locked.key", "its options of TLS cannot be used: "),
-    "an unknown option": ("ssl_caa=secret", "it has an option that PyMySQL does not know; is ssl_ca meant?"),
+    "an unknown option": (
+        "ssl_caa=secret",
+        "it has an option that PyMySQL does not know; is ssl_ca meant?",
+    ),
     "a part of a password": ("x&secret=y", "it has an option that PyMySQL does not know"),
-    "no number": ("connect_timeout=secret", "its driver is unknown, or an option has a value of the wrong kind"),
+    "no number": (
+        "connect_timeout=secret",
+        "its driver is unknown, or an option has a value of the wrong kind",
+    ),
     "no port": ("port=secret", "one of its options has a value that PyMySQL does not take"),
     "no charset": ("charset=secret", "unknown charset"),
-    "no option file": (READ, "the file that read_default_file names is not an option file as MySQL has them"),
+    "no option file": (
+        READ,
+        "the file that read_default_file names is not an option file as MySQL has them",
+    ),
     "ssl": ("ssl=secret", "ssl is not an option of a URL: use ssl_ca, ssl_cert, ssl_key"),
     "compress": ("compress=true", "compress and named_pipe are not supported"),
 }

@@ -26,7 +26,9 @@ key_file = "{pki}/serverkey.pem"
 
 
 def certificates(folder: Path) -> Path:
-    """Make an authority in a new folder, and what it certifies: the server ``localhost``, and a client."""
+    """Make an authority in a new folder, and what it certifies: the server ``localhost``, and a
+    client.
+    """
     folder.mkdir()
     authority = trustme.CA()
     authority.cert_pem.write_to_path(folder / "cacert.pem")
@@ -38,7 +40,8 @@ def certificates(folder: Path) -> Path:
 
 
 class Libvirtd(Service):
-    """The libvirt of a compute host; it can be reached at ``template``, and by TLS at ``tls_template``.
+    """The libvirt of a compute host; it can be reached at ``template``, and by TLS at
+    ``tls_template``.
 
     :ivar host: its name
     """
@@ -65,17 +68,31 @@ class Libvirtd(Service):
     def prepare(self) -> None:
         (self.folder / self.host).mkdir(mode=0o700)
         pki = certificates(self.folder / "pki")
-        (self.folder / "libvirtd.conf").write_text(TLS.format(address=HOST, port=self.port, pki=pki))
+        (self.folder / "libvirtd.conf").write_text(
+            TLS.format(address=HOST, port=self.port, pki=pki)
+        )
         if os.geteuid() == 0:
             for path in (self.folder, self.folder / self.host, pki, *pki.iterdir()):
                 shutil.chown(path, NOBODY, NOBODY)
 
     def command(self) -> list[str]:
-        user = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"] if os.geteuid() == 0 else []
+        user = (
+            ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups"]
+            if os.geteuid() == 0
+            else []
+        )
         homes = [f"XDG_{name.upper()}_HOME={self.folder / name}" for name in HOMES]
         runtime = f"XDG_RUNTIME_DIR={self.folder / self.host}"
         listening = ["--listen", "--config", str(self.folder / "libvirtd.conf")]
-        return [*user, "env", f"HOME={self.folder}", runtime, *homes, self.programs["libvirtd"], *listening]
+        return [
+            *user,
+            "env",
+            f"HOME={self.folder}",
+            runtime,
+            *homes,
+            self.programs["libvirtd"],
+            *listening,
+        ]
 
     def answers(self) -> bool:
         try:

@@ -25,7 +25,9 @@ DOMAIN: Final = """\
 
 @pytest.fixture
 def config(realcloud: RealCloud, libvirtd: Libvirtd, tmp_path: Path) -> Path:
-    """The nova.conf of a cloud on whose only real host every second instance has no machine type."""
+    """The nova.conf of a cloud on whose only real host every second instance has no machine
+    type.
+    """
     forget(realcloud, CELL1)
     path = realcloud.config(tmp_path)
     reachable(path, libvirtd.template)
@@ -34,15 +36,21 @@ def config(realcloud: RealCloud, libvirtd: Libvirtd, tmp_path: Path) -> Path:
 
 def missing(cloud: RealCloud, host: str = "cmp-c1-01") -> list[str]:
     """The instances of the host that have no machine type."""
-    rows = cloud.rows(CELL1, f"SELECT uuid FROM instances WHERE deleted = 0 AND host = '{host}' ORDER BY id")
+    rows = cloud.rows(
+        CELL1, f"SELECT uuid FROM instances WHERE deleted = 0 AND host = '{host}' ORDER BY id"
+    )
     return [uuid for (uuid,) in rows if (CELL1, uuid) not in recorded(cloud, CELL1)]
 
 
-def test_the_machine_types_of_real_domains(realcloud: RealCloud, config: Path, libvirtd: Libvirtd) -> None:
+def test_the_machine_types_of_real_domains(
+    realcloud: RealCloud, config: Path, libvirtd: Libvirtd
+) -> None:
     """libvirt makes a version of an alias; of a domain that runs, and of one that does not."""
     first, second, *others = missing(realcloud)
     link = libvirt.open(libvirtd.uri)
-    running = link.createXML(DOMAIN.format(uuid=first, machine="q35"), libvirt.VIR_DOMAIN_START_AUTODESTROY)
+    running = link.createXML(
+        DOMAIN.format(uuid=first, machine="q35"), libvirt.VIR_DOMAIN_START_AUTODESTROY
+    )
     resting = link.defineXML(DOMAIN.format(uuid=second, machine="pc"))
     ended = call(RECORD, config=config)
     assert running.isActive()
@@ -59,17 +67,24 @@ def test_a_machine_type_that_the_host_does_not_know(realcloud: RealCloud, config
     """The update stands, and there is a warning."""
     known, unknown = missing(realcloud)[:2]
     update = "libvirt update_machine_type --force"
-    fine, doubtful = call_all((f"{update} {known} q35", f"{update} {unknown} pc-q35-99.0"), config=config)
+    fine, doubtful = call_all(
+        (f"{update} {known} q35", f"{update} {unknown} pc-q35-99.0"), config=config
+    )
     assert (fine.code, fine.err) == (0, "")
     assert doubtful.code == 0
     assert doubtful.line == (
-        "Warning: cmp-c1-01 does not know the machine type pc-q35-99.0: the instance will not start there"
+        "Warning: cmp-c1-01 does not know the machine type pc-q35-99.0: the instance will not "
+        "start there"
     )
     assert recorded(realcloud, CELL1)[CELL1, unknown] == "pc-q35-99.0"
 
 
-def test_a_libvirt_that_stands_still(realcloud: RealCloud, config: Path, libvirtd: Libvirtd) -> None:
-    config.write_text(config.read_text().replace("hypervisor_timeout = 60", "hypervisor_timeout = 1"))
+def test_a_libvirt_that_stands_still(
+    realcloud: RealCloud, config: Path, libvirtd: Libvirtd
+) -> None:
+    config.write_text(
+        config.read_text().replace("hypervisor_timeout = 60", "hypervisor_timeout = 1")
+    )
     before = realcloud.checksums()
     libvirtd.pause()
     ended = call(RECORD, config=config)
@@ -87,7 +102,9 @@ def config_of_tls(realcloud: RealCloud, tmp_path: Path) -> Path:
     return realcloud.config(tmp_path)
 
 
-def test_a_host_that_is_reached_by_tls(realcloud: RealCloud, config_of_tls: Path, libvirtd: Libvirtd) -> None:
+def test_a_host_that_is_reached_by_tls(
+    realcloud: RealCloud, config_of_tls: Path, libvirtd: Libvirtd
+) -> None:
     reachable(config_of_tls, libvirtd.tls_template(libvirtd.folder / "pki"))
     first = missing(realcloud, "localhost")[0]
     link = libvirt.open(libvirtd.uri)

@@ -1,1 +1,3 @@
-"""Commands of the category ``placement`` with real Keystone, Placement and Neutron: ``make test-peers``."""
+"""Commands of the category ``placement`` with real Keystone, Placement and Neutron: ``make
+test-peers``.
+"""

@@ -1,4 +1,6 @@
-"""Real services, each with a relay before it, and a small cloud that reaches them by their catalog."""
+"""Real services, each with a relay before it, and a small cloud that reaches them by their
+catalog.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +39,9 @@ status_code_retry_delay = 0.1
 def sections(keystone: Keystone, **users: str) -> str:
     """The sections [placement] and [neutron], by default of the user nova."""
     return "".join(
-        SECTION.format(name=name, keystone=keystone.url, user=users.get(name, "nova"), password=PASSWORD)
+        SECTION.format(
+            name=name, keystone=keystone.url, user=users.get(name, "nova"), password=PASSWORD
+        )
         for name in ("placement", "neutron")
     )
 
@@ -50,7 +54,9 @@ def keystone() -> Iterator[Keystone]:
 
 @pytest.fixture(scope="session")
 def placement_server(mariadb: MariaDB, keystone: Keystone) -> Iterator[Placement]:
-    with Placement(mariadb, "placement_of_peers", PLACEMENT + authtoken(keystone.url, "placement")) as server:
+    with Placement(
+        mariadb, "placement_of_peers", PLACEMENT + authtoken(keystone.url, "placement")
+    ) as server:
         yield server
 
 

@@ -102,7 +102,9 @@ def ask(method: str, url: str, document: Any = None, token: str = "") -> tuple[A
     """
     headers = {"Content-Type": "application/json"} | ({"X-Auth-Token": token} if token else {})
     body = None if document is None else json.dumps(document).encode()
-    with urllib.request.urlopen(urllib.request.Request(url, body, headers, method=method), timeout=60) as answer:
+    with urllib.request.urlopen(
+        urllib.request.Request(url, body, headers, method=method), timeout=60
+    ) as answer:
         text = answer.read()
         return (json.loads(text) if text else None), dict(answer.headers)
 
@@ -115,7 +117,9 @@ class Peer(Service):
     VARIABLES: ClassVar[dict[str, str]]
 
     def command(self) -> list[str]:
-        variables = [f"{name}={value.format(folder=self.folder)}" for name, value in self.VARIABLES.items()]
+        variables = [
+            f"{name}={value.format(folder=self.folder)}" for name, value in self.VARIABLES.items()
+        ]
         python = [peer_program("python"), "-P", "-W", "ignore"]
         return ["env", *variables, *python, str(SERVE), self.APPLICATION, str(self.port)]
 
@@ -149,9 +153,18 @@ class Keystone(Peer):
         self.run(*manage, "fernet_setup", *owner)
         self.run(*manage, "credential_setup", *owner)
         urls = [f"--bootstrap-{kind}-url={self.url}/v3" for kind in ("admin", "public", "internal")]
-        named = ["--bootstrap-username", "admin", "--bootstrap-password", PASSWORD, "--bootstrap-project-name", "admin"]
+        named = [
+            "--bootstrap-username",
+            "admin",
+            "--bootstrap-password",
+            PASSWORD,
+            "--bootstrap-project-name",
+            "admin",
+        ]
         region = ["--bootstrap-role-name", "admin", "--bootstrap-region-id", "RegionOne"]
-        self.run(*manage, "bootstrap", *named, *region, "--bootstrap-service-name", "keystone", *urls)
+        self.run(
+            *manage, "bootstrap", *named, *region, "--bootstrap-service-name", "keystone", *urls
+        )
 
     def token(self, user: str, project: str) -> str:
         """A token of a user."""
@@ -161,7 +174,9 @@ class Keystone(Peer):
             "password": {"user": {"name": user, "domain": domain, "password": PASSWORD}},
         }
         scope = {"project": {"name": project, "domain": domain}}
-        _, headers = ask("POST", f"{self.url}/v3/auth/tokens", {"auth": {"identity": identity, "scope": scope}})
+        _, headers = ask(
+            "POST", f"{self.url}/v3/auth/tokens", {"auth": {"identity": identity, "scope": scope}}
+        )
         return headers["X-Subject-Token"]
 
     def register(self, services: dict[str, str]) -> None:
@@ -175,16 +190,31 @@ class Keystone(Peer):
             document, _ = ask("POST", f"{self.url}/v3/{path}", {kind: fields}, token)
             return str(document[kind]["id"])
 
-        roles = {one["name"]: one["id"] for one in ask("GET", f"{self.url}/v3/roles", token=token)[0]["roles"]}
+        roles = {
+            one["name"]: one["id"]
+            for one in ask("GET", f"{self.url}/v3/roles", token=token)[0]["roles"]
+        }
         project = make("projects", "project", name="service", domain_id="default")
         for user, its_roles in USERS.items():
             uuid = make("users", "user", name=user, domain_id="default", password=PASSWORD)
             for role in its_roles:
-                ask("PUT", f"{self.url}/v3/projects/{project}/users/{uuid}/roles/{roles[role]}", None, token)
+                ask(
+                    "PUT",
+                    f"{self.url}/v3/projects/{project}/users/{uuid}/roles/{roles[role]}",
+                    None,
+                    token,
+                )
         for kind, url in services.items():
             service = make("services", "service", type=kind, name=kind)
             for interface in ("public", "internal"):
-                make("endpoints", "endpoint", service_id=service, interface=interface, url=url, region_id="RegionOne")
+                make(
+                    "endpoints",
+                    "endpoint",
+                    service_id=service,
+                    interface=interface,
+                    url=url,
+                    region_id="RegionOne",
+                )
 
 
 class Neutron(Peer):
@@ -231,15 +261,26 @@ class Neutron(Peer):
 
     def make_policy(self, kilobits: int) -> str:
         """A QoS policy that guarantees so much in each direction."""
-        policy = str(self.ask("POST", "qos/policies", {"policy": {"name": f"q{kilobits}"}})["policy"]["id"])
+        policy = str(
+            self.ask("POST", "qos/policies", {"policy": {"name": f"q{kilobits}"}})["policy"]["id"]
+        )
         for direction in ("egress", "ingress"):
             rule = {"min_kbps": kilobits, "direction": direction}
-            self.ask("POST", f"qos/policies/{policy}/minimum_bandwidth_rules", {"minimum_bandwidth_rule": rule})
+            self.ask(
+                "POST",
+                f"qos/policies/{policy}/minimum_bandwidth_rules",
+                {"minimum_bandwidth_rule": rule},
+            )
         return policy
 
     def make_port(self, network: str, device: str, policy: str | None = None, **more: Any) -> str:
         """A port of an instance."""
-        port = {"network_id": network, "device_id": device, "device_owner": "compute:nova", "qos_policy_id": policy}
+        port = {
+            "network_id": network,
+            "device_id": device,
+            "device_owner": "compute:nova",
+            "qos_policy_id": policy,
+        }
         return str(self.ask("POST", "ports", {"port": port | more})["port"]["id"])
 
     def delete_ports(self) -> None:

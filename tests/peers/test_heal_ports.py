@@ -1,4 +1,6 @@
-"""``placement heal_allocations`` with ports that have guaranteed bandwidth: real Keystone, Placement, Neutron."""
+"""``placement heal_allocations`` with ports that have guaranteed bandwidth: real Keystone,
+Placement, Neutron.
+"""
 
 from typing import Any, Final
 
@@ -25,7 +27,9 @@ def both(kilobits: int) -> dict[str, int]:
     return {EGRESS: kilobits, INGRESS: kilobits}
 
 
-def provide(placement: Placement, bridges: int = 1, kilobits: int = 10_000, room: int = 262_144) -> None:
+def provide(
+    placement: Placement, bridges: int = 1, kilobits: int = 10_000, room: int = 262_144
+) -> None:
     """Providers as Nova and the agents of Neutron make them."""
     placement.provide(HOST1, "host1", {"VCPU": 64, "MEMORY_MB": room, "DISK_GB": 4000})
     placement.provide(AGENT, "agent1", {}, HOST1)
@@ -58,7 +62,12 @@ def is_right(placement: Placement, neutron: Neutron, instance: str, ports: list[
 
 
 def test_ports_get_what_they_need_and_again_there_is_nothing_to_do(
-    cloud: SmallCloud, placement: Placement, neutron: Neutron, neutron_relay: Relay, network: str, policy: str
+    cloud: SmallCloud,
+    placement: Placement,
+    neutron: Neutron,
+    neutron_relay: Relay,
+    network: str,
+    policy: str,
 ) -> None:
     provide(placement)
     instance = cloud.add()
@@ -73,7 +82,9 @@ def test_ports_get_what_they_need_and_again_there_is_nothing_to_do(
     assert neutron.profile(other) == {}
     neutron_relay.heal()
     assert heal(cloud).code == 4
-    assert [(one.method, one.path.partition("?")[0]) for one in neutron_relay.asked] == [("GET", "/v2.0/ports")] * 1
+    assert [(one.method, one.path.partition("?")[0]) for one in neutron_relay.asked] == [
+        ("GET", "/v2.0/ports")
+    ] * 1
 
 
 def test_ports_that_alone_lack_something(
@@ -91,7 +102,12 @@ def test_ports_that_alone_lack_something(
 
 
 def test_skipping_ports_does_without_neutron(
-    cloud: SmallCloud, placement: Placement, neutron: Neutron, neutron_relay: Relay, network: str, policy: str
+    cloud: SmallCloud,
+    placement: Placement,
+    neutron: Neutron,
+    neutron_relay: Relay,
+    network: str,
+    policy: str,
 ) -> None:
     provide(placement)
     instance = cloud.add()
@@ -132,7 +148,9 @@ def test_allocations_that_are_gone_come_back_with_those_of_the_ports(
         pytest.param(1, 500, {}, "no allocation candidate", id="too little bandwidth"),
         pytest.param(0, 500, {}, "no allocation candidate", id="no bridge"),
         pytest.param(2, 5000, {}, "more than one possible allocation candidates", id="two bridges"),
-        pytest.param(1, 5000, {"group_policy": "isolate"}, "no allocation candidate", id="one bridge each"),
+        pytest.param(
+            1, 5000, {"group_policy": "isolate"}, "no allocation candidate", id="one bridge each"
+        ),
     ],
 )
 def test_3_there_must_be_one_way(
@@ -156,7 +174,9 @@ QUERIES: Final[dict[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("kind", QUERIES)
-def test_5_ports_cannot_be_asked_for(cloud: SmallCloud, placement: Placement, neutron_relay: Relay, kind: str) -> None:
+def test_5_ports_cannot_be_asked_for(
+    cloud: SmallCloud, placement: Placement, neutron_relay: Relay, kind: str
+) -> None:
     """HEAL-4"""
     provide(placement)
     instance = cloud.add()
@@ -191,7 +211,10 @@ def test_6_a_port_that_cannot_be_written_leaves_all_as_it_was(
     ended = heal(cloud)
     assert ended.code == code
     if code:
-        assert "Unable to update ports with allocations that are about to be created in placement" in ended.err
+        assert (
+            "Unable to update ports with allocations that are about to be created in placement"
+            in ended.err
+        )
         assert [neutron.profile(port).get("allocation") for port in ports] == [None, None]
         assert placement.held(instance) == {}
         neutron_relay.heal()
@@ -200,19 +223,31 @@ def test_6_a_port_that_cannot_be_written_leaves_all_as_it_was(
 
 
 def test_6_without_the_role_that_neutron_asks_for(
-    cloud: SmallCloud, placement: Placement, neutron: Neutron, keystone: Keystone, network: str, policy: str
+    cloud: SmallCloud,
+    placement: Placement,
+    neutron: Neutron,
+    keystone: Keystone,
+    network: str,
+    policy: str,
 ) -> None:
     provide(placement)
     instance = cloud.add()
     neutron.make_port(network, instance, policy)
-    cloud.config.write_text(cloud.config.read_text().partition("[placement]")[0] + sections(keystone, neutron="plain"))
+    cloud.config.write_text(
+        cloud.config.read_text().partition("[placement]")[0] + sections(keystone, neutron="plain")
+    )
     ended = heal(cloud)
     assert ended.code == 6
     assert "lacks a role" in ended.err
 
 
 def test_7_ports_that_cannot_be_set_back_are_named(
-    cloud: SmallCloud, placement: Placement, neutron: Neutron, neutron_relay: Relay, network: str, policy: str
+    cloud: SmallCloud,
+    placement: Placement,
+    neutron: Neutron,
+    neutron_relay: Relay,
+    network: str,
+    policy: str,
 ) -> None:
     provide(placement)
     instance = cloud.add()
@@ -222,7 +257,9 @@ def test_7_ports_that_cannot_be_set_back_are_named(
     assert ended.code == 7
     written = [port for port in ports if named(neutron, port)]
     assert len(written) == 2
-    assert all(f"openstack port unset {port} --binding-profile allocation" in ended.err for port in written)
+    assert all(
+        f"openstack port unset {port} --binding-profile allocation" in ended.err for port in written
+    )
     neutron_relay.heal()
     assert heal(cloud).code == 0
     assert is_right(placement, neutron, instance, ports)
@@ -236,7 +273,13 @@ REFUSALS: Final[dict[str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize("kind", REFUSALS)
 def test_3_ports_are_set_back_when_placement_refuses(
-    cloud: SmallCloud, placement: Placement, neutron: Neutron, relay: Relay, network: str, policy: str, kind: str
+    cloud: SmallCloud,
+    placement: Placement,
+    neutron: Neutron,
+    relay: Relay,
+    network: str,
+    policy: str,
+    kind: str,
 ) -> None:
     provide(placement)
     instance = cloud.add()
@@ -247,7 +290,12 @@ def test_3_ports_are_set_back_when_placement_refuses(
 
 
 def test_7_ports_that_cannot_be_set_back_when_placement_refuses(
-    cloud: SmallCloud, placement: Placement, neutron: Neutron, neutron_relay: Relay, network: str, policy: str
+    cloud: SmallCloud,
+    placement: Placement,
+    neutron: Neutron,
+    neutron_relay: Relay,
+    network: str,
+    policy: str,
 ) -> None:
     provide(placement, room=256)
     instance = cloud.add()
@@ -293,21 +341,36 @@ def test_a_port_that_names_a_provider_of_another_host_gets_one_of_its_own(
 
 
 def test_the_old_form_of_neutron(
-    cloud: SmallCloud, placement: Placement, neutron: Neutron, neutron_relay: Relay, network: str, policy: str
+    cloud: SmallCloud,
+    placement: Placement,
+    neutron: Neutron,
+    neutron_relay: Relay,
+    network: str,
+    policy: str,
 ) -> None:
-    """What Neutron answered before it knew request groups is put into its mouth; what is written is really written."""
+    """What Neutron answered before it knew request groups is put into its mouth; what is written is
+    really written.
+    """
     provide(placement)
     instance = cloud.add()
     port = neutron.make_port(network, instance, policy)
     request = {"required": list(TRAITS), "resources": both(1000)}
-    old: dict[str, Any] = {"id": port, "device_id": instance, "resource_request": request, "binding:profile": {}}
+    old: dict[str, Any] = {
+        "id": port,
+        "device_id": instance,
+        "resource_request": request,
+        "binding:profile": {},
+    }
     neutron_relay.fail("GET", "/v2.0/ports", status=200, body={"ports": [old]})
     assert heal(cloud).code == 0
     assert placement.held(instance) == {HOST1: SMALL, BRIDGE: both(1000)}
     assert neutron.profile(port) == {"allocation": BRIDGE}
     neutron_relay.heal()
     neutron_relay.fail(
-        "GET", "/v2.0/ports", status=200, body={"ports": [old | {"binding:profile": {"allocation": BRIDGE}}]}
+        "GET",
+        "/v2.0/ports",
+        status=200,
+        body={"ports": [old | {"binding:profile": {"allocation": BRIDGE}}]},
     )
     assert heal(cloud).code == 4
 
@@ -317,7 +380,10 @@ def test_no_way_to_neutron(cloud: SmallCloud, placement: Placement, keystone: Ke
     cloud.add()
     text = cloud.config.read_text().partition("[neutron]")[0]
     wrong = sections(keystone).partition("[neutron]")[2].replace(PASSWORD, "peer-wrong")
-    gone = sections(keystone).partition("[neutron]")[2] + f"endpoint_override = http://127.0.0.1:{free_port()}\n"
+    gone = (
+        sections(keystone).partition("[neutron]")[2]
+        + f"endpoint_override = http://127.0.0.1:{free_port()}\n"
+    )
     for section, code in (("", 255), (f"[neutron]{wrong}", 255), (f"[neutron]{gone}", 5)):
         cloud.config.write_text(text + section)
         ended = heal(cloud)

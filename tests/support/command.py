@@ -1,4 +1,6 @@
-"""The installed program: run to its end, or watched while it runs. Whatever it prints holds no password."""
+"""The installed program: run to its end, or watched while it runs. Whatever it prints holds no
+password.
+"""
 
 import contextlib
 import io
@@ -132,8 +134,11 @@ def call(
     return Running(line, config=config, env=env, cwd=cwd, stdout=stdout).end()
 
 
-def call_here(line: str, *, config: Path | None = None, ready: Mapping[str, Any] = NOTHING_READY) -> Ended:
-    """Run ``cellkeeper`` to its end in this process: much quicker, where it is its work that is tested.
+def call_here(
+    line: str, *, config: Path | None = None, ready: Mapping[str, Any] = NOTHING_READY
+) -> Ended:
+    """Run ``cellkeeper`` to its end in this process: much quicker, where it is its work that is
+    tested.
 
     :param ready: what was made for the command before, as ``cli.main.execute`` takes it
     """
@@ -151,7 +156,9 @@ def call_here(line: str, *, config: Path | None = None, ready: Mapping[str, Any]
 
 @contextlib.contextmanager
 def own_log_levels() -> Iterator[None]:
-    """What a command wants to be logged holds for itself alone: the next one runs in the same process."""
+    """What a command wants to be logged holds for itself alone: the next one runs in the same
+    process.
+    """
     loggers = [logging.getLogger(name) for name in ("", "cellkeeper.audit", "cellkeeper.beat")]
     levels = [logger.level for logger in loggers]
     try:
@@ -162,8 +169,14 @@ def own_log_levels() -> Iterator[None]:
 
 
 def environment(more: Mapping[str, str]) -> dict[str, str]:
-    """The environment of the tests without what would configure the program or Python, and with ``more``."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("OS_", "PYTHONUNBUFFERED"))}
+    """The environment of the tests without what would configure the program or Python, and with
+    ``more``.
+    """
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("OS_", "PYTHONUNBUFFERED"))
+    }
     return kept | {"HOME": "/dev/null", "TZ": "UTC0", "COLUMNS": "80"} | dict(more)
 
 
@@ -175,7 +188,9 @@ def until(condition: Callable[[], bool], patience: float = PATIENCE) -> None:
         time.sleep(0.02)
 
 
-def call_all(lines: Iterable[str], *, config: Path | None = None, env: Mapping[str, str] | None = None) -> list[Ended]:
+def call_all(
+    lines: Iterable[str], *, config: Path | None = None, env: Mapping[str, str] | None = None
+) -> list[Ended]:
     """Run several command lines at the same time, each to its end; none waits for another."""
     together = {"OS_CELLKEEPER__EXCLUSION": "false"} | dict(env or {})
     running = [Running(line, config=config, env=together) for line in lines]

@@ -12,7 +12,8 @@ from tests.support.command import NOTHING_READY, Ended, call_here
 
 
 class DemoCloud:
-    """cell0 and three cells with some instances each, half of them deleted; one of those is blocked in cell2.
+    """cell0 and three cells with some instances each, half of them deleted; one of those is blocked
+    in cell2.
 
     :ivar config: its nova.conf
     """
@@ -66,7 +67,9 @@ class DemoCloud:
     def lose(self, cell: str) -> None:
         """Have the database of a cell in a folder that is not there."""
         url = f"sqlite:///{self.folder}/nowhere/{cell}.db"
-        self.sql("API", "UPDATE cell_mappings SET database_connection = ? WHERE name = ?", url, cell)
+        self.sql(
+            "API", "UPDATE cell_mappings SET database_connection = ? WHERE name = ?", url, cell
+        )
 
 
 CELL0: Final = CELL0_UUID

@@ -1,6 +1,8 @@
-"""What archiving must do with the rows of a cell, worked out in plain Python, and checks of what it did.
+"""What archiving must do with the rows of a cell, worked out in plain Python, and checks of what it
+did.
 
-Nothing here is taken from the code that is tested: not the tables, not the foreign keys, not the conditions.
+Nothing here is taken from the code that is tested: not the tables, not the foreign keys, not the
+conditions.
 """
 
 import sqlite3
@@ -17,8 +19,8 @@ Key: TypeAlias = tuple[str, int]
 """A row of the cell: its table and its id."""
 
 SHADOW: Final = "shadow_"
-# Child, its column, parent, the parent's column: the foreign keys along which rows move with their parent.
-# So does nova-manage.
+# Child, its column, parent, the parent's column: the foreign keys along which rows move with their
+# parent. So does nova-manage.
 FOLLOWED: Final = (
     *(
         (child, "instance_uuid", "instances", "uuid")
@@ -65,7 +67,9 @@ def read(link: Any) -> Contents:
     """
     cursor = link.cursor()
     sqlite = isinstance(link, sqlite3.Connection)
-    cursor.execute("SELECT name FROM sqlite_master WHERE type = 'table'" if sqlite else "SHOW TABLES")
+    cursor.execute(
+        "SELECT name FROM sqlite_master WHERE type = 'table'" if sqlite else "SHOW TABLES"
+    )
     contents: dict[str, dict[Any, Row]] = {}
     for (table,) in cursor.fetchall():
         cursor.execute(f"SELECT * FROM {table}")
@@ -112,7 +116,9 @@ class Forest:
     def goes(self, key: Key) -> bool:
         """Whether a row is to be moved, on its own account or with one that it hangs on."""
         if key not in self._going:
-            self._going[key] = self.is_due(key) or any(self.goes(parent) for parent in self._parents.get(key, ()))
+            self._going[key] = self.is_due(key) or any(
+                self.goes(parent) for parent in self._parents.get(key, ())
+            )
         return self._going[key]
 
     @cached_property
@@ -121,18 +127,25 @@ class Forest:
         return {
             key: frozenset(self._tree(key))
             for key in self.keys()
-            if self.is_due(key) and not any(self.goes(parent) for parent in self._parents.get(key, ()))
+            if self.is_due(key)
+            and not any(self.goes(parent) for parent in self._parents.get(key, ()))
         }
 
     @cached_property
     def blocked(self) -> frozenset[Key]:
         """The roots whose trees cannot move."""
-        return frozenset(root for root, tree in self.trees.items() if any(self._is_in_the_way(key) for key in tree))
+        return frozenset(
+            root
+            for root, tree in self.trees.items()
+            if any(self._is_in_the_way(key) for key in tree)
+        )
 
     @cached_property
     def moving(self) -> frozenset[Key]:
         """The rows that a complete run moves."""
-        return frozenset(key for root, tree in self.trees.items() if root not in self.blocked for key in tree)
+        return frozenset(
+            key for root, tree in self.trees.items() if root not in self.blocked for key in tree
+        )
 
     def twins(self) -> set[Key]:
         """Rows that stand identically in the table and in its shadow."""
@@ -161,13 +174,17 @@ class Forest:
 
     @cached_property
     def _referred(self) -> set[str]:
-        return {row["instance_uuid"] for table in STAYING for row in self.rows.get(table, {}).values()}
+        return {
+            row["instance_uuid"] for table in STAYING for row in self.rows.get(table, {}).values()
+        }
 
     @cached_property
     def _parents(self) -> dict[Key, set[Key]]:
         found: dict[Key, set[Key]] = {}
         for child, column, parent, parent_column in FOLLOWED:
-            named = {row[parent_column]: number for number, row in self.rows.get(parent, {}).items()}
+            named = {
+                row[parent_column]: number for number, row in self.rows.get(parent, {}).items()
+            }
             for number, row in self.rows.get(child, {}).items():
                 if row[column] in named:
                     found.setdefault((child, number), set()).add((parent, named[row[column]]))
@@ -193,7 +210,9 @@ def moved(before: Contents, after: Contents) -> frozenset[Key]:
     )
 
 
-def assert_nothing_is_lost_or_doubled(before: Contents, after: Contents, *, repair: bool = False) -> None:
+def assert_nothing_is_lost_or_doubled(
+    before: Contents, after: Contents, *, repair: bool = False
+) -> None:
     """Each row is as it was, and where it was or in the shadow table instead.
 
     :param repair: rows that stood in both places identically may be in one only
@@ -241,13 +260,20 @@ def assert_api_rows_are_right(
     """All API rows of some instances are gone, and all others are as they were.
 
     :param gone: UUIDs of the instances
-    :param may_be_gone: of others whose API rows are either all gone or all there: a process died over them
+    :param may_be_gone: of others whose API rows are either all gone or all there: a process died
+        over them
     """
     for table in before.keys() - set(API_TABLES):
         assert after[table] == before[table], f"{table} was changed"
     was, now = rows_by_uuid(before), rows_by_uuid(after)
     for uuid in was.keys() | now.keys():
-        allowed = [None] if uuid in gone else [was.get(uuid), None] if uuid in may_be_gone else [was.get(uuid)]
+        allowed = (
+            [None]
+            if uuid in gone
+            else [was.get(uuid), None]
+            if uuid in may_be_gone
+            else [was.get(uuid)]
+        )
         assert now.get(uuid) in allowed, f"API rows of {uuid}"
 
 

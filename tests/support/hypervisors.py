@@ -1,4 +1,6 @@
-"""Compute hosts that libvirt's own test driver stands for: a file for each, with the domains that it has."""
+"""Compute hosts that libvirt's own test driver stands for: a file for each, with the domains that
+it has.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -49,9 +51,15 @@ class Hosts:
         """
         given: dict[Place, str] = {}
         for cell in cells:
-            found = cloud.rows(cell, "SELECT host, uuid FROM instances WHERE deleted = 0 AND host IS NOT NULL")
+            found = cloud.rows(
+                cell, "SELECT host, uuid FROM instances WHERE deleted = 0 AND host IS NOT NULL"
+            )
             for host in {host for host, _ in found}:
-                own = {uuid: f"pc-q35-{5 + int(uuid[0], 16) // 6}.2" for where, uuid in found if where == host}
+                own = {
+                    uuid: f"pc-q35-{5 + int(uuid[0], 16) // 6}.2"
+                    for where, uuid in found
+                    if where == host
+                }
                 self.have(host, own)
                 given |= {(cell, uuid): machine_type for uuid, machine_type in own.items()}
         return given
@@ -59,7 +67,9 @@ class Hosts:
 
 def reachable(config: Path, template: str, timeout: float = 60) -> None:
     """Write into a nova.conf how the hypervisors are reached; a loaded machine is given time."""
-    text = config.read_text().replace("[cellkeeper]\n", f"[cellkeeper]\nhypervisor_timeout = {timeout}\n")
+    text = config.read_text().replace(
+        "[cellkeeper]\n", f"[cellkeeper]\nhypervisor_timeout = {timeout}\n"
+    )
     config.write_text(f"{text}[libvirt]\nconnection_uri = {template}\n")
 
 
@@ -67,7 +77,9 @@ def forget(cloud: RealCloud, *cells: str) -> None:
     """Let every second instance have no machine type."""
     for cell in cells:
         even = "SELECT uuid FROM instances WHERE id % 2 = 0"
-        cloud.rows(cell, f"DELETE FROM instance_system_metadata WHERE {KEY} AND instance_uuid IN ({even})")
+        cloud.rows(
+            cell, f"DELETE FROM instance_system_metadata WHERE {KEY} AND instance_uuid IN ({even})"
+        )
 
 
 def unset(cloud: RealCloud, *cells: str) -> list[Place]:

@@ -64,24 +64,36 @@ class Instants:
     nudge: bool = False
 
     def at_lines(self, seed: int, number: int, *files: str) -> list[Interrupted]:
-        """Interrupt it at some of the lines that its main thread comes to, each in a run of its own.
+        """Interrupt it at some of the lines that its main thread comes to, each in a run of its
+        own.
 
         :param number: of lines anywhere, and again of lines in some files; chosen by ``seed``
         :param files: the endings of their names
         """
         places: dict[int, str] = dict(self._ask([0])[0]["places"])
-        in_files = [instant for instant, place in places.items() if place.rpartition(":")[0].endswith(files)]
+        in_files = [
+            instant for instant, place in places.items() if place.rpartition(":")[0].endswith(files)
+        ]
         chance = random.Random(seed)
-        chosen = chance.sample(list(places), number) + chance.sample(in_files, min(number, len(in_files)))
+        chosen = chance.sample(list(places), number) + chance.sample(
+            in_files, min(number, len(in_files))
+        )
         return [
             Interrupted(places[instant], run["code"], run["out"], run["err"], run["rows"])
             for instant, run in zip(chosen, self._ask(chosen), strict=True)
         ]
 
     def _ask(self, instants: list[int]) -> list[Any]:
-        question = {"template": str(self.template), "words": self.words, "nudge": self.nudge, "instants": instants}
+        question = {
+            "template": str(self.template),
+            "words": self.words,
+            "nudge": self.nudge,
+            "instants": instants,
+        }
         words = [sys.executable, "-m", "tests.support.instants"]
-        answer = subprocess.run(words, input=json.dumps(question), capture_output=True, text=True, check=True)
+        answer = subprocess.run(
+            words, input=json.dumps(question), capture_output=True, text=True, check=True
+        )
         return list(json.loads(answer.stdout))
 
 
@@ -108,7 +120,9 @@ def move(folder: Path, old: str, new: str) -> None:
     mappings = folder / "nova_api.db"
     if mappings.exists():
         with closing(sqlite3.connect(mappings)) as link, link:
-            change = "UPDATE cell_mappings SET database_connection = replace(database_connection, ?, ?)"
+            change = (
+                "UPDATE cell_mappings SET database_connection = replace(database_connection, ?, ?)"
+            )
             link.execute(change, (old, new))
 
 
@@ -131,8 +145,8 @@ def run_once(words: list[str], instant: int, folder: Path, *, nudge: bool) -> di
 def become_the_program(words: list[str], instant: int, folder: Path) -> None:
     """Run the program in this process, and end it.
 
-    :param instant: the number of the line at which it is interrupted, counted in its main thread; 0: never, but note
-        the number of each line when it is come to first
+    :param instant: the number of the line at which it is interrupted, counted in its main thread;
+        0: never, but note the number of each line when it is come to first
     """
     for number, name in ((1, "out"), (2, "err")):
         os.dup2(os.open(folder / name, os.O_WRONLY | os.O_CREAT), number)
@@ -164,7 +178,9 @@ def become_the_program(words: list[str], instant: int, folder: Path) -> None:
         code = int(end.code or 0)
     finally:
         sys.settrace(None)
-        (folder / "places").write_text(json.dumps([(number, place) for place, number in places.items()]))
+        (folder / "places").write_text(
+            json.dumps([(number, place) for place, number in places.items()])
+        )
         os._exit(code)
 
 
@@ -189,8 +205,12 @@ def census(folder: Path) -> dict[str, int]:
     rows = {}
     for file in folder.glob("*.db"):
         with closing(sqlite3.connect(file)) as link:
-            for (name,) in link.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
-                ((rows[f"{file.stem}.{name}"],),) = link.execute(f"SELECT COUNT(*) FROM {name}").fetchall()
+            for (name,) in link.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'table'"
+            ).fetchall():
+                ((rows[f"{file.stem}.{name}"],),) = link.execute(
+                    f"SELECT COUNT(*) FROM {name}"
+                ).fetchall()
     return rows
 
 

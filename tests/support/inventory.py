@@ -1,4 +1,6 @@
-"""What is in the databases of the real cloud before a test archives them, and whether it is still there after."""
+"""What is in the databases of the real cloud before a test archives them, and whether it is still
+there after.
+"""
 
 from collections import Counter
 from collections.abc import Collection
@@ -29,18 +31,27 @@ class Inventory:
     """
 
     def __init__(
-        self, cloud: RealCloud, before: datetime | None = None, *, task_log: bool = False, repair: bool = False
+        self,
+        cloud: RealCloud,
+        before: datetime | None = None,
+        *,
+        task_log: bool = False,
+        repair: bool = False,
     ) -> None:
         self._cloud = cloud
         self._names = (cloud.cell0, cloud.cell1, cloud.cell2, cloud.cell3)
         self._repair = repair
         self.api, self.cells = self._read()
-        self.forests = {name: Forest(rows, before, task_log, repair) for name, rows in self.cells.items()}
+        self.forests = {
+            name: Forest(rows, before, task_log, repair) for name, rows in self.cells.items()
+        }
         mappings = {f"nova_{row['name']}": row["id"] for row in self.api["cell_mappings"].values()}
         self._here = {name: [mappings[name]] for name in self._names}
 
     def _read(self) -> tuple[Contents, dict[str, Contents]]:
-        """All databases as of one moment: what a killed program was just sending may still be carried out."""
+        """All databases as of one moment: what a killed program was just sending may still be
+        carried out.
+        """
         with closing(self._cloud.server.connect()) as link:
             link.query("START TRANSACTION WITH CONSISTENT SNAPSHOT")
             contents = {}
@@ -50,7 +61,9 @@ class Inventory:
         return contents.pop(self._cloud.api), contents
 
     def check(self) -> dict[str, frozenset[Key]]:
-        """What is true at any moment, even when a process died; returns the rows that have moved, by cell."""
+        """What is true at any moment, even when a process died; returns the rows that have moved,
+        by cell.
+        """
         return self._check(may_be_gone=self._archived(self.moving))
 
     def _check(self, may_be_gone: Collection[str] = ()) -> dict[str, frozenset[Key]]:
@@ -63,7 +76,9 @@ class Inventory:
         return gone
 
     def check_at_the_end(self) -> dict[str, frozenset[Key]]:
-        """What is true when a run has come to its end, whatever it had to leave; returns the rows that have moved."""
+        """What is true when a run has come to its end, whatever it had to leave; returns the rows
+        that have moved.
+        """
         return self._check()
 
     def check_complete(self) -> None:
@@ -78,7 +93,8 @@ class Inventory:
     def rows_to_move(self) -> dict[str, Counter[str]]:
         """How many rows a complete run moves, by the name of the cell, and by table."""
         return {
-            name.removeprefix("nova_"): Counter(table for table, _ in moving) for name, moving in self.moving.items()
+            name.removeprefix("nova_"): Counter(table for table, _ in moving)
+            for name, moving in self.moving.items()
         }
 
     def instances_without_api_rows(self) -> set[str]:
@@ -91,7 +107,12 @@ class Inventory:
     def api_rows_to_go(self) -> Counter[str]:
         """How many API rows a complete run deletes, by table."""
         gone = self._archived(self.moving)
-        return Counter({t: sum(row["instance_uuid"] in gone for row in self.api[t].values()) for t in API_TABLES})
+        return Counter(
+            {
+                t: sum(row["instance_uuid"] in gone for row in self.api[t].values())
+                for t in API_TABLES
+            }
+        )
 
     def _archived(self, gone: dict[str, frozenset[Key]]) -> set[str]:
         """The instances whose API rows go with these rows."""

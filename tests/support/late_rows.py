@@ -12,7 +12,8 @@ from tests.support.realcloud import RealCloud
 
 # The server gave up on a statement: the row it refers to is gone, or locked for too long.
 FOREIGN_KEY, LOCK_WAIT = 1452, 1205
-LOCK_WAIT_TIMEOUT: Final = 1  # seconds; what is locked stays so until the test lets the program go on
+# Seconds; what is locked stays so until the test lets the program go on.
+LOCK_WAIT_TIMEOUT: Final = 1
 
 
 def deleted_instances(rows: Contents) -> list[str]:
@@ -20,7 +21,9 @@ def deleted_instances(rows: Contents) -> list[str]:
     return [row["uuid"] for row in rows["instances"].values() if row["deleted"]]
 
 
-def add_late(cloud: RealCloud, inventory: Inventory, statement: str) -> tuple[dict[str, list[int]], Counter[int]]:
+def add_late(
+    cloud: RealCloud, inventory: Inventory, statement: str
+) -> tuple[dict[str, list[int]], Counter[int]]:
     """Add a row to each deleted instance of each cell.
 
     :param statement: inserts the row; it takes the uuid of the instance

@@ -36,7 +36,9 @@ class Listener(ABC):
 
         self._server = Server((HOST, 0), Handler)
         self.port: int = self._server.server_address[1]
-        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        self._thread = threading.Thread(
+            target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True
+        )
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -62,7 +64,10 @@ def body_of(request: BaseHTTPRequestHandler) -> bytes:
 
 
 def respond(
-    request: BaseHTTPRequestHandler, status: int, body: bytes, headers: Mapping[str, str] | None = None
+    request: BaseHTTPRequestHandler,
+    status: int,
+    body: bytes,
+    headers: Mapping[str, str] | None = None,
 ) -> None:
     """Answer a request.
 

@@ -1,4 +1,6 @@
-"""Made-up cells for hypothesis: any mix of what is deleted, what hangs on it, what is in its way, who knows of it."""
+"""Made-up cells for hypothesis: any mix of what is deleted, what hangs on it, what is in its way,
+who knows of it.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -58,7 +60,8 @@ class Known:
 class Instance:
     """:ivar children: table, own mark, and the marks of what hangs on the child
     :ivar referrer: a table that stays and refers to the instance
-    :ivar was_here: whether it was archived from this cell once before, under another id, and came back
+    :ivar was_here: whether it was archived from this cell once before, under another id, and came
+        back
     """
 
     mark: Mark
@@ -70,16 +73,17 @@ class Instance:
 
 @dataclass(frozen=True)
 class Cell:
-    """:ivar strangers: what the API database knows of instances that are not in the cell, and whether they are in
-        its shadow table
+    """:ivar strangers: what the API database knows of instances that are not in the cell, and
+    whether they are in its shadow table
     :ivar groups: security groups
-    :ivar rules: the parent group, the other group, own mark; groups by their number, modulo how many there are
+    :ivar rules: the parent group, the other group, own mark; groups by their number, modulo how
+        many there are
     :ivar members: group, instance, own mark
     :ivar hosts: compute nodes with their devices
     :ivar task_log: own mark, and time of the last update
     :ivar others: rows on which nothing hangs
-    :ivar in_the_way: shadow rows with the id of a row, by its number modulo how many there are; whether they are
-        identical to it
+    :ivar in_the_way: shadow rows with the id of a row, by its number modulo how many there are;
+        whether they are identical to it
     :ivar refused: rows that the database does not let go; by the same number
     """
 
@@ -110,8 +114,12 @@ SIZES_OF_A_HOST: Final = (
     *("vcpus", "memory_mb", "local_gb", "vcpus_used", "memory_mb_used", "local_gb_used"),
     "hypervisor_version",
 )
-MARKS: Final = st.sampled_from([Mark.LIVE, Mark.OLD, Mark.NEW, Mark.OLD, Mark.TIMELESS, Mark.RESTORED, Mark.UNKNOWN])
-GONE: Final = st.sampled_from([Mark.OLD, Mark.NEW, Mark.LIVE, Mark.OLD, Mark.NEW, Mark.TIMELESS, Mark.RESTORED])
+MARKS: Final = st.sampled_from(
+    [Mark.LIVE, Mark.OLD, Mark.NEW, Mark.OLD, Mark.TIMELESS, Mark.RESTORED, Mark.UNKNOWN]
+)
+GONE: Final = st.sampled_from(
+    [Mark.OLD, Mark.NEW, Mark.LIVE, Mark.OLD, Mark.NEW, Mark.TIMELESS, Mark.RESTORED]
+)
 NUMBERS: Final = st.integers(0, 30)
 KNOWN: Final = st.builds(
     Known,
@@ -141,7 +149,9 @@ def cells(referrers: Iterable[str], refusals: int) -> st.SearchStrategy[Cell]:
         members=st.lists(st.tuples(NUMBERS, NUMBERS, MARKS), max_size=4),
         hosts=st.lists(st.tuples(GONE, st.lists(MARKS, max_size=3)), max_size=2),
         task_log=st.lists(st.tuples(MARKS, st.sampled_from([None, OLD, NEW])), max_size=3),
-        others=st.lists(st.tuples(st.sampled_from(["instance_id_mappings", "services"]), MARKS), max_size=4),
+        others=st.lists(
+            st.tuples(st.sampled_from(["instance_id_mappings", "services"]), MARKS), max_size=4
+        ),
         in_the_way=st.lists(st.tuples(st.integers(0, 200), st.booleans()), max_size=2),
         refused=st.lists(st.integers(0, 200), max_size=refusals),
     )
@@ -164,10 +174,22 @@ RICH: Final = Cell(
             was_here=True,
         ),
         Instance(Mark.LIVE, WELL_KNOWN, [("instance_faults", Mark.OLD, [])], None, was_here=True),
-        Instance(Mark.OLD, Known(Mapped.ELSEWHERE, False, True, 1), [("instance_extra", Mark.OLD, [])], None, False),
+        Instance(
+            Mark.OLD,
+            Known(Mapped.ELSEWHERE, False, True, 1),
+            [("instance_extra", Mark.OLD, [])],
+            None,
+            False,
+        ),
         Instance(Mark.NEW, WELL_KNOWN, [("instance_extra", Mark.NEW, [])], "share_mapping", False),
         Instance(Mark.NEW, Known(Mapped.UNSCHEDULED, None, True, 2), [], None, False),
-        Instance(Mark.OLD, Known(Mapped.TWIN_OF_HERE, True, True, 0), [("migrations", Mark.OLD, [])], None, False),
+        Instance(
+            Mark.OLD,
+            Known(Mapped.TWIN_OF_HERE, True, True, 0),
+            [("migrations", Mark.OLD, [])],
+            None,
+            False,
+        ),
     ],
     strangers=[
         (WELL_KNOWN, True),
@@ -176,7 +198,13 @@ RICH: Final = Cell(
         (Known(Mapped.NOWHERE, None, True, 0), False),
     ],
     groups=[Mark.OLD, Mark.NEW, Mark.LIVE, Mark.OLD, Mark.OLD, Mark.OLD],
-    rules=[(1, None, Mark.OLD), (2, 3, Mark.LIVE), (2, None, Mark.OLD), (4, 4, Mark.OLD), (3, 4, Mark.OLD)],
+    rules=[
+        (1, None, Mark.OLD),
+        (2, 3, Mark.LIVE),
+        (2, None, Mark.OLD),
+        (4, 4, Mark.OLD),
+        (3, 4, Mark.OLD),
+    ],
     members=[(3, 0, Mark.OLD), (4, 1, Mark.OLD)],
     hosts=[(Mark.OLD, [Mark.OLD, Mark.LIVE])],
     task_log=[(Mark.LIVE, OLD), (Mark.OLD, None)],
@@ -190,7 +218,9 @@ RICH: Final = Cell(
 
 @dataclass
 class Sheet:
-    """The rows of a made-up cell and of its API database, by table; and which of them the database does not let go."""
+    """The rows of a made-up cell and of its API database, by table; and which of them the database
+    does not let go.
+    """
 
     cell: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
     api: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
@@ -210,7 +240,10 @@ class _Scribe:
             self.sheet.api["cell_mappings"].append({"id": mapping, "uuid": self._uuid()})
         self.sheet.api["instance_groups"].append({"id": 1, "uuid": self._uuid()})
         uuids = [self._instance(instance) for instance in cell.instances]
-        groups = [self._row("security_groups", mark, name=f"group{n}") for n, mark in enumerate(cell.groups)]
+        groups = [
+            self._row("security_groups", mark, name=f"group{n}")
+            for n, mark in enumerate(cell.groups)
+        ]
         self._groups(cell, groups, uuids)
         self._hosts(cell)
         self._others(cell)
@@ -229,7 +262,9 @@ class _Scribe:
         uuid = self._uuid()
         self._row("instances", instance.mark, uuid=uuid)
         for table, mark, below in instance.children:
-            if table == "instance_info_caches" and any(row["instance_uuid"] == uuid for row in self.sheet.cell[table]):
+            if table == "instance_info_caches" and any(
+                row["instance_uuid"] == uuid for row in self.sheet.cell[table]
+            ):
                 continue
             child = self._row(table, mark, instance_uuid=uuid, **self._needed(table))
             if table == "instance_actions":
@@ -271,12 +306,21 @@ class _Scribe:
     def _hosts(self, cell: Cell) -> None:
         for mark, devices in cell.hosts:
             node = self._row(
-                "compute_nodes", mark, hypervisor_type="QEMU", cpu_info="{}", **dict.fromkeys(SIZES_OF_A_HOST, 1)
+                "compute_nodes",
+                mark,
+                hypervisor_type="QEMU",
+                cpu_info="{}",
+                **dict.fromkeys(SIZES_OF_A_HOST, 1),
             )
             for device in devices:
-                texts = dict.fromkeys(("product_id", "vendor_id", "dev_type", "label", "status"), "x")
-                known = Mark.LIVE if device is Mark.UNKNOWN else device  # the column may not be NULL
-                self._row("pci_devices", known, compute_node_id=node, address=self._uuid()[-12:], **texts)
+                texts = dict.fromkeys(
+                    ("product_id", "vendor_id", "dev_type", "label", "status"), "x"
+                )
+                # The column may not be NULL.
+                known = Mark.LIVE if device is Mark.UNKNOWN else device
+                self._row(
+                    "pci_devices", known, compute_node_id=node, address=self._uuid()[-12:], **texts
+                )
 
     def _others(self, cell: Cell) -> None:
         for mark, updated in cell.task_log:
@@ -284,7 +328,11 @@ class _Scribe:
             texts = {"task_name": self._uuid(), **dict.fromkeys(("state", "host", "message"), "x")}
             self._row("task_log", mark, updated_at=updated, **period, **texts)
         for table, mark in cell.others:
-            self._row(table, mark, **({"report_count": 1} if table == "services" else {"uuid": self._uuid()}))
+            self._row(
+                table,
+                mark,
+                **({"report_count": 1} if table == "services" else {"uuid": self._uuid()}),
+            )
 
     def _known(self, uuid: str, known: Known) -> None:
         if known.mapped is not Mapped.NOWHERE:

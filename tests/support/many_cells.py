@@ -54,15 +54,21 @@ class ManyCells:
 
     def have(self, cells: int, instances: int) -> None:
         """Let there be so many cells, each with so many deleted instances, and nothing archived."""
-        statements = [statement for number in range(cells) for statement in self._statements(number, instances)]
+        statements = [
+            statement
+            for number in range(cells)
+            for statement in self._statements(number, instances)
+        ]
         rows = ", ".join(
-            f"({uuid_of(number)!r}, 'many{number}', 'none:///', {self.server.url(name_of(number))!r}, 0)"
+            f"({uuid_of(number)!r}, 'many{number}', 'none:///', "
+            f"{self.server.url(name_of(number))!r}, 0)"
             for number in range(cells)
         )
         tables = ("host_mappings", "instance_mappings", "cell_mappings")
         statements += [f"DELETE FROM {API}.{table}" for table in tables]
         statements.append(
-            f"INSERT INTO {API}.cell_mappings (uuid, name, transport_url, database_connection, disabled) VALUES {rows}"
+            f"INSERT INTO {API}.cell_mappings (uuid, name, transport_url, database_connection, "
+            f"disabled) VALUES {rows}"
         )
         options = {"client_flag": CLIENT.MULTI_STATEMENTS, "init_command": SESSION}
         with closing(self.server.connect(**options)) as link, link.cursor() as cursor:
@@ -82,7 +88,8 @@ class ManyCells:
         return [
             *made,
             f"USE {name}",
-            f"INSERT INTO instances (uuid, deleted, deleted_at) SELECT UUID(), seq, '2026-01-01' {sequence}",
+            "INSERT INTO instances (uuid, deleted, deleted_at) SELECT UUID(), seq, '2026-01-01' "
+            f"{sequence}",
             "INSERT INTO instance_extra (instance_uuid, deleted, deleted_at) "
             "SELECT uuid, id, deleted_at FROM instances",
         ]
@@ -97,7 +104,9 @@ class ManyCells:
 
     def live(self) -> int:
         """How many deleted instances are left in all cells."""
-        counts = " UNION ALL ".join(f"SELECT COUNT(*) n FROM {name_of(n)}.instances" for n in range(self.made))
+        counts = " UNION ALL ".join(
+            f"SELECT COUNT(*) n FROM {name_of(n)}.instances" for n in range(self.made)
+        )
         return int(self.server.execute(f"SELECT SUM(n) FROM ({counts}) cells")[0][0])
 
 
@@ -134,13 +143,18 @@ class Peak:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self._over.set()
         self._thread.join()
 
     def __str__(self) -> str:
-        return json.dumps({name: value for name, value in vars(self).items() if not name.startswith("_")})
+        return json.dumps(
+            {name: value for name, value in vars(self).items() if not name.startswith("_")}
+        )
 
     def _watch(self) -> None:
         with closing(self._server.connect()) as link, link.cursor() as cursor:

@@ -37,7 +37,9 @@ class MemoryRuns:
         self._lock = threading.Lock()
         self._is_working = True
         self._pool = ThreadPoolExecutor(1, "worker")
-        self.conductor = Conductor(MemoryStore(), self._ring, fleet=Fleet(lambda: {"worker:1": None}))
+        self.conductor = Conductor(
+            MemoryStore(), self._ring, fleet=Fleet(lambda: {"worker:1": None})
+        )
         registry = Registry(self._conf, Services(self._conf))
         process = WorkingProcess("worker:1", SliceLimits(work=NEVER, lease=60.0))
         self._worker = CellWorker(self.conductor, registry.target, process)
@@ -49,7 +51,9 @@ class MemoryRuns:
 
     @contextmanager
     def standing_still(self) -> Iterator[None]:
-        """The worker answers no bell while the context lasts; those that were rung meanwhile it answers then."""
+        """The worker answers no bell while the context lasts; those that were rung meanwhile it
+        answers then.
+        """
         self._is_working = False
         try:
             yield

@@ -1,4 +1,6 @@
-"""The JSON that the program prints: each moment in it has its zone. Whoever parses it in a test checks that here."""
+"""The JSON that the program prints: each moment in it has its zone. Whoever parses it in a test
+checks that here.
+"""
 
 import json
 import re

@@ -1,4 +1,6 @@
-"""A relay between the program and MariaDB: it counts what is said, and cuts a line where a test wants it cut."""
+"""A relay between the program and MariaDB: it counts what is said, and cuts a line where a test
+wants it cut.
+"""
 
 import socket
 import struct
@@ -12,9 +14,11 @@ from tests.support.services import HOST
 
 QUIT: Final = 1  # the command with which a client leaves
 RESET: Final = struct.pack("ii", 1, 0)  # SO_LINGER: what closes sends a reset
-PROTOCOL: Final = bytes([10])  # what a greeting begins with; an error instead of one begins otherwise
+# What a greeting begins with; an error instead of one begins otherwise.
+PROTOCOL: Final = bytes([10])
 OFFERS_TLS: Final = 0x0800  # in the greeting's first two bytes of capabilities
-BEHIND_VERSION: Final = 4 + 8 + 1  # bytes of the greeting between the server's version and its capabilities
+# Bytes of the greeting between the server's version and its capabilities.
+BEHIND_VERSION: Final = 4 + 8 + 1
 
 
 class Cut(Enum):
@@ -33,10 +37,12 @@ class Said:
 
 
 class MysqlRelay:
-    """A relay in this process, for all databases of a server. As a context manager it listens until the end.
+    """A relay in this process, for all databases of a server. As a context manager it listens until
+    the end.
 
     :ivar port: on loopback
-    :ivar said: what the clients have said since the last ``reset``, on all lines, in order; without farewells
+    :ivar said: what the clients have said since the last ``reset``, on all lines, in order; without
+        farewells
     """
 
     def __init__(self, port: int) -> None:
@@ -61,7 +67,9 @@ class MysqlRelay:
         self._listener.close()
         self._thread.join()
 
-    def reset(self, cut_at: int | None = None, cut: Cut = Cut.BEFORE, every: int | None = None) -> None:
+    def reset(
+        self, cut_at: int | None = None, cut: Cut = Cut.BEFORE, every: int | None = None
+    ) -> None:
         """Forget what was said.
 
         :param cut_at: the number of the packet, from 0, at which its line is cut; None: none
@@ -83,7 +91,9 @@ class MysqlRelay:
             except OSError:
                 return
             self._lines += 1
-            threading.Thread(target=_Line(self, client, self._upstream, self._lines).run, daemon=True).start()
+            threading.Thread(
+                target=_Line(self, client, self._upstream, self._lines).run, daemon=True
+            ).start()
 
     def hear(self, said: Said) -> Cut | None:
         """Note a packet; how its line is to be cut, if it is."""
@@ -99,7 +109,9 @@ class MysqlRelay:
 class _Line:
     """One connection of a client, with one to the server."""
 
-    def __init__(self, relay: MysqlRelay, client: socket.socket, upstream: int, number: int) -> None:
+    def __init__(
+        self, relay: MysqlRelay, client: socket.socket, upstream: int, number: int
+    ) -> None:
         self._relay = relay
         self._client = client
         self._server = socket.create_connection((HOST, upstream))
@@ -146,7 +158,9 @@ class _Line:
             self._client.shutdown(socket.SHUT_RDWR)
 
     def _greeting(self) -> bytes:
-        """The server's first packet, without its offer of TLS: what is said could not be read here."""
+        """The server's first packet, without its offer of TLS: what is said could not be read
+        here.
+        """
         packet = bytearray(self._server.recv(4, socket.MSG_WAITALL))
         packet += self._server.recv(int.from_bytes(packet[:3], "little"), socket.MSG_WAITALL)
         if packet[4:5] == PROTOCOL:

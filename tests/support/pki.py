@@ -16,7 +16,9 @@ from tests.support.services import HOST
 
 @dataclass(frozen=True)
 class Pki:
-    """Certificates: of the server's authority and another one, of the server by its address, and of a client."""
+    """Certificates: of the server's authority and another one, of the server by its address, and of
+    a client.
+    """
 
     folder: Path
 
@@ -26,8 +28,12 @@ class Pki:
         authority.cert_pem.write_to_path(folder / "ca.pem")
         other.cert_pem.write_to_path(folder / "wrong-ca.pem")
         locked = BestAvailableEncryption(b"password")
-        key = load_pem_private_key(authority.issue_cert("client.example").private_key_pem.bytes(), None)
-        (folder / "locked.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, locked))
+        key = load_pem_private_key(
+            authority.issue_cert("client.example").private_key_pem.bytes(), None
+        )
+        (folder / "locked.key").write_bytes(
+            key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, locked)
+        )
         for name, certificate in {
             "server": authority.issue_cert(HOST),
             "client": authority.issue_cert("client.example"),

@@ -28,7 +28,8 @@ connect_retry_delay = 0.1
 status_code_retry_delay = 0.1
 """
 VERSION: Final = "1.39"
-# Children before parents. Resource classes, traits, projects and users stay: the server remembers their ids.
+# Children before parents. Resource classes, traits, projects and users stay: the server remembers
+# their ids.
 EMPTIED: Final = (
     "allocations", "consumers", "inventories", "resource_provider_traits", "resource_provider_aggregates",
     "placement_aggregates", "resource_providers",
@@ -48,7 +49,9 @@ JOIN placement_aggregates ON placement_aggregates.id = aggregate_id
 
 
 class Placement(Service):
-    """Placement with a database on a MariaDB server. SQLite would not do: its writers get in each other's way."""
+    """Placement with a database on a MariaDB server. SQLite would not do: its writers get in each
+    other's way.
+    """
 
     PROGRAMS: ClassVar[tuple[str, ...]] = ()
 
@@ -63,7 +66,9 @@ class Placement(Service):
         self.token = "admin"
 
     def prepare(self) -> None:
-        self._server.execute(f"CREATE DATABASE IF NOT EXISTS `{self._database}` CHARACTER SET utf8mb4")
+        self._server.execute(
+            f"CREATE DATABASE IF NOT EXISTS `{self._database}` CHARACTER SET utf8mb4"
+        )
         text = self._config.format(database=self._server.url(self._database))
         (self.folder / "placement.conf").write_text(text)
 
@@ -99,7 +104,8 @@ class Placement(Service):
             self._server.execute(statement, self._database)
 
     def ask(self, method: str, path: str, document: Any = None, version: str = VERSION) -> Any:
-        """Send a request as an administrator; returns the document that comes back, None for an empty answer.
+        """Send a request as an administrator; returns the document that comes back, None for an
+        empty answer.
 
         :raises urllib.error.HTTPError: it was refused
         """
@@ -123,13 +129,20 @@ class Placement(Service):
 
         :param inventory: totals by resource class
         """
-        self.ask("POST", "/resource_providers", {"uuid": uuid, "name": name, "parent_provider_uuid": parent})
+        self.ask(
+            "POST",
+            "/resource_providers",
+            {"uuid": uuid, "name": name, "parent_provider_uuid": parent},
+        )
         for kind in {name for name in inventory if name.startswith("CUSTOM_")}:
             self.ask("PUT", f"/resource_classes/{kind}")
         for trait in (trait for trait in traits if trait.startswith("CUSTOM_")):
             self.ask("PUT", f"/traits/{trait}")
         for what, document in (
-            ("inventories", {"inventories": {kind: {"total": total} for kind, total in inventory.items()}}),
+            (
+                "inventories",
+                {"inventories": {kind: {"total": total} for kind, total in inventory.items()}},
+            ),
             ("traits", {"traits": list(traits)}),
         ):
             generation = self.ask("GET", f"/resource_providers/{uuid}")["generation"]
@@ -150,7 +163,9 @@ class Placement(Service):
             "project_id": project, "user_id": user, "consumer_generation": None, "consumer_type": kind,
         })  # fmt: skip
 
-    def allocate_all(self, consumers: Mapping[str, tuple[Mapping[str, Mapping[str, int]], str, str]]) -> None:
+    def allocate_all(
+        self, consumers: Mapping[str, tuple[Mapping[str, Mapping[str, int]], str, str]]
+    ) -> None:
         """Give new consumers, instances all, what they hold.
 
         :param consumers: allocations by provider, project and user, by consumer
@@ -164,7 +179,9 @@ class Placement(Service):
         })  # fmt: skip
 
     def begin_to_allocate(self, consumer: str) -> None:
-        """Make a consumer without allocations, as a Placement that is killed while it makes a new one leaves it."""
+        """Make a consumer without allocations, as a Placement that is killed while it makes a new
+        one leaves it.
+        """
         self._server.execute(
             "INSERT INTO consumers (uuid, project_id, user_id, generation) SELECT "
             f"'{consumer}', projects.id, users.id, 0 FROM projects, users LIMIT 1",
@@ -172,7 +189,9 @@ class Placement(Service):
         )
 
     def fail_to_allocate(self, consumer: str) -> None:
-        """Delete a consumer, as a Placement does that has made it and then is refused its allocations."""
+        """Delete a consumer, as a Placement does that has made it and then is refused its
+        allocations.
+        """
         self._server.execute(f"DELETE FROM consumers WHERE uuid = '{consumer}'", self._database)
 
     def join(self, provider: str, *aggregates: str) -> None:
@@ -191,9 +210,13 @@ class Placement(Service):
         return {uuid: held["resources"] for uuid, held in allocations.items()}
 
     def all_allocations(self) -> dict[str, tuple[dict[str, dict[str, int]], str, str]]:
-        """What every consumer holds by provider, its project and its user; read from the database."""
+        """What every consumer holds by provider, its project and its user; read from the
+        database.
+        """
         found: dict[str, tuple[dict[str, dict[str, int]], str, str]] = {}
-        for consumer, project, user, provider, name, used in self._server.execute(ALLOCATIONS, self._database):
+        for consumer, project, user, provider, name, used in self._server.execute(
+            ALLOCATIONS, self._database
+        ):
             held, _, _ = found.setdefault(consumer, ({}, project, user))
             held.setdefault(provider, {})[name] = used
         return found

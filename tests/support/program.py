@@ -1,4 +1,6 @@
-"""The program itself, as an operator starts it; and ways to end it or hold it up at a chosen moment."""
+"""The program itself, as an operator starts it; and ways to end it or hold it up at a chosen
+moment.
+"""
 
 import os
 import subprocess

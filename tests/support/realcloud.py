@@ -20,7 +20,8 @@ PLACEMENT: Final = "placement"
 DUMPED_URL: Final = "mysql+pymysql://nova:nova@127.0.0.1/"
 STATEMENT: Final = re.compile(r"(?:CREATE TABLE|INSERT INTO) `(\w+)`")
 SESSION: Final = (
-    "SET foreign_key_checks = 0, unique_checks = 0, sql_mode = 'NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00'"
+    "SET foreign_key_checks = 0, unique_checks = 0, sql_mode = "
+    "'NO_AUTO_VALUE_ON_ZERO', time_zone = '+00:00'"
 )
 NOVA_CONF: Final = """\
 [database]
@@ -34,7 +35,9 @@ lock_wait_timeout = 1
 
 
 class State(NamedTuple):
-    """What two tables have in common when they are the same to the last row, key and next automatic id."""
+    """What two tables have in common when they are the same to the last row, key and next automatic
+    id.
+    """
 
     definition: str
     checksum: int
@@ -53,11 +56,15 @@ class RealCloud:
     def __init__(self, server: MariaDB, databases: tuple[str, ...] = DATABASES) -> None:
         self.server = server
         self.databases = databases
-        self._dumps = {name: read_dump(DUMPS / f"{name}.sql.gz", server.url("")) for name in databases}
+        self._dumps = {
+            name: read_dump(DUMPS / f"{name}.sql.gz", server.url("")) for name in databases
+        }
         self._pristine: dict[str, dict[str, State]] = {name: {} for name in databases}
         self.restore()
         self._pristine = self.states()
-        self.uuids: dict[str, str] = dict(self.rows(self.api, "SELECT name, uuid FROM cell_mappings"))
+        self.uuids: dict[str, str] = dict(
+            self.rows(self.api, "SELECT name, uuid FROM cell_mappings")
+        )
 
     def restore(self) -> None:
         """Undo whatever a test did to the server and to these databases.
@@ -88,7 +95,11 @@ class RealCloud:
     def checksums(self) -> dict[tuple[str, str], int]:
         """By database and table, a number that other rows would change."""
         states = self.states()
-        return {(name, table): state.checksum for name, tables in states.items() for table, state in tables.items()}
+        return {
+            (name, table): state.checksum
+            for name, tables in states.items()
+            for table, state in tables.items()
+        }
 
     def config(self, folder: Path) -> Path:
         """Write a nova.conf as on a controller of cell1; returns its path."""
@@ -98,10 +109,14 @@ class RealCloud:
         return path
 
     def _connect(self, database: str) -> Link:
-        return self.server.connect(database, client_flag=CLIENT.MULTI_STATEMENTS, init_command=SESSION)
+        return self.server.connect(
+            database, client_flag=CLIENT.MULTI_STATEMENTS, init_command=SESSION
+        )
 
     def _restore(self, database: str) -> None:
-        """Give one database its dumped content: the rows that differ, or the whole table if more does."""
+        """Give one database its dumped content: the rows that differ, or the whole table if more
+        does.
+        """
         dump, pristine = self._dumps[database], self._pristine[database]
         self.server.execute(f"CREATE DATABASE IF NOT EXISTS `{database}` CHARACTER SET utf8mb3")
         with closing(self._connect(database)) as link:
@@ -109,7 +124,11 @@ class RealCloud:
             states = _states(link)
             for table in states.keys() - dump.keys():
                 _run(link, f"DROP TABLE `{table}`")
-            intact = [t for t in states.keys() & pristine.keys() if states[t].definition == pristine[t].definition]
+            intact = [
+                t
+                for t in states.keys() & pristine.keys()
+                if states[t].definition == pristine[t].definition
+            ]
             changed = [table for table in intact if states[table] != pristine[table]]
             _refill(link, {table: dump[table] for table in changed})
             for table, statements in dump.items():
@@ -128,7 +147,9 @@ def load(server: MariaDB, database: str, dump: str) -> None:
 
 
 def read_dump(path: Path, url: str) -> dict[str, list[str]]:
-    """The statements that make and fill each table of a dump; the others serve its own client only."""
+    """The statements that make and fill each table of a dump; the others serve its own client
+    only.
+    """
     found: dict[str, list[str]] = {}
     # A line end inside of a value is written as \n, so this one ends a statement.
     for statement in gzip.decompress(path.read_bytes()).decode().split(";\n"):
@@ -169,7 +190,9 @@ def _drop_triggers(link: Link) -> None:
 
 
 def _cut_off_connections(server: MariaDB) -> None:
-    others = "SELECT id FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND user = '{}'"
+    others = (
+        "SELECT id FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND user = '{}'"
+    )
     for (number,) in server.execute(others.format(MariaDB.USER)):
         with suppress(pymysql.Error):  # it ended by itself
             server.execute(f"KILL {number}")

@@ -1,4 +1,6 @@
-"""A relay between the program and a service: it remembers what was asked, and answers in the service's stead."""
+"""A relay between the program and a service: it remembers what was asked, and answers in the
+service's stead.
+"""
 
 import http.client
 import json
@@ -15,7 +17,13 @@ from tests.support.listener import Listener, body_of, respond
 from tests.support.services import HOST
 
 PATIENCE: Final = 300.0  # seconds until a request that nobody lets go on is an error
-PASSED_ON: Final = ("content-type", "openstack-api-version", "x-auth-token", "accept", "x-openstack-request-id")
+PASSED_ON: Final = (
+    "content-type",
+    "openstack-api-version",
+    "x-auth-token",
+    "accept",
+    "x-openstack-request-id",
+)
 
 
 class Asked(NamedTuple):
@@ -65,7 +73,9 @@ class Fault:
         self._released.set()
 
 
-def placement_error(status: int, code: str = "placement.undefined_code", detail: str = "injected") -> dict[str, Any]:
+def placement_error(
+    status: int, code: str = "placement.undefined_code", detail: str = "injected"
+) -> dict[str, Any]:
     """A document as Placement's errors are."""
     return {"errors": [{"status": status, "title": "Injected", "detail": detail, "code": code}]}
 
@@ -74,7 +84,8 @@ class Relay(Listener):
     """A relay in this process. As a context manager it listens until the end.
 
     :ivar asked: all requests so far, in the order of their ends
-    :ivar at_once: how many requests were under way at the same time, at the most, by method and path without the query
+    :ivar at_once: how many requests were under way at the same time, at the most, by method and
+        path without the query
     :ivar tokens: what the service gets instead of some tokens, and of none
     """
 
@@ -103,7 +114,9 @@ class Relay(Listener):
         return fault
 
     def heal(self) -> None:
-        """Let all requests pass again, and forget what was asked. What is still held up never arrives."""
+        """Let all requests pass again, and forget what was asked. What is still held up never
+        arrives.
+        """
         with self._lock:
             for fault in self._faults:
                 fault.dropped = True
@@ -114,7 +127,9 @@ class Relay(Listener):
 
     def count(self, method: str, path: str) -> int:
         """How many requests of that kind there were; the path is a regular expression."""
-        return sum(one.method == method and re.search(path, one.path) is not None for one in self.asked)
+        return sum(
+            one.method == method and re.search(path, one.path) is not None for one in self.asked
+        )
 
     def handle(self, request: BaseHTTPRequestHandler) -> None:
         body = body_of(request)
@@ -146,9 +161,15 @@ class Relay(Listener):
             status, kind, answer = self._pass_on(request, body)
         if fault and not fault.held:
             status = fault.status
-            answer = fault.body.encode() if isinstance(fault.body, str) else json.dumps(fault.body).encode()
+            answer = (
+                fault.body.encode()
+                if isinstance(fault.body, str)
+                else json.dumps(fault.body).encode()
+            )
         with self._lock:
-            self.asked.append(Asked(request.command, request.path, json.loads(body) if body else None, status))
+            self.asked.append(
+                Asked(request.command, request.path, json.loads(body) if body else None, status)
+            )
         if not status:
             request.close_connection = True
             request.connection.shutdown(socket.SHUT_RDWR)
@@ -168,14 +189,20 @@ class Relay(Listener):
 
     def _pass_on(self, request: BaseHTTPRequestHandler, body: bytes) -> tuple[int, str, bytes]:
         link = http.client.HTTPConnection(HOST, self._upstream, timeout=PATIENCE)
-        headers = {name: value for name, value in request.headers.items() if name.lower() in PASSED_ON}
+        headers = {
+            name: value for name, value in request.headers.items() if name.lower() in PASSED_ON
+        }
         token = headers.pop("X-Auth-Token", None)
         if token := self.tokens.get(token, token):
             headers["X-Auth-Token"] = token
         try:
             link.request(request.command, request.path, body or None, headers)
             answer = link.getresponse()
-            return answer.status, answer.headers.get("content-type", "application/json"), answer.read()
+            return (
+                answer.status,
+                answer.headers.get("content-type", "application/json"),
+                answer.read(),
+            )
         finally:
             link.close()
 

@@ -1,4 +1,6 @@
-"""Databases as releases of Nova make them: their recorded tables, filled with the rows of the real cloud."""
+"""Databases as releases of Nova make them: their recorded tables, filled with the rows of the real
+cloud.
+"""
 
 import json
 import lzma
@@ -46,15 +48,22 @@ class ReleasedCloud:
             load(server, _source(database), f"{dump}.sql.gz")
 
     def make(self, tables: Mapping[str, Mapping[str, str]]) -> None:
-        """Make the databases anew, with the rows of the real cloud as far as there are columns for them.
+        """Make the databases anew, with the rows of the real cloud as far as there are columns for
+        them.
 
-        :param tables: by schema, the statement that makes each table; those that fill the version table
+        :param tables: by schema, the statement that makes each table; those that fill the version
+            table
         """
         for database in DUMPS:
             self.server.drop(database)
             # The default of the servers of those releases, and of the tables that were recorded.
-            self.server.execute(f"CREATE DATABASE {database} CHARACTER SET utf8mb3 COLLATE utf8mb3_general_ci")
-            with closing(self.server.connect(database, init_command=SESSION)) as link, link.cursor() as cursor:
+            self.server.execute(
+                f"CREATE DATABASE {database} CHARACTER SET utf8mb3 COLLATE utf8mb3_general_ci"
+            )
+            with (
+                closing(self.server.connect(database, init_command=SESSION)) as link,
+                link.cursor() as cursor,
+            ):
                 for statement in tables[schema_of(database)].values():
                     cursor.execute(statement)
                 for copy in self._copies(database):
@@ -69,15 +78,20 @@ class ReleasedCloud:
 
     def _copies(self, database: str) -> list[str]:
         """The statements that fill a database from the dump of the real cloud."""
-        columns_of = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = '{}'"
+        columns_of = (
+            "SELECT table_name, column_name FROM information_schema.columns WHERE "
+            "table_schema = '{}'"
+        )
         shared = (
             "SELECT table_name, GROUP_CONCAT(CONCAT('`', column_name, '`')) "
             f"FROM ({columns_of.format(database)}) AS its "
-            f"JOIN ({columns_of.format(_source(database))}) AS source USING (table_name, column_name) "
+            f"JOIN ({columns_of.format(_source(database))}) AS source USING (table_name, "
+            "column_name) "
             "WHERE table_name <> 'alembic_version' GROUP BY table_name"
         )
         return [
-            f"INSERT INTO `{table}` ({columns}) SELECT {columns} FROM `{_source(database)}`.`{table}`"
+            f"INSERT INTO `{table}` ({columns}) SELECT {columns} FROM "
+            f"`{_source(database)}`.`{table}`"
             for table, columns in self.server.execute(shared)
         ]
 
@@ -91,7 +105,9 @@ class ReleasedCloud:
         self.rows(API, f"DELETE FROM cell_mappings WHERE name NOT IN ({kept})")
         for name, database in names.items():
             url = self.server.url(database)
-            self.rows(API, f"UPDATE cell_mappings SET database_connection = '{url}' WHERE name = '{name}'")
+            self.rows(
+                API, f"UPDATE cell_mappings SET database_connection = '{url}' WHERE name = '{name}'"
+            )
 
     def rows(self, database: str, sql: str) -> list[tuple[Any, ...]]:
         """Run one statement in a database; returns its rows."""
@@ -105,30 +121,47 @@ class ReleasedCloud:
         return path
 
     def counts(self) -> dict[str, int]:
-        """How many rows there are, by database and table, but for empty tables and version tables."""
+        """How many rows there are, by database and table, but for empty tables and version
+        tables.
+        """
         counts = {}
         for database in DUMPS:
-            tables = [table for (table,) in self.rows(database, "SHOW TABLES") if table not in VERSION_TABLES]
-            each = " UNION ALL ".join(f"SELECT '{table}', COUNT(*) FROM `{table}`" for table in tables)
-            counts |= {f"{database}.{table}": count for table, count in self.rows(database, each) if count}
+            tables = [
+                table
+                for (table,) in self.rows(database, "SHOW TABLES")
+                if table not in VERSION_TABLES
+            ]
+            each = " UNION ALL ".join(
+                f"SELECT '{table}', COUNT(*) FROM `{table}`" for table in tables
+            )
+            counts |= {
+                f"{database}.{table}": count for table, count in self.rows(database, each) if count
+            }
         return counts
 
     def put_back(self) -> None:
         """Undo the work of all online data migrations, as far as there are columns for it."""
         for cell in CELLS:
-            for statement in (*unmigrated.IN_CELL, *(limit.format(cell) for limit in unmigrated.LIMITS)):
+            for statement in (
+                *unmigrated.IN_CELL,
+                *(limit.format(cell) for limit in unmigrated.LIMITS),
+            ):
                 if NEWER_COLUMN not in statement or self._has_newer_column(cell):
                     self.rows(cell, statement)
         for statement in unmigrated.IN_API:
             self.rows(API, statement)
 
     def look(self) -> dict[str, list[str | None]]:
-        """What online data migrations change: the values of each thing, by its database and name."""
+        """What online data migrations change: the values of each thing, by its database and
+        name.
+        """
         values = {}
         for database in DUMPS:
             for statement in self._looks(database):
                 for name, *facts in self.rows(database, statement):
-                    values[f"{database}: {name}"] = [None if fact is None else str(fact) for fact in facts]
+                    values[f"{database}: {name}"] = [
+                        None if fact is None else str(fact) for fact in facts
+                    ]
         return values
 
     def _looks(self, database: str) -> list[str]:

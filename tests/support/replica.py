@@ -25,7 +25,8 @@ class Replica(MariaDB):
         """Begin to apply all that the primary has done since its first start."""
         self.execute(
             f"CHANGE MASTER TO master_host='{HOST}', master_port={self._primary.port}, "
-            f"master_user='{self.USER}', master_password='{self.PASSWORD}', master_use_gtid=slave_pos"
+            f"master_user='{self.USER}', master_password='{self.PASSWORD}', "
+            "master_use_gtid=slave_pos"
         )
         self.execute("START SLAVE")
 

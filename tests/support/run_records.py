@@ -33,7 +33,9 @@ class Rows(Outcome):
         return {"rows": self.rows}
 
 
-def order(run: str = "r", params: Params = ALL, *, purge: bool = False, until: float | None = None) -> Order:
+def order(
+    run: str = "r", params: Params = ALL, *, purge: bool = False, until: float | None = None
+) -> Order:
     """A run that archives its cells, and purges them afterwards if asked."""
     phases = [Phase(ARCHIVE, encode(params))]
     if purge:

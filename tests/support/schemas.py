@@ -1,4 +1,6 @@
-"""Descriptions of schemas: what a database says of its tables, and what it said after the stock tool's migrations."""
+"""Descriptions of schemas: what a database says of its tables, and what it said after the stock
+tool's migrations.
+"""
 
 import json
 import lzma
@@ -15,7 +17,8 @@ DEFAULT: Final = "utf8mb3_general_ci"  # of the servers that were recorded
 Description: TypeAlias = dict[str, Any]
 """By table: all there is to say of it. A thing of JSON."""
 
-# One row per table, column, column of an index, column of a foreign key, check: the first value is the table.
+# One row per table, column, column of an index, column of a foreign key, check: the first value is
+# the table.
 _ASPECTS: Final = {
     "options": """
         SELECT table_name, engine, table_collation, row_format, table_comment, create_options
@@ -57,12 +60,15 @@ def describe(connection: Connection) -> Description:
     if connection.dialect.name == "sqlite":
         return _by_inspection(inspect(connection))
     described: defaultdict[str, Description] = defaultdict(dict)
-    aspects = _ASPECTS if engine_of(connection) == "mariadb" else _ASPECTS | {"checks": _CHECKS_OF_MYSQL}
+    aspects = (
+        _ASPECTS if engine_of(connection) == "mariadb" else _ASPECTS | {"checks": _CHECKS_OF_MYSQL}
+    )
     for aspect, statement in aspects.items():
         for table, *facts in connection.execute(text(statement)):
             described[table].setdefault(aspect, []).append(facts)
     database = (
-        "SELECT default_character_set_name, default_collation_name FROM information_schema.schemata "
+        "SELECT default_character_set_name, default_collation_name FROM "
+        "information_schema.schemata "
         "WHERE schema_name = DATABASE()"
     )
     described["(database)"] = {"defaults": list(connection.execute(text(database)).one())}
@@ -110,7 +116,8 @@ def recorded(engine: str, schema: str) -> dict[str, Description]:
 
 
 def recorded_on(connection: Connection, schema: str) -> dict[str, Description]:
-    """The same as on the connected server, which has a default of its own where the stock tool names no collation.
+    """The same as on the connected server, which has a default of its own where the stock tool
+    names no collation.
 
     :param schema: ``main`` or ``api``
     """
@@ -119,5 +126,7 @@ def recorded_on(connection: Connection, schema: str) -> dict[str, Description]:
     if engine == "sqlite":
         return made
     default = connection.execute(text("SELECT COLLATION(_utf8mb3'')")).scalar_one()
-    translated: dict[str, Description] = json.loads(json.dumps(made).replace(f'"{DEFAULT}"', f'"{default}"'))
+    translated: dict[str, Description] = json.loads(
+        json.dumps(made).replace(f'"{DEFAULT}"', f'"{default}"')
+    )
     return translated

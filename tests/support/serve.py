@@ -1,6 +1,7 @@
 """Serves a WSGI application on loopback: ``python serve.py MODULE:APPLICATION PORT [THREADS]``.
 
-Its own arguments are taken away before the import: OpenStack's applications parse them for themselves.
+Its own arguments are taken away before the import: OpenStack's applications parse them for
+themselves.
 """
 
 import importlib

@@ -1,4 +1,6 @@
-"""Private database servers: each on a port of its own, in a temporary folder, gone when the tests are."""
+"""Private database servers: each on a port of its own, in a temporary folder, gone when the tests
+are.
+"""
 
 import os
 import random
@@ -20,14 +22,17 @@ from urllib.parse import quote
 import pymysql
 
 HOST = "127.0.0.1"
-PATIENCE = 300.0  # seconds for a server to answer after its start, or to end; a loaded machine takes its time
+# Seconds for a server to answer after its start, or to end; a loaded machine takes its time.
+PATIENCE = 300.0
 # Where distributions put servers, which is not always on the PATH of a plain user.
 PLACES = (str(Path(sys.executable).parent), "/usr/sbin", "/usr/local/sbin", "/usr/libexec")
-# Where tools/install-mysql.sh puts a server. Beside MariaDB, a mysqld on the PATH is mostly that one.
+# Where tools/install-mysql.sh puts a server. Beside MariaDB, a mysqld on the PATH is mostly that
+# one.
 MYSQL = Path(__file__).parents[2] / ".tools" / "mysql" / "bin" / "mysqld"
 # The numbers from 1 on, as MariaDB has them without any table.
 SEQUENCE = re.compile(r"\b(seq_1_to_(\d+))\b")
-# It outlives whoever is killed: its input ends with the process that holds the other end, whatever the reason.
+# It outlives whoever is killed: its input ends with the process that holds the other end, whatever
+# the reason.
 GUARD = """
 read -r _
 if [ -f "$1/pid" ]; then kill -9 "-$(cat "$1/pid")"; sleep 1; fi
@@ -50,7 +55,9 @@ def program(name: str) -> str:
     """
     found = shutil.which(name, path=os.pathsep.join((os.environ.get("PATH", os.defpath), *PLACES)))
     if not found:
-        raise MissingProgram(f"{name} is not installed, the tests need it: run tools/install-services.sh")
+        raise MissingProgram(
+            f"{name} is not installed, the tests need it: run tools/install-services.sh"
+        )
     return found
 
 
@@ -67,8 +74,8 @@ def mysql_program() -> str:
 def free_port() -> int:
     """A port that nobody listens on.
 
-    From below the range of which the kernel takes the ports of outgoing connections: one of these could take
-    the port while the server is down, or even connect to itself.
+    From below the range of which the kernel takes the ports of outgoing connections: one of these
+    could take the port while the server is down, or even connect to itself.
     """
     while True:
         port = random.randrange(15_000, 32_000)
@@ -110,7 +117,9 @@ class Service(ABC):
 
     @abstractmethod
     def command(self) -> list[str]:
-        """The command line of the server, in the foreground, logging to its standard output or error."""
+        """The command line of the server, in the foreground, logging to its standard output or
+        error.
+        """
 
     @abstractmethod
     def answers(self) -> bool:
@@ -125,7 +134,10 @@ class Service(ABC):
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.stop()
 
@@ -146,10 +158,14 @@ class Service(ABC):
         deadline = time.monotonic() + PATIENCE
         while not self.answers():
             if process.poll() is not None:
-                raise ServiceError(f"{self.name} ended with exit code {process.returncode}.{self._end_of_log()}")
+                raise ServiceError(
+                    f"{self.name} ended with exit code {process.returncode}.{self._end_of_log()}"
+                )
             if time.monotonic() > deadline:
                 self.kill()
-                raise ServiceError(f"{self.name} did not answer within {PATIENCE:g} s.{self._end_of_log()}")
+                raise ServiceError(
+                    f"{self.name} did not answer within {PATIENCE:g} s.{self._end_of_log()}"
+                )
             time.sleep(0.02)
 
     def kill(self) -> None:
@@ -160,7 +176,9 @@ class Service(ABC):
             (self.folder / "pid").unlink(missing_ok=True)
 
     def restart(self) -> None:
-        """Start the server on the same port with the same data; one that still runs is ended in order before."""
+        """Start the server on the same port with the same data; one that still runs is ended in
+        order before.
+        """
         self.end()
         self.start()
 
@@ -205,10 +223,17 @@ class Service(ABC):
             raise ServiceError(f"{command[0]} ended with exit code {code}.{self._end_of_log()}")
 
     def _spawn(self, command: list[str]) -> subprocess.Popen[bytes]:
-        """Start a program that the terminal's signals do not reach; the guard finds it by the file ``pid``."""
+        """Start a program that the terminal's signals do not reach; the guard finds it by the file
+        ``pid``.
+        """
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self.folder, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd=self.folder,
+                start_new_session=True,
             )
         (self.folder / "pid").write_text(str(self._process.pid))
         return self._process
@@ -238,7 +263,8 @@ class MariaDB(Service):
             "--skip-name-resolve",
             "--skip-test-db",
             f"--datadir={self.folder / 'data'}",
-            f"--tmpdir={self.folder}",  # in a common one, each that starts deletes the temporary tables of the others
+            # In a common one, each that starts deletes the temporary tables of the others.
+            f"--tmpdir={self.folder}",
             "--innodb-log-file-size=16M",
             *self._as_root,
         )
@@ -246,7 +272,9 @@ class MariaDB(Service):
 
     def _write_users(self) -> None:
         users = [f"{self.USER}@'{host}'" for host in ("%", "localhost")]
-        lines = [f"CREATE USER IF NOT EXISTS {user} IDENTIFIED BY '{self.PASSWORD}';" for user in users]
+        lines = [
+            f"CREATE USER IF NOT EXISTS {user} IDENTIFIED BY '{self.PASSWORD}';" for user in users
+        ]
         lines += [f"GRANT ALL PRIVILEGES ON *.* TO {user} WITH GRANT OPTION;" for user in users]
         (self.folder / "users.sql").write_text("\n".join(lines) + "\n")
 
@@ -259,14 +287,16 @@ class MariaDB(Service):
             f"--init-file={self.folder / 'users.sql'}",
             f"--bind-address={HOST}",
             f"--port={self.port}",
-            "--socket=server.sock",  # inside of the data folder: a whole path may be too long for a socket
+            # Inside of the data folder: a whole path may be too long for a socket.
+            "--socket=server.sock",
             "--pid-file=server.pid",
             "--skip-name-resolve",
             "--skip-log-bin",
             "--innodb-buffer-pool-size=128M",
             "--innodb-log-file-size=16M",
             "--innodb-flush-log-at-trx-commit=2",
-            # Of each of some hundred small tables, a file and a wait for the disk would take most of the time.
+            # Of each of some hundred small tables, a file and a wait for the disk would take most
+            # of the time.
             "--loose-innodb-file-per-table=0",
             "--loose-innodb-flush-method=nosync",
             "--loose-sync-frm=0",
@@ -282,11 +312,22 @@ class MariaDB(Service):
         return True
 
     def connect(self, database: str | None = None, **options: Any) -> "pymysql.Connection[Any]":
-        """A connection of the server's own user, each statement a transaction unless ``options`` say otherwise."""
+        """A connection of the server's own user, each statement a transaction unless ``options``
+        say otherwise.
+        """
         # Without ssl_disabled, each connection reads all the certificates of the machine first.
-        settings: dict[str, Any] = {"charset": "utf8mb4", "autocommit": True, "ssl_disabled": True} | options
+        settings: dict[str, Any] = {
+            "charset": "utf8mb4",
+            "autocommit": True,
+            "ssl_disabled": True,
+        } | options
         return pymysql.connect(
-            host=HOST, port=self.port, user=self.USER, password=self.PASSWORD, database=database, **settings
+            host=HOST,
+            port=self.port,
+            user=self.USER,
+            password=self.PASSWORD,
+            database=database,
+            **settings,
         )
 
     def execute(self, sql: str, database: str | None = None) -> list[tuple[Any, ...]]:
@@ -318,7 +359,13 @@ class MySQL(MariaDB):
         self.programs["mysqld"] = mysql_program()
 
     def prepare(self) -> None:
-        self.run(self.programs["mysqld"], "--no-defaults", "--initialize-insecure", *self._folders, *self._as_root)
+        self.run(
+            self.programs["mysqld"],
+            "--no-defaults",
+            "--initialize-insecure",
+            *self._folders,
+            *self._as_root,
+        )
         self._write_users()
 
     def command(self) -> list[str]:
@@ -344,7 +391,9 @@ class MySQL(MariaDB):
         ]
 
     def execute(self, sql: str, database: str | None = None) -> list[tuple[Any, ...]]:
-        """Run one statement, in which the numbers that MariaDB has as ``seq_1_to_N`` stand in tables of that name."""
+        """Run one statement, in which the numbers that MariaDB has as ``seq_1_to_N`` stand in
+        tables of that name.
+        """
         for name, last in set(SEQUENCE.findall(sql)):
             self._make_sequence(name, int(last))
         return super().execute(SEQUENCE.sub(r"sequences.\1", sql), database)
@@ -352,9 +401,13 @@ class MySQL(MariaDB):
     def _make_sequence(self, name: str, last: int) -> None:
         super().execute("CREATE DATABASE IF NOT EXISTS sequences")
         depth = f"/*+ SET_VAR(cte_max_recursion_depth = {last}) */"
-        numbers = f"WITH RECURSIVE n AS (SELECT 1 AS seq UNION ALL SELECT seq + 1 FROM n WHERE seq < {last})"
+        numbers = (
+            "WITH RECURSIVE n AS (SELECT 1 AS seq UNION ALL SELECT seq + 1 FROM n WHERE seq "
+            f"< {last})"
+        )
         super().execute(
-            f"CREATE TABLE IF NOT EXISTS sequences.{name} (seq INT PRIMARY KEY) {numbers} SELECT {depth} seq FROM n"
+            f"CREATE TABLE IF NOT EXISTS sequences.{name} (seq INT PRIMARY KEY) {numbers} SELECT "
+            f"{depth} seq FROM n"
         )
 
     @property
@@ -399,7 +452,9 @@ class Redis(Service):
             return False
 
     def execute(self, *commands: str, timeout: float = 10) -> list[str]:
-        """Run commands, each written as in a terminal; returns the lines of the replies as they come."""
+        """Run commands, each written as in a terminal; returns the lines of the replies as they
+        come.
+        """
         login = [f"AUTH {self.password}"] if self.password else []
         with socket.create_connection((HOST, self.port), timeout) as link:
             link.sendall("".join(f"{line}\r\n" for line in [*login, *commands, "QUIT"]).encode())

@@ -1,4 +1,6 @@
-"""A small cloud on SQLite: as much of Nova's tables as the commands of the category ``placement`` read."""
+"""A small cloud on SQLite: as much of Nova's tables as the commands of the category ``placement``
+read.
+"""
 
 import json
 import sqlite3
@@ -43,7 +45,11 @@ def flavor(extra_specs: Mapping[str, str] | None = None, **sizes: int) -> dict[s
     """A flavor as ``instance_extra`` has it."""
     plain = {"vcpus": 1, "memory_mb": 512, "root_gb": 10, "ephemeral_gb": 0, "swap": 0}
     data = {"name": "small", **plain, **sizes, "extra_specs": dict(extra_specs or {})}
-    return {"cur": {"nova_object.name": "Flavor", "nova_object.data": data}, "old": None, "new": None}
+    return {
+        "cur": {"nova_object.name": "Flavor", "nova_object.data": data},
+        "old": None,
+        "new": None,
+    }
 
 
 class SmallCloud:
@@ -62,12 +68,18 @@ class SmallCloud:
             uuid = self.cell_uuid(number)
             columns = "(uuid, name, transport_url, database_connection)"
             self.run(
-                "api", f"INSERT INTO cell_mappings {columns} VALUES (?, ?, 'none:///', ?)", uuid, name, self._url(name)
+                "api",
+                f"INSERT INTO cell_mappings {columns} VALUES (?, ?, 'none:///', ?)",
+                uuid,
+                name,
+                self._url(name),
             )
             if number:
                 self.add_node(number, f"host{number}")
         self.config = folder / "nova.conf"
-        self.config.write_text(NOVA_CONF.format(cell=self._url("cell1"), api=self._url("api"), locks=folder / "locks"))
+        self.config.write_text(
+            NOVA_CONF.format(cell=self._url("cell1"), api=self._url("api"), locks=folder / "locks")
+        )
 
     def configure(self, text: str) -> None:
         """Add to nova.conf."""
@@ -115,7 +127,9 @@ class SmallCloud:
         row = plain | columns
         database = f"cell{cell}"
         marks = ", ".join("?" for _ in row)
-        self.run(database, f"INSERT INTO instances ({', '.join(row)}) VALUES ({marks})", *row.values())
+        self.run(
+            database, f"INSERT INTO instances ({', '.join(row)}) VALUES ({marks})", *row.values()
+        )
         self.run(
             database,
             "INSERT INTO instance_extra (instance_uuid, flavor) VALUES (?, ?)",
@@ -123,19 +137,25 @@ class SmallCloud:
             json.dumps(stored or flavor()),
         )
         self.run(
-            database, "INSERT INTO block_device_mapping (instance_uuid, boot_index, destination_type) VALUES (?, 0, ?)",
+            database, "INSERT INTO block_device_mapping (instance_uuid, boot_index, "
+            "destination_type) VALUES (?, 0, ?)",
             uuid, "volume" if volume else "local",
         )  # fmt: skip
         if mapped:
             self.run(
-                "api", "INSERT INTO instance_mappings (instance_uuid, cell_id, project_id, user_id) SELECT ?, id, ?, ? "
-                "FROM cell_mappings WHERE uuid = ?", uuid, row["project_id"], row["user_id"], self.cell_uuid(cell),
+                "api", "INSERT INTO instance_mappings (instance_uuid, cell_id, project_id, "
+                "user_id) SELECT ?, id, ?, ? "
+                "FROM cell_mappings WHERE uuid = "
+                "?", uuid, row["project_id"], row["user_id"], self.cell_uuid(cell),
             )  # fmt: skip
         return uuid
 
     def run(self, database: str, sql: str, *values: Any) -> list[tuple[Any, ...]]:
         """Run one statement in ``api`` or a cell."""
-        with closing(sqlite3.connect(self._folder / f"{database}.sqlite", timeout=30)) as link, link:
+        with (
+            closing(sqlite3.connect(self._folder / f"{database}.sqlite", timeout=30)) as link,
+            link,
+        ):
             return link.execute(sql, values).fetchall()
 
     def _make(self, name: str, statements: str) -> None:

@@ -23,7 +23,9 @@ class SqlitePlacement(Placement):
         self._file = self.folder / "placement.sqlite"
 
     def prepare(self) -> None:
-        (self.folder / "placement.conf").write_text(CONFIG.format(database=f"sqlite:///{self._file}"))
+        (self.folder / "placement.conf").write_text(
+            CONFIG.format(database=f"sqlite:///{self._file}")
+        )
 
     def command(self) -> list[str]:
         return [*super().command(), "1"]
@@ -36,13 +38,17 @@ class SqlitePlacement(Placement):
 
     def empty(self) -> None:
         with closing(sqlite3.connect(self._file, timeout=30)) as link, link:
-            link.execute("UPDATE resource_providers SET root_provider_id = NULL, parent_provider_id = NULL")
+            link.execute(
+                "UPDATE resource_providers SET root_provider_id = NULL, parent_provider_id = NULL"
+            )
             for table in EMPTIED:
                 link.execute(f"DELETE FROM {table}")
 
     def know(self, cloud: DemoCloud, *cells: str) -> None:
         """Have a resource provider for each compute node of cells."""
         for cell in cells:
-            nodes = cloud.sql(cell, "SELECT uuid, hypervisor_hostname FROM compute_nodes WHERE deleted = 0")
+            nodes = cloud.sql(
+                cell, "SELECT uuid, hypervisor_hostname FROM compute_nodes WHERE deleted = 0"
+            )
             for uuid, name in nodes:
                 self.provide(uuid, name, SIZES)

@@ -9,7 +9,17 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[2]
 PAGE: Final = ROOT / "docs" / "compatibility.md"
 DEFINED: Final = re.compile(r"^\| ([A-Z]+-\d+) \|", re.MULTILINE)
-ROOMS: Final = ("cli", "clients", "jobs", "novadb", "runs", "schedules", "settings", "tests", "workers")
+ROOMS: Final = (
+    "cli",
+    "clients",
+    "jobs",
+    "novadb",
+    "runs",
+    "schedules",
+    "settings",
+    "tests",
+    "workers",
+)
 
 
 def test_an_id_stands_for_one_deviation_and_follows_the_one_before() -> None:

@@ -10,12 +10,32 @@ import pytest
 
 ROOT: Final = Path(__file__).parents[2]
 # From the bottom to the top: a room imports from itself and from those that stand before it.
-ROOMS: Final = ("settings", "novadb", "throttle", "clients", "jobs", "runs", "workers", "schedules", "cli")
+ROOMS: Final = (
+    "settings",
+    "novadb",
+    "throttle",
+    "clients",
+    "jobs",
+    "runs",
+    "workers",
+    "schedules",
+    "cli",
+)
 # Rooms that nothing imports, and the rooms that they import from.
 ASIDE: Final = {"demo": {"settings", "novadb"}}
 # What a room does without, by docs/architecture.md.
 WITHOUT: Final = {
-    "settings": {"click", "rich", "celery", "kombu", "redis", "sqlalchemy", "pymysql", "threading", "multiprocessing"},
+    "settings": {
+        "click",
+        "rich",
+        "celery",
+        "kombu",
+        "redis",
+        "sqlalchemy",
+        "pymysql",
+        "threading",
+        "multiprocessing",
+    },
     "novadb": {"click", "rich", "celery", "threading", "multiprocessing"},
     "throttle": {"click", "rich", "celery", "threading", "multiprocessing", "pymysql", "argparse"},
     "clients": {"click", "rich", "celery", "sqlalchemy", "pymysql", "multiprocessing", "argparse"},
@@ -58,7 +78,11 @@ def imports(source: str) -> Iterator[Import]:
 def forbidden(room: str, source: str) -> list[Import]:
     """The imports that a file of a room must not have."""
     above = {*ROOMS[ROOMS.index(room) + 1 :], *ASIDE} if room in ROOMS else {*ROOMS} - ASIDE[room]
-    return [found for found in imports(source) if found.package in above | WITHOUT.get(room, set()) | {"tests"}]
+    return [
+        found
+        for found in imports(source)
+        if found.package in above | WITHOUT.get(room, set()) | {"tests"}
+    ]
 
 
 def files() -> list[Path]:
@@ -66,7 +90,9 @@ def files() -> list[Path]:
 
 
 def test_every_room_is_installed() -> None:
-    find = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]["find"]
+    find = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"][
+        "find"
+    ]
     assert set(find["include"]) == {f"{room}*" for room in (*ROOMS, *ASIDE)}
     assert all((file.parent / "__init__.py").is_file() for file in files())
 

@@ -1,4 +1,6 @@
-"""The files for Prometheus and Grafana: what they name, ``cellkeeper metrics`` tells, and the other way round."""
+"""The files for Prometheus and Grafana: what they name, ``cellkeeper metrics`` tells, and the other
+way round.
+"""
 
 import json
 import re
@@ -19,7 +21,9 @@ TOLD: Final = {PREFIX + name for name in METRICS}
 
 
 def rules() -> list[dict[str, Any]]:
-    return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+    return [
+        rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]
+    ]
 
 
 def expressions() -> list[str]:
@@ -65,6 +69,11 @@ PORT: Final = re.compile(
 
 
 def test_the_metrics_have_one_port_which_no_exporter_has() -> None:
-    """Exporters stand between 9100 and 9999 and share controllers with this one; openstack-exporter has 9180."""
-    ports = {place: {a or b for a, b in PORT.findall((ROOT / place).read_text())} - {"5555"} for place in PLACES}
+    """Exporters stand between 9100 and 9999 and share controllers with this one; openstack-exporter
+    has 9180.
+    """
+    ports = {
+        place: {a or b for a, b in PORT.findall((ROOT / place).read_text())} - {"5555"}
+        for place in PLACES
+    }
     assert set(map(tuple, ports.values())) == {("18774",)}

@@ -1,4 +1,6 @@
-"""The way out of the program: text from outside is shown, and there is one place where that happens."""
+"""The way out of the program: text from outside is shown, and there is one place where that
+happens.
+"""
 
 import ast
 import json
@@ -14,8 +16,8 @@ from cli.output import Lines, put, say, table
 from settings.printable import printable, printable_lines
 
 ROOT: Final = Path(__file__).parents[2]
-# Besides the one place: the live table; fixed words at a signal; answers to the process that has asked; a log that
-# cannot be written.
+# Besides the one place: the live table; fixed words at a signal; answers to the process that has
+# asked; a log that cannot be written.
 PRINTERS: Final = {
     "cli/output.py",
     "cli/progress.py",
@@ -85,7 +87,9 @@ def prints(source: str) -> bool:
 
 def test_there_is_one_place_that_prints() -> None:
     rooms = ("cli", "schedules", "workers", "runs", "jobs", "clients", "novadb", "settings")
-    files = {str(file.relative_to(ROOT)): file for room in rooms for file in (ROOT / room).rglob("*.py")}
+    files = {
+        str(file.relative_to(ROOT)): file for room in rooms for file in (ROOT / room).rglob("*.py")
+    }
     assert {name for name, file in files.items() if prints(file.read_text())} == PRINTERS
 
 
@@ -141,7 +145,9 @@ except ValueError:
 
 
 @pytest.mark.parametrize("options", ["--log-file={log}", "--log-config-append={configured}"])
-def test_a_record_of_the_log_is_a_line_and_a_traceback_keeps_its_lines(tmp_path: Path, options: str) -> None:
+def test_a_record_of_the_log_is_a_line_and_a_traceback_keeps_its_lines(
+    tmp_path: Path, options: str
+) -> None:
     log, configured = tmp_path / "log", tmp_path / "logging.conf"
     configured.write_text(CONFIGURED.format(log=str(log)))
     words = options.format(log=log, configured=configured)
@@ -158,7 +164,9 @@ def test_a_record_of_the_log_is_a_line_and_a_traceback_keeps_its_lines(tmp_path:
 
 def test_a_record_of_the_log_in_json_is_a_line(tmp_path: Path) -> None:
     log = tmp_path / "log"
-    subprocess.run([sys.executable, "-c", SCRIPT, f"--log-file={log}", "--use-json"], cwd=ROOT, check=True)
+    subprocess.run(
+        [sys.executable, "-c", SCRIPT, f"--log-file={log}", "--use-json"], cwd=ROOT, check=True
+    )
     first, _, third = map(json.loads, log.read_text().splitlines())
     assert first["message"] == "host a\x1b[2J\nb"
     assert third["traceback"].startswith("Traceback")

@@ -11,7 +11,11 @@ import pytest
 from tests.integration import test_recorded_access, test_recorded_healing, test_recorded_placement
 
 DOCUMENTED: Final = set(
-    re.findall(r"^\| ([A-Z]+-\d+) \|", (Path(__file__).parents[2] / "docs" / "compatibility.md").read_text(), re.M)
+    re.findall(
+        r"^\| ([A-Z]+-\d+) \|",
+        (Path(__file__).parents[2] / "docs" / "compatibility.md").read_text(),
+        re.M,
+    )
 )
 MODULES: Final = (test_recorded_healing, test_recorded_placement, test_recorded_access)
 
@@ -29,4 +33,6 @@ def test_every_deviation_is_one_of_a_record_and_is_documented(module: ModuleType
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_traceback_of_the_stock_tool_is_a_deviation(module: ModuleType) -> None:
-    assert {record.name for record in module.RECORDS if record.code == 255} <= module.DEVIATIONS.keys()
+    assert {
+        record.name for record in module.RECORDS if record.code == 255
+    } <= module.DEVIATIONS.keys()

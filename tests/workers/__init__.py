@@ -1,1 +1,3 @@
-"""Runs through real workers: a real Redis, a real MariaDB, the installed program, and whatever may end any of them."""
+"""Runs through real workers: a real Redis, a real MariaDB, the installed program, and whatever may
+end any of them.
+"""

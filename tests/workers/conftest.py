@@ -1,4 +1,6 @@
-"""A broker of its own for each module, a worker that its tests share, and a cloud as dumped for each test."""
+"""A broker of its own for each module, a worker that its tests share, and a cloud as dumped for
+each test.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,7 +25,9 @@ def broker() -> Iterator[Redis]:
 
 
 @pytest.fixture(scope="module")
-def shared_site(loaded_realcloud: RealCloud, broker: Redis, tmp_path_factory: pytest.TempPathFactory) -> Site:
+def shared_site(
+    loaded_realcloud: RealCloud, broker: Redis, tmp_path_factory: pytest.TempPathFactory
+) -> Site:
     """The cloud of a module's tests, whatever state it is in."""
     return Site(loaded_realcloud, broker, tmp_path_factory.mktemp("site"))
 
@@ -46,8 +50,9 @@ def site(realcloud: RealCloud, broker: Redis, tmp_path: Path) -> Site:
 
 @pytest.fixture
 def placed(mariadb: MariaDB) -> Iterator[Placement]:
-    """The Placement of the real cloud: six instances lack allocations, one has somebody else's, three providers lack
-    four aggregates."""
+    """The Placement of the real cloud: six instances lack allocations, one has somebody else's,
+    three providers lack four aggregates.
+    """
     load(mariadb, PLACEMENT, "placement.sql.gz")
     with Placement(mariadb, PLACEMENT) as server:
         yield server

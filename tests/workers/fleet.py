@@ -37,7 +37,8 @@ PATIENCE: Final = {
     "workers.heartbeat:INTERVAL": 0.5,
     "workers.heartbeat:LIFE": 3.0,
 }
-# It outlives whoever is killed: its input ends with the process that holds the other end, whatever the reason.
+# It outlives whoever is killed: its input ends with the process that holds the other end, whatever
+# the reason.
 GUARD: Final = 'read -r _; kill -9 "-$1"'
 AUDIT: Final = re.compile(r"run ([\w.-]+): [\w.]+ by .* exit code (\d+);", re.MULTILINE)
 
@@ -48,7 +49,8 @@ def hooked(**more: str) -> dict[str, str]:
 
 
 class Tickets:
-    """Deaths that are ordered: each ends one process at a moment of the store's, as ``hook`` names it.
+    """Deaths that are ordered: each ends one process at a moment of the store's, as ``hook`` names
+    it.
 
     :ivar env: variables of a worker whose children die of them
     """
@@ -101,18 +103,30 @@ def guarded(process: "subprocess.Popen[bytes]") -> Iterator[None]:
 
 
 class Worker:
-    """``cellkeeper worker`` while it runs. As a context manager it is killed at the end if it still runs.
+    """``cellkeeper worker`` while it runs. As a context manager it is killed at the end if it still
+    runs.
 
     :ivar process: its main process
     """
 
-    def __init__(self, config: Path, *words: str, name: str = "w", env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, config: Path, *words: str, name: str = "w", env: Mapping[str, str] | None = None
+    ) -> None:
         """:param words: options of the command
         :param env: variables besides those that make it less patient
         """
         self._log = config.with_name(f"{name}.log")
         self._screen = config.with_name(f"{name}.out")
-        line = ["--config-file", str(config), "--log-file", str(self._log), "worker", "--name", f"{name}@here", *words]
+        line = [
+            "--config-file",
+            str(config),
+            "--log-file",
+            str(self._log),
+            "worker",
+            "--name",
+            f"{name}@here",
+            *words,
+        ]
         if "--concurrency" not in words:
             line += ["--concurrency", "2"]
         with self._screen.open("ab") as screen:
@@ -137,7 +151,9 @@ class Worker:
     @property
     def log(self) -> str:
         """All that it has written so far, to its log and to the screen."""
-        return "".join(file.read_text(errors="replace") for file in (self._log, self._screen) if file.exists())
+        return "".join(
+            file.read_text(errors="replace") for file in (self._log, self._screen) if file.exists()
+        )
 
     def wait_for(self, words: str) -> None:
         """Wait until it has written something."""
@@ -158,7 +174,9 @@ class Worker:
     def children(self) -> list[int]:
         """Its child processes."""
         main = self.process.pid
-        return [int(word) for word in Path(f"/proc/{main}/task/{main}/children").read_text().split()]
+        return [
+            int(word) for word in Path(f"/proc/{main}/task/{main}/children").read_text().split()
+        ]
 
     def terminate(self) -> None:
         """Ask it to end as an operator does."""
@@ -178,7 +196,14 @@ class Site:
     :ivar store: what the runs' store says
     """
 
-    def __init__(self, cloud: RealCloud, broker: Redis, folder: Path, database: int = 0, **celery: float | str) -> None:
+    def __init__(
+        self,
+        cloud: RealCloud,
+        broker: Redis,
+        folder: Path,
+        database: int = 0,
+        **celery: float | str,
+    ) -> None:
         """:param database: of the broker's; sites in different ones know nothing of each other
         :param celery: options of that section
         """
@@ -211,7 +236,9 @@ class Site:
 
         :param env: variables besides those that make it less patient
         """
-        running = Running(f"--log-file {self._log} {line}", config=self.config, env=hooked(**env or {}))
+        running = Running(
+            f"--log-file {self._log} {line}", config=self.config, env=hooked(**env or {})
+        )
         self._started.append(running)
         return running
 
@@ -258,7 +285,9 @@ class Site:
 
     def rows(self, run: str, *cells: str) -> int:
         """The rows that an archive has moved so far, in all cells unless some are named."""
-        outcomes = [cell.outcome for label, cell in self.cells(run).items() if not cells or label in cells]
+        outcomes = [
+            cell.outcome for label, cell in self.cells(run).items() if not cells or label in cells
+        ]
         return sum(sum(outcome["moved"].values()) for outcome in outcomes if outcome is not None)
 
     def ended(self, run: str) -> bool:
@@ -268,7 +297,9 @@ class Site:
         return True
 
     def end_all(self) -> None:
-        """End the commands and the runs that a test has left, these as soon as nobody holds a cell of them any more."""
+        """End the commands and the runs that a test has left, these as soon as nobody holds a cell
+        of them any more.
+        """
         while self._started:
             self._started.pop().kill()
         self.broker.revive()

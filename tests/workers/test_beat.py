@@ -1,4 +1,6 @@
-"""Beats and workers as an operator starts them: a firing is one run, whoever is killed; a window closes by itself."""
+"""Beats and workers as an operator starts them: a firing is one run, whoever is killed; a window
+closes by itself.
+"""
 
 import json
 import signal
@@ -94,7 +96,9 @@ def nominal_times(site: Site) -> list[datetime]:
 
 
 def check_each_is_one_run(site: Site, worker: Worker, every: int) -> None:
-    """No firing was left out, each has one run, which was finished once, and the first one moved all there is."""
+    """No firing was left out, each has one run, which was finished once, and the first one moved
+    all there is.
+    """
     times = nominal_times(site)
     for run in site.store.recent():
         site.until_ended(run)
@@ -126,7 +130,9 @@ def test_each_firing_is_one_run_with_two_beats_of_which_one_is_killed(scheduled:
 
 
 def test_each_firing_is_one_run_with_a_beat_that_is_killed_and_started_again(seldom: Site) -> None:
-    """It is killed while a run cannot be started; then a firing comes while there is no beat at all."""
+    """It is killed while a run cannot be started; then a firing comes while there is no beat at
+    all.
+    """
     site = seldom
     before = Inventory(site.cloud)
     with site.worker() as worker:
@@ -172,7 +178,11 @@ def test_the_list_says_how_the_last_run_ended(scheduled: Site) -> None:
     assert (ended.code, ended.err) == (0, "")
     (entry,) = ended.document["entries"]
     assert (entry["entry"], entry["command"], entry["reason"]) == ("often", ARCHIVE, None)
-    assert (entry["run_state"], entry["exit_code"]) in (("ok", 1), ("nothing to do", 0), ("running", None))
+    assert (entry["run_state"], entry["exit_code"]) in (
+        ("ok", 1),
+        ("nothing to do", 0),
+        ("running", None),
+    )
     assert entry["last"] < entry["next"]
     assert len(ended.document["beats"]) == 1
     assert list(ended.document["not_enabled"]) == ["nightly_archive", "weekly_purge"]
@@ -201,7 +211,9 @@ def test_a_command_that_waits_says_what_is_left_when_the_window_closes(site: Sit
     with site.worker() as worker:
         worker.serve()
         closes = datetime.now(UTC) + timedelta(seconds=20)
-        ended = site.call(f"{ARCHIVE} --max_rows 20 --sleep 0.5 --verbose --until {closes.isoformat()}")
+        ended = site.call(
+            f"{ARCHIVE} --max_rows 20 --sleep 0.5 --verbose --until {closes.isoformat()}"
+        )
     assert ended.code == 1
     assert ended.out.startswith("Archiving")
     assert ".stopped\n" in ended.out
@@ -220,10 +232,14 @@ def test_metrics_move_with_what_happens(scheduled: Site, tmp_path: Path) -> None
     def look() -> Samples:
         return samples(site.call("metrics").out)
 
-    share = "INSERT INTO share_mapping (uuid, instance_uuid, share_id, status, tag, export_location, share_proto) "
+    share = (
+        "INSERT INTO share_mapping (uuid, instance_uuid, share_id, status, tag, "
+        "export_location, share_proto) "
+    )
     site.cloud.rows(
         site.cloud.cell1,
-        f"{share} SELECT uuid, uuid, uuid, 'active', 'tag', 'nfs', 'NFS' FROM instances WHERE deleted != 0 LIMIT 1",
+        f"{share} SELECT uuid, uuid, uuid, 'active', 'tag', 'nfs', 'NFS' FROM instances WHERE "
+        "deleted != 0 LIMIT 1",
     )
     before = look()
     assert (before["beats",], before["runs_active",], before["schedule_up",]) == (0, 0, 1)
@@ -244,10 +260,16 @@ def test_metrics_move_with_what_happens(scheduled: Site, tmp_path: Path) -> None
     assert after["last_failed", *key] == 0
     assert after["last_duration_seconds", *key] > 0
     assert after["last_success_timestamp_seconds", *key] > 1.7e9
-    assert after["schedule_last_timestamp_seconds", "often"] < after["schedule_next_timestamp_seconds", "often"]
+    assert (
+        after["schedule_last_timestamp_seconds", "often"]
+        < after["schedule_next_timestamp_seconds", "often"]
+    )
     assert after["schedule_last_failed", "often"] == 0
     gone = site.cloud.url("nova_cell9")
-    site.cloud.rows(site.cloud.api, f"UPDATE cell_mappings SET database_connection = '{gone}' WHERE name = 'cell1'")
+    site.cloud.rows(
+        site.cloud.api,
+        f"UPDATE cell_mappings SET database_connection = '{gone}' WHERE name = 'cell1'",
+    )
     with site.worker(name="second") as worker:
         worker.serve()
         active = site.call(f"{ARCHIVE} --detach").out.strip()

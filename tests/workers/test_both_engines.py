@@ -1,4 +1,6 @@
-"""The same commands in the process itself and through workers: same output, same exit code, same rows left."""
+"""The same commands in the process itself and through workers: same output, same exit code, same
+rows left.
+"""
 
 import json
 import re
@@ -27,7 +29,8 @@ RECORD: Final = "libvirt record_machine_types"
 API, CELL0, CELL1, CELL2, CELL3 = DATABASES
 WITH_HOSTS: Final = (CELL1, CELL2, CELL3)
 
-# Tables to which rows are added: of these, what a run cannot choose is left out, its times and numbers.
+# Tables to which rows are added: of these, what a run cannot choose is left out, its times and
+# numbers.
 ADDED_TO: Final = {
     API: ("instance_mappings", "host_mappings"),
     **dict.fromkeys(WITH_HOSTS, ("instances", "compute_nodes", "instance_system_metadata")),
@@ -57,7 +60,10 @@ def map_elsewhere(cell: str, url: Callable[[RealCloud], str]) -> Callable[[RealC
     """Give a cell's mapping another URL."""
 
     def prepare(cloud: RealCloud) -> None:
-        cloud.rows(API, f"UPDATE cell_mappings SET database_connection = '{url(cloud)}' WHERE name = '{cell}'")
+        cloud.rows(
+            API,
+            f"UPDATE cell_mappings SET database_connection = '{url(cloud)}' WHERE name = '{cell}'",
+        )
 
     return prepare
 
@@ -71,7 +77,8 @@ def share(cloud: RealCloud) -> None:
     for end in ("MIN", "MAX"):
         cloud.rows(
             CELL1,
-            "INSERT INTO share_mapping (uuid, instance_uuid, share_id, status, tag, export_location, share_proto) "
+            "INSERT INTO share_mapping (uuid, instance_uuid, share_id, status, tag, "
+            "export_location, share_proto) "
             "SELECT uuid, uuid, uuid, 'active', 'tag', 'nfs', 'NFS' FROM instances WHERE id = "
             f"(SELECT {end}(id) FROM instances WHERE deleted != 0)",
         )
@@ -90,8 +97,12 @@ def no_members(cloud: RealCloud) -> None:
 
 
 unknown_database = map_elsewhere("cell2", lambda cloud: cloud.url("nova_cell9"))
-wrong_password = map_elsewhere("cell1", lambda cloud: cloud.server.url(CELL1, password="nova-secret-of-old"))
-refuses = map_elsewhere("cell3", lambda cloud: f"mysql+pymysql://nova:nova-secret@127.0.0.1:1/{CELL3}")
+wrong_password = map_elsewhere(
+    "cell1", lambda cloud: cloud.server.url(CELL1, password="nova-secret-of-old")
+)
+refuses = map_elsewhere(
+    "cell3", lambda cloud: f"mysql+pymysql://nova:nova-secret@127.0.0.1:1/{CELL3}"
+)
 no_url = map_elsewhere("cell0", lambda _: "nonsense")
 
 
@@ -121,7 +132,9 @@ def new_hosts(cloud: RealCloud) -> None:
     """There are hosts that are not mapped."""
     for number, cell in enumerate(WITH_HOSTS, 1):
         add_nodes(cloud, cell, 10 * number, prefix=f"new-{cell[-1]}")
-        cloud.rows(cell, "UPDATE compute_nodes SET uuid = hypervisor_hostname WHERE host LIKE 'new-%'")
+        cloud.rows(
+            cell, "UPDATE compute_nodes SET uuid = hypervisor_hostname WHERE host LIKE 'new-%'"
+        )
 
 
 def all_discovered(cloud: RealCloud) -> None:
@@ -130,7 +143,8 @@ def all_discovered(cloud: RealCloud) -> None:
         cloud.rows(
             cell,
             f"INSERT IGNORE INTO {cloud.api}.host_mappings (host, cell_id) SELECT DISTINCT host, "
-            f"(SELECT id FROM {cloud.api}.cell_mappings WHERE uuid = '{cloud.uuids[cell.removeprefix('nova_')]}') "
+            f"(SELECT id FROM {cloud.api}.cell_mappings WHERE uuid = "
+            f"'{cloud.uuids[cell.removeprefix('nova_')]}') "
             "FROM compute_nodes WHERE deleted = 0",
         )
         cloud.rows(cell, "UPDATE compute_nodes SET mapped = 1")
@@ -141,8 +155,10 @@ def with_types(cloud: RealCloud) -> None:
     for cell in WITH_HOSTS:
         cloud.rows(
             cell,
-            "INSERT INTO instance_system_metadata (instance_uuid, `key`, value, deleted) SELECT uuid, "
-            f"'image_hw_machine_type', 'pc', 0 FROM instances WHERE uuid IN ({UNSET.replace('ORDER BY id', '')})",
+            "INSERT INTO instance_system_metadata (instance_uuid, `key`, value, deleted) SELECT "
+            "uuid, "
+            "'image_hw_machine_type', 'pc', 0 FROM instances WHERE uuid IN "
+            f"({UNSET.replace('ORDER BY id', '')})",
         )
 
 
@@ -164,7 +180,11 @@ def after(*preparations: Callable[[RealCloud], None]) -> Callable[[RealCloud], N
 def state(cloud: RealCloud) -> dict[tuple[str, str], Any]:
     """All rows of all databases, by database and table."""
     found: dict[tuple[str, str], Any] = dict(cloud.checksums())
-    queries = {(name, table): _query(cloud, name, table) for name, tables in ADDED_TO.items() for table in tables}
+    queries = {
+        (name, table): _query(cloud, name, table)
+        for name, tables in ADDED_TO.items()
+        for table in tables
+    }
     for (name, table), query in (queries | NUMBERED).items():
         found[name, table] = sorted(map(str, cloud.rows(name, query)))
     return found
@@ -174,7 +194,8 @@ def _query(cloud: RealCloud, name: str, table: str) -> str:
     columns = cloud.rows(
         name,
         "SELECT column_name FROM information_schema.columns WHERE table_schema = DATABASE() "
-        f"AND table_name = '{table}' AND column_name NOT IN {CHOSEN_BY_SERVER} ORDER BY ordinal_position",
+        f"AND table_name = '{table}' AND column_name NOT IN {CHOSEN_BY_SERVER} ORDER BY "
+        "ordinal_position",
     )
     return f"SELECT {', '.join(f'`{column}`' for (column,) in columns)} FROM {table}"
 
@@ -186,7 +207,8 @@ class Scenario(NamedTuple):
     :ivar prepare: what is done to the cloud before
     :ivar code: the exit code
     :ivar look: what is to be the same afterwards
-    :ivar in_order: whether lines have an order; otherwise it is Placement's, which changes from answer to answer
+    :ivar in_order: whether lines have an order; otherwise it is Placement's, which changes from
+        answer to answer
     """
 
     line: str
@@ -202,10 +224,16 @@ ARCHIVE_AND_PURGE: Final = {
     "a total": Scenario(f"{ARCHIVE} --max_rows 100 --verbose", as_it_is, 1),
     "a total over several cells": Scenario(f"{ARCHIVE} --max_rows 1600 --verbose", as_it_is, 1),
     "no rows at all": Scenario(f"{ARCHIVE} --max_rows 0 --verbose", as_it_is, 0),
-    "by date, as data": Scenario(f"{ARCHIVE} --before 2026-08-01 --task-log --until-complete -f json", as_it_is, 1),
-    "nothing to do": Scenario(f"{ARCHIVE} --before 2000-01-01 --until-complete --verbose --purge", no_task_log, 0),
+    "by date, as data": Scenario(
+        f"{ARCHIVE} --before 2026-08-01 --task-log --until-complete -f json", as_it_is, 1
+    ),
+    "nothing to do": Scenario(
+        f"{ARCHIVE} --before 2000-01-01 --until-complete --verbose --purge", no_task_log, 0
+    ),
     "archive and purge": Scenario(f"{ARCHIVE} --until-complete --purge -f json", as_it_is, 1),
-    "a look at what would be archived": Scenario(f"{ARCHIVE} --dry-run --before 2026-08-01", as_it_is, 0),
+    "a look at what would be archived": Scenario(
+        f"{ARCHIVE} --dry-run --before 2026-08-01", as_it_is, 0
+    ),
     "purge": Scenario("db purge --all --all-cells --verbose", archived, 0),
     "purge by date": Scenario("db purge --before 2026-08-01 --all-cells -f json", archived, 0),
     "a look at what would be purged": Scenario("db purge --all --all-cells --dry-run", archived, 3),
@@ -225,7 +253,11 @@ MIGRATIONS: Final = {
         "migrations": (f"{MIGRATE} --verbose", unmigrated.put_back, 0),
         "migrations, as data": (f"{MIGRATE} -f json", unmigrated.put_back, 0),
         "migrations with a total": (f"{MIGRATE} --max-count 40", unmigrated.put_back, 1),
-        "migrations with a total over several cells": (f"{MIGRATE} --max-count 900", unmigrated.put_back, 1),
+        "migrations with a total over several cells": (
+            f"{MIGRATE} --max-count 900",
+            unmigrated.put_back,
+            1,
+        ),
         "few migrations are due": (f"{MIGRATE} --max-count 50", as_it_is, 1),
         "migrations, two cells away": (MIGRATE, after(unmigrated.put_back, two_are_away), 2),
         "migrations with a total, the first cell refuses": (
@@ -250,8 +282,12 @@ MAPPINGS: Final = {
     "discover hosts, as data": Scenario(f"{DISCOVER} -f json", new_hosts, 0),
     "discover hosts by service": Scenario(f"{DISCOVER} --by-service --verbose", new_hosts, 0),
     "discover no host": Scenario(f"{DISCOVER} --strict --verbose", all_discovered, 1),
-    "discover hosts, two cells away": Scenario(f"{DISCOVER} --verbose", after(new_hosts, two_are_away), 1),
-    "discover hosts, one cell refuses": Scenario(f"{DISCOVER} --strict", after(new_hosts, refuses), 1),
+    "discover hosts, two cells away": Scenario(
+        f"{DISCOVER} --verbose", after(new_hosts, two_are_away), 1
+    ),
+    "discover hosts, one cell refuses": Scenario(
+        f"{DISCOVER} --strict", after(new_hosts, refuses), 1
+    ),
 }
 ALLOCATIONS: Final = {
     "heal": Scenario(f"{HEAL} --verbose", as_it_is, 0),
@@ -273,7 +309,9 @@ MACHINE_TYPES: Final = {
     "instances without machine types in one cell": Scenario(
         f"{LIST_UNSET} --cell-uuid {{cell2}} -f json", without_types, 3
     ),
-    "instances without machine types, one cell refuses": Scenario(LIST_UNSET, after(without_types, refuses), 1),
+    "instances without machine types, one cell refuses": Scenario(
+        LIST_UNSET, after(without_types, refuses), 1
+    ),
     "instances without machine types, two cells away": Scenario(
         f"{LIST_UNSET} -f json", after(without_types, two_are_away), 1
     ),
@@ -285,7 +323,9 @@ SCENARIOS: Final = ARCHIVE_AND_PURGE | MIGRATIONS | MAPPINGS | ALLOCATIONS | MAC
 
 
 def by_both(site: Site, scenario: Scenario) -> tuple[Outcome, Outcome]:
-    """What becomes of a command in the process itself, and through workers, each on the same cloud."""
+    """What becomes of a command in the process itself, and through workers, each on the same
+    cloud.
+    """
     inline = site.config.with_name("inline.conf")
     inline.write_text(site.config.read_text().replace("broker_url", "# broker_url"))
     return outcome(site, inline, scenario), outcome(site, site.config, scenario)
@@ -348,7 +388,9 @@ def test_both_engines_do_the_same(site: Site, name: str) -> None:
 
 
 def test_both_engines_print_the_same_dots(site: Site) -> None:
-    assert_both_do_the_same(site, Scenario(f"{ARCHIVE} --until-complete --purge --verbose", as_it_is, 1))
+    assert_both_do_the_same(
+        site, Scenario(f"{ARCHIVE} --until-complete --purge --verbose", as_it_is, 1)
+    )
 
 
 def test_a_blocked_tree_is_told_once_however_many_slices_there_are(
@@ -377,7 +419,11 @@ def test_without_an_api_database_nobody_is_asked(site: Site) -> None:
     broken = site.config.with_name("broken.conf")
     broken.write_text(re.sub(r"/nova_api$", "/nova_api_of_old", text, flags=re.MULTILINE))
     before = site.store.recent()
-    for line, code in ((ARCHIVE, 3), ("db purge --all --all-cells", 4), (f"{ARCHIVE} --dry-run --detach", 3)):
+    for line, code in (
+        (ARCHIVE, 3),
+        ("db purge --all --all-cells", 4),
+        (f"{ARCHIVE} --dry-run --detach", 3),
+    ):
         ended = call(line, config=broken, env=hooked())
         assert (ended.code, ended.out) == (code, "")
         assert "the API database" in ended.line

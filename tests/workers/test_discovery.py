@@ -1,4 +1,6 @@
-"""Discovering hosts by many commands at once: each is mapped once, whoever is killed, stopped or writes beside them."""
+"""Discovering hosts by many commands at once: each is mapped once, whoever is killed, stopped or
+writes beside them.
+"""
 
 import os
 import signal
@@ -49,7 +51,9 @@ def assert_mapped_once(cloud: RealCloud, cells: list[str], hosts: int = HOSTS) -
     numbers = dict(cloud.rows(API, "SELECT CONCAT('nova_', name), id FROM cell_mappings"))
     mapped = mapped_hosts(cloud)
     assert len(mapped) == hosts
-    assert all(number == numbers[f"nova_cell{host.split('-')[1]}"] for host, number in mapped.items())
+    assert all(
+        number == numbers[f"nova_cell{host.split('-')[1]}"] for host, number in mapped.items()
+    )
 
 
 @pytest.fixture
@@ -62,7 +66,9 @@ def cells(realcloud: RealCloud) -> Iterator[list[str]]:
         realcloud.server.drop(name)
 
 
-def test_runs_at_once_without_a_broker(realcloud: RealCloud, cells: list[str], tmp_path: Path) -> None:
+def test_runs_at_once_without_a_broker(
+    realcloud: RealCloud, cells: list[str], tmp_path: Path
+) -> None:
     config = realcloud.config(tmp_path)
     running = [Running(f"{DISCOVER} --strict", config=config) for _ in range(AT_ONCE)]
     ended = [one.end() for one in running]
@@ -71,7 +77,9 @@ def test_runs_at_once_without_a_broker(realcloud: RealCloud, cells: list[str], t
     assert sum(marked_nodes(realcloud, cell) for cell in cells) == HOSTS
 
 
-def test_runs_at_once_that_nothing_keeps_apart(realcloud: RealCloud, cells: list[str], tmp_path: Path) -> None:
+def test_runs_at_once_that_nothing_keeps_apart(
+    realcloud: RealCloud, cells: list[str], tmp_path: Path
+) -> None:
     config = realcloud.config(tmp_path)
     config.write_text(config.read_text() + "exclusion = false\n")
     running = [Running(DISCOVER, config=config) for _ in range(AT_ONCE)]
@@ -79,7 +87,9 @@ def test_runs_at_once_that_nothing_keeps_apart(realcloud: RealCloud, cells: list
     assert_mapped_once(realcloud, cells)
 
 
-def test_a_foreign_writer_that_races(realcloud: RealCloud, cells: list[str], tmp_path: Path) -> None:
+def test_a_foreign_writer_that_races(
+    realcloud: RealCloud, cells: list[str], tmp_path: Path
+) -> None:
     """It maps all hosts, the last ones first, one by one as the scheduler does."""
     config = realcloud.config(tmp_path)
     begun, lost = threading.Event(), 0
@@ -90,7 +100,10 @@ def test_a_foreign_writer_that_races(realcloud: RealCloud, cells: list[str], tmp
             for cell in reversed(cells):
                 for number in range(HOSTS // len(cells), 0, -1):
                     begun.set()
-                    row = f"SELECT 'new-{cell[-1]}-{number:05}', id FROM cell_mappings WHERE name = 'cell{cell[-1]}'"
+                    row = (
+                        f"SELECT 'new-{cell[-1]}-{number:05}', id FROM cell_mappings WHERE name "
+                        f"= 'cell{cell[-1]}'"
+                    )
                     try:
                         cursor.execute(f"INSERT INTO host_mappings (host, cell_id) {row}")
                     except pymysql.IntegrityError:
@@ -108,7 +121,9 @@ def test_a_foreign_writer_that_races(realcloud: RealCloud, cells: list[str], tmp
 
 
 @pytest.fixture
-def fleet(realcloud: RealCloud, broker: Redis, tmp_path: Path, cells: list[str]) -> Iterator[tuple[Site, Worker]]:
+def fleet(
+    realcloud: RealCloud, broker: Redis, tmp_path: Path, cells: list[str]
+) -> Iterator[tuple[Site, Worker]]:
     """Five cells, and a worker that serves them."""
     broker.revive()
     broker.execute("FLUSHALL")
@@ -128,7 +143,8 @@ def test_runs_at_once_through_workers(fleet: tuple[Site, Worker], cells: list[st
 
 
 class Gate:
-    """A lock of the server's on the mappings of hosts: whoever adds one waits, and can be killed or stopped there.
+    """A lock of the server's on the mappings of hosts: whoever adds one waits, and can be killed or
+    stopped there.
 
     The program gives up a wait for the lock after a second, and begins it anew some times.
     """
@@ -141,7 +157,10 @@ class Gate:
 
     def waiting(self) -> bool:
         """Whether somebody waits."""
-        sql = "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'INSERT INTO host_mappings%'"
+        sql = (
+            "SELECT COUNT(*) FROM information_schema.processlist WHERE info LIKE 'INSERT INTO "
+            "host_mappings%'"
+        )
         return bool(self._site.cloud.server.execute(sql)[0][0])
 
     def open(self) -> None:
@@ -152,7 +171,9 @@ class Gate:
 
 @pytest.fixture
 def held(fleet: tuple[Site, Worker]) -> Iterator[tuple[Site, str, Gate, Running]]:
-    """A run in one cell whose worker waits at the gate; the run, and the command that waits for it."""
+    """A run in one cell whose worker waits at the gate; the run, and the command that waits for
+    it.
+    """
     site, _ = fleet
     gate = Gate(site)
     command = site.start(f"{DISCOVER} --strict --cell_uuid {site.cloud.uuids['cell1']}")
@@ -186,7 +207,9 @@ def test_the_holder_is_killed(held: tuple[Site, str, Gate, Running]) -> None:
     assert_cell1_is_done(site)
 
 
-def test_the_holder_is_stopped_past_its_lease_and_comes_back(held: tuple[Site, str, Gate, Running]) -> None:
+def test_the_holder_is_stopped_past_its_lease_and_comes_back(
+    held: tuple[Site, str, Gate, Running],
+) -> None:
     """Its write meets the unique key, or waits to be rolled back; the run counts each host once."""
     site, run, gate, command = held
     stopped = holder(site, run)

@@ -1,4 +1,6 @@
-"""What beats do with firings that are due, late, or refused: with a real Redis, and a list for what is started."""
+"""What beats do with firings that are due, late, or refused: with a real Redis, and a list for what
+is started.
+"""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -16,7 +18,15 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from schedules import beat as module
 from schedules.beat import Beat, OrderAttempt
 from schedules.entries import Entry, ParsedCommand
-from schedules.firings import BeatSign, Firing, FiringClaim, Firings, FiringState, firing_key, run_id
+from schedules.firings import (
+    BeatSign,
+    Firing,
+    FiringClaim,
+    Firings,
+    FiringState,
+    firing_key,
+    run_id,
+)
 from tests.support.command import until
 
 DEADLINE = 600.0
@@ -111,12 +121,14 @@ def last(firings: Memory) -> Firing:
     return found
 
 
-# -- the right to start ----------------------------------------------------------------------------------------------
+# -- the right to start ----------------------------------------------------------------------------
 
 
 def test_of_many_beats_one_is_granted_a_firing(firings: Memory) -> None:
     with ThreadPoolExecutor(16) as pool:
-        answers = list(pool.map(lambda n: firings.claim(entry(), NIGHT, f"beat {n}", LEASE), range(16)))
+        answers = list(
+            pool.map(lambda n: firings.claim(entry(), NIGHT, f"beat {n}", LEASE), range(16))
+        )
     assert sorted(answers) == ["granted"] + ["held"] * 15
 
 
@@ -158,7 +170,7 @@ def test_another_expression_is_another_entry(firings: Memory) -> None:
     assert firings.last(entry(window="06:00")) is not None
 
 
-# -- a beat ----------------------------------------------------------------------------------------------------------
+# -- a beat ----------------------------------------------------------------------------------------
 
 
 def test_a_firing_is_started_once_whoever_looks(firings: Memory) -> None:
@@ -182,19 +194,26 @@ def test_a_firing_is_made_up_within_the_deadline(firings: Memory) -> None:
     assert started.runs == [run_id(entry(), NIGHT)]
 
 
-def test_a_firing_is_not_made_up_in_the_middle_of_the_day(firings: Memory, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_firing_is_not_made_up_in_the_middle_of_the_day(
+    firings: Memory, caplog: pytest.LogCaptureFixture
+) -> None:
     started = Started()
     fire(beat(firings, started), firings, entry(), NIGHT + timedelta(hours=9))
     assert started.runs == []
     assert last(firings).state is FiringState.MISSED
     assert last(firings).reason == "no beat took it up in time"
-    assert "nightly: the firing of 2026-11-24 02:00:00 UTC was missed, and is skipped" in caplog.text
+    assert (
+        "nightly: the firing of 2026-11-24 02:00:00 UTC was missed, and is skipped" in caplog.text
+    )
 
 
 def test_a_firing_that_was_tried_and_came_to_nothing_was_not_missed(firings: Memory) -> None:
     assert firings.claim(entry(), NIGHT, "killed", 0) is FiringClaim.GRANTED
     fire(beat(firings, Started()), firings, entry(), NIGHT + timedelta(hours=9))
-    assert (last(firings).state, last(firings).reason) == (FiringState.FAILED, "it could not be started in time")
+    assert (last(firings).state, last(firings).reason) == (
+        FiringState.FAILED,
+        "it could not be started in time",
+    )
 
 
 def test_a_firing_is_not_made_up_once_its_window_has_closed(firings: Memory) -> None:
@@ -238,10 +257,14 @@ def test_an_entry_is_new_again_in_a_redis_that_was_emptied(firings: Memory, clie
     assert started.runs == [run_id(entry(), NIGHT)]
 
 
-def test_a_start_that_fails_is_tried_again(firings: Memory, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_start_that_fails_is_tried_again(
+    firings: Memory, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "RETRY", SHORT)
     every_minute, now = due_now(firings)
-    started = Started("Another run is at work", "Another run is at work", "the API database is away")
+    started = Started(
+        "Another run is at work", "Another run is at work", "the API database is away"
+    )
     started_by = Beat([every_minute], firings, started, 86_400, threading.Event())
     started_by.fire(every_minute, now)
     found = firings.last(every_minute)
@@ -302,31 +325,46 @@ def test_a_beat_outlives_a_redis_that_is_away(
     assert "the store does not answer, the beat goes on" in caplog.text
 
 
-# -- clocks ----------------------------------------------------------------------------------------------------------
+# -- clocks ----------------------------------------------------------------------------------------
 
 BERLIN = "Europe/Berlin"
-PUT_BACK = datetime(2025, 10, 26, 0, 30, tzinfo=UTC)  # 02:30 in Berlin, an hour before it is 02:30 again
+# 02:30 in Berlin, an hour before it is 02:30 again.
+PUT_BACK = datetime(2025, 10, 26, 0, 30, tzinfo=UTC)
 
 
-def test_a_firing_that_has_not_come_by_the_clock_of_the_store_is_granted_to_nobody(firings: Memory) -> None:
+def test_a_firing_that_has_not_come_by_the_clock_of_the_store_is_granted_to_nobody(
+    firings: Memory,
+) -> None:
     before = last(firings)
-    assert firings.claim(entry(), firings.now() + timedelta(hours=1), "ahead", LEASE) is FiringClaim.EARLY
+    assert (
+        firings.claim(entry(), firings.now() + timedelta(hours=1), "ahead", LEASE)
+        is FiringClaim.EARLY
+    )
     assert last(firings) == before
 
 
 @pytest.mark.parametrize(
     ("apart", "words"),
-    [(timedelta(days=1), "86,400 s ahead of that of Redis"), (timedelta(hours=-1), "3,600 s behind that of Redis")],
+    [
+        (timedelta(days=1), "86,400 s ahead of that of Redis"),
+        (timedelta(hours=-1), "3,600 s behind that of Redis"),
+    ],
     ids=["ahead", "behind"],
 )
 def test_a_beat_with_a_wrong_clock_starts_nothing_says_so_and_keeps_no_other_from_starting(
-    firings: Memory, apart: timedelta, words: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    firings: Memory,
+    apart: timedelta,
+    words: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(module, "LONGEST_PAUSE", SHORT)
     every_minute, _ = due_now(firings)
     before = firings.last(every_minute)
     wrong, stop = Started(), threading.Event()
-    wrong_beat = Beat([every_minute], firings, wrong, DEADLINE, stop, lambda: datetime.now(UTC) + apart)
+    wrong_beat = Beat(
+        [every_minute], firings, wrong, DEADLINE, stop, lambda: datetime.now(UTC) + apart
+    )
     looks = counted(firings.now, monkeypatch, firings, "now")
     with running(wrong_beat, stop):
         until(lambda: bool(firings.living_beats()) and len(looks) > 20)
@@ -367,7 +405,11 @@ def test_a_last_firing_in_the_future_is_forgotten_and_the_entry_goes_on(
     assert "nightly: its last firing lay in the future, and is forgotten" in caplog.text
     known = firings.last(every_minute)
     assert known is not None
-    assert (known.nominal, known.state, started.runs) == (every_minute.last_due(now), FiringState.NEW, [])
+    assert (known.nominal, known.state, started.runs) == (
+        every_minute.last_due(now),
+        FiringState.NEW,
+        [],
+    )
     a_minute_earlier = int(known.nominal.timestamp()) - 60
     client.hset(firing_key(every_minute), "nominal", a_minute_earlier)
     alive.fire(every_minute, now)
@@ -375,7 +417,9 @@ def test_a_last_firing_in_the_future_is_forgotten_and_the_entry_goes_on(
 
 
 @pytest.mark.parametrize("minutes", [0, 10, 40, 59])
-def test_the_night_on_which_the_clock_goes_back_is_made_up_for(firings: Memory, minutes: int) -> None:
+def test_the_night_on_which_the_clock_goes_back_is_made_up_for(
+    firings: Memory, minutes: int
+) -> None:
     started, nightly = Started(), entry("30 2 * * *", BERLIN)
     evening = PUT_BACK - timedelta(hours=5)
     assert firings.claim(nightly, nightly.last_due(evening), "evening", LEASE) is FiringClaim.NEW
@@ -388,7 +432,7 @@ def test_the_night_on_which_the_clock_goes_back_is_made_up_for(firings: Memory, 
     assert firing.state is FiringState.STARTED
 
 
-# -- many ------------------------------------------------------------------------------------------------------------
+# -- many ------------------------------------------------------------------------------------------
 
 
 def test_many_entries_of_one_minute_are_started_a_few_at_a_time(
@@ -415,7 +459,10 @@ def test_an_attempt_that_hangs_holds_the_others_up_for_a_time_only(
 ) -> None:
     monkeypatch.setattr(module, "LONGEST_PAUSE", SHORT)
     monkeypatch.setattr(module, "HELD_UP", SHORT)
-    entries = [replace(entry("* * * * *"), name=f"entry{number}") for number in range(module.STARTS_AT_ONCE + 1)]
+    entries = [
+        replace(entry("* * * * *"), name=f"entry{number}")
+        for number in range(module.STARTS_AT_ONCE + 1)
+    ]
     now = firings.now()
     for each in entries:
         nominal = each.last_due(now)

@@ -22,7 +22,9 @@ TASK = re.compile(r'"uuid": "([-0-9a-f]{36})"')
 
 
 @pytest.fixture(scope="module")
-def shared_site(loaded_realcloud: RealCloud, broker: Redis, tmp_path_factory: pytest.TempPathFactory) -> Site:
+def shared_site(
+    loaded_realcloud: RealCloud, broker: Redis, tmp_path_factory: pytest.TempPathFactory
+) -> Site:
     """Every slice is over after its first step: each cell has several, however quick it is."""
     return Site(loaded_realcloud, broker, tmp_path_factory.mktemp("site"), slice_seconds=0)
 
@@ -50,9 +52,15 @@ def page(shared_site: Site, shared_worker: Worker) -> Iterator[FlowerPage]:
         ("/nothing", 404, 404),
     ],
 )
-def test_only_a_sign_of_life_is_for_everybody(page: FlowerPage, path: str, without: int, with_password: int) -> None:
+def test_only_a_sign_of_life_is_for_everybody(
+    page: FlowerPage, path: str, without: int, with_password: int
+) -> None:
     login = f"{web.USER}:{web.PASSWORD}"
-    assert (page.status(path), page.status(path, f"{web.USER}:wrong"), page.status(path, login)) == (
+    assert (
+        page.status(path),
+        page.status(path, f"{web.USER}:wrong"),
+        page.status(path, login),
+    ) == (
         without,
         without,
         with_password,
@@ -61,7 +69,12 @@ def test_only_a_sign_of_life_is_for_everybody(page: FlowerPage, path: str, witho
 
 @pytest.mark.parametrize(
     "path",
-    ["worker/shutdown/shared@here", "task/send-task/db.purge", "task/apply/db.purge", "worker/pool/grow/shared@here"],
+    [
+        "worker/shutdown/shared@here",
+        "task/send-task/db.purge",
+        "task/apply/db.purge",
+        "worker/pool/grow/shared@here",
+    ],
 )
 def test_it_only_shows(page: FlowerPage, path: str) -> None:
     assert page.status(f"/api/{path}", f"{web.USER}:{web.PASSWORD}", "POST") == 403
@@ -71,12 +84,22 @@ def test_a_task_says_what_it_works_on(page: FlowerPage, shared_site: Site) -> No
     shown = page.page("/api/tasks")
     (run,) = shared_site.store.recent()
     assert re.search(rf'"args": "cell2", "kwargs": "run {run}, slice 1, rows so far: 0"', shown)
-    assert re.search(rf'"args": "cell2", "kwargs": "run {run}, slice 2, rows so far: [1-9][\d,]*"', shown)
+    assert re.search(
+        rf'"args": "cell2", "kwargs": "run {run}, slice 2, rows so far: [1-9][\d,]*"', shown
+    )
 
 
 def test_no_page_holds_a_secret(page: FlowerPage, shared_site: Site) -> None:
     tasks = TASK.findall(page.page("/api/tasks"))
-    paths = ["/", "/broker", "/tasks", "/worker/shared@here", "/api/workers?refresh=1", "/metrics", "/nothing"]
+    paths = [
+        "/",
+        "/broker",
+        "/tasks",
+        "/worker/shared@here",
+        "/api/workers?refresh=1",
+        "/metrics",
+        "/nothing",
+    ]
     paths += [f"{place}/{uuid}" for uuid in tasks for place in ("/task", "/api/task/info")]
     login = f"{web.USER}:{web.PASSWORD}"
     seen = "".join(page.page(path) for path in paths if page.status(path, login) == 200)
@@ -96,13 +119,20 @@ def test_it_ends_on_sigterm_as_one_that_was_asked_to(shared_site: Site) -> None:
 
 @pytest.mark.parametrize("path", ["", "/flower", "/ops/flower"])
 def test_the_address_that_is_printed_answers(shared_site: Site, path: str) -> None:
-    with FlowerPage(shared_site.config, prefix=path, env={"OS_FLOWER__URL_PREFIX": path and f"{path}/"}) as page:
-        *_, address = re.findall(rf"^Flower serves (\S+), log in as {web.USER}$", page.log, re.MULTILINE)
+    with FlowerPage(
+        shared_site.config, prefix=path, env={"OS_FLOWER__URL_PREFIX": path and f"{path}/"}
+    ) as page:
+        *_, address = re.findall(
+            rf"^Flower serves (\S+), log in as {web.USER}$", page.log, re.MULTILINE
+        )
         assert address.startswith(page.address)
         shown = address.removeprefix(page.address)
         assert (page.status(shown), page.status(shown, f"{web.USER}:{web.PASSWORD}")) == (401, 200)
         assert page.status("", f"{web.USER}:{web.PASSWORD}") == 200, "without a slash at its end"
-        assert (page.status("/metrics"), page.status("/metrics", f"{web.USER}:{web.PASSWORD}")) == (401, 200)
+        assert (page.status("/metrics"), page.status("/metrics", f"{web.USER}:{web.PASSWORD}")) == (
+            401,
+            200,
+        )
 
 
 def test_without_a_password_everybody_looks_if_told_so(shared_site: Site) -> None:
@@ -115,18 +145,31 @@ def test_without_a_password_everybody_looks_if_told_so(shared_site: Site) -> Non
     ("variables", "code", "line"),
     [
         ({}, 78, "Flower has no password: set password in section [flower], or give --no-password"),
-        ({"PASSWORD": "grün"}, 78, "Flower compares ASCII only: choose another user or password in section [flower]"),
+        (
+            {"PASSWORD": "grün"},
+            78,
+            "Flower compares ASCII only: choose another user or password in section [flower]",
+        ),
         (
             {"PASSWORD": "x", "CERT_FILE": "/nonexistent"},
             78,
             "TLS needs both: set cert_file and key_file in section [flower]",
         ),
         (
-            {"PASSWORD": "x", "CERT_FILE": "/nonexistent", "KEY_FILE": "/nonexistent", "PORT": "{free}"},
+            {
+                "PASSWORD": "x",
+                "CERT_FILE": "/nonexistent",
+                "KEY_FILE": "/nonexistent",
+                "PORT": "{free}",
+            },
             255,
             "Flower cannot serve 127.0.0.1:{free}: No such file or directory",
         ),
-        ({"PASSWORD": "x", "PORT": "{taken}"}, 255, "Flower cannot serve 127.0.0.1:{taken}: Address already in use"),
+        (
+            {"PASSWORD": "x", "PORT": "{taken}"},
+            255,
+            "Flower cannot serve 127.0.0.1:{taken}: Address already in use",
+        ),
     ],
 )
 def test_what_keeps_it_from_starting_is_one_line(
@@ -145,7 +188,10 @@ def test_without_a_broker_there_is_nothing_to_show(tmp_path: Path) -> None:
     (tmp_path / "empty.conf").write_text("")
     ended = call("flower --no-password", config=tmp_path / "empty.conf")
     assert ended.code == 78
-    assert ended.line == f"There is no broker: set broker_url in section [celery] (read: {tmp_path}/empty.conf)"
+    assert (
+        ended.line
+        == f"There is no broker: set broker_url in section [celery] (read: {tmp_path}/empty.conf)"
+    )
 
 
 def test_it_waits_for_a_broker_that_is_away(shared_site: Site, tmp_path: Path) -> None:

@@ -68,7 +68,9 @@ def test_a_child_that_was_stopped_is_killed_and_its_cell_taken_over(site: Site) 
         until(lambda: len(worker.children) == 2)
 
 
-def test_a_child_in_a_call_that_never_returns_is_killed_and_its_cell_taken_over(site: Site, tickets: Tickets) -> None:
+def test_a_child_in_a_call_that_never_returns_is_killed_and_its_cell_taken_over(
+    site: Site, tickets: Tickets
+) -> None:
     """It renews its claim all the time: only its death lets others go on."""
     with site.worker(env=tickets.env) as worker:
         worker.serve()
@@ -79,7 +81,9 @@ def test_a_child_in_a_call_that_never_returns_is_killed_and_its_cell_taken_over(
         assert worker.log.count(HANGS) == 1
 
 
-def test_a_worker_that_is_told_to_end_does_not_wait_for_a_child_that_hangs(site: Site, tickets: Tickets) -> None:
+def test_a_worker_that_is_told_to_end_does_not_wait_for_a_child_that_hangs(
+    site: Site, tickets: Tickets
+) -> None:
     with site.worker(env=tickets.env) as worker:
         worker.serve()
         tickets.order("in step", cell=cell_uuid(site))
@@ -94,7 +98,9 @@ def test_a_worker_that_is_told_to_end_does_not_wait_for_a_child_that_hangs(site:
 
 def test_a_child_that_shows_signs_of_life_may_take_its_time(site: Site) -> None:
     """The pauses between its batches are longer than it may be silent, and so are its slices."""
-    site.config.write_text(site.config.read_text().replace("slice_seconds = 0.3", "slice_seconds = 60"))
+    site.config.write_text(
+        site.config.read_text().replace("slice_seconds = 0.3", "slice_seconds = 60")
+    )
     with site.worker() as worker:
         worker.serve()
         children = set(worker.children)

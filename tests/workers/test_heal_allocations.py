@@ -1,4 +1,6 @@
-"""``placement heal_allocations`` by workers: one total over cells, and services by the configuration of each worker."""
+"""``placement heal_allocations`` by workers: one total over cells, and services by the
+configuration of each worker.
+"""
 
 from tests.support.placement import Placement, nova_conf
 from tests.workers.fleet import Site
@@ -10,7 +12,10 @@ def test_workers_heal_what_the_process_itself_would(site: Site, placed: Placemen
     site.config.write_text(site.config.read_text() + nova_conf(placed.url))
     with site.worker() as worker:
         worker.serve()
-        assert "Would create allocations of 6 instances and update those of 1." in site.call(f"{HEAL} --dry-run").out
+        assert (
+            "Would create allocations of 6 instances and update those of 1."
+            in site.call(f"{HEAL} --dry-run").out
+        )
         first = site.call(f"{HEAL} --max-count 4 --verbose")
         assert (first.code, first.err) == (1, "")
         assert first.out.endswith("Max count reached. Processed 4 instances.\n")

@@ -39,7 +39,9 @@ def slow(client: Client, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Slow
     """A heartbeat with such a store, that has begun a sign of life."""
     store = SlowStore(client)
     monkeypatch.setattr(heartbeat, "run_store", lambda *_: store)
-    beating = Heartbeat(None, Conductor(store, lambda _: None), load_configuration([]), (), "w@here")
+    beating = Heartbeat(
+        None, Conductor(store, lambda _: None), load_configuration([]), (), "w@here"
+    )
     beating.start()
     store.reached.wait()
     yield store, beating
@@ -50,7 +52,9 @@ def threads() -> set[str]:
     return {thread.name for thread in threading.enumerate()}
 
 
-def test_a_sign_of_life_that_is_under_way_is_none_after_the_stop(slow: tuple[SlowStore, Heartbeat]) -> None:
+def test_a_sign_of_life_that_is_under_way_is_none_after_the_stop(
+    slow: tuple[SlowStore, Heartbeat],
+) -> None:
     store, beating = slow
     stopping = threading.Thread(target=beating.stop)
     stopping.start()
@@ -62,13 +66,17 @@ def test_a_sign_of_life_that_is_under_way_is_none_after_the_stop(slow: tuple[Slo
 
 
 def test_a_sign_of_life_that_hangs_keeps_no_worker_from_its_end(
-    slow: tuple[SlowStore, Heartbeat], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    slow: tuple[SlowStore, Heartbeat],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     store, beating = slow
     monkeypatch.setattr(heartbeat, "ANSWER", 0.05)
     caplog.set_level(logging.INFO, "cellkeeper.worker")
     beating.stop()
-    assert "the store could not be told that this worker ends: it does not answer" in caplog.messages
+    assert (
+        "the store could not be told that this worker ends: it does not answer" in caplog.messages
+    )
     store.may_go_on.set()
     until(lambda: "heartbeat" not in threads())
     assert store.workers() == {}
@@ -84,7 +92,10 @@ def conf(broker: Redis) -> ConfigOpts:
 
 
 def test_what_a_heartbeat_cannot_do_is_told_once_and_when_it_can_again(
-    broker: Redis, conf: ConfigOpts, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    broker: Redis,
+    conf: ConfigOpts,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(heartbeat, "INTERVAL", 0.02)
     caplog.set_level(logging.INFO, "cellkeeper.worker")

@@ -32,7 +32,9 @@ MESSAGES: dict[str, str | bytes] = {
     "properties that are none": json.dumps(WHOLE | {"properties": SECRET}),
     "a body that is no base64": json.dumps(WHOLE | {"body": SECRET}),
     "a body that is no list": json.dumps(WHOLE | {"body": "NQ=="}),
-    "another type of content": json.dumps(WHOLE | {"content-type": "application/x-python-serialize"}),
+    "another type of content": json.dumps(
+        WHOLE | {"content-type": "application/x-python-serialize"}
+    ),
     "a task that nobody knows": json.dumps(WHOLE | {"headers": {"task": "another", "id": "id"}}),
     "headers that are none": json.dumps(WHOLE | {"headers": SECRET}),
 }

@@ -1,4 +1,6 @@
-"""Records in Redis that are none, and names that are no names: each costs itself and one line, whoever reads it."""
+"""Records in Redis that are none, and names that are no names: each costs itself and one line,
+whoever reads it.
+"""
 
 import logging
 import re
@@ -66,7 +68,9 @@ def set_record(client: Client, key: str, field: str, **values: Any) -> None:
 
 def retype(client: Client, key: str) -> None:
     client.delete(key)
-    client.lpush(key, "of another type") if key.endswith((":bad", ":w")) else client.set(key, "of another type")
+    client.lpush(key, "of another type") if key.endswith((":bad", ":w")) else client.set(
+        key, "of another type"
+    )
 
 
 def firing_key(client: Client) -> str:
@@ -97,7 +101,9 @@ def fields(key: str, field: str) -> dict[str, Callable[[Client], Any]]:
 def changed(key: str, field: str, **values: Any) -> dict[str, Callable[[Client], Any]]:
     """A record with other values, each one alone."""
     return {
-        f"{key} {field}: {name}={str(value)[:12]!r}": partial(set_record, key=key, field=field, **{name: value})
+        f"{key} {field}: {name}={str(value)[:12]!r}": partial(
+            set_record, key=key, field=field, **{name: value}
+        )
         for name, value in values.items()
     }
 
@@ -139,7 +145,8 @@ RECORDS: dict[str, Callable[[Client], Any]] = {
     "a beat with a long name": lambda client: client.set(f"cellkeeper:beat:{LONG}", "1"),
     "a firing of another type": lambda client: client.set(firing_key(client), "x"),
     "a firing without its fields": lambda client: client.hset(firing_key(client), "nominal", "5"),
-    "a firing that is none": lambda client: client.hset(firing_key(client), mapping={"nominal": "x", "state": NASTY}),
+    "a firing that is "
+    "none": lambda client: client.hset(firing_key(client), mapping={"nominal": "x", "state": NASTY}),
     "a firing of never": lambda client: client.hset(
         firing_key(client), mapping={"nominal": str(10**30), "state": "started", "run": NASTY, "reason": LONG}
     ),
@@ -158,7 +165,8 @@ RECORDS: dict[str, Callable[[Client], Any]] = {
         "cellkeeper:history",
         {re.sub(r'"(started|ordered)":[\d.]+', r'"\1":1e300', client.zrange("cellkeeper:history", 0, 0)[0]): 1e12},
     ),
-    "a counter that is none": lambda client: client.hset("cellkeeper:tally", "rows db.purge uuid", "many"),
+    "a counter that is "
+    "none": lambda client: client.hset("cellkeeper:tally", "rows db.purge uuid", "many"),
     "a counter with a nasty name": lambda client: client.hset("cellkeeper:tally", NASTY, "5"),
     "a counter of no UTF-8": lambda client: client.hset("cellkeeper:tally", b"\xff", b"\xff"),
 }  # fmt: skip
@@ -177,7 +185,13 @@ READERS: dict[str, tuple[bool, set[int]]] = {
     "metrics": (False, {0}),
     "db archive_deleted_rows --all-cells --dry-run --detach": (False, {0}),
 }
-STEERING = ("runs pause bad", "runs set bad until=none", "runs retry bad", "runs resume bad", "runs cancel bad")
+STEERING = (
+    "runs pause bad",
+    "runs set bad until=none",
+    "runs retry bad",
+    "runs resume bad",
+    "runs cancel bad",
+)
 
 
 @pytest.fixture
@@ -187,15 +201,21 @@ def hostile(client: Client, config: Path, damage: str) -> Iterator[Path]:
     store = RedisStore(client, EXPIRES)
     conductor = Conductor(store, lambda _: None)
     for run in ("ended", "bad", "good"):
-        conductor.start(replace(order(run)), [replace(A, uuid=f"a {run}"), replace(B, uuid=f"b {run}")])
+        conductor.start(
+            replace(order(run)), [replace(A, uuid=f"a {run}"), replace(B, uuid=f"b {run}")]
+        )
         store.change_cell(run, 0, 1, lambda view: rules.finish_cell(
             view.cell, "", view.now, Failure(FailureKind.CELL, "away"), complete=False
         ))  # fmt: skip
     store.change_run(
-        "ended", lambda run, now: rules.end_run(run, [results(0, 3)], now, ACTIONS), entries={"duration": 1}
+        "ended",
+        lambda run, now: rules.end_run(run, [results(0, 3)], now, ACTIONS),
+        entries={"duration": 1},
     )
     store.show_alive("w", None, EXPIRES)
-    store.change_cell("bad", 0, 0, lambda view: replace(view.cell, outcome=moved(5), started=view.now))
+    store.change_cell(
+        "bad", 0, 0, lambda view: replace(view.cell, outcome=moved(5), started=view.now)
+    )
     RECORDS[damage](client)
     yield config
     app.conductor.cache_clear()
@@ -257,7 +277,9 @@ def test_a_sum_that_is_none_holds_up_no_cell(client: Client, damage: str) -> Non
     who = Claimant("token", "w", 60.0)
 
     def work(view: View) -> CellRecord:
-        worked = rules.record_step(replace(view.cell, holder="token"), who, view.now, Step(moved(5), {}, 7), moved(5))
+        worked = rules.record_step(
+            replace(view.cell, holder="token"), who, view.now, Step(moved(5), {}, 7), moved(5)
+        )
         assert worked is not None
         return replace(worked, failure=Failure(FailureKind.CELL, "away"))
 

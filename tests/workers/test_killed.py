@@ -1,6 +1,8 @@
-"""Whatever is killed during a run, and however often: the run ends by itself, once, and no row is lost or doubled.
+"""Whatever is killed during a run, and however often: the run ends by itself, once, and no row is
+lost or doubled.
 
-Deaths come at random, and at the moments that are worst: around each decision of the store, and after a message.
+Deaths come at random, and at the moments that are worst: around each decision of the store, and
+after a message.
 """
 
 import os
@@ -29,7 +31,8 @@ SLOWER: Final = f"{ARCHIVE} --max_rows 50 --sleep 0.4"
 SLOWEST: Final = f"{ARCHIVE} --max_rows 20 --sleep 0.4"
 KILLS: Final = 5
 ARCHIVED, NOTHING, NO_API_DATABASE, FAILED = 1, 3, 3, 255
-# A machine is dead: operators are told that somebody has its cells within a minute; twice that is an error.
+# A machine is dead: operators are told that somebody has its cells within a minute; twice that is
+# an error.
 TAKEN_OVER: Final = 120.0
 # Longer than any test waits.
 FOR_EVER: Final = 600.0
@@ -42,7 +45,9 @@ def tickets(tmp_path_factory: pytest.TempPathFactory) -> Tickets:
 
 
 @pytest.fixture(scope="module")
-def shared_site(loaded_realcloud: RealCloud, broker: Redis, tmp_path_factory: pytest.TempPathFactory) -> Site:
+def shared_site(
+    loaded_realcloud: RealCloud, broker: Redis, tmp_path_factory: pytest.TempPathFactory
+) -> Site:
     return Site(loaded_realcloud, broker, tmp_path_factory.mktemp("site"), lease_seconds=1.0)
 
 
@@ -81,7 +86,9 @@ def until_moving(site: Site, run: str) -> None:
     assert not site.ended(run)
 
 
-def assert_all_is_done(site: Site, before: Inventory, run: str, *workers: Worker, exactly: bool = True) -> None:
+def assert_all_is_done(
+    site: Site, before: Inventory, run: str, *workers: Worker, exactly: bool = True
+) -> None:
     """The run ended by itself, was told once, moved everything, and counted no row twice.
 
     :param exactly: nobody died between a transaction and its record, so that each row was counted
@@ -92,7 +99,8 @@ def assert_all_is_done(site: Site, before: Inventory, run: str, *workers: Worker
     rows = sum(len(moving) for moving in before.moving.values())
     assert site.rows(run) == rows if exactly else 0 < site.rows(run) <= rows
     until(lambda: audits_of(site, run, *workers) == [ARCHIVED])
-    until(lambda: not any(site.queued(uuid) for uuid in site.cloud.uuids.values()))  # bells that were rung twice
+    # Bells that were rung twice.
+    until(lambda: not any(site.queued(uuid) for uuid in site.cloud.uuids.values()))
     assert site.record(run).finished == finished
 
 
@@ -108,13 +116,17 @@ def assert_the_rest_can_be_done(site: Site, before: Inventory) -> None:
     before.check_complete()
 
 
-# -- children ----------------------------------------------------------------------------------------------------------
+# -- children --------------------------------------------------------------------------------------
 
 
 def victim(site: Site, run: str, seen: Mapping[str, int]) -> tuple[str, int] | None:
-    """A child whose cell has got on since its last worker died: three deaths in a row would be a failure."""
+    """A child whose cell has got on since its last worker died: three deaths in a row would be a
+    failure.
+    """
     working = site.working(run).items()
-    return next(((cell, pid) for cell, pid in working if site.rows(run, cell) > seen.get(cell, 0)), None)
+    return next(
+        ((cell, pid) for cell, pid in working if site.rows(run, cell) > seen.get(cell, 0)), None
+    )
 
 
 def each_victim(site: Site, run: str, harm: Callable[[str, int], None]) -> None:
@@ -131,13 +143,16 @@ def each_victim(site: Site, run: str, harm: Callable[[str, int], None]) -> None:
         seen[cell] = site.rows(run, cell)
 
 
-def test_children_that_are_killed_in_the_middle_of_a_slice(site: Site, worker: Worker, before: Inventory) -> None:
+def test_children_that_are_killed_in_the_middle_of_a_slice(
+    site: Site, worker: Worker, before: Inventory
+) -> None:
     run = detach(site, SLOWER)
     each_victim(site, run, lambda _, pid: os.kill(pid, signal.SIGKILL))
     assert_all_is_done(site, before, run, worker, exactly=False)
 
 
-# What a child dies of, and whether in cells of its own: two deaths in a row are not yet a failure of the cell.
+# What a child dies of, and whether in cells of its own: two deaths in a row are not yet a failure
+# of the cell.
 MOMENTS: Final = {
     "after claim": True,
     "before record_step": True,
@@ -152,7 +167,9 @@ MOMENTS: Final = {
 def test_children_that_die_at_a_bad_moment(
     site: Site, worker: Worker, before: Inventory, tickets: Tickets, moment: str
 ) -> None:
-    """A continuation that is published and not yet acknowledged; a transaction that is not yet recorded."""
+    """A continuation that is published and not yet acknowledged; a transaction that is not yet
+    recorded.
+    """
     if MOMENTS[moment]:
         for uuid in site.cloud.uuids.values():
             tickets.order(moment, 2, uuid)
@@ -164,7 +181,9 @@ def test_children_that_die_at_a_bad_moment(
 
 
 @pytest.mark.parametrize("moment", ["before finish_cell", "after finish_cell"])
-def test_whoever_ends_a_cell_dies(site: Site, worker: Worker, before: Inventory, tickets: Tickets, moment: str) -> None:
+def test_whoever_ends_a_cell_dies(
+    site: Site, worker: Worker, before: Inventory, tickets: Tickets, moment: str
+) -> None:
     """In each of the cells: the next to look ends the run."""
     for uuid in site.cloud.uuids.values():
         tickets.order(moment, 1, uuid)
@@ -189,7 +208,9 @@ def test_whoever_ends_a_run_dies(site: Site, worker: Worker, tickets: Tickets, m
         assert len(audits_of(site, run, worker)) == (0 if died and moment == "after end_run" else 1)
 
 
-def test_each_decision_of_two_phases_costs_a_life(site: Site, worker: Worker, tickets: Tickets) -> None:
+def test_each_decision_of_two_phases_costs_a_life(
+    site: Site, worker: Worker, tickets: Tickets
+) -> None:
     """What archive and purge leave is what they leave undisturbed."""
     line = f"{ARCHIVE} --purge"
     assert site.call(line).code == ARCHIVED
@@ -204,19 +225,29 @@ def test_each_decision_of_two_phases_costs_a_life(site: Site, worker: Worker, ti
     assert site.until_ended(run) == ARCHIVED
     assert site.record(run).phase == 1
     assert site.cloud.checksums() == undisturbed
-    assert all(name.startswith(("after give_back", "before next_phase", "after next_phase")) for name in tickets.left)
+    assert all(
+        name.startswith(("after give_back", "before next_phase", "after next_phase"))
+        for name in tickets.left
+    )
     tickets.cancel()
     until(lambda: audits_of(site, run, worker) == [ARCHIVED])
 
 
-def test_children_that_are_stopped_past_their_leases_and_go_on(site: Site, worker: Worker, before: Inventory) -> None:
+def test_children_that_are_stopped_past_their_leases_and_go_on(
+    site: Site, worker: Worker, before: Inventory
+) -> None:
     """Each comes back when another one works in its cell: it sees so, and writes no more."""
     run = detach(site, SLOWER)
 
     def stop(cell: str, pid: int) -> None:
         os.kill(pid, signal.SIGSTOP)
         try:
-            until(lambda: site.working(run).get(cell, pid) != pid or site.cells(run)[cell].finished is not None)
+            until(
+                lambda: (
+                    site.working(run).get(cell, pid) != pid
+                    or site.cells(run)[cell].finished is not None
+                )
+            )
         finally:
             os.kill(pid, signal.SIGCONT)
 
@@ -224,7 +255,7 @@ def test_children_that_are_stopped_past_their_leases_and_go_on(site: Site, worke
     assert_all_is_done(site, before, run, worker, exactly=False)
 
 
-# -- workers -----------------------------------------------------------------------------------------------------------
+# -- workers ---------------------------------------------------------------------------------------
 
 
 def kill(leaving: Worker) -> None:
@@ -245,7 +276,8 @@ def test_workers_that_end_one_after_the_other(
 ) -> None:
     with ExitStack() as stack:
         leaving = [
-            stack.enter_context(site.worker("--concurrency", "1", name=f"leaving{number}")) for number in range(KILLS)
+            stack.enter_context(site.worker("--concurrency", "1", name=f"leaving{number}"))
+            for number in range(KILLS)
         ]
         for one in leaving:
             one.serve()
@@ -274,7 +306,9 @@ def test_a_worker_that_is_told_to_end_does_not_work_out_its_slices(
         assert_all_is_done(site, before, run, leaving, successor)
 
 
-def test_a_fleet_of_one_that_is_restarted_again_and_again(realcloud: RealCloud, broker: Redis, tmp_path: Path) -> None:
+def test_a_fleet_of_one_that_is_restarted_again_and_again(
+    realcloud: RealCloud, broker: Redis, tmp_path: Path
+) -> None:
     """Nobody else is there meanwhile, nor anybody who waits."""
     site = Site(realcloud, broker, tmp_path, database=1, lease_seconds=1.0)
     before = Inventory(realcloud)
@@ -296,7 +330,10 @@ def test_a_machine_that_dies_is_replaced_while_nobody_waits(
     """With the patience of an operator's worker, and its configuration."""
     site = Site(realcloud, broker, tmp_path, database=1, lease_seconds=30.0, slice_seconds=20.0)
     before, unhurried = Inventory(realcloud), {"CELLKEEPER_TEST_PATIENCE": "{}"}
-    with site.worker(name="machine", env=unhurried) as machine, site.worker(name="other", env=unhurried) as other:
+    with (
+        site.worker(name="machine", env=unhurried) as machine,
+        site.worker(name="other", env=unhurried) as other,
+    ):
         machine.serve()
         other.serve()
         run = detach(site, f"{ARCHIVE} --max_rows 5 --sleep 1")
@@ -307,7 +344,9 @@ def test_a_machine_that_dies_is_replaced_while_nobody_waits(
 
         def is_taken_over() -> bool:
             taken_over.update(worked_by(site, run, other))
-            taken_over.update(name for name, cell in site.cells(run).items() if cell.finished is not None)
+            taken_over.update(
+                name for name, cell in site.cells(run).items() if cell.finished is not None
+            )
             return taken_over >= lost
 
         until(is_taken_over, patience=TAKEN_OVER)
@@ -321,7 +360,7 @@ def worked_by(site: Site, run: str, worker: Worker) -> set[str]:
     return {cell for cell, pid in site.working(run).items() if pid in worker.children}
 
 
-# -- commands ----------------------------------------------------------------------------------------------------------
+# -- commands --------------------------------------------------------------------------------------
 
 
 def waits(running: Running) -> bool:
@@ -334,7 +373,9 @@ def waits(running: Running) -> bool:
     return any(link.startswith("socket:") for link in links)
 
 
-def test_commands_that_are_killed_while_they_wait(site: Site, worker: Worker, before: Inventory) -> None:
+def test_commands_that_are_killed_while_they_wait(
+    site: Site, worker: Worker, before: Inventory
+) -> None:
     running = site.start(SLOWEST)
     run = site.begun(running)
     for _ in range(KILLS):
@@ -376,7 +417,7 @@ def test_a_command_that_dies_before_there_is_a_run_keeps_nobody_waiting_for_ever
     assert_all_is_done(site, before, run, worker)
 
 
-# -- databases ---------------------------------------------------------------------------------------------------------
+# -- databases -------------------------------------------------------------------------------------
 
 
 def code_of(failures: Collection[str], rows: int) -> int:
@@ -389,7 +430,9 @@ def code_of(failures: Collection[str], rows: int) -> int:
     return ARCHIVED if rows else 0
 
 
-def test_a_database_server_that_is_killed_again_and_again(site: Site, worker: Worker, before: Inventory) -> None:
+def test_a_database_server_that_is_killed_again_and_again(
+    site: Site, worker: Worker, before: Inventory
+) -> None:
     """Each run ends by itself, and says what it could not do."""
     kills = 0
     while kills < KILLS:
@@ -411,20 +454,26 @@ def test_a_database_server_that_is_killed_again_and_again(site: Site, worker: Wo
     assert_the_rest_can_be_done(site, before)
 
 
-def test_a_database_server_that_stays_away_fails_its_cells(site: Site, worker: Worker, before: Inventory) -> None:
+def test_a_database_server_that_stays_away_fails_its_cells(
+    site: Site, worker: Worker, before: Inventory
+) -> None:
     running = site.start(SLOWLY)
     run = site.begun(running)
     until_moving(site, run)
     site.cloud.server.kill()
     ended = running.end()
     assert ended.code in (NO_API_DATABASE, FAILED)
-    assert all("cannot connect" in line or "Lost connection" in line for line in ended.err.splitlines())
+    assert all(
+        "cannot connect" in line or "Lost connection" in line for line in ended.err.splitlines()
+    )
     site.cloud.server.start()
     assert site.call(f"runs wait {run}").code == ended.code
     assert_the_rest_can_be_done(site, before)
 
 
-def test_a_redis_that_is_killed_and_comes_back_with_its_data(site: Site, worker: Worker, before: Inventory) -> None:
+def test_a_redis_that_is_killed_and_comes_back_with_its_data(
+    site: Site, worker: Worker, before: Inventory
+) -> None:
     running = site.start(SLOWEST)
     run = site.begun(running)
     for _ in range(KILLS):
@@ -437,8 +486,12 @@ def test_a_redis_that_is_killed_and_comes_back_with_its_data(site: Site, worker:
     assert_all_is_done(site, before, run, worker, exactly=False)
 
 
-def test_a_redis_that_is_killed_and_comes_back_without_its_data(site: Site, worker: Worker, before: Inventory) -> None:
-    """Each time the run is gone, and whoever waits for it is told so; what it did stands, nobody goes on with it."""
+def test_a_redis_that_is_killed_and_comes_back_without_its_data(
+    site: Site, worker: Worker, before: Inventory
+) -> None:
+    """Each time the run is gone, and whoever waits for it is told so; what it did stands, nobody
+    goes on with it.
+    """
     for number in range(KILLS):
         running = site.start(SLOWEST)
         run = site.begun(running)
@@ -448,7 +501,11 @@ def test_a_redis_that_is_killed_and_comes_back_without_its_data(site: Site, work
         site.broker.start()
         ended = running.end()
         assert (ended.code, ended.out) == (FAILED, ""), number
-        assert ended.line == f"There is no run {run}: the id is misspelt, the run has expired, or the store was emptied"
+        assert (
+            ended.line
+            == f"There is no run {run}: the id is misspelt, the run has expired, or the store was "
+            "emptied"
+        )
         assert audits_of(site, run, worker) == []
         before.check()
     assert_the_rest_can_be_done(site, before)

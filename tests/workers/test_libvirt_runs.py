@@ -1,4 +1,6 @@
-"""The commands of libvirt that walk over cells, in the process itself and through workers: the same of both."""
+"""The commands of libvirt that walk over cells, in the process itself and through workers: the same
+of both.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -39,7 +41,10 @@ def test_both_engines_list_and_record_the_same(own_site: Site, tmp_path: Path) -
     reachable(inline, hosts.template)
     with own_site.worker() as unable:
         unable.serve()
-        lists = [own_site.call(f"{LIST} -f json"), call(f"{LIST} -f json", config=inline, env=hooked())]
+        lists = [
+            own_site.call(f"{LIST} -f json"),
+            call(f"{LIST} -f json", config=inline, env=hooked()),
+        ]
         refused = own_site.call(RECORD)
     reachable(own_site.config, hosts.template)
     missing = unset(cloud, *names)
@@ -47,7 +52,10 @@ def test_both_engines_list_and_record_the_same(own_site: Site, tmp_path: Path) -
     with own_site.worker(name="able") as able:
         able.serve()
         own_site.config.write_text(before.replace("connection_uri", "# connection_uri"))
-        dry = own_site.call(f"{RECORD} --dry-run -f json"), call(f"{RECORD} --dry-run -f json", config=inline)
+        dry = (
+            own_site.call(f"{RECORD} --dry-run -f json"),
+            call(f"{RECORD} --dry-run -f json", config=inline),
+        )
         done = own_site.call(f"{RECORD} -f json")
     assert [ended.code for ended in (*lists, refused, *dry, done)] == [3, 3, 4, 3, 3, 3]
     assert timeless(lists[0]) == timeless(lists[1])
@@ -56,5 +64,7 @@ def test_both_engines_list_and_record_the_same(own_site: Site, tmp_path: Path) -
     assert timeless(dry[0]) == timeless(dry[1])
     assert timeless(done) == timeless(dry[0]) | {"dry_run": False}
     now = recorded(cloud, *names)
-    assert {place: now[place] for place in missing if place in real} == {p: real[p] for p in missing if p in real}
+    assert {place: now[place] for place in missing if place in real} == {
+        p: real[p] for p in missing if p in real
+    }
     assert len(own_site.store.recent()) == 4

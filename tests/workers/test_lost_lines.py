@@ -8,8 +8,8 @@ from tests.support.mysql_relay import Cut, MysqlRelay
 from tests.support.services import HOST
 from tests.workers.fleet import Site
 
-# Packets from one cut to the next: more than the largest transaction has, with its lines to the cell
-# and to the API database made anew. Otherwise the last cell at work never gets through.
+# Packets from one cut to the next: more than the largest transaction has, with its lines to the
+# cell and to the API database made anew. Otherwise the last cell at work never gets through.
 EVERY = 61
 
 
@@ -20,13 +20,18 @@ def relay(site: Site) -> Iterator[MysqlRelay]:
     with MysqlRelay(server.port) as relay:
         before, behind = f"@{HOST}:{server.port}/", f"@{HOST}:{relay.port}/"
         site.config.write_text(site.config.read_text().replace(before, behind))
-        change = f"UPDATE cell_mappings SET database_connection = REPLACE(database_connection, '{before}', '{behind}')"
+        change = (
+            "UPDATE cell_mappings SET database_connection = REPLACE(database_connection, "
+            f"'{before}', '{behind}')"
+        )
         site.cloud.rows(site.cloud.api, change)
         yield relay
 
 
 @pytest.mark.parametrize("cut", Cut, ids=lambda cut: cut.name.lower())
-def test_lost_connections_cost_a_run_of_workers_nothing(site: Site, relay: MysqlRelay, cut: Cut) -> None:
+def test_lost_connections_cost_a_run_of_workers_nothing(
+    site: Site, relay: MysqlRelay, cut: Cut
+) -> None:
     """Neither the heartbeat, which reads the registry, nor the work, nor the command that waits."""
     relay.reset(EVERY, cut, every=EVERY)
     with site.worker() as worker:

@@ -1,4 +1,6 @@
-"""During runs that succeed, fail and retry, no password and no database URL is seen anywhere but in nova.conf."""
+"""During runs that succeed, fail and retry, no password and no database URL is seen anywhere but in
+nova.conf.
+"""
 
 import re
 import socket
@@ -23,8 +25,19 @@ from tests.workers.fleet import Site
 ARCHIVE: Final = "db archive_deleted_rows --all-cells --until-complete"
 HEAL: Final = "placement heal_allocations"
 OLD_PASSWORD: Final = "nova-secret-of-old"
-TOKEN, PLACEMENT_PASSWORD, NEUTRON_PASSWORD = "placement-token", "placement-secret", "neutron-secret"
-SECRETS: Final = (MariaDB.PASSWORD, OLD_PASSWORD, PASSWORD, TOKEN, PLACEMENT_PASSWORD, NEUTRON_PASSWORD)
+TOKEN, PLACEMENT_PASSWORD, NEUTRON_PASSWORD = (
+    "placement-token",
+    "placement-secret",
+    "neutron-secret",
+)
+SECRETS: Final = (
+    MariaDB.PASSWORD,
+    OLD_PASSWORD,
+    PASSWORD,
+    TOKEN,
+    PLACEMENT_PASSWORD,
+    NEUTRON_PASSWORD,
+)
 DATABASE: Final = "placement_of_secrets"
 
 BY_TOKEN: Final = f"""\
@@ -77,7 +90,9 @@ def readable(text: str) -> str:
 
 
 def titles(session: int) -> str:
-    """The command lines of all processes that a worker has started, as everybody on its host sees them."""
+    """The command lines of all processes that a worker has started, as everybody on its host sees
+    them.
+    """
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError, IndexError):
@@ -117,9 +132,18 @@ def placement(mariadb: MariaDB) -> Iterator[Placement]:
 def keystone() -> Iterator[Relay]:
     """A Keystone that takes no password."""
     with Relay(free_port()) as relay:
-        here = {"id": "v3.14", "status": "stable", "links": [{"rel": "self", "href": f"{relay.url}/v3"}]}
+        here = {
+            "id": "v3.14",
+            "status": "stable",
+            "links": [{"rel": "self", "href": f"{relay.url}/v3"}],
+        }
         relay.fail("GET", "/v3", status=200, body={"version": here})
-        relay.fail("POST", "/v3/auth/tokens", status=401, body={"error": {"code": 401, "message": "refused"}})
+        relay.fail(
+            "POST",
+            "/v3/auth/tokens",
+            status=401,
+            body={"error": {"code": 401, "message": "refused"}},
+        )
         yield relay
 
 
@@ -148,7 +172,9 @@ class Eye:
         with self._site.start(line) as running:
             while running.process.poll() is None:
                 self._stored.append(dump(self._site))
-                self._named.append(titles(session) + Path(f"/proc/{running.process.pid}/cmdline").read_text())
+                self._named.append(
+                    titles(session) + Path(f"/proc/{running.process.pid}/cmdline").read_text()
+                )
             ended = running.end()
         self._stored.append(dump(self._site))
         self._told.append(ended.out + ended.err)
@@ -166,16 +192,24 @@ class Eye:
 
 
 @pytest.fixture(scope="module")
-def seen(shared_site: Site, loaded_realcloud: RealCloud, placement: Placement, keystone: Relay) -> dict[str, str]:
+def seen(
+    shared_site: Site, loaded_realcloud: RealCloud, placement: Placement, keystone: Relay
+) -> dict[str, str]:
     """All that can be seen while some runs go on, by where it was seen.
 
     One cell has a wrong password, another no database; each secret is used.
     """
     cloud = loaded_realcloud
     cloud.restore()
-    wrong, unknown = cloud.server.url(cloud.cell2, password=OLD_PASSWORD), cloud.server.url("nova_cell9")
+    wrong, unknown = (
+        cloud.server.url(cloud.cell2, password=OLD_PASSWORD),
+        cloud.server.url("nova_cell9"),
+    )
     for name, url in (("cell2", wrong), ("cell3", unknown)):
-        cloud.rows(cloud.api, f"UPDATE cell_mappings SET database_connection = '{url}' WHERE name = '{name}'")
+        cloud.rows(
+            cloud.api,
+            f"UPDATE cell_mappings SET database_connection = '{url}' WHERE name = '{name}'",
+        )
     eye = Eye(shared_site)
     services = BY_TOKEN.format(url=placement.url) + BY_PASSWORD.format(
         section="neutron", url=keystone.url, password=NEUTRON_PASSWORD
@@ -183,7 +217,9 @@ def seen(shared_site: Site, loaded_realcloud: RealCloud, placement: Placement, k
     first = eye.watch("token", services, HEAL, f"{HEAL} --skip-port-allocations -f json")
     assert "cell1" in first[0].err
     assert [cell["created"] > 0 for cell in first[1].document["cells"]] == [True, False, False]
-    services = BY_PASSWORD.format(section="placement", url=keystone.url, password=PLACEMENT_PASSWORD)
+    services = BY_PASSWORD.format(
+        section="placement", url=keystone.url, password=PLACEMENT_PASSWORD
+    )
     rows = (f"{ARCHIVE} --max_rows 100 --purge", "db purge --all --all-cells")
     second = eye.watch("password", services, f"{HEAL} --skip-port-allocations", *rows)
     assert [ended.code for ended in (*first, *second)] == [255] * 5
@@ -195,10 +231,27 @@ def seen(shared_site: Site, loaded_realcloud: RealCloud, placement: Placement, k
 
 # Where, and what must have been seen there: else nothing was looked at.
 PLACES = {
-    "store": ("cellkeeper:run:", "cell2", "Access denied", "Unknown database", "placement.heal_allocations"),
+    "store": (
+        "cellkeeper:run:",
+        "cell2",
+        "Access denied",
+        "Unknown database",
+        "placement.heal_allocations",
+    ),
     "titles": ("cellkeeper", "worker", "--config-file", "heal_allocations"),
-    "log": ("serving cell3", "Task db.archive_deleted_rows", "run ", "Task placement.heal_allocations"),
-    "traffic": ("cellkeeper:run:", '"LPUSH" "cell.', "task-succeeded", "worker-heartbeat", "Access denied"),
+    "log": (
+        "serving cell3",
+        "Task db.archive_deleted_rows",
+        "run ",
+        "Task placement.heal_allocations",
+    ),
+    "traffic": (
+        "cellkeeper:run:",
+        '"LPUSH" "cell.',
+        "task-succeeded",
+        "worker-heartbeat",
+        "Access denied",
+    ),
     "commands": ("cell2 (", "Access denied", "cell3 (", "Neutron: "),
 }
 

@@ -1,4 +1,6 @@
-"""Online data migrations by workers: what the stock tool left of the same rows, also when their processes die."""
+"""Online data migrations by workers: what the stock tool left of the same rows, also when their
+processes die.
+"""
 
 from collections.abc import Iterator
 from typing import Final
@@ -21,9 +23,17 @@ def tickets(tmp_path_factory: pytest.TempPathFactory) -> Tickets:
 
 
 @pytest.fixture(scope="module")
-def shared_site(loaded_realcloud: RealCloud, broker: Redis, tmp_path_factory: pytest.TempPathFactory) -> Site:
+def shared_site(
+    loaded_realcloud: RealCloud, broker: Redis, tmp_path_factory: pytest.TempPathFactory
+) -> Site:
     """Every slice is over after its first step."""
-    return Site(loaded_realcloud, broker, tmp_path_factory.mktemp("site"), slice_seconds=0, lease_seconds=1.0)
+    return Site(
+        loaded_realcloud,
+        broker,
+        tmp_path_factory.mktemp("site"),
+        slice_seconds=0,
+        lease_seconds=1.0,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +52,9 @@ def site(shared_site: Site, worker: Worker, realcloud: RealCloud) -> Site:
 
 
 @pytest.mark.parametrize("deaths", [0, DEATHS])
-def test_workers_leave_what_the_stock_tool_leaves(site: Site, tickets: Tickets, deaths: int) -> None:
+def test_workers_leave_what_the_stock_tool_leaves(
+    site: Site, tickets: Tickets, deaths: int
+) -> None:
     tickets.order("after publish", deaths)
     ended = site.call(f"{MIGRATE} -f json")
     assert (ended.code, ended.err) == (0, "")
@@ -50,4 +62,6 @@ def test_workers_leave_what_the_stock_tool_leaves(site: Site, tickets: Tickets, 
     assert look(site.cloud) == recorded()
     again = site.call(f"{MIGRATE} --max-count 5 -f json")
     assert (again.code, again.err) == (0, "")
-    assert not any(tally["done"] for cell in again.document["cells"] for tally in cell["migrations"].values())
+    assert not any(
+        tally["done"] for cell in again.document["cells"] for tally in cell["migrations"].values()
+    )

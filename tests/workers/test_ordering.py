@@ -1,4 +1,6 @@
-"""Ordering the run of a firing: its command line, as if it were typed, once for each run, or the reason why not."""
+"""Ordering the run of a firing: its command line, as if it were typed, once for each run, or the
+reason why not.
+"""
 
 import logging
 import signal
@@ -33,7 +35,13 @@ FIRST, SECOND = "nightly-20261124T020000Z", "nightly-20261125T020000Z"
 
 
 def entry(*words: str, window: str | None = None, name: str = "nightly") -> Entry:
-    return Entry(name, "* * * * *", words or PURGE, ParsedCommand("db purge", {"until": window}), ZoneInfo("UTC"))
+    return Entry(
+        name,
+        "* * * * *",
+        words or PURGE,
+        ParsedCommand("db purge", {"until": window}),
+        ZoneInfo("UTC"),
+    )
 
 
 def orders_of(site: Site) -> Orders:
@@ -62,7 +70,16 @@ def test_a_run_is_started_once_however_often_it_is_ordered(site: Site, orders: O
 
 
 def test_a_run_is_that_of_the_command_line_as_it_is_typed(site: Site, orders: Orders) -> None:
-    words = ("db", "archive_deleted_rows", "--all-cells", "--before", "90d", "--max_rows", "17", "--purge")
+    words = (
+        "db",
+        "archive_deleted_rows",
+        "--all-cells",
+        "--before",
+        "90d",
+        "--max_rows",
+        "17",
+        "--purge",
+    )
     assert orders(entry(*words), FIRST, NOW, LATEST).started
     end(site, FIRST)
     typed = site.call(f"{' '.join(words)} --detach").out.strip()
@@ -70,7 +87,9 @@ def test_a_run_is_that_of_the_command_line_as_it_is_typed(site: Site, orders: Or
     assert (ordered.cells, ordered.order.by) == (by_hand.cells, by_hand.order.by)
     for phase, same in zip(ordered.order.phases, by_hand.order.phases, strict=True):
         ages = [datetime.fromisoformat(each.params["before"]) for each in (phase, same)]
-        assert timedelta(0) <= ages[1] - ages[0] < timedelta(minutes=5), "an age counts from the order"
+        assert timedelta(0) <= ages[1] - ages[0] < timedelta(minutes=5), (
+            "an age counts from the order"
+        )
         assert phase.params | {"before": ""} == same.params | {"before": ""}
 
 
@@ -80,7 +99,9 @@ def test_the_cells_are_those_that_are_mapped_when_it_fires(site: Site, orders: O
     columns = "uuid, name, transport_url, database_connection, disabled"
     late = f"UUID(), 'late', transport_url, '{site.cloud.url('nova_late')}', 0"
     site.cloud.rows(
-        site.cloud.api, f"INSERT INTO cell_mappings ({columns}) SELECT {late} FROM cell_mappings WHERE name = 'cell1'"
+        site.cloud.api,
+        f"INSERT INTO cell_mappings ({columns}) SELECT {late} FROM cell_mappings WHERE name = "
+        "'cell1'",
     )
     assert orders(entry(), SECOND, NOW, LATEST).started
     assert [site.record(run).cells for run in (FIRST, SECOND)] == [4, 5]
@@ -101,11 +122,15 @@ def test_a_run_that_finds_its_databases_held_waits_in_the_queue(site: Site, orde
     assert site.record(FIRST).state is RunState.RUNNING
 
 
-def test_an_entry_with_no_wait_is_not_started_while_its_databases_are_held(site: Site, orders: Orders) -> None:
+def test_an_entry_with_no_wait_is_not_started_while_its_databases_are_held(
+    site: Site, orders: Orders
+) -> None:
     assert site.call("db purge --all --all-cells --detach --run-id by-hand").code == 0
     attempt = orders(entry(*PURGE, "--no-wait"), FIRST, NOW, LATEST)
     assert not attempt.started
-    assert attempt.reason.startswith("Another run is at work on one of the databases: db.purge, run by-hand by ")
+    assert attempt.reason.startswith(
+        "Another run is at work on one of the databases: db.purge, run by-hand by "
+    )
     assert site.store.recent() == ["by-hand"], "what is refused leaves nothing behind"
 
 
@@ -137,13 +162,17 @@ def test_a_name_that_another_command_has_taken_is_refused(site: Site, orders: Or
 def test_what_keeps_a_run_from_its_start_is_told(
     site: Site, orders: Orders, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The reason is the line that the command would have ended with; a traceback that is asked for goes to the log."""
+    """The reason is the line that the command would have ended with; a traceback that is asked for
+    goes to the log.
+    """
     text = site.config.read_text()
     site.config.write_text(text.replace("/nova_api\n", "/nova_cell0\n"))
     assert "has no readable table" in orders(entry(), FIRST, NOW, LATEST).reason
     site.config.write_text(text + "[cellkeeper]\nconnect_timeout = soon\n")
     assert "connect_timeout" in orders(entry(), FIRST, NOW, LATEST).reason
-    site.config.write_text(text.replace("broker_url = ", "store_url = redis://127.0.0.1:1\nbroker_url = "))
+    site.config.write_text(
+        text.replace("broker_url = ", "store_url = redis://127.0.0.1:1\nbroker_url = ")
+    )
     assert orders(entry(), FIRST, NOW, LATEST).reason == (
         "the broker or the store was changed since this beat was started: start it again"
     )
@@ -156,7 +185,9 @@ def test_what_keeps_a_run_from_its_start_is_told(
     assert "Traceback" not in caplog.text
 
 
-def test_a_store_that_is_away_is_the_reason(site: Site, monkeypatch: pytest.MonkeyPatch, orders: Orders) -> None:
+def test_a_store_that_is_away_is_the_reason(
+    site: Site, monkeypatch: pytest.MonkeyPatch, orders: Orders
+) -> None:
     monkeypatch.setattr(app, "run_store", partial(run_store, patience=0.1))
     site.broker.pause()
     try:
@@ -166,7 +197,9 @@ def test_a_store_that_is_away_is_the_reason(site: Site, monkeypatch: pytest.Monk
 
 
 def test_an_order_that_comes_through_too_late_starts_nothing(site: Site, orders: Orders) -> None:
-    """The store stands still until the deadline has passed; a run that was ordered before is found by its name."""
+    """The store stands still until the deadline has passed; a run that was ordered before is found
+    by its name.
+    """
     assert orders(entry(name="other"), "other-20261125T020000Z", NOW, LATEST).started
     with ThreadPoolExecutor(1) as beat:
         site.broker.pause()
@@ -185,9 +218,13 @@ def test_an_order_that_comes_through_too_late_starts_nothing(site: Site, orders:
 def test_an_order_changes_nothing_of_the_process(site: Site, orders: Orders) -> None:
     handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
     signals = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    site.config.write_text(f"[DEFAULT]\nlog_file = {site.config}.log\ndebug = true\n{site.config.read_text()}")
+    site.config.write_text(
+        f"[DEFAULT]\nlog_file = {site.config}.log\ndebug = true\n{site.config.read_text()}"
+    )
     attempts: list[Any] = []
-    thread = threading.Thread(target=lambda: attempts.append(orders(entry("--debug", *PURGE), FIRST, NOW, LATEST)))
+    thread = threading.Thread(
+        target=lambda: attempts.append(orders(entry("--debug", *PURGE), FIRST, NOW, LATEST))
+    )
     thread.start()
     thread.join()
     assert [attempt.started for attempt in attempts] == [True]
@@ -197,7 +234,9 @@ def test_an_order_changes_nothing_of_the_process(site: Site, orders: Orders) -> 
 
 
 def test_a_database_that_is_silent_holds_up_nobody_else(site: Site, orders: Orders) -> None:
-    """Its order ends by the limits of the configuration; others that ask another database are through before."""
+    """Its order ends by the limits of the configuration; others that ask another database are
+    through before.
+    """
     text = site.config.read_text()
     with socket.create_server((HOST, 0)) as silent:
         port = silent.getsockname()[1]

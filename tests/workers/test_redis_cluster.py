@@ -1,4 +1,6 @@
-"""A Redis Cluster is refused by name, with one line, by whatever would use it, before anything begins."""
+"""A Redis Cluster is refused by name, with one line, by whatever would use it, before anything
+begins.
+"""
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -13,7 +15,10 @@ from tests.workers.fleet import Site
 from tests.workers.sqlite_cloud import SqliteCloud
 
 SLOTS = 16_384
-REFUSED = "The Redis of section [celery] is a Redis Cluster, which Celery cannot use: name a Redis, or Sentinels"
+REFUSED = (
+    "The Redis of section [celery] is a Redis Cluster, which Celery cannot use: name a "
+    "Redis, or Sentinels"
+)
 SCHEDULE = """
 [flower]
 password = of-the-page
@@ -40,7 +45,9 @@ class Node(Redis):
 
     def __init__(self) -> None:
         self.bus = free_port()
-        super().__init__("--cluster-enabled", "yes", "--cluster-port", str(self.bus), password=PASSWORD)
+        super().__init__(
+            "--cluster-enabled", "yes", "--cluster-port", str(self.bus), password=PASSWORD
+        )
 
 
 def make_cluster(nodes: Sequence[Node]) -> None:

@@ -1,4 +1,6 @@
-"""A Redis that answers and takes no writes, or loads its data: it is waited for like one that is away, in two lines."""
+"""A Redis that answers and takes no writes, or loads its data: it is waited for like one that is
+away, in two lines.
+"""
 
 import json
 import threading
@@ -74,7 +76,9 @@ def refusing(redis: Redis, tmp_path: Path) -> Site:
 
 
 def check_is_calm(worker: Worker) -> None:
-    """It told once that it was lost and once that it is back, and never showed where in the code."""
+    """It told once that it was lost and once that it is back, and never showed where in the
+    code.
+    """
     assert "Traceback" not in worker.log
     assert worker.log.count(LOST) == 1
     assert worker.log.count(FOUND) == 2  # at the start, and again
@@ -114,7 +118,9 @@ def test_a_redis_that_refuses_writes_is_waited_for(refusing: Site, redis: Redis,
 
 
 @pytest.mark.parametrize("kind", REFUSALS)
-def test_what_is_refused_within_a_script_is_told_without_the_script(redis: Redis, kind: str) -> None:
+def test_what_is_refused_within_a_script_is_told_without_the_script(
+    redis: Redis, kind: str
+) -> None:
     refuse, _, word = REFUSALS[kind]
     refuse(redis)
     client = redis_client(RedisAddress(HOST, redis.port, password=PASSWORD), 0)
@@ -169,7 +175,11 @@ def test_a_redis_that_loads_its_data_is_waited_for(refusing: Site, redis: Redis)
                 worker.wait_for(words)
             late.wait_for(WAITED_FOR)
             until(lambda: WAITED_FOR in site.log)
-            (found,) = [row for row in site.call("check -f json").document["findings"] if row["where"] == "Redis"]
+            (found,) = [
+                row
+                for row in site.call("check -f json").document["findings"]
+                if row["where"] == "Redis"
+            ]
             assert (found["verdict"], found["detail"]) == ("failed", LOADING)
             refused = site.call(ARCHIVE)
             assert (refused.code, refused.out) == (255, "")
@@ -185,6 +195,10 @@ def test_a_redis_that_loads_its_data_is_waited_for(refusing: Site, redis: Redis)
 
 def test_a_redis_that_refuses_the_login_is_named(site: Site) -> None:
     port = site.broker.port
-    ended = site.start("runs list", env={"OS_CELERY__STORE_URL": f"redis://:wrong@127.0.0.1:{port}/0"}).end()
+    ended = site.start(
+        "runs list", env={"OS_CELERY__STORE_URL": f"redis://:wrong@127.0.0.1:{port}/0"}
+    ).end()
     assert (ended.code, ended.out) == (255, "")
-    assert ended.line.startswith(f"The store of runs cannot be used: the Redis at 127.0.0.1:{port} refuses the login: ")
+    assert ended.line.startswith(
+        f"The store of runs cannot be used: the Redis at 127.0.0.1:{port} refuses the login: "
+    )

@@ -1,4 +1,6 @@
-"""What a Redis must allow its user: the rule of the documents suffices; what lacks is named before anything begins."""
+"""What a Redis must allow its user: the rule of the documents suffices; what lacks is named before
+anything begins.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,7 +49,9 @@ def allow(site: Site, rule: str) -> None:
 
 @pytest.mark.parametrize("rule", [RULE, LEAST], ids=["documented", "tried"])
 def test_a_rule_suffices_for_worker_beat_flower_and_commands(restricted: Site, rule: str) -> None:
-    """That of the documents; and one that has nothing but what is tried at a start, so that all that is needed is."""
+    """That of the documents; and one that has nothing but what is tried at a start, so that all
+    that is needed is.
+    """
     site = restricted
     allow(site, rule)
     site.config.write_text(site.config.read_text() + SCHEDULE)
@@ -58,7 +62,14 @@ def test_a_rule_suffices_for_worker_beat_flower_and_commands(restricted: Site, r
             site.until(lambda: any(run.startswith("often-") for run in site.store.recent()))
             (run, *_) = [run for run in site.store.recent() if run.startswith("often-")]
             assert site.until_ended(run) in (0, 3)
-            for line in ("runs list", f"runs show {run}", "runs history", "schedule list", "metrics", *HOLD):
+            for line in (
+                "runs list",
+                f"runs show {run}",
+                "runs history",
+                "schedule list",
+                "metrics",
+                *HOLD,
+            ):
                 ended = site.call(line)
                 assert (ended.code, ended.err) == (0, "")
             assert site.call("worker --name w@here --ping").code == 0
@@ -82,7 +93,10 @@ NARROW = {
     "no channels": (RULE.replace("&*", "resetchannels"), "&*"),
     "other channels": (RULE.replace("&*", "resetchannels &other*"), "&*"),
     "other keys": ("~other* &* +@all -@admin -@dangerous +info", ALL_KEYS),
-    "keys of the runs alone": (f"~cellkeeper* {RULE[RULE.index('&') :]}", ALL_KEYS.removeprefix("~cellkeeper* ")),
+    "keys of the runs alone": (
+        f"~cellkeeper* {RULE[RULE.index('&') :]}",
+        ALL_KEYS.removeprefix("~cellkeeper* "),
+    ),
     "keys to read alone": (RULE.replace("~cellkeeper*", "%R~cellkeeper*"), "~cellkeeper*"),
     "no scripts": (f"{RULE} -@scripting", "+script|load +evalsha"),
     "no queues": (f"{RULE} -brpop", "+brpop"),
@@ -96,7 +110,9 @@ def test_what_a_narrow_rule_lacks_is_named_by_check(restricted: Site, kind: str)
     rule, lacking = NARROW[kind]
     allow(restricted, rule)
     findings = call_here("check -f json", config=restricted.config).document["findings"]
-    lines = {grant_line(found["detail"]) for found in findings if "allows the user" in found["detail"]}
+    lines = {
+        grant_line(found["detail"]) for found in findings if "allows the user" in found["detail"]
+    }
     assert lines == {line_of(lacking)}
 
 
@@ -118,4 +134,7 @@ def grant_line(text: str) -> str:
 
 def line_of(lacking: str) -> str:
     """What is said of it."""
-    return f"The Redis of section [celery] allows the user {USER} too little: ACL SETUSER {USER} {lacking}"
+    return (
+        f"The Redis of section [celery] allows the user {USER} too little: ACL SETUSER {USER} "
+        f"{lacking}"
+    )

@@ -70,17 +70,23 @@ def create(
     return record
 
 
-def claim_as(store: RunStore, who: Claimant, known: View | None = None, number: int = 0, run: str = "r") -> Any:
+def claim_as(
+    store: RunStore, who: Claimant, known: View | None = None, number: int = 0, run: str = "r"
+) -> Any:
     return store.change_cell(run, 0, number, lambda view: rules.claim(view, 0, who), known)
 
 
-def claim_within(store: RunStore, limit: int, number: int, token: str = "t", lease: float = LEASE) -> Any:
+def claim_within(
+    store: RunStore, limit: int, number: int, token: str = "t", lease: float = LEASE
+) -> Any:
     """Claim a cell, at most so many connections to its server being had; what becomes of it."""
     who = Claimant(token, f"w-{token}", lease, limit)
     return store.change_cell("r", 0, number, lambda view: rules.claim(view, 0, who))
 
 
-def claim(store: RunStore, token: str = "t", lease: float = LEASE, number: int = 0) -> tuple[View, Claimant]:
+def claim(
+    store: RunStore, token: str = "t", lease: float = LEASE, number: int = 0
+) -> tuple[View, Claimant]:
     """Claim a cell, which must succeed."""
     who = Claimant(token, f"w-{token}", lease)
     view = claim_as(store, who, number=number)
@@ -89,27 +95,43 @@ def claim(store: RunStore, token: str = "t", lease: float = LEASE, number: int =
 
 
 def record(
-    store: RunStore, who: Claimant, rows: int, known: View | None = None, increments: Increments = NO_INCREMENTS
+    store: RunStore,
+    who: Claimant,
+    rows: int,
+    known: View | None = None,
+    increments: Increments = NO_INCREMENTS,
 ) -> Any:
     return store.change_cell(
         "r",
         0,
         0,
-        lambda view: rules.record_step(view.cell, who, view.now, Step(moved(0), {"at": rows}), moved(rows)),
+        lambda view: rules.record_step(
+            view.cell, who, view.now, Step(moved(0), {"at": rows}), moved(rows)
+        ),
         known,
         increments,
     )
 
 
 def finish(
-    store: RunStore, number: int = 0, token: str = "", failure: Failure | None = None, phase: int = 0, run: str = "r"
+    store: RunStore,
+    number: int = 0,
+    token: str = "",
+    failure: Failure | None = None,
+    phase: int = 0,
+    run: str = "r",
 ) -> Any:
     return store.change_cell(
-        run, phase, number, lambda view: rules.finish_cell(view.cell, token, view.now, failure, complete=not failure)
+        run,
+        phase,
+        number,
+        lambda view: rules.finish_cell(view.cell, token, view.now, failure, complete=not failure),
     )
 
 
-def end(store: RunStore, run: str = "r", entries: dict[str, float] | None = None) -> RunRecord | None:
+def end(
+    store: RunStore, run: str = "r", entries: dict[str, float] | None = None
+) -> RunRecord | None:
     """End a run in its first phase."""
     return store.change_run(
         run, lambda so, now: rules.end_run(so, [results(0, 3)], now, ACTIONS), entries=entries or {}
@@ -130,20 +152,29 @@ def at_once(tries: int, deed: Callable[[int], Any]) -> list[Any]:
 
 def outcome(cell: CellRecord) -> Any:
     """What was done in a cell, however the store keeps it."""
-    return cell.outcome if isinstance(cell.outcome, Archived | None) else decode(Archived, cell.outcome)
+    return (
+        cell.outcome
+        if isinstance(cell.outcome, Archived | None)
+        else decode(Archived, cell.outcome)
+    )
 
 
-# -- connections to a server -------------------------------------------------------------------------------------------
+# -- connections to a server -----------------------------------------------------------------------
 
 
 def at_one_server(number: int) -> list[CellRef]:
     """So many cells, each of which needs two connections to one server, and one to another."""
-    return [CellRef(f"u{cell}", f"c{cell}", "", ("db:3306", "db:3306", "api:3306")) for cell in range(number)]
+    return [
+        CellRef(f"u{cell}", f"c{cell}", "", ("db:3306", "db:3306", "api:3306"))
+        for cell in range(number)
+    ]
 
 
 def lines_of(store: RunStore, length: int = 99) -> dict[str, tuple[int, list[int]]]:
     """By server, the connections to it, and the cells that wait for some."""
-    return {line.server: (line.busy, [cell for *_, cell in line.first]) for line in store.lines(length)}
+    return {
+        line.server: (line.busy, [cell for *_, cell in line.first]) for line in store.lines(length)
+    }
 
 
 def test_claims_at_the_same_time_share_the_connections_of_a_server(store: RunStore) -> None:
@@ -167,7 +198,9 @@ def test_what_is_given_back_goes_to_who_has_waited_longest(store: RunStore) -> N
     view = finish(store, 0, "t0")
     assert view.waiting > 0
     assert lines_of(store)["db:3306"] == (0, [1, 2, 3])
-    called = store.change_cell("r", 0, 1, lambda view: rules.call_from_line(view.cell, view.now, PATIENCE))
+    called = store.change_cell(
+        "r", 0, 1, lambda view: rules.call_from_line(view.cell, view.now, PATIENCE)
+    )
     assert isinstance(called, View)
     assert lines_of(store)["db:3306"] == (0, [2, 3])
     claim_within(store, 2, 3, "t3")  # somebody is faster
@@ -214,7 +247,9 @@ def test_a_cell_without_a_record_leaves_its_line(redis_store: RedisStore) -> Non
 
 
 def test_a_cell_that_has_come_back_into_its_line_stays_there(store: RunStore) -> None:
-    """Whoever takes out one that did not wait may be late: a cell that nobody calls would wait for minutes."""
+    """Whoever takes out one that did not wait may be late: a cell that nobody calls would wait for
+    minutes.
+    """
     create(store, cells=at_one_server(2))
     for number in range(2):
         claim_within(store, 2, number, f"t{number}")
@@ -232,7 +267,7 @@ def test_a_key_of_another_type_costs_nothing_but_itself(redis_store: RedisStore,
     assert lines_of(redis_store)["db:3306"] == (2, [1])
 
 
-# -- runs --------------------------------------------------------------------------------------------------------------
+# -- runs ------------------------------------------------------------------------------------------
 
 
 def test_what_is_kept_comes_back(store: RunStore) -> None:
@@ -255,7 +290,9 @@ def test_a_run_is_created_once(store: RunStore) -> None:
 def test_a_run_that_is_there_stays_as_it_is(store: RunStore) -> None:
     run = create(store)
     claim(store)
-    assert not store.create(RunRecord(order(), 1, 0.0), [CellRecord(0, C, Stage.WORK)], frozenset(), rules.admit)
+    assert not store.create(
+        RunRecord(order(), 1, 0.0), [CellRecord(0, C, Stage.WORK)], frozenset(), rules.admit
+    )
     assert store.run("r") == run
     assert store.cell("r", 0, 0).holder == "t"
 
@@ -343,7 +380,9 @@ def test_no_change_of_many_is_lost(store: RunStore) -> None:
     create(store)
 
     def steer(number: int) -> Any:
-        return store.change_run("r", lambda run, now: rules.steer(run, Wish.PAUSE, str(number), "ops@c1", now))
+        return store.change_run(
+            "r", lambda run, now: rules.steer(run, Wish.PAUSE, str(number), "ops@c1", now)
+        )
 
     at_once(12, steer)
     assert sorted(int(step.what) for step in store.run("r").steering) == list(range(12))
@@ -354,13 +393,19 @@ def test_runs_are_listed_the_newest_first(store: RunStore) -> None:
         create(store, run)
         time.sleep(0.002)
     end(store, "b")
-    assert (store.recent(), store.recent(2), store.recent(1)) == (["c", "b", "a"], ["c", "b"], ["c"])
+    assert (store.recent(), store.recent(2), store.recent(1)) == (
+        ["c", "b", "a"],
+        ["c", "b"],
+        ["c"],
+    )
 
 
-# -- the queue ---------------------------------------------------------------------------------------------------------
+# -- the queue -------------------------------------------------------------------------------------
 
 
-def test_the_queue_is_in_the_order_of_arrival_with_what_each_keeps_others_off(store: RunStore) -> None:
+def test_the_queue_is_in_the_order_of_arrival_with_what_each_keeps_others_off(
+    store: RunStore,
+) -> None:
     for run, names in (("first", "a"), ("second", "ab"), ("third", "b"), ("fourth", "c")):
         create(store, run, names=names)
     expected = [Place("first", True), Place("second"), Place("third"), Place("fourth", True)]
@@ -372,7 +417,9 @@ def test_the_queue_is_in_the_order_of_arrival_with_what_each_keeps_others_off(st
         return queue
 
     assert store.change_queue(look) == expected
-    assert known == {run: frozenset(names) for run, names in zip(known, ("a", "ab", "b", "c"), strict=True)}
+    assert known == {
+        run: frozenset(names) for run, names in zip(known, ("a", "ab", "b", "c"), strict=True)
+    }
 
 
 def test_who_leaves_the_queue_makes_room(store: RunStore) -> None:
@@ -392,7 +439,7 @@ def test_all_who_come_at_once_have_a_place_and_one_is_admitted(store: RunStore) 
     assert [place.admitted for place in queue] == [True] + [False] * 11
 
 
-# -- claims ------------------------------------------------------------------------------------------------------------
+# -- claims ----------------------------------------------------------------------------------------
 
 
 def test_of_many_that_claim_at_once_one_is_granted(store: RunStore) -> None:
@@ -495,12 +542,14 @@ def test_a_cell_that_nobody_holds_is_rung_again_by_one_alone(store: RunStore) ->
     create(store)
 
     def ring(_: int) -> Any:
-        return store.change_cell("r", 0, 0, lambda view: rules.ring_again(view.cell, view.run, view.now, PATIENCE))
+        return store.change_cell(
+            "r", 0, 0, lambda view: rules.ring_again(view.cell, view.run, view.now, PATIENCE)
+        )
 
     assert [isinstance(answer, View) for answer in at_once(12, ring)].count(True) == 1
 
 
-# -- what is asked of a phase ------------------------------------------------------------------------------------------
+# -- what is asked of a phase ----------------------------------------------------------------------
 
 
 def test_open_cells_are_counted(store: RunStore) -> None:
@@ -606,7 +655,7 @@ def test_what_was_handled_expires_by_itself(redis_store: RedisStore, client: Cli
     assert 60 < client.ttl(key) <= PACE_KEPT
 
 
-# -- what outlives the runs --------------------------------------------------------------------------------------------
+# -- what outlives the runs ------------------------------------------------------------------------
 
 
 def test_the_books_count_steps_that_were_recorded(store: RunStore) -> None:
@@ -655,14 +704,16 @@ def test_the_right_to_look_at_a_server_is_granted_once_in_a_while(store: RunStor
 
 def test_what_was_seen_of_a_server_is_known_to_all(store: RunStore) -> None:
     reading = Reading("replica_lag", Answer.STOP, "5 s behind", "db2:3306", 5.0, 1.0)
-    state = ServerState(store.now(), [reading], {"flow_control_paused_ns": 17.0}, {"replica_lag db2:3306": 1})
+    state = ServerState(
+        store.now(), [reading], {"flow_control_paused_ns": 17.0}, {"replica_lag db2:3306": 1}
+    )
     store.claim_look("db1:3306", FAR)
     store.keep_look("db1:3306", state)
     assert store.claim_look("db1:3306", FAR) == (False, state)
     assert store.claim_look("db2:3306", FAR) == (True, None)
 
 
-# -- of many processes -------------------------------------------------------------------------------------------------
+# -- of many processes -----------------------------------------------------------------------------
 
 
 def claim_from_afar(url: str, number: int) -> bool:
@@ -710,7 +761,7 @@ def test_many_processes_that_order_are_admitted_one_after_the_other(
     ]
 
 
-# -- of Redis alone ----------------------------------------------------------------------------------------------------
+# -- of Redis alone --------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -724,13 +775,17 @@ def test_nothing_of_a_run_expires_before_its_end_and_all_of_it_afterwards(
     create(redis_store)
     claim(redis_store)
     redis_store.change_run(
-        "r", lambda run, _: replace(run, phase=1), [CellRecord(0, A, Stage.WORK), CellRecord(1, B, Stage.WORK)]
+        "r",
+        lambda run, _: replace(run, phase=1),
+        [CellRecord(0, A, Stage.WORK), CellRecord(1, B, Stage.WORK)],
     )
     finish(redis_store, phase=1)
     keys = set(client.scan_iter("cellkeeper:run:*"))
     assert len(keys) == 8
     assert {client.ttl(key) for key in keys} == {-1}
-    redis_store.change_run("r", lambda run, now: rules.end_run(run, [results(1, 1)] * 2, now, ACTIONS))
+    redis_store.change_run(
+        "r", lambda run, now: rules.end_run(run, [results(1, 1)] * 2, now, ACTIONS)
+    )
     assert all(0 < client.ttl(key) <= FAR for key in keys)
     shared = {key for key in client.scan_iter() if client.ttl(key) == -1}
     assert shared == {"cellkeeper:queue", "cellkeeper:runs", "cellkeeper:history"}
@@ -758,7 +813,9 @@ def test_summaries_are_kept_for_so_many_days(client: Client) -> None:
     assert [summary.run for summary in store.history(0)] == ["new"]
 
 
-def test_a_record_that_expires_while_it_is_changed_is_gone(redis_store: RedisStore, client: Client) -> None:
+def test_a_record_that_expires_while_it_is_changed_is_gone(
+    redis_store: RedisStore, client: Client
+) -> None:
     create(redis_store)
     view, who = claim(redis_store)
     client.flushall()
@@ -776,12 +833,16 @@ def test_the_names_of_a_run_are_read_once(redis_store: RedisStore, client: Clien
     before = client.info("commandstats").get("cmdstat_hget", {"calls": 0})["calls"]
     for _ in range(10):
         redis_store.change_queue(rules.admit)
-    assert client.info("commandstats")["cmdstat_hget"]["calls"] - before == 10, "the queue, and nothing else"
+    assert client.info("commandstats")["cmdstat_hget"]["calls"] - before == 10, (
+        "the queue, and nothing else"
+    )
 
 
 @pytest.fixture
 def doubting_store(redis_store: RedisStore) -> RedisStore:
-    """A store whose client loses each first answer, and asks again as it does when a connection breaks."""
+    """A store whose client loses each first answer, and asks again as it does when a connection
+    breaks.
+    """
     decide = redis_store._decide
 
     def decide_twice(args: list[Any]) -> Any:
@@ -810,7 +871,9 @@ def test_a_change_whose_answer_was_lost_is_made_once_and_known(doubting_store: R
 
 
 def test_what_is_ordered_too_late_is_not_kept(store: RunStore) -> None:
-    """One that is there already is, whenever it is ordered again; time also passes while the queue is looked at."""
+    """One that is there already is, whenever it is ordered again; time also passes while the queue
+    is looked at.
+    """
     latest = store.now() + 0.2
     late = RunRecord(replace(order("late"), latest=latest), 0, ordered=0.0)
 
@@ -840,7 +903,7 @@ def test_a_worker_lives_until_it_rests_or_falls_silent(redis_store: RedisStore) 
     assert redis_store.workers() == {"b:2": {A.uuid}}
 
 
-# -- what cannot be read -----------------------------------------------------------------------------------------------
+# -- what cannot be read ---------------------------------------------------------------------------
 
 GARBAGE = [
     pytest.param("no JSON", id="no JSON"),
@@ -896,7 +959,9 @@ def test_a_damaged_run_costs_itself_and_one_line(
 
 
 @pytest.mark.parametrize("key", ["", ":look"])
-def test_cells_of_another_type_cost_their_run(redis_store: RedisStore, client: Client, key: str) -> None:
+def test_cells_of_another_type_cost_their_run(
+    redis_store: RedisStore, client: Client, key: str
+) -> None:
     conductor = Conductor(redis_store, lambda _: None, fleet=Fleet(lambda: {"w": None}))
     for run in ("bad", "good"):
         conductor.start(order(run), [A])
@@ -920,14 +985,23 @@ def test_a_list_of_another_type_that_a_run_can_do_without_costs_nothing(
 
 
 @pytest.mark.parametrize("garbage", GARBAGE)
-@pytest.mark.parametrize("params", [order().phases, order(params=TOTAL).phases], ids=["at once", "in turn"])
+@pytest.mark.parametrize(
+    "params", [order().phases, order(params=TOTAL).phases], ids=["at once", "in turn"]
+)
 def test_a_damaged_cell_has_failed_and_the_others_go_on(
-    redis_store: RedisStore, client: Client, garbage: str, params: Any, warnings: Callable[[], list[str]]
+    redis_store: RedisStore,
+    client: Client,
+    garbage: str,
+    params: Any,
+    warnings: Callable[[], list[str]],
 ) -> None:
     rung: list[int] = []
     at_once = Patience(idle=0.0, longest=0.0, grace=NEVER)
     conductor = Conductor(
-        redis_store, lambda bell: rung.append(bell.number), patience=at_once, fleet=Fleet(lambda: {"w": None})
+        redis_store,
+        lambda bell: rung.append(bell.number),
+        patience=at_once,
+        fleet=Fleet(lambda: {"w": None}),
     )
     conductor.start(replace(order(), phases=params), [A, B])
     for number in (0, 1):
@@ -957,7 +1031,9 @@ def test_a_damaged_cell_is_tried_again_by_its_uuid(redis_store: RedisStore, clie
         conductor.cancel(run)
     (again,) = conductor.retry("r", "somebody")
     assert [cell.ref for cell in redis_store.cells(again, 0)] == [A]
-    with pytest.raises(NotPossible, match="what the store has of cell 0 does not say which cell it was"):
+    with pytest.raises(
+        NotPossible, match="what the store has of cell 0 does not say which cell it was"
+    ):
         conductor.retry("worse", "somebody")
 
 
@@ -978,7 +1054,8 @@ def test_a_damaged_queue_is_made_anew_from_the_runs(
     assert redis_store.queue() == [Place("first", True), Place("third"), Place("fourth")]
     assert client.hget("cellkeeper:queue", "record").endswith("]")
     assert warnings() == [
-        "the queue of runs: what the store has of it cannot be read, it is made anew from the runs that have not ended"
+        "the queue of runs: what the store has of it cannot be read, it is made anew from the runs "
+        "that have not ended"
     ]
 
 
@@ -1001,7 +1078,9 @@ def test_a_damaged_hold_holds_nothing_until_it_is_set_again(
         client.hset("cellkeeper:hold", "record", garbage)
     assert redis_store.hold() is None
     claim(redis_store)
-    assert warnings() == ["the hold of all runs: what the store has of it cannot be read, nothing is held"]
+    assert warnings() == [
+        "the hold of all runs: what the store has of it cannot be read, nothing is held"
+    ]
     hold = Hold("because", "ops@c1", 1.0)
     redis_store.set_hold(hold)
     assert redis_store.hold() == hold
@@ -1010,7 +1089,8 @@ def test_a_damaged_hold_holds_nothing_until_it_is_set_again(
 
 
 @pytest.mark.parametrize(
-    "garbage", ["no JSON", "", "{}", "[]", "5", '{"serves": 5, "format": 2}', '{"serves": [[]], "format": 2}']
+    "garbage",
+    ["no JSON", "", "{}", "[]", "5", '{"serves": 5, "format": 2}', '{"serves": [[]], "format": 2}'],
 )
 def test_a_workers_damaged_sign_of_life_costs_that_worker(
     redis_store: RedisStore, client: Client, garbage: str, warnings: Callable[[], list[str]]
@@ -1019,12 +1099,16 @@ def test_a_workers_damaged_sign_of_life_costs_that_worker(
         redis_store.show_alive(worker, None, LEASE)
     client.set("cellkeeper:worker:bad", garbage)
     assert redis_store.workers() == redis_store.workers() == {"good": None}
-    assert warnings() == ["worker bad, its sign of life: what the store has of it cannot be read, it counts as dead"]
+    assert warnings() == [
+        "worker bad, its sign of life: what the store has of it cannot be read, it counts as dead"
+    ]
     redis_store.show_alive("bad", [A.uuid], LEASE)
     assert redis_store.workers() == {"bad": {A.uuid}, "good": None}
 
 
-def test_a_workers_key_of_another_type_costs_that_worker(redis_store: RedisStore, client: Client) -> None:
+def test_a_workers_key_of_another_type_costs_that_worker(
+    redis_store: RedisStore, client: Client
+) -> None:
     for worker in ("bad", "good"):
         redis_store.show_alive(worker, None, LEASE)
     client.delete("cellkeeper:worker:bad")
@@ -1034,7 +1118,9 @@ def test_a_workers_key_of_another_type_costs_that_worker(redis_store: RedisStore
     assert redis_store.workers() == {"bad": None, "good": None}
 
 
-def test_a_worker_of_another_version_is_none_of_ours(redis_store: RedisStore, client: Client) -> None:
+def test_a_worker_of_another_version_is_none_of_ours(
+    redis_store: RedisStore, client: Client
+) -> None:
     redis_store.show_alive("old", None, LEASE)
     client.set("cellkeeper:worker:old", '{"serves": null, "format": 1}')
     assert redis_store.workers() == {}
@@ -1049,7 +1135,9 @@ def test_a_damaged_summary_is_left_out(
     client.zadd("cellkeeper:history", {garbage: redis_store.now()})
     assert [summary.run for summary in redis_store.history(0)] == ["r"]
     assert isinstance(redis_store.history(0)[0], Summary)
-    assert warnings() == ["a run of the history: what the store has of it cannot be read, it is left out"]
+    assert warnings() == [
+        "a run of the history: what the store has of it cannot be read, it is left out"
+    ]
 
 
 def test_a_damaged_entry_of_the_books_is_left_out(redis_store: RedisStore, client: Client) -> None:
@@ -1090,7 +1178,9 @@ def test_a_shared_key_of_another_type_is_empty_until_it_is_written(
 
 
 def test_a_refusal_of_redis_is_no_damage(broker: Redis, client: Client) -> None:
-    """A server that refuses writes is waited for like one that is away: no run is given up because of it."""
+    """A server that refuses writes is waited for like one that is away: no run is given up because
+    of it.
+    """
     store = RedisStore(client, FAR)
     conductor = Conductor(store, lambda _: None)
     conductor.start(order(), [A])

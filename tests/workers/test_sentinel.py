@@ -1,4 +1,6 @@
-"""The Redis of the runs behind a Sentinel: with a password, and in a database that is not the first."""
+"""The Redis of the runs behind a Sentinel: with a password, and in a database that is not the
+first.
+"""
 
 import json
 from collections.abc import Iterator
@@ -71,7 +73,9 @@ class Sentinel(Redis):
     def address(self) -> RedisAddress:
         """The Redis that it knows, as a client is told of it."""
         place = HOST, self.port
-        return RedisAddress(*place, password=PASSWORD, database=DATABASE, sentinels=(place,), master=MASTER)
+        return RedisAddress(
+            *place, password=PASSWORD, database=DATABASE, sentinels=(place,), master=MASTER
+        )
 
 
 @pytest.fixture
@@ -83,12 +87,16 @@ def sentinel(broker: Redis) -> Iterator[Sentinel]:
 def behind(sentinel: Sentinel, site: Site, master: Redis) -> Site:
     """A site whose Redis is known by way of a Sentinel."""
     url = f"sentinel://:{PASSWORD}@{HOST}:{sentinel.port}/{DATABASE}"
-    text = site.config.read_text().replace(master.url(DATABASE), f"{url};{url}\nsentinel_master = {MASTER}")
+    text = site.config.read_text().replace(
+        master.url(DATABASE), f"{url};{url}\nsentinel_master = {MASTER}"
+    )
     site.config.write_text(text)
     return site
 
 
-def test_a_run_by_way_of_a_sentinel(realcloud: RealCloud, broker: Redis, sentinel: Sentinel, tmp_path: Path) -> None:
+def test_a_run_by_way_of_a_sentinel(
+    realcloud: RealCloud, broker: Redis, sentinel: Sentinel, tmp_path: Path
+) -> None:
     site = behind(sentinel, Site(realcloud, broker, tmp_path, DATABASE), broker)
     with site.worker() as worker:
         worker.serve()
@@ -97,11 +105,13 @@ def test_a_run_by_way_of_a_sentinel(realcloud: RealCloud, broker: Redis, sentine
     assert PASSWORD not in worker.log
     (run,) = site.store.recent()
     assert site.record(run).exit_code == 1
-    checked = {row["where"]: row["verdict"] for row in site.call("check -f json").document["findings"]}
+    checked = {
+        row["where"]: row["verdict"] for row in site.call("check -f json").document["findings"]
+    }
     assert checked["Redis"] == "ok"
 
 
-# -- a master that hangs -----------------------------------------------------------------------------------------------
+# -- a master that hangs ---------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -113,7 +123,9 @@ def master() -> Iterator[Redis]:
 @pytest.fixture
 def replica(master: Redis) -> Iterator[Redis]:
     """What takes the place of the master."""
-    with Redis("--masterauth", PASSWORD, "--replicaof", f"{HOST} {master.port}", password=PASSWORD) as server:
+    with Redis(
+        "--masterauth", PASSWORD, "--replicaof", f"{HOST} {master.port}", password=PASSWORD
+    ) as server:
         yield server
 
 
@@ -129,11 +141,18 @@ def is_master(server: Redis) -> bool:
     return "role:master" in server.execute("INFO replication")
 
 
-def test_a_request_that_is_under_way_goes_to_the_new_master(master: Redis, replica: Redis, watching: Sentinel) -> None:
+def test_a_request_that_is_under_way_goes_to_the_new_master(
+    master: Redis, replica: Redis, watching: Sentinel
+) -> None:
     """Though it waits as long as it may, and its connection was to the old one."""
     client = redis_client(watching.address(), FOR_EVER)
     client.set("known", "before")
-    until(lambda: Client(HOST, replica.port, DATABASE, PASSWORD, decode_responses=True).get("known") == "before")
+    until(
+        lambda: (
+            Client(HOST, replica.port, DATABASE, PASSWORD, decode_responses=True).get("known")
+            == "before"
+        )
+    )
     master.pause()
     with ThreadPoolExecutor() as pool:
         request = pool.submit(client.get, "known")
@@ -146,8 +165,13 @@ def test_a_request_that_is_under_way_goes_to_the_new_master(master: Redis, repli
 def test_a_run_outlives_a_master_that_hangs(
     realcloud: RealCloud, master: Redis, replica: Redis, watching: Sentinel, tmp_path: Path
 ) -> None:
-    """Worker, command and beat go to the new one, and the old one harms nothing when it wakes up."""
-    site, before = behind(watching, Site(realcloud, master, tmp_path, DATABASE), master), Inventory(realcloud)
+    """Worker, command and beat go to the new one, and the old one harms nothing when it wakes
+    up.
+    """
+    site, before = (
+        behind(watching, Site(realcloud, master, tmp_path, DATABASE), master),
+        Inventory(realcloud),
+    )
     site.config.write_text(site.config.read_text() + SCHEDULE)
     new_store = RedisStore(Client.from_url(replica.url(DATABASE), decode_responses=True), EXPIRES)
     with site.worker(env=USUAL) as worker:
@@ -163,7 +187,9 @@ def test_a_run_outlives_a_master_that_hangs(
             assert (ended.code, ended.err) == (1, "")
             before.check_complete()
             assert new_store.run(run).exit_code == 1
-            until(lambda: any(name.startswith("often-") for name in set(new_store.recent()) - known))
+            until(
+                lambda: any(name.startswith("often-") for name in set(new_store.recent()) - known)
+            )
             assert beat.process.poll() is None
             master.resume()
             until(lambda: not is_master(master))

@@ -1,4 +1,6 @@
-"""Many cells on one server: all workers together keep to its connections, and need no more for many cells."""
+"""Many cells on one server: all workers together keep to its connections, and need no more for many
+cells.
+"""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +13,8 @@ from tests.support.services import MariaDB, Redis
 from tests.workers.fleet import Site, Worker
 
 ARCHIVE: Final = "db archive_deleted_rows --all-cells --until-complete"
-# A cell that is archived has one connection to its database, and one to the API database on the same server.
+# A cell that is archived has one connection to its database, and one to the API database on the
+# same server.
 AT_ONCE: Final = LIMIT // 2
 FEW, MANY = 10, 80
 MEMORY: Final = 16_000  # KiB
@@ -37,9 +40,14 @@ def serve(worker: Worker, cells: int) -> None:
     worker.serve(*(f"many{number}" for number in range(cells)))
 
 
-def test_all_workers_together_keep_to_the_connections_of_a_server(site: Site, many_cells: ManyCells) -> None:
+def test_all_workers_together_keep_to_the_connections_of_a_server(
+    site: Site, many_cells: ManyCells
+) -> None:
     many_cells.have(24, 200)
-    with site.worker("--concurrency", "4") as first, site.worker("--concurrency", "4", name="second") as second:
+    with (
+        site.worker("--concurrency", "4") as first,
+        site.worker("--concurrency", "4", name="second") as second,
+    ):
         for worker in (first, second):
             serve(worker, 24)
         with Peak(many_cells.server, databases=CELLS) as peak:
@@ -65,7 +73,9 @@ def test_what_a_killed_worker_had_is_free_again(site: Site, many_cells: ManyCell
     assert many_cells.live() == 0
 
 
-def test_workers_need_no_more_for_many_cells_than_for_a_few(site: Site, many_cells: ManyCells) -> None:
+def test_workers_need_no_more_for_many_cells_than_for_a_few(
+    site: Site, many_cells: ManyCells
+) -> None:
     peaks = []
     many_cells.have(MANY, 100)
     with site.worker() as worker:
@@ -73,7 +83,9 @@ def test_workers_need_no_more_for_many_cells_than_for_a_few(site: Site, many_cel
         for cells in (FEW, MANY):
             many_cells.have(cells, 100)
             for line, code in ((ARCHIVE, ARCHIVED), ("db purge --all-cells --all", 0)):
-                with Peak(many_cells.server, worker.process.pid, *worker.children, databases=CELLS) as peak:
+                with Peak(
+                    many_cells.server, worker.process.pid, *worker.children, databases=CELLS
+                ) as peak:
                     ended = site.call(line)
                 assert ended.code == code, ended
                 peaks.append(peak)
@@ -86,7 +98,9 @@ def test_workers_need_no_more_for_many_cells_than_for_a_few(site: Site, many_cel
 
 def test_one_loaded_cell_alone_counts_ahead(site: Site, many_cells: ManyCells) -> None:
     """Its second connection is had while the server has it to spare: a limit of eight."""
-    text = site.config.read_text().replace(f"concurrency_per_server = {LIMIT}", "concurrency_per_server = 8")
+    text = site.config.read_text().replace(
+        f"concurrency_per_server = {LIMIT}", "concurrency_per_server = 8"
+    )
     site.config.write_text(text)
     many_cells.have(1, 3000)
     with site.worker() as worker:

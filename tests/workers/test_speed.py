@@ -1,4 +1,6 @@
-"""How fast a run goes and how long it still takes, as ``runs show``, ``runs list`` and ``metrics`` tell it."""
+"""How fast a run goes and how long it still takes, as ``runs show``, ``runs list`` and ``metrics``
+tell it.
+"""
 
 import re
 from datetime import datetime
@@ -27,7 +29,9 @@ def start(site: Site, run: str = "r", cells: tuple[str, ...] = ("cell1", "cell2"
     """A run that no worker hears of."""
     conductor = Conductor(site.store, lambda _: None)
     order = Order(run, (Phase(ARCHIVE, encode(Params(until_complete=True))),), "somebody@c1")
-    conductor.start(order, [CellRef(site.cloud.uuids[cell], cell, f"print-{cell}") for cell in cells])
+    conductor.start(
+        order, [CellRef(site.cloud.uuids[cell], cell, f"print-{cell}") for cell in cells]
+    )
     return conductor
 
 
@@ -63,7 +67,9 @@ def test_a_run_tells_its_rate_and_its_end(site: Site) -> None:
     step(site, 0, 500, 4000)
     document = shown(site)
     assert document["rate"] > 0
-    assert (document["remaining"], document["eta"]) == (None, None), "of the other cell nothing is known"
+    assert (document["remaining"], document["eta"]) == (None, None), (
+        "of the other cell nothing is known"
+    )
     first, second = document["phases"][0]["cells"]
     assert (first["remaining"], second["remaining"]) == (4000, None)
     assert datetime.fromisoformat(first["eta"]) > datetime.fromisoformat(first["started"])
@@ -75,7 +81,9 @@ def test_a_run_tells_its_rate_and_its_end(site: Site) -> None:
     step(site, 1, 100, 1000)
     text = site.call("runs show r").out
     assert re.search(
-        r"^Rate over the last minute: [\d,.]+/s \(rows\), about 5,000 left, ETA \d+:\d\d:\d\d$", text, re.MULTILINE
+        r"^Rate over the last minute: [\d,.]+/s \(rows\), about 5,000 left, ETA \d+:\d\d:\d\d$",
+        text,
+        re.MULTILINE,
     )
     step(site, 1, 100, 1000)
     assert re.search(r"running, ETA \d+:\d\d:\d\d", site.call("runs list").out)
@@ -83,7 +91,10 @@ def test_a_run_tells_its_rate_and_its_end(site: Site) -> None:
     told = metrics(site)
     assert told["run_remaining", ARCHIVE, "r"] == 5000
     assert told["run_rate", ARCHIVE, "r"] > 0
-    assert told["run_eta_timestamp_seconds", ARCHIVE, "r"] > told["run_started_timestamp_seconds", ARCHIVE, "r"]
+    assert (
+        told["run_eta_timestamp_seconds", ARCHIVE, "r"]
+        > told["run_started_timestamp_seconds", ARCHIVE, "r"]
+    )
 
 
 def test_a_run_that_pauses_has_no_rate(site: Site) -> None:
@@ -115,8 +126,14 @@ def test_the_states_of_runs_the_queue_and_the_hold_are_metrics(site: Site) -> No
     assert [told["runs", state] for state in ("running", "waiting", "paused")] == [1, 2, 0]
     assert [told["run_queue_place", ARCHIVE, run] for run in ("second", "third")] == [1, 2]
     assert ("run_queue_place", ARCHIVE, "r") not in told
-    assert told["oldest_waiting_run_timestamp_seconds",] == told["run_ordered_timestamp_seconds", ARCHIVE, "second"]
-    cells = {state: told["run_cells", ARCHIVE, "r", state] for state in ("waiting", "working", "failed", "done")}
+    assert (
+        told["oldest_waiting_run_timestamp_seconds",]
+        == told["run_ordered_timestamp_seconds", ARCHIVE, "second"]
+    )
+    cells = {
+        state: told["run_cells", ARCHIVE, "r", state]
+        for state in ("waiting", "working", "failed", "done")
+    }
     assert cells == {"waiting": 1, "working": 1, "failed": 0, "done": 0}
     assert told["hold",] == 0
     assert ("hold_since_timestamp_seconds",) not in told

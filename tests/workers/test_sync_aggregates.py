@@ -1,4 +1,6 @@
-"""``placement sync_aggregates`` as a run of workers: left to them, and gone on with when one dies."""
+"""``placement sync_aggregates`` as a run of workers: left to them, and gone on with when one
+dies.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -24,7 +26,9 @@ def relay(site: Site, placed: Placement) -> Iterator[Relay]:
 def added(site: Site, run: str) -> list[tuple[str, int]]:
     """Hosts, and how many aggregates their providers were put into, as the store has it."""
     (phase,) = site.call(f"runs show {run} -f json").document["phases"]
-    found: list[dict[str, Any]] = [one for cell in phase["cells"] for one in cell["outcome"]["added"]]
+    found: list[dict[str, Any]] = [
+        one for cell in phase["cells"] for one in cell["outcome"]["added"]
+    ]
     return sorted((one["host"], len(one["aggregates"])) for one in found)
 
 
@@ -36,10 +40,15 @@ def test_a_run_that_is_left_to_workers_is_told_from_the_store(site: Site, relay:
         assert added(site, run) == LACKING
         again = site.call(f"{SYNC} -f json")
         assert (again.code, again.document["added"]) == (0, [])
-        site.cloud.rows("nova_cell1", "UPDATE compute_nodes SET host = 'gone' WHERE host = 'cmp-c1-01'")
+        site.cloud.rows(
+            "nova_cell1", "UPDATE compute_nodes SET host = 'gone' WHERE host = 'cmp-c1-01'"
+        )
         run = site.call(f"{SYNC} --detach --until 23:59").out.strip()
         assert site.call(f"runs wait {run}").code == 5
-        assert "cell1: The cell has no compute node for host cmp-c1-01" in site.call(f"runs show {run}").out
+        assert (
+            "cell1: The cell has no compute node for host cmp-c1-01"
+            in site.call(f"runs show {run}").out
+        )
 
 
 def test_a_worker_that_is_killed_in_the_middle(site: Site, relay: Relay) -> None:
@@ -54,5 +63,6 @@ def test_a_worker_that_is_killed_in_the_middle(site: Site, relay: Relay) -> None
     with site.worker() as worker:
         worker.serve()
         assert site.until_ended(run) == 0
-        assert {*added(site, run)} <= {*LACKING}  # what was written in the very moment is there, and nobody's
+        # What was written in the very moment is there, and nobody's.
+        assert {*added(site, run)} <= {*LACKING}
         assert site.call(f"{SYNC} -f json").document["added"] == []

@@ -21,7 +21,9 @@ def pressure(site: Site) -> Iterator[Pressure]:
 
 
 def deleted_instances(site: Site) -> int:
-    ((number,),) = site.cloud.server.execute("SELECT COUNT(*) FROM instances WHERE deleted != 0", site.cloud.cell1)
+    ((number,),) = site.cloud.server.execute(
+        "SELECT COUNT(*) FROM instances WHERE deleted != 0", site.cloud.cell1
+    )
     return int(number)
 
 

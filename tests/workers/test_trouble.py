@@ -1,4 +1,6 @@
-"""What may be wrong with workers, brokers and other runs: each is said by name, nothing hangs, the others finish."""
+"""What may be wrong with workers, brokers and other runs: each is said by name, nothing hangs, the
+others finish.
+"""
 
 import os
 import re
@@ -32,10 +34,14 @@ RUNS_AT_ONCE = 8
 
 
 @pytest.fixture(scope="module", autouse=True)
-def without_broker(loaded_realcloud: RealCloud, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+def without_broker(
+    loaded_realcloud: RealCloud, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
     """A command whose broker is down. It tries for some time, meanwhile the other tests run."""
     config = loaded_realcloud.config(tmp_path_factory.mktemp("alone"))
-    config.write_text(f"{config.read_text()}[celery]\nbroker_url = redis://127.0.0.1:{free_port()}/0\n")
+    config.write_text(
+        f"{config.read_text()}[celery]\nbroker_url = redis://127.0.0.1:{free_port()}/0\n"
+    )
     with Running(ARCHIVE, config=config, env=hooked()) as running:
         yield running
 
@@ -65,11 +71,20 @@ def test_cells_without_a_worker_are_named_and_the_others_finish(
     missing = "no worker serves it: start one with: cellkeeper worker"
     assert ended.err.splitlines() == [f"{name}: {missing}" for name in ("cell0", "cell2", "cell3")]
     assert ended.code == 255
-    assert [cell["state"] for cell in ended.document["cells"]] == ["failed", "complete", "failed", "failed"]
-    assert realcloud.rows("nova_cell1", "SELECT COUNT(*) FROM instances WHERE deleted != 0") == [(0,)]
+    assert [cell["state"] for cell in ended.document["cells"]] == [
+        "failed",
+        "complete",
+        "failed",
+        "failed",
+    ]
+    assert realcloud.rows("nova_cell1", "SELECT COUNT(*) FROM instances WHERE deleted != 0") == [
+        (0,)
+    ]
 
 
-def test_a_worker_that_means_another_database_refuses(realcloud: RealCloud, broker: Redis, tmp_path: Path) -> None:
+def test_a_worker_that_means_another_database_refuses(
+    realcloud: RealCloud, broker: Redis, tmp_path: Path
+) -> None:
     """The cell's URL is a template, which the worker's own nova.conf fills differently."""
     site = Site(realcloud, broker, tmp_path, database=2)
     realcloud.rows(
@@ -80,7 +95,9 @@ def test_a_worker_that_means_another_database_refuses(realcloud: RealCloud, brok
     before, rows = Inventory(realcloud), realcloud.states()[realcloud.cell2]
     text = site.config.read_text()
     other = site.config.with_name("other.conf")
-    other.write_text(re.sub(r"127\.0\.0\.1:\d+/nova_cell1", f"127.0.0.1:{free_port()}/nova_cell1", text))
+    other.write_text(
+        re.sub(r"127\.0\.0\.1:\d+/nova_cell1", f"127.0.0.1:{free_port()}/nova_cell1", text)
+    )
     with Worker(other) as worker:
         worker.serve()
         ended = site.call(ARCHIVE)
@@ -96,14 +113,22 @@ def test_a_worker_that_means_another_database_refuses(realcloud: RealCloud, brok
     }
 
 
-def test_a_bell_of_another_version_is_left_to_others_and_harms_nobody(site: Site, shared_worker: Worker) -> None:
+def test_a_bell_of_another_version_is_left_to_others_and_harms_nobody(
+    site: Site, shared_worker: Worker
+) -> None:
     """Those that this worker does not understand, and those that are none."""
     before = Inventory(site.cloud)
     bell = Bell("future", 0, ACTION, 0, site.cloud.uuids["cell1"], "cell1", format=99)
     with Celery(broker=site.broker.url()) as app:
-        for fields in (asdict(bell) | {"news": "of another version"}, {"run": "old", "sequence": 3}, {}):
+        for fields in (
+            asdict(bell) | {"news": "of another version"},
+            {"run": "old", "sequence": 3},
+            {},
+        ):
             app.send_task(ACTION, kwargs=fields, queue=queue_of(bell.cell))
-    shared_worker.wait_for("a message of another version is left to workers of that version: future")
+    shared_worker.wait_for(
+        "a message of another version is left to workers of that version: future"
+    )
     assert site.call(ARCHIVE).code == 1
     before.check_complete()
 
@@ -132,20 +157,36 @@ def test_runs_at_once_are_serialised_and_each_says_what_it_did(
     ended = [one.end() for one in running]
     before.check_complete()
     moved = [
-        {cell["cell"]: sum(cell["archived"].values()) for cell in one.document["cells"] if cell["archived"]}
+        {
+            cell["cell"]: sum(cell["archived"].values())
+            for cell in one.document["cells"]
+            if cell["archived"]
+        }
         for one in ended
     ]
     (all_of_it,) = [one for one in moved if one]
     assert all_of_it == wanted
-    assert site.cloud.rows(fifth_cell, "SELECT COUNT(*) FROM instances WHERE deleted != 0") == [(0,)]
+    assert site.cloud.rows(fifth_cell, "SELECT COUNT(*) FROM instances WHERE deleted != 0") == [
+        (0,)
+    ]
     assert sorted(one.code for one in ended) == [0] * (RUNS_AT_ONCE - 1) + [1]
-    runs = sorted((site.record(run) for run in set(site.store.recent()) - known), key=lambda run: run.started or 0)
+    runs = sorted(
+        (site.record(run) for run in set(site.store.recent()) - known),
+        key=lambda run: run.started or 0,
+    )
     assert len(runs) == RUNS_AT_ONCE
     for earlier, later in pairwise(runs):
         assert earlier.finished is not None
         assert later.started is not None
         assert earlier.finished <= later.started
-    assert sum(line.startswith("Waiting for another run: db.arch") for one in ended for line in one.err.split("\n")) > 0
+    assert (
+        sum(
+            line.startswith("Waiting for another run: db.arch")
+            for one in ended
+            for line in one.err.split("\n")
+        )
+        > 0
+    )
     told = [run for run, _ in site.audits(shared_worker)]
     assert len(told) == len(set(told))
 
@@ -176,7 +217,11 @@ def test_a_detached_run_is_named_listed_shown_cancelled_and_waited_for(site: Sit
     before.check()
 
     (listed,) = [one for one in site.call("runs list -f json").document if one["run"] == run]
-    assert (listed["state"], listed["outcome"], listed["exit_code"]) == ("cancelled", "cancelled", 1)
+    assert (listed["state"], listed["outcome"], listed["exit_code"]) == (
+        "cancelled",
+        "cancelled",
+        1,
+    )
     assert (listed["rows"], listed["failed_cells"]) == (site.rows(run), 0)
     began, ended = (datetime.fromisoformat(listed[name]) for name in ("started", "finished"))
     assert began.utcoffset() == ended.utcoffset() == timedelta(0)
@@ -204,11 +249,16 @@ def test_a_detached_run_is_named_listed_shown_cancelled_and_waited_for(site: Sit
     assert lines[0].startswith(f"Run {run}, started ")
     assert re.search(r": cancelled, exit code 1, after 0:\d\d:\d\d$", lines[0])
     for name, rows in moved.items():
-        assert any(re.match(rf"\| {name} +\| (stopped|done) +\| {rows} +\|", line) for line in lines)
+        assert any(
+            re.match(rf"\| {name} +\| (stopped|done) +\| {rows} +\|", line) for line in lines
+        )
 
 
 def test_a_worker_of_root_says_what_to_do_in_words_of_this_program(shared_worker: Worker) -> None:
-    advice = "This worker runs as root, which it has no need of: start it as a user who may read nova.conf"
+    advice = (
+        "This worker runs as root, which it has no need of: start it as a user who may read "
+        "nova.conf"
+    )
     assert shared_worker.log.count(advice) == int(os.geteuid() == 0)
     assert "--uid" not in shared_worker.log
     assert "superuser" not in shared_worker.log
@@ -217,7 +267,10 @@ def test_a_worker_of_root_says_what_to_do_in_words_of_this_program(shared_worker
 def finish(site: Site, run: str, number: int, failure: Failure | None) -> None:
     """End the work in a cell that nobody works on."""
     site.store.change_cell(
-        run, 0, number, lambda view: rules.finish_cell(view.cell, "", view.now, failure, complete=not failure)
+        run,
+        0,
+        number,
+        lambda view: rules.finish_cell(view.cell, "", view.now, failure, complete=not failure),
     )
 
 
@@ -228,7 +281,9 @@ def test_runs_are_listed_by_number_failure_and_age(site: Site) -> None:
         conductor = Conductor(site.store, lambda _: None)
         conductor.start(order, cells)
         for number, cell in enumerate(cells):
-            failure = Failure(FailureKind.CELL, f"{cell.label}: away") if number < failures else None
+            failure = (
+                Failure(FailureKind.CELL, f"{cell.label}: away") if number < failures else None
+            )
             finish(site, run, number, failure)
         conductor.go_on(run)
 
@@ -236,9 +291,16 @@ def test_runs_are_listed_by_number_failure_and_age(site: Site) -> None:
         runs = site.call(f"runs list -f json {options}").document
         return [(run["run"], run["outcome"]) for run in runs]
 
-    dead, partly, quiet = ("dead", "failed"), ("partly", "partly failed"), ("quiet", "nothing to do")
+    dead, partly, quiet = (
+        ("dead", "failed"),
+        ("partly", "partly failed"),
+        ("quiet", "nothing to do"),
+    )
     assert listed("--limit 3") == [dead, partly, quiet]
-    assert [run for run in listed("--failed") if run[0] in ("dead", "partly", "quiet")] == [dead, partly]
+    assert [run for run in listed("--failed") if run[0] in ("dead", "partly", "quiet")] == [
+        dead,
+        partly,
+    ]
     assert listed("--failed --limit 1") == [dead]
     assert listed("--since 1h --limit 3") == [dead, partly, quiet]
     assert listed(f"--since {datetime.now(UTC) + timedelta(minutes=5):%Y-%m-%dT%H:%M:%S}") == []
@@ -253,7 +315,9 @@ def test_an_unknown_run_is_said_to_be_unknown(site: Site, command: str) -> None:
     ended = site.call(f"runs {command} 0123456789ab")
     assert (ended.code, ended.out) == (255, "")
     assert (
-        ended.line == "There is no run 0123456789ab: the id is misspelt, the run has expired, or the store was emptied"
+        ended.line
+        == "There is no run 0123456789ab: the id is misspelt, the run has expired, or the store "
+        "was emptied"
     )
 
 
@@ -274,7 +338,8 @@ def test_ctrl_c_ends_the_run_after_the_current_batches(site: Site) -> None:
 
 
 def test_a_second_ctrl_c_leaves_at_once_and_says_how_to_follow(site: Site) -> None:
-    running = site.start(f"{ARCHIVE} --max_rows 25 --sleep 30")  # the current pause ends with the cancellation
+    # The current pause ends with the cancellation.
+    running = site.start(f"{ARCHIVE} --max_rows 25 --sleep 30")
     run = site.begun(running)
     until(lambda: site.rows(run) > 0)
     running.interrupt()
@@ -284,7 +349,10 @@ def test_a_second_ctrl_c_leaves_at_once_and_says_how_to_follow(site: Site) -> No
     if ended.code != 1:  # the run may have ended in between
         assert ended.code == 130
         stops = f"The run stops after its current batches: cellkeeper runs wait {run}"
-        assert ended.err.splitlines()[1] in (stops, f"The run may go on: cellkeeper runs cancel {run}")
+        assert ended.err.splitlines()[1] in (
+            stops,
+            f"The run may go on: cellkeeper runs cancel {run}",
+        )
     assert site.call(f"runs wait {run}").code == 1
 
 
@@ -303,9 +371,13 @@ def test_ctrl_c_while_another_run_is_waited_for_starts_nothing(site: Site) -> No
     site.until_ended(run)
 
 
-def test_a_cell_that_is_mapped_later_is_served_without_a_restart(site: Site, shared_worker: Worker) -> None:
+def test_a_cell_that_is_mapped_later_is_served_without_a_restart(
+    site: Site, shared_worker: Worker
+) -> None:
     late = str(uuid4())
-    site.cloud.rows(site.cloud.api, f"UPDATE cell_mappings SET uuid = '{late}' WHERE name = 'cell3'")
+    site.cloud.rows(
+        site.cloud.api, f"UPDATE cell_mappings SET uuid = '{late}' WHERE name = 'cell3'"
+    )
     before = Inventory(site.cloud)
     ended = site.call(ARCHIVE)
     assert (ended.code, ended.err) == (1, "")
@@ -313,7 +385,9 @@ def test_a_cell_that_is_mapped_later_is_served_without_a_restart(site: Site, sha
     assert shared_worker.log.count("serving cell3") == 2
 
 
-def test_a_run_of_another_version_keeps_nobody_from_being_looked_after(site: Site, shared_worker: Worker) -> None:
+def test_a_run_of_another_version_keeps_nobody_from_being_looked_after(
+    site: Site, shared_worker: Worker
+) -> None:
     """The store knows runs of a newer program, too: with an action that this one does not know."""
     newer = Order("newer", (Phase("db.of_the_future", {}),), "somebody")
     lost = CellRef(site.cloud.uuids["cell3"], "cell3", "any")
@@ -325,10 +399,14 @@ def test_a_run_of_another_version_keeps_nobody_from_being_looked_after(site: Sit
         until(lambda: site.ended("older") or "the heartbeat failed" in shared_worker.log)
         assert "the heartbeat failed" not in shared_worker.log
     finally:
-        site.store.change_queue(lambda queue, _: [place for place in queue if place.run not in ("newer", "older")])
+        site.store.change_queue(
+            lambda queue, _: [place for place in queue if place.run not in ("newer", "older")]
+        )
 
 
-def test_a_broker_that_is_down_is_said_to_be_down(without_broker: Running, realcloud: RealCloud) -> None:
+def test_a_broker_that_is_down_is_said_to_be_down(
+    without_broker: Running, realcloud: RealCloud
+) -> None:
     ended = without_broker.end()
     assert (ended.code, ended.out) == (255, "")
     assert ended.line.startswith("The store of runs cannot be used: ")

@@ -23,7 +23,9 @@ class FlowerPage:
     :ivar address: its URL
     """
 
-    def __init__(self, config: Path, *words: str, prefix: str = "", env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, config: Path, *words: str, prefix: str = "", env: Mapping[str, str] | None = None
+    ) -> None:
         """:param words: options of the command
         :param prefix: the path under which it is configured to be
         :param env: variables besides the one with its password
@@ -32,7 +34,16 @@ class FlowerPage:
         self.address = f"http://{HOST}:{port}{prefix}"
         self._log = config.with_name("flower.log")
         self._screen = config.with_name("flower.out")
-        line = ["--config-file", str(config), "--debug", "--log-file", str(self._log), "flower", "--port", str(port)]
+        line = [
+            "--config-file",
+            str(config),
+            "--debug",
+            "--log-file",
+            str(self._log),
+            "flower",
+            "--port",
+            str(port),
+        ]
         with self._screen.open("ab") as screen:
             self.process = subprocess.Popen(
                 [str(PROGRAM), *line, *words],
@@ -65,7 +76,9 @@ class FlowerPage:
     @property
     def log(self) -> str:
         """All that it has written so far, to its log and to the screen."""
-        return "".join(file.read_text(errors="replace") for file in (self._log, self._screen) if file.exists())
+        return "".join(
+            file.read_text(errors="replace") for file in (self._log, self._screen) if file.exists()
+        )
 
     @property
     def with_password(self) -> str:
@@ -79,7 +92,9 @@ class FlowerPage:
         :raises HTTPError: it refuses
         """
         headers = {"Authorization": f"Basic {b64encode(login.encode()).decode()}"} if login else {}
-        with urlopen(Request(self.address + path, headers=headers, method=method), timeout=30) as answer:
+        with urlopen(
+            Request(self.address + path, headers=headers, method=method), timeout=30
+        ) as answer:
             return str(answer.read().decode())
 
     def status(self, path: str, login: str | None = None, method: str = "GET") -> int:

@@ -1,6 +1,8 @@
-"""Python imports this at its start, in a program whose PYTHONPATH names this folder: it ends or holds up the program.
+"""Python imports this at its start, in a program whose PYTHONPATH names this folder: it ends or
+holds up the program.
 
-Of the program itself nothing is replaced: SQLAlchemy tells of the statements and commits that it is about to send.
+Of the program itself nothing is replaced: SQLAlchemy tells of the statements and commits that it is
+about to send.
 """
 
 import itertools

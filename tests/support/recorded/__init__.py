@@ -1,4 +1,6 @@
-"""Recorded runs of the stock tool's category ``placement``, to be done again: see tests/data/recorded/README.md."""
+"""Recorded runs of the stock tool's category ``placement``, to be done again: see
+tests/data/recorded/README.md.
+"""
 
 import pytest
 

@@ -28,7 +28,8 @@ region_name = {REGION}
 WRONG_PASSWORD: Final = BY_PASSWORD.replace(PASSWORD, "wrong")
 WRONG_REGION: Final = BY_PASSWORD.replace(REGION, "nowhere")
 NO_KEYSTONE: Final = BY_PASSWORD.replace("{keystone}", "{nobody}")
-# Sections [placement] and [neutron] by what a record says of the configuration. None: there is no such section.
+# Sections [placement] and [neutron] by what a record says of the configuration. None: there is no
+# such section.
 SECTIONS: Final[dict[str, tuple[str | None, str | None]]] = {
     "password": (BY_PASSWORD, BY_PASSWORD),
     "bad-password": (WRONG_PASSWORD, BY_PASSWORD),
@@ -45,7 +46,8 @@ SECTIONS: Final[dict[str, tuple[str | None, str | None]]] = {
             f"auth_type = {words}{way} = {{{service}}}\n" for service in ("placement", "neutron")
         )
         for plugin, words in {
-            "admintoken": f"admin_token\ntoken = {TOKEN}\n", "httpbasic": "http_basic\nusername = u\npassword = p\n",
+            "admintoken": ("admin_token\ntoken = "
+            f"{TOKEN}\n"), "httpbasic": "http_basic\nusername = u\npassword = p\n",
             "none": "none\n",
         }.items()
         for suffix, way in {"": "endpoint", "-override": "endpoint_override", "-endpoint": "endpoint"}.items()
@@ -74,8 +76,14 @@ class RecordedCloud:
             kind, *words = line.split()
             named = _named(words)
             if kind == "consumer":
-                held = _held(word for word in words[1:] if not word.startswith(("project=", "user=")))
-                consumers[full(words[0])] = held, named.get("project") or PROJECT, named.get("user") or OWNER
+                held = _held(
+                    word for word in words[1:] if not word.startswith(("project=", "user="))
+                )
+                consumers[full(words[0])] = (
+                    held,
+                    named.get("project") or PROJECT,
+                    named.get("user") or OWNER,
+                )
             elif kind in ("rp", "port"):
                 {"rp": self._provide, "port": self._add_port}[kind](words, named)
             else:
@@ -98,31 +106,47 @@ class RecordedCloud:
         }
         for uuid, port in self.neutron.ports.items():
             if allocation := port["binding:profile"].get("allocation"):
-                pairs = [allocation] if isinstance(allocation, str) else [":".join(one) for one in allocation.items()]
+                pairs = (
+                    [allocation]
+                    if isinstance(allocation, str)
+                    else [":".join(one) for one in allocation.items()]
+                )
                 found.add(short(f"port {uuid} allocation={','.join(pairs)}"))
         return found
 
     def _consumers(self) -> Iterator[str]:
         for uuid, (held, project, user) in self.placement.all_allocations().items():
-            owner = [] if (project, user) == (PROJECT, OWNER) else [f"project={project}", f"user={user}"]
+            owner = (
+                []
+                if (project, user) == (PROJECT, OWNER)
+                else [f"project={project}", f"user={user}"]
+            )
             amounts = [
                 f"{provider}:{','.join(f'{kind}={n}' for kind, n in sorted(resources.items()))}"
                 for provider, resources in sorted(held.items())
             ]
             yield " ".join(["consumer", uuid, *owner, *amounts])
 
-    def _add_to_cells(self, kind: str, words: Sequence[str], named: Mapping[str, str | None]) -> None:
+    def _add_to_cells(
+        self, kind: str, words: Sequence[str], named: Mapping[str, str | None]
+    ) -> None:
         cells = self.cells
         if kind == "host_mapping":
             cells.map_host(words[0], words[2])
         elif kind == "aggregate":
-            hosts = [host for host in (named["hosts"] or "").strip("[]").split(",") if host != "None"]
+            hosts = [
+                host for host in (named["hosts"] or "").strip("[]").split(",") if host != "None"
+            ]
             cells.aggregate(full(words[0]), words[1], *hosts)
         elif words[0] == "compute_node":
-            cells.node(kind, full(words[1]), named["host"] or "", named["node"], deleted=named["deleted"])
+            cells.node(
+                kind, full(words[1]), named["host"] or "", named["node"], deleted=named["deleted"]
+            )
         elif words[0] == "migration":
             source, _, destination = words[3].partition("->")
-            cells.migration(kind, full(words[1]), full(named["instance"] or ""), source, destination, words[4])
+            cells.migration(
+                kind, full(words[1]), full(named["instance"] or ""), source, destination, words[4]
+            )
         elif words[0] == "instance":
             self._add_instance(kind, full(words[1]), named)
         else:
@@ -130,13 +154,21 @@ class RecordedCloud:
 
     def _add_instance(self, cell: str, uuid: str, named: Mapping[str, str | None]) -> None:
         booted = named.get("volume") == "yes"
-        columns = {name: named[name] for name in ("deleted", "vm_state", "task_state") if name in named}
+        columns = {
+            name: named[name] for name in ("deleted", "vm_state", "task_state") if name in named
+        }
         self.cells.instance(
             cell, uuid, named["host"], named["node"], project_id=PROJECT, user_id=OWNER,
             image_ref="" if booted else "image", **columns,
         )  # fmt: skip
         specs = dict(one.split("=", 1) for one in (named.get("specs") or "").split(";") if one)
-        sizes = {"vcpus": "vcpus", "mem": "memory_mb", "root": "root_gb", "ephemeral": "ephemeral_gb", "swap": "swap"}
+        sizes = {
+            "vcpus": "vcpus",
+            "mem": "memory_mb",
+            "root": "root_gb",
+            "ephemeral": "ephemeral_gb",
+            "swap": "swap",
+        }
         given = {column: int(named[word] or 0) for word, column in sizes.items() if word in named}
         self.cells.equip(cell, uuid, flavor(specs, **given), from_volume=booted)
         if named.get("mapped") != "no":
@@ -158,7 +190,9 @@ class RecordedCloud:
                 request = {"request_groups": [{"id": group, **request}], "same_subtree": [group]}
         profile: dict[str, Any] = {}
         if allocation := full(named.get("allocation") or ""):
-            profile = {"allocation": dict(_pairs(allocation, ":")) if ":" in allocation else allocation}
+            profile = {
+                "allocation": dict(_pairs(allocation, ":")) if ":" in allocation else allocation
+            }
         uuid = full(words[0])
         self.neutron.ports[uuid] = {
             "id": uuid, "device_id": full(named["device"] or ""), "resource_request": request,
@@ -173,7 +207,11 @@ class RecordedCloud:
 
     def _configure(self, folder: Path, way: str, token: str = "") -> Path:
         self.placement_relay.tokens = LENT.get(token, {})
-        urls = {"keystone": self.keystone.url, "placement": self.placement_relay.url, "neutron": self.neutron_relay.url}
+        urls = {
+            "keystone": self.keystone.url,
+            "placement": self.placement_relay.url,
+            "neutron": self.neutron_relay.url,
+        }
         nobody = f"http://127.0.0.1:{free_port()}"
         sections = "".join(
             f"[{name}]\n{section.format(nobody=nobody, **urls)}{QUICK}"
@@ -186,8 +224,8 @@ class RecordedCloud:
 def _equivalents(method: str, path: str) -> list[tuple[str, str]]:
     """The requests that take the place of one of the stock tool's, as regular expressions.
 
-    All of a provider is read where the stock tool reads one consumer; what is left is written where it deletes (AUD-4);
-    many consumers are written in one request.
+    All of a provider is read where the stock tool reads one consumer; what is left is written where
+    it deletes (AUD-4); many consumers are written in one request.
     """
     if path.startswith("/allocations/"):
         if method == "GET":

@@ -35,7 +35,14 @@ class Fault:
         """Read what stands behind ``fault``."""
         method, path, status, times, *body = text.split(" ", 4)
         skip = int(times) if times.startswith("+") else 0
-        return cls(method, full(path), int(status), None if skip else int(times) or None, skip, full("".join(body)))
+        return cls(
+            method,
+            full(path),
+            int(status),
+            None if skip else int(times) or None,
+            skip,
+            full("".join(body)),
+        )
 
 
 @dataclass
@@ -76,15 +83,20 @@ class Record:
                 self.code = int(rest)
             case ">":
                 self.out.append(rest)
-            case "after" if rest.startswith("many "):
-                self.after |= {one for one in many(rest.split()) if one.startswith("consumer ")}
             case "after":
-                subject = " ".join(rest.split()[:2]) + " "
-                self.after = {one for one in self.after if not one.startswith(subject)} | {rest}
+                self._expect(rest)
             case "many":
                 self.before += many(line.split())
             case _:
                 self.before.append(line)
+
+    def _expect(self, rest: str) -> None:
+        """Take a line of what there is afterwards; it replaces what was said of its subject."""
+        if rest.startswith("many "):
+            self.after |= {one for one in many(rest.split()) if one.startswith("consumer ")}
+        else:
+            subject = " ".join(rest.split()[:2]) + " "
+            self.after = {one for one in self.after if not one.startswith(subject)} | {rest}
 
 
 def read(name: str) -> list[Record]:
@@ -100,14 +112,20 @@ def read(name: str) -> list[Record]:
 
 
 def many(words: Sequence[str]) -> Iterator[str]:
-    """``many 200 on 4 held`` line by line: so many instances of one kind, in turn on so many hosts of cell1."""
+    """``many 200 on 4 held`` line by line: so many instances of one kind, in turn on so many hosts
+    of cell1.
+    """
     instances, hosts, what = int(words[1]), int(words[3]), words[4] if len(words) > 4 else "held"
     for host in range(1, hosts + 1):
         yield f"cell1 compute_node c{host:03} host=host{host} node=host{host} deleted=0"
         yield f"host_mapping host{host} -> cell1"
         yield f"rp c{host:03} host{host} inv={ROOM}"
     for number in range(instances):
-        uuid, host, deleted = f"1{number + 1:03}", number % hosts + 1, number + 1 if what == "orphaned" else 0
+        uuid, host, deleted = (
+            f"1{number + 1:03}",
+            number % hosts + 1,
+            number + 1 if what == "orphaned" else 0,
+        )
         yield f"cell1 instance {uuid} host=host{host} node=host{host} deleted={deleted}"
         if what != "lacking":
             yield f"consumer {uuid} c{host:03}:{SMALL}"

@@ -15,7 +15,8 @@ from tests.support.recorded.stand_ins import PASSWORD
 # What the stock tool prints of failures; ours go to standard error (CLI-4).
 FAILURES: Final = (
     "Not able", "The Resource Provider", "Resource provider", "The following", "Unable", "Failed", "Unexp",
-    "Compute host", "Healing allocation for", "There was a conflict", "Must supply", "The --", "Cell with uuid", " ",
+    "Compute host", "Healing allocation "
+    "for", "There was a conflict", "Must supply", "The --", "Cell with uuid", " ",
 )  # fmt: skip
 DOCUMENT: Final = re.compile(r"\{.*?\}(?= for the port | with resource | attached |$)")
 # Of a failure with a port the service's own words follow, in other words (HEAL-14).
@@ -43,7 +44,9 @@ class Instead(NamedTuple):
     there: tuple[str, ...] = ()
 
 
-def replay(record: Record, deviations: Mapping[str, Instead], cloud: RecordedCloud, folder: Path) -> None:
+def replay(
+    record: Record, deviations: Mapping[str, Instead], cloud: RecordedCloud, folder: Path
+) -> None:
     """Do a run again, and compare its end with the record, or with what is wanted instead."""
     wanted = deviations.get(record.name, Instead(""))
     ended = call_here(record.command, config=cloud.prepare(record, folder))
@@ -68,7 +71,9 @@ def _compare_output(record: Record, ended: Ended) -> None:
 
 
 def _compare_failures(record: Record, ended: Ended) -> None:
-    """What the record has of failures is on standard error: of healing the sentence, otherwise at least all names."""
+    """What the record has of failures is on standard error: of healing the sentence, otherwise at
+    least all names.
+    """
     err = short(ended.err)
     for line in record.out:
         if line.startswith(FAILURES):
@@ -79,7 +84,9 @@ def _compare_failures(record: Record, ended: Ended) -> None:
 
 
 def _plain(lines: Iterable[str]) -> list[str]:
-    """Lines whose documents have one order: that of resource classes is whatever Placement's database has."""
+    """Lines whose documents have one order: that of resource classes is whatever Placement's
+    database has.
+    """
     return [PORT_FAILED.sub(r"\1", DOCUMENT.sub(_in_order, line)) for line in lines]
 
 

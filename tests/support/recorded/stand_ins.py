@@ -1,4 +1,6 @@
-"""Keystone and Neutron as far as the records have them, answering on loopback; the real ones are in tests/peers."""
+"""Keystone and Neutron as far as the records have them, answering on loopback; the real ones are in
+tests/peers.
+"""
 
 import json
 from abc import abstractmethod
@@ -27,7 +29,9 @@ class StandIn(Listener):
 
     def handle(self, request: BaseHTTPRequestHandler) -> None:
         body = body_of(request)
-        status, document, headers = self.answer(request.command, request.path, json.loads(body) if body else None)
+        status, document, headers = self.answer(
+            request.command, request.path, json.loads(body) if body else None
+        )
         respond(request, status, json.dumps(document).encode(), headers)
 
     @abstractmethod
@@ -56,14 +60,17 @@ class Keystone(StandIn):
         user = document["auth"]["identity"]["password"]["user"]
         if (user["name"], user["password"]) != (USER, PASSWORD):
             message = "The request you have made requires authentication."
-            return Answer(401, {"error": {"code": 401, "title": "Unauthorized", "message": message}})
+            return Answer(
+                401, {"error": {"code": 401, "title": "Unauthorized", "message": message}}
+            )
         token = {"methods": ["password"], "expires_at": "2099-01-01T00:00:00.000000Z", "catalog": self._catalog,
                  "user": {"id": USER, "name": USER, "domain": {"id": "default", "name": "Default"}}}  # fmt: skip
         return Answer(201, {"token": token}, {"X-Subject-Token": TOKEN})
 
 
 class Neutron(StandIn):
-    """Knows ports: those of given instances are listed, and the binding profile of one can be replaced.
+    """Knows ports: those of given instances are listed, and the binding profile of one can be
+    replaced.
 
     :ivar ports: by id, each as Neutron shows it
     """
@@ -79,4 +86,6 @@ class Neutron(StandIn):
             port.update(document["port"])
             return Answer(200, {"port": port})
         devices = parse_qs(where.query).get("device_id", [])
-        return Answer(200, {"ports": [one for one in self.ports.values() if one["device_id"] in devices]})
+        return Answer(
+            200, {"ports": [one for one in self.ports.values() if one["device_id"] in devices]}
+        )

@@ -1,4 +1,5 @@
-"""Stands for libvirt-python where that is not installed: a host is a file that has a line for each domain.
+"""Stands for libvirt-python where that is not installed: a host is a file that has a line for each
+domain.
 
 A line has the UUID of a domain and its machine type. A host without a file does not answer.
 """

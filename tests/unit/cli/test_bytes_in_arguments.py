@@ -1,4 +1,6 @@
-"""Arguments that are no UTF-8: refused in a line that does not repeat them, for every command that takes a text."""
+"""Arguments that are no UTF-8: refused in a line that does not repeat them, for every command that
+takes a text.
+"""
 
 from collections.abc import Iterator
 from typing import Final
@@ -25,7 +27,12 @@ def texts() -> Iterator[list[str]]:
 
 
 @pytest.mark.parametrize("words", [*texts(), [BYTES], ["--config-file", BYTES, "check"]], ids=ascii)
-def test_it_is_one_line_and_a_usage_error(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_is_one_line_and_a_usage_error(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     number = next(number for number, word in enumerate(words, 1) if BYTES in word)
     assert run(words) == USAGE
-    assert capsys.readouterr() == ("", f"cellkeeper: Argument {number} is no UTF-8. Try: cellkeeper --help\n")
+    assert capsys.readouterr() == (
+        "",
+        f"cellkeeper: Argument {number} is no UTF-8. Try: cellkeeper --help\n",
+    )

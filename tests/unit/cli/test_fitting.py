@@ -43,7 +43,9 @@ def test_the_widest_column_gives_way_first() -> None:
     assert column_widths(("A", "Detail"), [("short", "word " * 10)], 40) == [5, 28]
 
 
-@pytest.mark.parametrize("rows", [[(RUN, RUN)], [(UUID, UUID)], [("x" * 60, "")]], ids=["runs", "uuids", "a long word"])
+@pytest.mark.parametrize(
+    "rows", [[(RUN, RUN)], [(UUID, UUID)], [("x" * 60, "")]], ids=["runs", "uuids", "a long word"]
+)
 def test_a_table_of_words_that_stay_whole_does_not_fit(rows: list[tuple[str, str]]) -> None:
     assert column_widths(("A", "B"), rows, 60) is None
 
@@ -77,7 +79,11 @@ def lines_on_terminal(columns: int, *words: str, cwd: Path) -> list[str]:
     fcntl.ioctl(standard_output, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
     with open(terminal, "rb", buffering=0) as reader:
         process = subprocess.Popen(
-            [str(PROGRAM), *words], stdout=standard_output, stderr=subprocess.DEVNULL, env=environment({}), cwd=cwd
+            [str(PROGRAM), *words],
+            stdout=standard_output,
+            stderr=subprocess.DEVNULL,
+            env=environment({}),
+            cwd=cwd,
         )
         os.close(standard_output)
         printed = b""

@@ -1,4 +1,6 @@
-"""The grammar of the command line: what the stock tool and the manual allow, read from the real commands."""
+"""The grammar of the command line: what the stock tool and the manual allow, read from the real
+commands.
+"""
 
 import shlex
 from typing import Any, NamedTuple
@@ -10,9 +12,24 @@ from cli.main import cellkeeper, run
 from cli.version import own_version
 
 ARCHIVE = "db archive_deleted_rows"
-DB = ["archive_deleted_rows", "ironic_compute_node_move", "online_data_migrations", "purge", "sync", "version"]
+DB = [
+    "archive_deleted_rows",
+    "ironic_compute_node_move",
+    "online_data_migrations",
+    "purge",
+    "sync",
+    "version",
+]
 CELL_V2 = [
-    *("create_cell", "delete_cell", "delete_host", "discover_hosts", "list_cells", "list_hosts", "map_cell0"),
+    *(
+        "create_cell",
+        "delete_cell",
+        "delete_host",
+        "discover_hosts",
+        "list_cells",
+        "list_hosts",
+        "map_cell0",
+    ),
     *("map_cell_and_hosts", "map_instances", "simple_cell_setup", "update_cell", "verify_instance"),
 ]
 CATEGORIES = ["api_db", "cell_v2", "db", "libvirt", "placement", "runs", "schedule"]
@@ -38,19 +55,25 @@ def parsed(line: str) -> Parsed:
     command: click.Command = cellkeeper
     context = command.make_context("cellkeeper", shlex.split(line), obj=given)
     while isinstance(command, click.Group):
-        name, found, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+        name, found, rest = command.resolve_command(
+            context, [*context._protected_args, *context.args]
+        )
         assert found is not None
         command, context = found, found.make_context(name, rest, parent=context)
     source = context.get_parameter_source
     typed = {
-        key: value for key, value in context.params.items() if source(key) is click.core.ParameterSource.COMMANDLINE
+        key: value
+        for key, value in context.params.items()
+        if source(key) is click.core.ParameterSource.COMMANDLINE
     }
     words = [part for word in given.get("words", []) for part in word.split("=", 1)]
     return Parsed(command.name, typed, words)
 
 
 def usage_error(line: str, capsys: pytest.CaptureFixture[str]) -> str:
-    """Run a command line that must end with 2, nothing on standard output and one line on standard error."""
+    """Run a command line that must end with 2, nothing on standard output and one line on standard
+    error.
+    """
     assert run(shlex.split(line)) == 2
     out, err = capsys.readouterr()
     assert out == ""
@@ -68,7 +91,10 @@ def usage_error(line: str, capsys: pytest.CaptureFixture[str]) -> str:
         ("--before 2015-10-21", {"before": "2015-10-21"}),
         ("--before 'Oct 21 2015'", {"before": "Oct 21 2015"}),
         ("--verbose", {"verbose": True}),
-        ("--until-complete --purge --all-cells", {"until_complete": True, "purge": True, "all_cells": True}),
+        (
+            "--until-complete --purge --all-cells",
+            {"until_complete": True, "purge": True, "all_cells": True},
+        ),
         ("--task-log --sleep 1", {"task_log": True, "sleep": 1.0}),
         ("--sleep 0.5", {"sleep": 0.5}),
         ("--max_rows 1 --max_rows 2", {"max_rows": 2}),
@@ -86,7 +112,10 @@ def test_options_of_archive(line: str, options: dict[str, Any]) -> None:
         ("--all", {"everything": True}),
         ("--all --all-cells", {"everything": True, "all_cells": True}),
         ("--before 2015-10-21 --verbose", {"before": "2015-10-21", "verbose": True}),
-        ("--dry-run --no-wait --concurrency 1", {"dry_run": True, "no_wait": True, "concurrency": 1}),
+        (
+            "--dry-run --no-wait --concurrency 1",
+            {"dry_run": True, "no_wait": True, "concurrency": 1},
+        ),
     ],
 )
 def test_options_of_purge(line: str, options: dict[str, Any]) -> None:
@@ -113,7 +142,9 @@ def test_options_of_purge(line: str, options: dict[str, Any]) -> None:
         (PURGE, "--all", {"everything": True}),
     ],
 )
-def test_an_option_of_the_stock_tool_may_be_shortened(command: str, short: str, options: dict[str, Any]) -> None:
+def test_an_option_of_the_stock_tool_may_be_shortened(
+    command: str, short: str, options: dict[str, Any]
+) -> None:
     assert parsed(f"{command} {short}").options == options
 
 
@@ -124,7 +155,10 @@ def test_an_option_of_the_stock_tool_may_be_shortened(command: str, short: str, 
         (f"{ARCHIVE} --until=6:00 --until-complete", {"until": "6:00", "until_complete": True}),
         (f"{ARCHIVE} --until --until 06:00", {"until": "06:00", "until_complete": True}),
         (f"{PURGE} --all --until 23:59", {"everything": True, "until": "23:59"}),
-        (f"{PURGE} --all --until 2026-11-24T06:00+01:00", {"everything": True, "until": "2026-11-24T06:00+01:00"}),
+        (
+            f"{PURGE} --all --until 2026-11-24T06:00+01:00",
+            {"everything": True, "until": "2026-11-24T06:00+01:00"},
+        ),
     ],
 )
 def test_until_means_a_time_where_one_follows(line: str, options: dict[str, Any]) -> None:
@@ -139,7 +173,9 @@ def test_another_time_for_until_is_refused(value: str, capsys: pytest.CaptureFix
 
 @pytest.mark.parametrize("name", ["", "a b", "a:b", "-a", "a/b", "x" * 101])
 def test_a_run_id_that_is_no_name_is_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert "is not made of letters" in usage_error(f"{ARCHIVE} --run-id={shlex.quote(name)}", capsys)
+    assert "is not made of letters" in usage_error(
+        f"{ARCHIVE} --run-id={shlex.quote(name)}", capsys
+    )
 
 
 @pytest.mark.parametrize(
@@ -173,7 +209,18 @@ def test_what_could_be_two_options_is_refused(
 
 
 @pytest.mark.parametrize(
-    "new", ["--dry", "--rep", "--no-w", "--conc 4", "--form json", "--deb", "--config-f x", "--log-fi x", "--vers"]
+    "new",
+    [
+        "--dry",
+        "--rep",
+        "--no-w",
+        "--conc 4",
+        "--form json",
+        "--deb",
+        "--config-f x",
+        "--log-fi x",
+        "--vers",
+    ],
 )
 def test_behind_a_command_new_and_global_options_are_written_in_full(
     new: str, capsys: pytest.CaptureFixture[str]
@@ -198,7 +245,8 @@ def test_behind_a_command_new_and_global_options_are_written_in_full(
         (f"{PURGE} -d", ["--debug"]),
         (f"--debug {PURGE} --nodebug", ["--debug", "--nodebug"]),
         (f"--log-file a {PURGE} --log-dir b", ["--log-file", "a", "--log-dir", "b"]),
-        (f"{PURGE} --use-json --nouse-syslog --use-journal", ["--use-json", "--nouse-syslog", "--use-journal"]),
+        (f"{PURGE} --use-json --nouse-syslog "
+        "--use-journal", ["--use-json", "--nouse-syslog", "--use-journal"]),
         (f"{PURGE} --watch-log-file --post-mortem", ["--watch-log-file", "--post-mortem"]),
         (f"{PURGE} --log-date-format %H --syslog-log-facility user",
          ["--log-date-format", "%H", "--syslog-log-facility", "user"]),
@@ -255,7 +303,9 @@ def test_before_the_category_global_options_may_be_shortened(short: str, words: 
         ("-f json --verb", {"format": "json", "verbose": True}, []),
     ],
 )
-def test_short_options_may_be_combined(line: str, options: dict[str, Any], words: list[str]) -> None:
+def test_short_options_may_be_combined(
+    line: str, options: dict[str, Any], words: list[str]
+) -> None:
     assert parsed(f"{ARCHIVE} {line}")[1:] == (options, words)
 
 
@@ -299,7 +349,11 @@ def test_behind_a_double_dash_nothing_is_an_option(capsys: pytest.CaptureFixture
 
 def test_the_name_that_the_manuals_examples_use() -> None:
     """CLI-2"""
-    assert parsed("db archive --max 5 --verb") == ("archive_deleted_rows", {"max_rows": 5, "verbose": True}, [])
+    assert parsed("db archive --max 5 --verb") == (
+        "archive_deleted_rows",
+        {"max_rows": 5, "verbose": True},
+        [],
+    )
 
 
 @pytest.mark.parametrize(
@@ -309,7 +363,9 @@ def test_the_name_that_the_manuals_examples_use() -> None:
         pytest.param("purge", "purge", id="a command where a category is expected"),
         pytest.param("db nope", "nope", id="command"),
         pytest.param("db purg", "purg", id="a command's beginning"),
-        pytest.param("db archive-deleted-rows", "archive-deleted-rows", id="another spelling of a command"),
+        pytest.param(
+            "db archive-deleted-rows", "archive-deleted-rows", id="another spelling of a command"
+        ),
         pytest.param(f"{ARCHIVE} --nope", "--nope", id="option"),
         pytest.param("--nope db purge", "--nope", id="global option"),
         pytest.param(f"{ARCHIVE} -x", "-x", id="short option"),
@@ -357,7 +413,9 @@ def test_without_a_command_there_is_a_list_of_them_and_2(
     assert missing not in out
 
 
-@pytest.mark.parametrize("line", ["--version", "version", f"{PURGE} --version", "--vers", "db --version"])
+@pytest.mark.parametrize(
+    "line", ["--version", "version", f"{PURGE} --version", "--vers", "db --version"]
+)
 def test_the_version(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(shlex.split(line)) == 0
     assert capsys.readouterr() == (f"{own_version()}\n", "")
@@ -373,7 +431,9 @@ def test_the_version(line: str, capsys: pytest.CaptureFixture[str]) -> None:
         ("bash-completion version", ""),
     ],
 )
-def test_the_words_for_completion(line: str, words: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_words_for_completion(
+    line: str, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert run(shlex.split(line)) == 0
     out, err = capsys.readouterr()
     assert set(words.split()) <= set(out.split())
@@ -381,7 +441,9 @@ def test_the_words_for_completion(line: str, words: str, capsys: pytest.CaptureF
     assert (out.count("\n"), err) == (1, "")
 
 
-@pytest.mark.parametrize("line", ["-h", "--help", "db -h", "db --help", f"{ARCHIVE} -h", f"{PURGE} --help"])
+@pytest.mark.parametrize(
+    "line", ["-h", "--help", "db -h", "db --help", f"{ARCHIVE} -h", f"{PURGE} --help"]
+)
 def test_help_ends_with_0_on_standard_output(line: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(shlex.split(line)) == 0
     out, err = capsys.readouterr()

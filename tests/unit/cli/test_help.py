@@ -16,7 +16,8 @@ from click.testing import CliRunner
 from cli.main import cellkeeper
 
 ROOT: Final = Path(__file__).parents[3]
-# What a command needs to work, and its help does not: each of them takes longer to import than the help to print.
+# What a command needs to work, and its help does not: each of them takes longer to import than the
+# help to print.
 HEAVY: Final = {
     "celery",
     "keystoneauth1",
@@ -51,7 +52,9 @@ def walk(command: click.Command, *path: str) -> Iterator[tuple[str, ...]]:
 
 COMMANDS: Final = list(walk(cellkeeper))
 # Those of nova-manage: a category and a command. The rest is about runs, workers and the schedule.
-JOBS: Final = [path for path in COMMANDS if len(path) == 2 and path[0] not in ("runs", "schedule", "throttle")]
+JOBS: Final = [
+    path for path in COMMANDS if len(path) == 2 and path[0] not in ("runs", "schedule", "throttle")
+]
 each_command = pytest.mark.parametrize("path", COMMANDS, ids=" ".join)
 each_job = pytest.mark.parametrize("path", JOBS, ids=" ".join)
 
@@ -78,7 +81,10 @@ def options_of(path: tuple[str, ...]) -> list[click.Option]:
 
 def shows(text: str, option: click.Option) -> bool:
     """Whether a help text names an option by all its names."""
-    return all(re.search(rf"(^|\s){re.escape(name)}\b", text) for name in (*option.opts, *option.secondary_opts))
+    return all(
+        re.search(rf"(^|\s){re.escape(name)}\b", text)
+        for name in (*option.opts, *option.secondary_opts)
+    )
 
 
 def test_there_are_jobs_to_look_at() -> None:
@@ -88,7 +94,11 @@ def test_there_are_jobs_to_look_at() -> None:
 @each_command
 def test_help_imports_nothing_of_what_the_command_needs_to_work(path: tuple[str, ...]) -> None:
     shown = subprocess.run(
-        [sys.executable, "-c", PRINT_HELP, *path, "--help"], capture_output=True, text=True, check=True, cwd=ROOT
+        [sys.executable, "-c", PRINT_HELP, *path, "--help"],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
     ).stdout
     text, _, modules = shown.partition("\0")
     assert text.startswith("Usage: cellkeeper")
@@ -97,7 +107,9 @@ def test_help_imports_nothing_of_what_the_command_needs_to_work(path: tuple[str,
 
 
 @each_command
-def test_every_option_is_in_the_help_of_its_command_or_in_that_of_the_program(path: tuple[str, ...]) -> None:
+def test_every_option_is_in_the_help_of_its_command_or_in_that_of_the_program(
+    path: tuple[str, ...],
+) -> None:
     own, general = help_of(path), help_of(())
     for option in options_of(path):
         assert shows(general if option.hidden else own, option), option.opts
@@ -113,13 +125,17 @@ def test_every_option_says_what_it_does(path: tuple[str, ...]) -> None:
 @each_command
 def test_help_speaks_of_the_options_that_it_does_not_list(path: tuple[str, ...]) -> None:
     if any(option.hidden for option in options_of(path)):
-        assert "The options that cellkeeper --help shows apply here, too." in " ".join(help_of(path).split())
+        assert "The options that cellkeeper --help shows apply here, too." in " ".join(
+            help_of(path).split()
+        )
 
 
 def test_global_options_are_the_same_at_each_command() -> None:
     general = {name for option in options_of(()) for name in (*option.opts, *option.secondary_opts)}
     for path in COMMANDS:
-        own = {name for option in options_of(path) for name in (*option.opts, *option.secondary_opts)}
+        own = {
+            name for option in options_of(path) for name in (*option.opts, *option.secondary_opts)
+        }
         assert general <= own, path
 
 
@@ -137,13 +153,16 @@ def test_what_workers_do_has_every_option_of_a_run(path: tuple[str, ...]) -> Non
     names = {name for option in options_of(path) for name in option.opts}
     if "--detach" in names:
         assert {"--run-id", "--no-wait", "--until", "--format"} <= names
-        assert "--concurrency" in names or "--cell_uuid" in names  # of a single cell nothing is worked at once
+        # Of a single cell nothing is worked at once.
+        assert "--concurrency" in names or "--cell_uuid" in names
 
 
 @each_job
 def test_the_return_codes_in_the_help_are_those_of_the_job(path: tuple[str, ...]) -> None:
     codes: type[IntEnum] = importlib.import_module(f"jobs.{'.'.join(path)}").Exit
-    listed = RETURN_CODE.findall(help_of(path).partition("Return codes:")[2].partition("Options:")[0])
+    listed = RETURN_CODE.findall(
+        help_of(path).partition("Return codes:")[2].partition("Options:")[0]
+    )
     assert [int(code) for code, _ in listed] == sorted(codes)
     assert len({meaning for _, meaning in listed}) == len(listed)
 
@@ -183,7 +202,9 @@ def test_the_return_codes_in_the_help_are_those_of_the_job(path: tuple[str, ...]
         ),
     ],
 )
-def test_the_help_gives_the_manuals_words_for_each_code(command: str, codes: dict[str, str]) -> None:
+def test_the_help_gives_the_manuals_words_for_each_code(
+    command: str, codes: dict[str, str]
+) -> None:
     assert dict(RETURN_CODE.findall(help_of(("db", command)))) == codes
 
 

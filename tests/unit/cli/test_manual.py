@@ -1,4 +1,5 @@
-"""Every command of the manual is there: with its options and return codes, in --help, in docs/, in its job's ``Exit``.
+"""Every command of the manual is there: with its options and return codes, in --help, in docs/, in
+its job's ``Exit``.
 
 What the manual says is data: tests/data/manual.toml.
 """
@@ -57,9 +58,15 @@ class Command:
         return click.Context(self.there(), parent=PROGRAM, info_name=self.action)
 
     def is_named_in(self, text: str) -> bool:
-        """Whether a heading or the first column of a table speaks of it: by its whole name, or by its action alone."""
+        """Whether a heading or the first column of a table speaks of it: by its whole name, or by
+        its action alone.
+        """
         plain = text.replace("`", "").strip()
-        return plain == self.action or f"`{self.action}`" in text or bool(re.search(rf"\b{self.name}\b", plain))
+        return (
+            plain == self.action
+            or f"`{self.action}`" in text
+            or bool(re.search(rf"\b{self.name}\b", plain))
+        )
 
 
 def manual() -> Iterator[Command]:
@@ -92,7 +99,9 @@ def rows_of(text: str) -> Iterator[tuple[list[str], list[str]]]:
     for line in text.splitlines():
         if line.startswith("#"):
             level = len(line) - len(line.lstrip("#"))
-            headings = {depth: words for depth, words in headings.items() if depth < level} | {level: line.strip("# ")}
+            headings = {depth: words for depth, words in headings.items() if depth < level} | {
+                level: line.strip("# ")
+            }
         elif line.startswith("|"):
             columns = [column.strip() for column in line.strip("|").split("|")]
             first = columns[0] or first
@@ -102,7 +111,9 @@ def rows_of(text: str) -> Iterator[tuple[list[str], list[str]]]:
 
 
 def codes_in(text: str, command: Command) -> set[int]:
-    """The return codes that a page gives for a command: in a table or list below its name, or in a table beside it."""
+    """The return codes that a page gives for a command: in a table or list below its name, or in a
+    table beside it.
+    """
     found: set[int] = set()
     for headings, columns in rows_of(text):
         if any(command.is_named_in(heading) for heading in headings):
@@ -113,7 +124,11 @@ def codes_in(text: str, command: Command) -> set[int]:
 
 
 def _numbers(column: str) -> set[int]:
-    return {int(number) for number in re.findall(r"\d+", column)} if NUMBERS.fullmatch(column) else set()
+    return (
+        {int(number) for number in re.findall(r"\d+", column)}
+        if NUMBERS.fullmatch(column)
+        else set()
+    )
 
 
 @each_command
@@ -124,16 +139,22 @@ def test_it_is_there(command: Command) -> None:
 @each_command
 def test_it_takes_the_options_and_arguments_of_the_manual(command: Command) -> None:
     params = command.there().params
-    assert {name for param in params for name in (*param.opts, *param.secondary_opts)} >= command.options
+    assert {
+        name for param in params for name in (*param.opts, *param.secondary_opts)
+    } >= command.options
     arguments = [param for param in params if isinstance(param, click.Argument)]
-    assert {one.make_metavar(command.context()).strip("[]") for one in arguments} >= command.arguments
+    assert {
+        one.make_metavar(command.context()).strip("[]") for one in arguments
+    } >= command.arguments
 
 
 @each_command
 def test_its_help_shows_them_and_the_return_codes(command: Command) -> None:
     text = command.there().get_help(command.context())
     assert {option for option in command.options if not shows(text, option)} == set()
-    assert {int(code) for code in RETURN_CODE.findall(text.partition("Return codes:")[2])} >= command.codes
+    assert {
+        int(code) for code in RETURN_CODE.findall(text.partition("Return codes:")[2])
+    } >= command.codes
 
 
 @each_command
@@ -145,7 +166,9 @@ def test_its_job_has_the_return_codes(command: Command) -> None:
 @each_command
 def test_the_docs_explain_it(command: Command) -> None:
     pages = [text for text in DOCS.values() if shows(text, command.action)]
-    assert {option for option in command.options if not any(shows(text, option) for text in pages)} == set()
+    assert {
+        option for option in command.options if not any(shows(text, option) for text in pages)
+    } == set()
     assert {code for text in pages for code in codes_in(text, command)} >= command.codes
 
 
@@ -178,7 +201,13 @@ PAGE: Final = """
 
 @pytest.mark.parametrize(
     ("name", "codes"),
-    [("db get", {0, 1, 2}), ("db set", {7}), ("db put", {3, 4, 5}), ("db drop", {6}), ("db other", set())],
+    [
+        ("db get", {0, 1, 2}),
+        ("db set", {7}),
+        ("db put", {3, 4, 5}),
+        ("db drop", {6}),
+        ("db other", set()),
+    ],
 )
 def test_codes_are_found_wherever_a_page_gives_them(name: str, codes: set[int]) -> None:
     assert codes_in(PAGE, Command(name, frozenset(), frozenset(), frozenset())) == codes

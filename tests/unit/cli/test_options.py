@@ -45,7 +45,9 @@ def type_of(param: click.Parameter, context: click.Context) -> Any:
     if param.nargs == -1:
         return tuple[kind, ...]  # type: ignore[valid-type]
     is_flag = isinstance(param, click.Option) and param.is_flag
-    always_there = param.required or is_flag or not param.value_is_missing(param.get_default(context))
+    always_there = (
+        param.required or is_flag or not param.value_is_missing(param.get_default(context))
+    )
     return kind if always_there else kind | None
 
 
@@ -69,7 +71,8 @@ def test_a_function_takes_what_the_options_give(path: str) -> None:
     context = click.Context(command)
     given = {param.name: type_of(param, context) for param in command.params if param.expose_value}
     taken = parameters(command.callback)
-    shared = {field.name for field in fields(RunOptions)}  # have defaults: a command has some of them
+    # Have defaults: a command has some of them.
+    shared = {field.name for field in fields(RunOptions)}
     assert {name: kind for name, kind in taken.items() if name in given} == given
     assert taken.keys() - given.keys() <= shared
 
@@ -97,7 +100,9 @@ def pick(run: RunOptions, fruit: Fruit) -> int:
 def test_options_become_values() -> None:
     picked = CliRunner().invoke(pick, ["--kind", "pear", "--ripe", "--no-wait", "-f", "json"])
     assert picked.exit_code == 0
-    assert picked.output.strip() == f"{Fruit('pear', True)} {RunOptions(no_wait=True, format='json')}"
+    assert (
+        picked.output.strip() == f"{Fruit('pear', True)} {RunOptions(no_wait=True, format='json')}"
+    )
 
 
 def test_an_option_that_no_value_has_stays_an_argument_of_its_own() -> None:
@@ -114,10 +119,16 @@ def test_an_option_that_no_value_has_stays_an_argument_of_its_own() -> None:
 
 @pytest.mark.parametrize(
     "option",
-    ["db archive_deleted_rows --sleep", "cell_v2 discover_hosts --wait-for 1 --timeout", "metrics --backlog-every"],
+    [
+        "db archive_deleted_rows --sleep",
+        "cell_v2 discover_hosts --wait-for 1 --timeout",
+        "metrics --backlog-every",
+    ],
 )
 @pytest.mark.parametrize("text", ["nan", "inf", "-inf", "1e400", "1e300", "1000001", "-1"])
 def test_seconds_are_a_number_of_seconds(option: str, text: str) -> None:
     ended = call_here(f"{option} {text}")
     assert (ended.code, ended.out) == (2, "")
-    assert re.search(r"Invalid value for '--\S+': .* is not (a number of seconds|in the range)", ended.err)
+    assert re.search(
+        r"Invalid value for '--\S+': .* is not (a number of seconds|in the range)", ended.err
+    )

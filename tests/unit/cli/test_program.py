@@ -1,4 +1,6 @@
-"""The program around its commands: services that cannot start, words that are none, errors that nobody thought of."""
+"""The program around its commands: services that cannot start, words that are none, errors that
+nobody thought of.
+"""
 
 from pathlib import Path
 
@@ -17,7 +19,10 @@ def test_without_a_command_those_that_there_are_are_listed(category: str) -> Non
 
 
 def test_words_for_the_completion_of_a_shell() -> None:
-    assert call_here("bash-completion").out == "api_db cell_v2 db libvirt placement runs schedule throttle\n"
+    assert (
+        call_here("bash-completion").out
+        == "api_db cell_v2 db libvirt placement runs schedule throttle\n"
+    )
     assert call_here("bash-completion api_db").out == "sync version\n"
     assert call_here("bash-completion version").out == "\n"
 
@@ -88,19 +93,37 @@ def test_an_interrupted_command_says_so(cloud: DemoCloud, monkeypatch: pytest.Mo
 def test_a_service_needs_a_broker(cloud: DemoCloud, line: str) -> None:
     ended = cloud.call(line)
     assert (ended.code, ended.out) == (78, "")
-    assert ended.err == f"There is no broker: set broker_url in section [celery] (read: {cloud.config})\n"
+    assert (
+        ended.err
+        == f"There is no broker: set broker_url in section [celery] (read: {cloud.config})\n"
+    )
 
 
 @pytest.mark.parametrize(
     ("section", "options", "line"),
     [
-        ("", "", "Flower has no password: set password in section [flower], or give --no-password\n"),
-        ("password = ü", "", "Flower compares ASCII only: choose another user or password in section [flower]\n"),
-        ("cert_file = c", "--no-password --port 9 --address h", "TLS needs both: set cert_file and key_file in "),
+        (
+            "",
+            "",
+            "Flower has no password: set password in section [flower], or give --no-password\n",
+        ),
+        (
+            "password = ü",
+            "",
+            "Flower compares ASCII only: choose another user or password in section [flower]\n",
+        ),
+        (
+            "cert_file = c",
+            "--no-password --port 9 --address h",
+            "TLS needs both: set cert_file and key_file in ",
+        ),
     ],
 )
-def test_a_flower_that_cannot_be_served(cloud: DemoCloud, section: str, options: str, line: str) -> None:
+def test_a_flower_that_cannot_be_served(
+    cloud: DemoCloud, section: str, options: str, line: str
+) -> None:
     cloud.configure(f"[celery]\nbroker_url = redis://127.0.0.1:1/0\n[flower]\n{section}")
-    ended = call(f"flower {options}", config=cloud.config)  # not here: what Flower opens for its loop stays open
+    # Not here: what Flower opens for its loop stays open.
+    ended = call(f"flower {options}", config=cloud.config)
     assert (ended.code, ended.out) == (78, "")
     assert ended.err.startswith(line)

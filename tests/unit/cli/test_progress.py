@@ -21,7 +21,10 @@ from novadb.errors import DatabaseProblem
 from runs.pace import Speed
 from tests.support.run_records import moved
 
-CELL1, CELL2 = (Cell(f"uuid-{name}", name, frozenset(), DatabaseProblem("no database")) for name in ("cell1", "cell2"))
+CELL1, CELL2 = (
+    Cell(f"uuid-{name}", name, frozenset(), DatabaseProblem("no database"))
+    for name in ("cell1", "cell2")
+)
 
 
 def lines(progress: Progress) -> list[list[str]]:
@@ -55,7 +58,10 @@ def test_a_cell_that_has_ended_shows_the_rate_of_all_its_time() -> None:
     progress.paced(CELL1, Speed(1.0, 10))
     progress.paced(None, Speed(1.0, 10))
     progress.finished(CellResult(CELL1, moved(5000), seconds=2.0))
-    assert lines(progress)[1:] == [["cell1", "done", "5,000", "2,500/s"], ["1", "of", "1", "cells", "5,000"]]
+    assert lines(progress)[1:] == [
+        ["cell1", "done", "5,000", "2,500/s"],
+        ["1", "of", "1", "cells", "5,000"],
+    ]
 
 
 class Terminal(io.TextIOWrapper):
@@ -117,7 +123,9 @@ ESCAPES = re.compile(r"\x1b\[[?;\d]*[A-Za-z]|\r")
 def test_the_farewell_of_a_second_ctrl_c_stands_below_the_table() -> None:
     terminal, standard_error = pty.openpty()
     command = [sys.executable, "-c", INTERRUPTED_TWICE]
-    with subprocess.Popen(command, stderr=standard_error, env=os.environ | {"TERM": "xterm"}) as process:
+    with subprocess.Popen(
+        command, stderr=standard_error, env=os.environ | {"TERM": "xterm"}
+    ) as process:
         os.close(standard_error)
         seen = b"".join(iter(lambda: read(terminal), b"")).decode()
     os.close(terminal)

@@ -73,7 +73,9 @@ def test_work_ends_when_the_window_closes() -> None:
 def test_a_window_may_close_in_ages() -> None:
     stop = threading.Event()
     with window.closing(stop, datetime(9000, 1, 1, tzinfo=UTC)):
-        (timer,) = [thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)]
+        (timer,) = [
+            thread for thread in threading.enumerate() if isinstance(thread, threading.Timer)
+        ]
         timer.join(0.2)
         assert timer.is_alive()
     assert not stop.is_set()
@@ -92,14 +94,18 @@ def test_what_is_left_is_said_by_cell(tmp_path: Path, capsys: pytest.CaptureFixt
     conf = load_configuration([f"--config-file={build(tmp_path / 'cloud')}"])
     api = api_database(conf)
     chosen = targets(conf, mapped_cells(conf, api), api)
-    gone = replace(chosen[2], cell=replace(chosen[2].cell, database=DatabaseProblem("cell2: it is away")))
+    gone = replace(
+        chosen[2], cell=replace(chosen[2].cell, database=DatabaseProblem("cell2: it is away"))
+    )
     chosen[2] = gone
     results = [CellResult(target.cell, Archived(), complete=False) for target in chosen]
     results[0] = replace(results[0], complete=True)
     results[3] = replace(results[3], failure=Failure(FailureKind.CELL, "cell3: it was away"))
     window.say_left(CLOSED, results, chosen, (backlog.ARCHIVE, Params(until_complete=True)), conf)
     said = capsys.readouterr().err.splitlines()
-    assert said[0] == "The window closed at 06:00 UTC before 2 of 4 cells were through: cell1, cell2"
+    assert (
+        said[0] == "The window closed at 06:00 UTC before 2 of 4 cells were through: cell1, cell2"
+    )
     assert said[1].startswith("cell1: left: ")
     assert said[1].endswith(" tables")
     assert said[2] == "cell2: it is away; what is left there was not counted"
@@ -110,7 +116,9 @@ def test_of_many_cells_some_are_named(capsys: pytest.CaptureFixture[str]) -> Non
     results = [CellResult(cell(f"c{number}"), Archived(), complete=False) for number in range(80)]
     window.say_left(CLOSED, results, [], None, load_configuration([]))
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.endswith("before 80 of 80 cells were through: c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, ...")
+    assert line.endswith(
+        "before 80 of 80 cells were through: c0, c1, c2, c3, c4, c5, c6, c7, c8, c9, ..."
+    )
 
 
 def test_nothing_is_said_of_a_run_that_was_through(capsys: pytest.CaptureFixture[str]) -> None:

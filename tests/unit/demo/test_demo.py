@@ -1,4 +1,6 @@
-"""The demo's cloud: like Nova's databases, the same each time, and never in the place of something else."""
+"""The demo's cloud: like Nova's databases, the same each time, and never in the place of something
+else.
+"""
 
 import stat
 from collections.abc import Iterator
@@ -24,7 +26,8 @@ from settings.sections import register_sections
 NOW = datetime(2026, 3, 1, 12)
 CELL_NAMES = [f"cell{number}" for number in range(CELLS)]
 CELL, OF_API = tables(MAIN_SCHEMA).tables, tables(API_SCHEMA).tables
-# What Nova marks as deleted with an instance, besides instance_id_mappings, which has no foreign key.
+# What Nova marks as deleted with an instance, besides instance_id_mappings, which has no foreign
+# key.
 CHILDREN = [
     "security_group_instance_association",
     "instance_info_caches",
@@ -46,7 +49,9 @@ def cloud(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def opened(cloud: Path, name: str) -> Iterator[Connection]:
-    with create_engine(url_of(databases(cloud)[name][0]), poolclass=NullPool).connect() as connection:
+    with create_engine(
+        url_of(databases(cloud)[name][0]), poolclass=NullPool
+    ).connect() as connection:
         yield connection
 
 
@@ -56,7 +61,9 @@ def rows(cloud: Path) -> dict[tuple[str, str], list[Any]]:
     for name, (_, schema) in databases(cloud).items():
         with opened(cloud, name) as connection:
             for table in tables(schema).sorted_tables:
-                columns = [column for column in table.columns if column.name != "database_connection"]
+                columns = [
+                    column for column in table.columns if column.name != "database_connection"
+                ]
                 found[name, table.name] = list(connection.execute(select(*columns)).all())
     return found
 
@@ -107,7 +114,9 @@ def test_a_mark_of_deletion_is_the_rows_own_id_and_a_time(cloud: Path, name: str
 
 
 @pytest.mark.parametrize("name", CELL_NAMES)
-def test_about_half_of_the_instances_are_deleted_at_an_age_of_up_to_200_days(cloud: Path, name: str) -> None:
+def test_about_half_of_the_instances_are_deleted_at_an_age_of_up_to_200_days(
+    cloud: Path, name: str
+) -> None:
     with opened(cloud, name) as cell:
         instances = cell.execute(select(CELL["instances"])).all()
     ages = [(NOW - row.deleted_at).days for row in instances if row.deleted]
@@ -139,7 +148,9 @@ def test_actions_and_their_events_are_never_marked(cloud: Path, name: str) -> No
 def test_a_deleted_instance_has_no_tags(cloud: Path, name: str) -> None:
     deleted = select(CELL["instances"].c.uuid).where(CELL["instances"].c.deleted != 0)
     with opened(cloud, name) as cell:
-        assert not cell.execute(select(CELL["tags"]).where(CELL["tags"].c.resource_id.in_(deleted))).all()
+        assert not cell.execute(
+            select(CELL["tags"]).where(CELL["tags"].c.resource_id.in_(deleted))
+        ).all()
 
 
 def test_one_deleted_instance_is_blocked(cloud: Path) -> None:
@@ -159,16 +170,27 @@ def test_the_api_database_knows_every_instance(cloud: Path) -> None:
     with opened(cloud, "API") as api:
         for row in api.execute(select(OF_API["instance_mappings"])):
             known[row.instance_uuid] = (row.cell_id, row.queued_for_delete)
-        assert set(api.execute(select(OF_API["request_specs"].c.instance_uuid)).scalars()) == known.keys()
-        assert set(api.execute(select(OF_API["instance_group_member"].c.instance_uuid)).scalars()) < known.keys()
+        assert (
+            set(api.execute(select(OF_API["request_specs"].c.instance_uuid)).scalars())
+            == known.keys()
+        )
+        assert (
+            set(api.execute(select(OF_API["instance_group_member"].c.instance_uuid)).scalars())
+            < known.keys()
+        )
     for mapping, name in enumerate(CELL_NAMES, 1):
         with opened(cloud, name) as cell:
-            actual |= {row.uuid: (mapping, bool(row.deleted)) for row in cell.execute(select(CELL["instances"]))}
+            actual |= {
+                row.uuid: (mapping, bool(row.deleted))
+                for row in cell.execute(select(CELL["instances"]))
+            }
     assert known == actual
 
 
 @pytest.mark.parametrize("folder", ["plain", "with space, $dollar and 100%"])
-def test_the_configuration_leads_to_all_cells(tmp_path: Path, folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_configuration_leads_to_all_cells(
+    tmp_path: Path, folder: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = build(tmp_path / folder, instances=1)
     monkeypatch.chdir(path.parent)
     conf = cfg.ConfigOpts()
@@ -211,7 +233,9 @@ def test_the_demo_refuses_settings_that_lead_elsewhere(
     assert not (tmp_path / "cloud").exists()
 
 
-def test_the_demo_names_each_command_that_ends_unexpectedly(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_the_demo_names_each_command_that_ends_unexpectedly(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     assert main([str(tmp_path / "cloud")], stand_in(tmp_path, 7)) == 1
     out = capfd.readouterr().out
     for step in STEPS:

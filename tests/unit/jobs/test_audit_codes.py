@@ -1,4 +1,6 @@
-"""The exit codes of ``placement audit`` and ``placement sync_aggregates``: their tables of cases."""
+"""The exit codes of ``placement audit`` and ``placement sync_aggregates``: their tables of
+cases.
+"""
 
 from itertools import combinations
 
@@ -25,13 +27,23 @@ GONE = CellResult(CELL, CellKnowledge(), Failure(FailureKind.CELL, "gone"), comp
         pytest.param([READ, READ], AuditCounts(orphans=2), 3, 4, id="orphans"),
         pytest.param([READ], AuditCounts(orphans=2, left=1), 1, 1, id="one could not be deleted"),
         pytest.param([READ], AuditCounts(unknown=1), 1, 1, id="a provider not audited"),
-        pytest.param([READ], AuditCounts(orphans=1, unknown=1), 1, 1, id="a provider not audited, orphans on others"),
+        pytest.param(
+            [READ],
+            AuditCounts(orphans=1, unknown=1),
+            1,
+            1,
+            id="a provider not audited, orphans on others",
+        ),
         pytest.param([READ, GONE], AuditCounts(), 1, 1, id="a cell not read"),
-        pytest.param([READ, GONE], AuditCounts(orphans=3), 1, 1, id="a cell not read, orphans in others"),
+        pytest.param(
+            [READ, GONE], AuditCounts(orphans=3), 1, 1, id="a cell not read, orphans in others"
+        ),
         pytest.param([STOPPED], AuditCounts(), 1, 1, id="stopped"),
     ],
 )
-def test_audit(cells: list[CellResult[CellKnowledge]], counts: AuditCounts, listed: int, deleted: int) -> None:
+def test_audit(
+    cells: list[CellResult[CellKnowledge]], counts: AuditCounts, listed: int, deleted: int
+) -> None:
     assert audit.collapse(cells, audit.Params(), counts) == listed
     assert audit.collapse(cells, audit.Params(delete=True), counts) == deleted
     assert audit.collapse(cells[::-1], audit.Params(), counts) == listed
@@ -44,7 +56,10 @@ def test_the_worst_problem_of_a_host_is_the_code_of_the_whole() -> None:
     for first, second in combinations(problems, 2):
         worse = min(first, second, key=BADNESS.index)
         for several in ((problems[first], problems[second]), (problems[second], problems[first])):
-            assert sync_aggregates.collapse([CellResult(CELL, Synced(problems=several))], Params()) == worse
+            assert (
+                sync_aggregates.collapse([CellResult(CELL, Synced(problems=several))], Params())
+                == worse
+            )
             cells = [CellResult(CELL, Synced(problems=(one,))) for one in several]
             assert sync_aggregates.collapse(cells, Params()) == worse
 
@@ -54,14 +69,32 @@ def test_the_worst_problem_of_a_host_is_the_code_of_the_whole() -> None:
     [
         ([], 0),
         ([CellResult(CELL, Synced())], 0),
-        ([CellResult(CELL, Synced()), CellResult(CELL, Synced(), Failure(FailureKind.CELL, "gone"))], 255),
-        ([CellResult(CELL, Synced(), Failure(FailureKind.API_DATABASE, "gone"), complete=False)], 255),
+        (
+            [
+                CellResult(CELL, Synced()),
+                CellResult(CELL, Synced(), Failure(FailureKind.CELL, "gone")),
+            ],
+            255,
+        ),
+        (
+            [CellResult(CELL, Synced(), Failure(FailureKind.API_DATABASE, "gone"), complete=False)],
+            255,
+        ),
         ([CellResult(CELL, Synced(), Failure(FailureKind.PLACEMENT, "gone"), complete=False)], 2),
-        ([CellResult(CELL, Synced(), Failure(FailureKind.MISCONFIGURED, "no way"), complete=False)], 2),
+        (
+            [
+                CellResult(
+                    CELL, Synced(), Failure(FailureKind.MISCONFIGURED, "no way"), complete=False
+                )
+            ],
+            2,
+        ),
         ([CellResult(CELL, Synced(), complete=False)], 255),
     ],
 )
-def test_sync_aggregates_where_no_host_has_a_problem(cells: list[CellResult[Synced]], code: int) -> None:
+def test_sync_aggregates_where_no_host_has_a_problem(
+    cells: list[CellResult[Synced]], code: int
+) -> None:
     assert sync_aggregates.collapse(cells, Params()) == code
     assert sync_aggregates.collapse(cells, Params(unmapped=("host1",))) == (code or 4)
 

@@ -1,4 +1,6 @@
-"""What the outcomes of the cells add up to: the exit code, and what is left of a total for the next cell."""
+"""What the outcomes of the cells add up to: the exit code, and what is left of a total for the next
+cell.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -36,11 +38,15 @@ DUE = Backlog({"instances": Waiting(3, datetime(2015, 10, 21), datetime(2015, 10
 
 
 def results(*ends: Outcome | tuple[Outcome, FailureKind]) -> list[CellResult[Any]]:
-    """Results of cells that ended with these outcomes, and with a failure where its kind is given."""
+    """Results of cells that ended with these outcomes, and with a failure where its kind is
+    given.
+    """
     found = []
     for end in ends:
         outcome, kind = end if isinstance(end, tuple) else (end, None)
-        found.append(CellResult(CELL, outcome, Failure(kind, "why") if kind else None, complete=kind is None))
+        found.append(
+            CellResult(CELL, outcome, Failure(kind, "why") if kind else None, complete=kind is None)
+        )
     return found
 
 
@@ -67,11 +73,21 @@ def in_any_order(cells: Sequence[CellResult[Any]]) -> list[list[CellResult[Any]]
         pytest.param(results((NOTHING, BROKEN), MOVED), 255, id="a cell, rows in another"),
         pytest.param(results((MOVED, BROKEN)), 255, id="a cell, after rows"),
         pytest.param(results((NOTHING, SURPRISE), MOVED), 255, id="a surprise"),
-        pytest.param(results((NOTHING, BROKEN), (NOTHING, API_BROKEN), MOVED), 255, id="a cell and the API database"),
-        pytest.param(results((NOTHING, SURPRISE), (NOTHING, API_BROKEN), NOTHING), 255, id="a surprise and the API"),
+        pytest.param(
+            results((NOTHING, BROKEN), (NOTHING, API_BROKEN), MOVED),
+            255,
+            id="a cell and the API database",
+        ),
+        pytest.param(
+            results((NOTHING, SURPRISE), (NOTHING, API_BROKEN), NOTHING),
+            255,
+            id="a surprise and the API",
+        ),
     ],
 )
-@pytest.mark.parametrize("params", [archive.Params(), archive.Params(until_complete=True, max_rows=5)])
+@pytest.mark.parametrize(
+    "params", [archive.Params(), archive.Params(until_complete=True, max_rows=5)]
+)
 def test_archive(cells: list[CellResult[Archived]], code: int, params: archive.Params) -> None:
     assert {archive.ACTION.collapse(order, params) for order in in_any_order(cells)} == {code}
 
@@ -82,7 +98,11 @@ def test_archive(cells: list[CellResult[Archived]], code: int, params: archive.P
         pytest.param(results(), 3, id="no cell"),
         pytest.param(results(Purged()), 3, id="nothing"),
         pytest.param(results(AGELESS, AGELESS), 3, id="only a table without a time"),
-        pytest.param(results(Purged(deleted={"shadow_instances": 0})), 3, id="a table looked at, no row deleted"),
+        pytest.param(
+            results(Purged(deleted={"shadow_instances": 0})),
+            3,
+            id="a table looked at, no row deleted",
+        ),
         pytest.param(results(DELETED), 0, id="rows"),
         pytest.param(results(DELETED, Purged(), AGELESS), 0, id="rows in one cell"),
         pytest.param(results((Purged(), BROKEN)), 255, id="a cell"),
@@ -116,10 +136,18 @@ def test_dry_runs(cells: list[CellResult[Backlog]], archived: int, purged: int) 
     ("params", "done", "left", "begun"),
     [
         pytest.param(archive.Params(max_rows=10), NOTHING, 10, False, id="nothing done"),
-        pytest.param(archive.Params(max_rows=10), MOVED, 6, True, id="4 rows done: API rows do not count"),
-        pytest.param(archive.Params(max_rows=10, begun=True), NOTHING, 10, True, id="an earlier cell began"),
-        pytest.param(archive.Params(max_rows=10), LEFT, 10, False, id="rows that stay cost nothing"),
-        pytest.param(archive.Params(max_rows=10), REPAIRED, 10, False, id="repaired rows cost nothing"),
+        pytest.param(
+            archive.Params(max_rows=10), MOVED, 6, True, id="4 rows done: API rows do not count"
+        ),
+        pytest.param(
+            archive.Params(max_rows=10, begun=True), NOTHING, 10, True, id="an earlier cell began"
+        ),
+        pytest.param(
+            archive.Params(max_rows=10), LEFT, 10, False, id="rows that stay cost nothing"
+        ),
+        pytest.param(
+            archive.Params(max_rows=10), REPAIRED, 10, False, id="repaired rows cost nothing"
+        ),
         pytest.param(archive.Params(max_rows=5), MOVED, 1, True, id="one row left"),
     ],
 )
@@ -132,7 +160,9 @@ def test_the_next_cell_gets_what_is_left_of_the_total(
 
 
 def test_the_next_cell_gets_all_other_options_as_they_are() -> None:
-    params = archive.Params(max_rows=5, before=datetime(2015, 10, 21), task_log=True, sleep=1.5, repair=True)
+    params = archive.Params(
+        max_rows=5, before=datetime(2015, 10, 21), task_log=True, sleep=1.5, repair=True
+    )
     assert archive.ACTION.next_params(params, NOTHING) == params
 
 
@@ -168,14 +198,22 @@ def test_outcomes_of_archive_add_up() -> None:
     one = Archived({"a": 1}, {"x": 0}, (Blocked("t", 1, "why"),), 1, False, {"s": 1})
     two = Archived({"a": 2, "b": 3}, {"x": 2}, (Blocked("t", 2, "why"),), 5, True, {"s": 1})
     assert one + two == Archived(
-        {"a": 3, "b": 3}, {"x": 2}, (Blocked("t", 1, "why"), Blocked("t", 2, "why")), 6, True, {"s": 2}
+        {"a": 3, "b": 3},
+        {"x": 2},
+        (Blocked("t", 1, "why"), Blocked("t", 2, "why")),
+        6,
+        True,
+        {"s": 2},
     )
     assert (one + two).rows == 6
     assert one + Archived() == Archived() + one == one
 
 
 def test_no_more_blocked_rows_are_named_than_can_be_read_while_all_are_counted() -> None:
-    many = Archived(blocked=tuple(Blocked("t", n, "why") for n in range(archive.NAMED)), blocked_count=archive.NAMED)
+    many = Archived(
+        blocked=tuple(Blocked("t", n, "why") for n in range(archive.NAMED)),
+        blocked_count=archive.NAMED,
+    )
     total = many + LEFT + many
     assert total.blocked == many.blocked
     assert total.blocked_count == 2 * archive.NAMED + 1
@@ -207,7 +245,11 @@ def hurt(*codes: int) -> Healed:
         pytest.param(results(WOULD, WOULD), 4, id="a dry run"),
         pytest.param(results(MADE, Healed()), 0, id="healed in one cell"),
         pytest.param(results(MADE, MORE), 1, id="something is left"),
-        pytest.param([CellResult(CELL, MADE, complete=False)], 1, id="stopped: whether something is left is not known"),
+        pytest.param(
+            [CellResult(CELL, MADE, complete=False)],
+            1,
+            id="stopped: whether something is left is not known",
+        ),
         pytest.param(results(hurt(8), MORE), 8, id="not supported"),
         pytest.param(results(hurt(8), hurt(2), MADE), 2, id="no compute node"),
         pytest.param(results(hurt(2, 8), hurt(3)), 3, id="not written"),
@@ -217,7 +259,9 @@ def hurt(*codes: int) -> Healed:
         pytest.param(results((MADE, BROKEN), hurt(6)), 255, id="a cell"),
         pytest.param(results((MADE, API_BROKEN), hurt(3)), 255, id="the API database"),
         pytest.param(results((MADE, NO_WAY), MADE), 255, id="no way to a service"),
-        pytest.param(results((hurt(7), SURPRISE), (MADE, BROKEN), hurt(6)), 7, id="ports not set back"),
+        pytest.param(
+            results((hurt(7), SURPRISE), (MADE, BROKEN), hurt(6)), 7, id="ports not set back"
+        ),
     ],
 )
 @pytest.mark.parametrize("params", [heal.Params(), heal.Params(max_count=3)])

@@ -38,12 +38,21 @@ def stopped(outcome: Any) -> CellResult[Any]:
         pytest.param([done(NOTHING), done(NOTHING)], 0, 1, id="nothing anywhere"),
         pytest.param([done(FOUND), done(NOTHING)], 0, 0, id="a host"),
         pytest.param([done(FOUND), done(OTHER)], 0, 0, id="hosts"),
-        pytest.param([failed(NOTHING), done(FOUND)], 1, 1, id="a cell failed, another one had hosts"),
+        pytest.param(
+            [failed(NOTHING), done(FOUND)], 1, 1, id="a cell failed, another one had hosts"
+        ),
         pytest.param([failed(FOUND), done(NOTHING)], 1, 1, id="a cell failed after a host"),
         pytest.param([stopped(FOUND), done(FOUND)], 1, 1, id="stopped"),
         pytest.param([done(FOREIGN), done(NOTHING)], 2, 2, id="somebody else was first"),
-        pytest.param([done(FOREIGN), failed(NOTHING), stopped(OTHER)], 2, 2, id="and a cell failed"),
-        pytest.param([done(FOUND), done(TWICE)], 0, 0, id="a host that stands in two cells is no foreign writer"),
+        pytest.param(
+            [done(FOREIGN), failed(NOTHING), stopped(OTHER)], 2, 2, id="and a cell failed"
+        ),
+        pytest.param(
+            [done(FOUND), done(TWICE)],
+            0,
+            0,
+            id="a host that stands in two cells is no foreign writer",
+        ),
         pytest.param([done(OTHER), done(TWICE)], 2, 2, id="unless none of them mapped it"),
     ],
 )
@@ -72,7 +81,9 @@ def test_map_instances(result: CellResult[Any], code: int) -> None:
 def test_what_was_discovered_adds_up_in_order_and_names_each_host_of_another_cell_once() -> None:
     one = Discovered((CheckedNode("h1", "n1"),), ("h1",), (), ("h9",))
     two = Discovered((CheckedNode("h2", "n2"),), (), ("h2",), ("h9", "h8"))
-    assert one + two == Discovered((CheckedNode("h1", "n1"), CheckedNode("h2", "n2")), ("h1",), ("h2",), ("h9", "h8"))
+    assert one + two == Discovered(
+        (CheckedNode("h1", "n1"), CheckedNode("h2", "n2")), ("h1",), ("h2",), ("h9", "h8")
+    )
     assert ((one + two).rows, (one + two).by_table) == (1, {"host_mappings": 1})
 
 

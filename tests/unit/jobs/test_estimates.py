@@ -17,10 +17,17 @@ from tests.support.run_records import moved
         pytest.param({}, {"instances": 5}, None, id="it was not counted"),
         pytest.param({"instances": 100}, {}, None, id="nothing went yet"),
         pytest.param({"instances": 100}, {"instances": 10}, 90, id="rows that come alone"),
-        pytest.param({"instances": 100}, {"instances": 10, "instance_actions": 40}, 450, id="rows that bring others"),
+        pytest.param(
+            {"instances": 100},
+            {"instances": 10, "instance_actions": 40},
+            450,
+            id="rows that bring others",
+        ),
         pytest.param({"instances": 100, "volumes": 50}, {"instances": 10}, 140, id="of two tables"),
         pytest.param({"instances": 10}, {"instances": 10}, None, id="all that was counted"),
-        pytest.param({"instances": 10, "volumes": 2}, {"instances": 30}, 6, id="more than were counted"),
+        pytest.param(
+            {"instances": 10, "volumes": 2}, {"instances": 30}, 6, id="more than were counted"
+        ),
         pytest.param({"instances": 10}, {"instance_actions": 30}, None, id="only others"),
     ],
 )

@@ -1,4 +1,6 @@
-"""What an instance needs of Placement, by its flavor: the amounts that Nova's scheduler would ask for."""
+"""What an instance needs of Placement, by its flavor: the amounts that Nova's scheduler would ask
+for.
+"""
 
 from typing import Any
 
@@ -23,7 +25,8 @@ PLAIN = {"VCPU": 4, "MEMORY_MB": 512, "DISK_GB": 10}
         ),
         pytest.param(
             {"resources:VCPU": "abc", "resources:BOGUS": "1", "resources1:VCPU": "9", "resources:DISK_GB": "-1"}, {},
-            {}, False, {"VCPU": 9, "MEMORY_MB": 512, "DISK_GB": 10}, id="nonsense is ignored, groups are merged",
+            {}, False, {"VCPU": 9, "MEMORY_MB": 512, "DISK_GB": 10}, id="nonsense is ignored, "
+            "groups are merged",
         ),
         pytest.param(
             {"resources1:CUSTOM_FOO": "1", "resources_b:CUSTOM_FOO": "2"}, {}, {}, False, PLAIN | {"CUSTOM_FOO": 3},
@@ -50,7 +53,8 @@ PLAIN = {"VCPU": 4, "MEMORY_MB": 512, "DISK_GB": 10}
         ),
         pytest.param(
             {"hw:cpu_policy": "mixed", "hw:cpu_realtime": "yes", "hw:cpu_realtime_mask": "^0-1"}, {}, {}, False,
-            {"VCPU": 2, "PCPU": 2, "MEMORY_MB": 512, "DISK_GB": 10}, id="mixed by the realtime mask",
+            {"VCPU": 2, "PCPU": 2, "MEMORY_MB": 512, "DISK_GB": 10}, id="mixed by the realtime "
+            "mask",
         ),
         pytest.param({"hw:cpu_policy": "shared"}, {}, {}, False, PLAIN, id="shared"),
         pytest.param({"hw:pmem": "2GB,2GB"}, {}, {}, False, PLAIN | {"CUSTOM_PMEM_NAMESPACE_2GB": 2}, id="vPMEM"),
@@ -63,7 +67,11 @@ PLAIN = {"VCPU": 4, "MEMORY_MB": 512, "DISK_GB": 10}
     ],
 )  # fmt: skip
 def test_resources(
-    specs: dict[str, str], sizes: dict[str, int], image: dict[str, str], volume: bool, needed: dict[str, int]
+    specs: dict[str, str],
+    sizes: dict[str, int],
+    image: dict[str, str],
+    volume: bool,
+    needed: dict[str, int],
 ) -> None:
     assert parse_flavor(flavor(specs, **({"vcpus": 4} | sizes))).resources(image, volume) == needed
 
@@ -87,7 +95,9 @@ def test_a_mask_that_cannot_be_understood() -> None:
         parse_flavor(stored).resources({}, False)
 
 
-@pytest.mark.parametrize("document", [{}, {"cur": None}, {"cur": {"nova_object.data": {"vcpus": "x"}}}, []])
+@pytest.mark.parametrize(
+    "document", [{}, {"cur": None}, {"cur": {"nova_object.data": {"vcpus": "x"}}}, []]
+)
 def test_what_is_no_flavor(document: Any) -> None:
     with pytest.raises((KeyError, TypeError, ValueError)):
         parse_flavor(document)

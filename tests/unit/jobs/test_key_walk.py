@@ -48,7 +48,9 @@ def width_after(clock: Clock, *seconds: float) -> int:
         ((1000 * PIECE_SECONDS,), LEAST_WIDTH),
     ],
 )
-def test_a_piece_is_as_wide_as_can_be_read_in_a_moment(clock: Clock, seconds: tuple[float, ...], width: int) -> None:
+def test_a_piece_is_as_wide_as_can_be_read_in_a_moment(
+    clock: Clock, seconds: tuple[float, ...], width: int
+) -> None:
     assert width_after(clock, *seconds) == width
 
 

@@ -1,4 +1,6 @@
-"""Machine types: which may follow which; what the outcomes of cells and hosts add up to; what libvirt's XML says."""
+"""Machine types: which may follow which; what the outcomes of cells and hosts add up to; what
+libvirt's XML says.
+"""
 
 from collections.abc import Sequence
 from itertools import permutations
@@ -23,12 +25,40 @@ CELL: Final = Cell("uuid", "cell1", frozenset({1}), DatabaseProblem("not looked 
 
 SUPPORTED: Final = (
     *("pc", "q35", "virt", "s390-ccw-virtio"),
-    *("pc-1.2", "pc-1.2.3", "pc-0.14", "pc-i440fx-2.1", "pc-i440fx-10.0", "pc-q35-4.0.1", "virt-6.2"),
+    *(
+        "pc-1.2",
+        "pc-1.2.3",
+        "pc-0.14",
+        "pc-i440fx-2.1",
+        "pc-i440fx-10.0",
+        "pc-q35-4.0.1",
+        "virt-6.2",
+    ),
     *("s390-ccw-virtio-7.0", "pc-i440fx-rhel7.6.0", "pc-q35-rhel8.2.0", "pc-1.0-precise"),
 )
 UNSUPPORTED: Final = (
-    *("", "isapc", "pseries", "microvm", "none", "PC", "pc ", "pc-", "pc-i440fx", "pc-q35", "q35-6.0", "xpc-1.2"),
-    *("pc-q35-focal", "pc-i440fx-6", "pc-i440fx-6.0.1.2", "pc-i440fx-6x0", "pc-i440fx-6.0 ", "pc-q35-6.0garbage"),
+    *(
+        "",
+        "isapc",
+        "pseries",
+        "microvm",
+        "none",
+        "PC",
+        "pc ",
+        "pc-",
+        "pc-i440fx",
+        "pc-q35",
+        "q35-6.0",
+        "xpc-1.2",
+    ),
+    *(
+        "pc-q35-focal",
+        "pc-i440fx-6",
+        "pc-i440fx-6.0.1.2",
+        "pc-i440fx-6x0",
+        "pc-i440fx-6.0 ",
+        "pc-q35-6.0garbage",
+    ),
     *("virt-rhel8.2.0", "pc-rhel7.6.0", "pc-i440fx-\u0666.\u0660", "pc-q35-6.0\n"),
 )
 
@@ -112,7 +142,9 @@ def test_an_update_that_is_allowed(old: str, new: str) -> None:
         ("stopped", "pc-q35-6.0", "pc-q35-7.0", None),
     ],
 )
-def test_the_criteria_of_the_manual_in_its_order(state: str, old: str | None, new: str, code: Exit | None) -> None:
+def test_the_criteria_of_the_manual_in_its_order(
+    state: str, old: str | None, new: str, code: Exit | None
+) -> None:
     instance = Instance("uuid", state, None, old)
     if code is None:
         update_machine_type.check_update(instance, new)
@@ -130,7 +162,9 @@ BROKEN, SURPRISE, NO_WAY = FailureKind.CELL, FailureKind.UNEXPECTED, FailureKind
 
 
 def results(*ends: Outcome | tuple[Outcome, FailureKind | None]) -> list[CellResult[Any]]:
-    """Results of cells that ended with these outcomes; with a failure of a kind, or with None: stopped."""
+    """Results of cells that ended with these outcomes; with a failure of a kind, or with None:
+    stopped.
+    """
     found = []
     for end in ends:
         outcome, kind = end if isinstance(end, tuple) else (end, None)
@@ -152,7 +186,9 @@ def results(*ends: Outcome | tuple[Outcome, FailureKind | None]) -> list[CellRes
 )
 def test_what_a_list_adds_up_to(cells: Sequence[CellResult[Unset]], code: int) -> None:
     action = list_unset_machine_type.ACTION
-    assert {action.collapse(order, list_unset_machine_type.Params()) for order in permutations(cells)} == {code}
+    assert {
+        action.collapse(order, list_unset_machine_type.Params()) for order in permutations(cells)
+    } == {code}
 
 
 @pytest.mark.parametrize(
@@ -161,18 +197,28 @@ def test_what_a_list_adds_up_to(cells: Sequence[CellResult[Unset]], code: int) -
         pytest.param(results(), 0, id="no cell"),
         pytest.param(results(Recorded(), DONE), 0, id="all recorded"),
         pytest.param(results(DONE + LEFT, DONE), 3, id="a host was passed over"),
-        pytest.param(results(Recorded(passed_over={"h": "why"})), 0, id="one was, and nobody misses it any more"),
+        pytest.param(
+            results(Recorded(passed_over={"h": "why"})),
+            0,
+            id="one was, and nobody misses it any more",
+        ),
         pytest.param(results(NO_DOMAIN), 3, id="no domain"),
         pytest.param(results(DONE, NO_HOST), 3, id="no host"),
         pytest.param(results(LEFT, (DONE, None)), 1, id="stopped"),
         pytest.param(results(LEFT, (DONE, BROKEN)), 1, id="a cell is away"),
         pytest.param(results(LEFT, (Recorded(), NO_WAY)), 4, id="a worker cannot ask"),
-        pytest.param(results((Recorded(), BROKEN), (Recorded(), NO_WAY)), 1, id="a worker cannot ask, a cell is away"),
+        pytest.param(
+            results((Recorded(), BROKEN), (Recorded(), NO_WAY)),
+            1,
+            id="a worker cannot ask, a cell is away",
+        ),
     ],
 )
 def test_what_recording_adds_up_to(cells: Sequence[CellResult[Recorded]], code: int) -> None:
     action = record_machine_types.ACTION
-    assert {action.collapse(order, record_machine_types.Params()) for order in permutations(cells)} == {code}
+    assert {
+        action.collapse(order, record_machine_types.Params()) for order in permutations(cells)
+    } == {code}
 
 
 def test_outcomes_add_up() -> None:

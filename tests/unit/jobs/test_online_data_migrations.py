@@ -1,4 +1,6 @@
-"""Online data migrations without a database: their order, what outcomes add up to, the exit code."""
+"""Online data migrations without a database: their order, what outcomes add up to, the exit
+code.
+"""
 
 from typing import Any, Final
 
@@ -58,10 +60,17 @@ def result(outcome: Migrated, end: str = "") -> CellResult[Any]:
         pytest.param([result(DONE), result(NOTHING)], 0, 1, id="rows in one cell"),
         pytest.param([result(ERROR)], 2, 2, id="an error"),
         pytest.param([result(ERROR + DONE)], 2, 1, id="an error, and rows"),
-        pytest.param([result(ERROR), result(DONE)], 2, 1, id="an error in one cell, rows in another"),
+        pytest.param(
+            [result(ERROR), result(DONE)], 2, 1, id="an error in one cell, rows in another"
+        ),
         pytest.param([result(ERROR + HELPED)], 0, 0, id="an error that went away"),
         pytest.param([result(NOTHING, "failed"), result(NOTHING)], 2, 2, id="a cell that is away"),
-        pytest.param([result(NOTHING, "failed"), result(DONE)], 2, 1, id="a cell that is away, rows in another"),
+        pytest.param(
+            [result(NOTHING, "failed"), result(DONE)],
+            2,
+            1,
+            id="a cell that is away, rows in another",
+        ),
         pytest.param([result(DONE, "stopped")], 1, 1, id="stopped"),
         pytest.param([result(NOTHING, "stopped")], 1, 1, id="stopped before anything was done"),
         pytest.param([result(ERROR, "stopped")], 2, 2, id="stopped after an error"),
@@ -83,7 +92,9 @@ def test_cells_share_a_budget() -> None:
 
 
 names = st.lists(st.text("ab", min_size=1), max_size=4)
-left = st.builds(lambda named, more: Left(len(named) + more, tuple(named)), names, st.integers(0, 3))
+left = st.builds(
+    lambda named, more: Left(len(named) + more, tuple(named)), names, st.integers(0, 3)
+)
 tallies = st.builds(
     Tally,
     found=st.integers(0, 9),
@@ -95,12 +106,16 @@ tallies = st.builds(
 outcomes = st.builds(
     Migrated,
     tallies=st.dictionaries(st.sampled_from(list(MIGRATIONS)[:3]), tallies),
-    not_there=st.dictionaries(st.sampled_from(list(MIGRATIONS)[3:]), st.just("instances.compute_id")),
+    not_there=st.dictionaries(
+        st.sampled_from(list(MIGRATIONS)[3:]), st.just("instances.compute_id")
+    ),
 )
 
 
 @given(outcomes, outcomes, outcomes)
-def test_outcomes_add_up_in_whatever_slices_the_work_is_done(one: Migrated, two: Migrated, three: Migrated) -> None:
+def test_outcomes_add_up_in_whatever_slices_the_work_is_done(
+    one: Migrated, two: Migrated, three: Migrated
+) -> None:
     assert (one + two) + three == one + (two + three)
     assert (one + two).rows == one.rows + two.rows
     assert Migrated() + one == one
@@ -127,7 +142,10 @@ def test_only_so_many_rows_that_are_left_are_named() -> None:
         ("[]", []),
         ('[{"id": "p", "address": "fa:16"}]', [Port("p", "fa:16/p")]),
         ('[{"id": "p", "address": null}]', [Port("p", "None/p")]),
-        ('[{"id": "b", "address": "1"}, {"id": "a", "address": "2"}]', [Port("b", "1/b"), Port("a", "2/a")]),
+        (
+            '[{"id": "b", "address": "1"}, {"id": "a", "address": "2"}]',
+            [Port("b", "1/b"), Port("a", "2/a")],
+        ),
     ],
 )
 def test_the_ports_of_a_cache(cache: str | None, ports: list[Port]) -> None:

@@ -17,7 +17,9 @@ def failing_once(number: int) -> list[OperationalError]:
     return [OperationalError("", {}, Exception(number, "words of the server"))]
 
 
-@pytest.mark.parametrize("number", [1213, 1684], ids=["deadlock", "a table that somebody is altering"])
+@pytest.mark.parametrize(
+    "number", [1213, 1684], ids=["deadlock", "a table that somebody is altering"]
+)
 def test_what_passes_by_itself_is_done_again(number: int) -> None:
     errors = failing_once(number)
 
@@ -75,7 +77,9 @@ def asked(work: Generator[str, None, T]) -> tuple[T, int]:
 
 
 @pytest.mark.parametrize("error", [CONTENDED, LOCKED, TOO_LARGE, TOO_MANY])
-def test_a_transaction_that_does_not_come_through_becomes_smaller_at_once(error: tuple[object, ...]) -> None:
+def test_a_transaction_that_does_not_come_through_becomes_smaller_at_once(
+    error: tuple[object, ...],
+) -> None:
     server, size = Server(3, *error), TransactionSize()
     assert asked(as_large_as_possible(server.take, size, 12, name="cell1", ask="may I?")) == (3, 2)
     assert server.tried == [12, 6, 3]
@@ -84,12 +88,16 @@ def test_a_transaction_that_does_not_come_through_becomes_smaller_at_once(error:
 
 def test_a_transaction_is_no_larger_than_its_duration_allows() -> None:
     server = Server(100, 1213, "Deadlock found")
-    work = as_large_as_possible(server.take, TransactionSize(0.5, rows=5), 12, name="cell1", ask="may I?")
+    work = as_large_as_possible(
+        server.take, TransactionSize(0.5, rows=5), 12, name="cell1", ask="may I?"
+    )
     assert asked(work) == (5, 0)
 
 
 @pytest.mark.parametrize("error", [CONTENDED, LOCKED])
-def test_a_row_that_others_are_at_is_left_to_whoever_knows_how_long_to_wait(error: tuple[object, ...]) -> None:
+def test_a_row_that_others_are_at_is_left_to_whoever_knows_how_long_to_wait(
+    error: tuple[object, ...],
+) -> None:
     server = Server(0, *error)
     with pytest.raises(Contended, match=f"cell1: {error[1]}") as caught:
         asked(as_large_as_possible(server.take, TransactionSize(), 2, name="cell1", ask="may I?"))

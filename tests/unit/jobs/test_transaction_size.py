@@ -21,7 +21,9 @@ def test_the_first_transaction_is_small_and_the_first_of_a_later_slice_is_not() 
     ("before", "rows", "seconds", "after"),
     [
         pytest.param(100, 100, 0.001, 200, id="quick: twice as large, not more"),
-        pytest.param(100, 100, 0.3, 150, id="nearly as long as wanted: so large that it is in time"),
+        pytest.param(
+            100, 100, 0.3, 150, id="nearly as long as wanted: so large that it is in time"
+        ),
         pytest.param(100, 100, 0.48, 100, id="about as long as wanted: as before"),
         pytest.param(100, 100, 0.6, 75, id="a little too long: a little smaller"),
         pytest.param(1000, 1000, 5.0, 90, id="much too long: much smaller at once"),
@@ -36,7 +38,9 @@ def test_the_first_transaction_is_small_and_the_first_of_a_later_slice_is_not() 
         pytest.param(100, 0, 9.0, 100, id="nothing was written"),
     ],
 )
-def test_the_next_transaction_takes_about_as_long_as_wanted(before: int, rows: int, seconds: float, after: int) -> None:
+def test_the_next_transaction_takes_about_as_long_as_wanted(
+    before: int, rows: int, seconds: float, after: int
+) -> None:
     size = TransactionSize(WANTED, rows=before)
     size.took(rows, seconds)
     assert size.rows == after

@@ -28,7 +28,10 @@ from settings.databases import Timeouts
 from tests.support import forest as facts
 
 # What archive needs of the API database to repair; here it is a table of the same file.
-API_TABLE: Final = "CREATE TABLE instance_mappings (id INTEGER PRIMARY KEY, instance_uuid, cell_id, queued_for_delete)"
+API_TABLE: Final = (
+    "CREATE TABLE instance_mappings (id INTEGER PRIMARY KEY, instance_uuid, "
+    "cell_id, queued_for_delete)"
+)
 
 
 class Tiny:
@@ -38,7 +41,8 @@ class Tiny:
     """
 
     def __init__(self, folder: Path, tables: dict[str, str], *more: str) -> None:
-        """:param tables: by name, what each has besides ``id`` and ``deleted``. Each gets a shadow table
+        """:param tables: by name, what each has besides ``id`` and ``deleted``. Each gets a shadow
+        table
         :param more: statements that make what else there is
         """
         self.file = folder / "tiny.db"
@@ -46,8 +50,12 @@ class Tiny:
             for name, columns in tables.items():
                 names = [column.split()[0] for column in columns.split(", ") if column]
                 own, bare = ((f", {text}" if text else "") for text in (columns, ", ".join(names)))
-                link.execute(f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, deleted INTEGER DEFAULT 0{own})")
-                link.execute(f"CREATE TABLE shadow_{name} (id INTEGER PRIMARY KEY, deleted INTEGER{bare})")
+                link.execute(
+                    f"CREATE TABLE {name} (id INTEGER PRIMARY KEY, deleted INTEGER DEFAULT 0{own})"
+                )
+                link.execute(
+                    f"CREATE TABLE shadow_{name} (id INTEGER PRIMARY KEY, deleted INTEGER{bare})"
+                )
             for statement in (API_TABLE, *more):
                 link.execute(statement)
             link.commit()
@@ -59,7 +67,9 @@ class Tiny:
     def insert(self, table: str, columns: str, *rows: Sequence[Any]) -> None:
         """Insert rows, each as a sequence of values, the first of them its id."""
         with closing(sqlite3.connect(self.file)) as link:
-            link.executemany(f"INSERT INTO {table} ({columns}) VALUES ({', '.join('?' * len(rows[0]))})", rows)
+            link.executemany(
+                f"INSERT INTO {table} ({columns}) VALUES ({', '.join('?' * len(rows[0]))})", rows
+            )
             link.commit()
 
     def ids(self, table: str) -> list[int]:
@@ -67,7 +77,9 @@ class Tiny:
             return [number for (number,) in link.execute(f"SELECT id FROM {table} ORDER BY id")]
 
     def moved(self, *tables: str) -> dict[str, list[int]]:
-        """What is in the shadow tables. What is there is nowhere else, and the foreign keys hold."""
+        """What is in the shadow tables. What is there is nowhere else, and the foreign keys
+        hold.
+        """
         found = {table: self.ids(f"shadow_{table}") for table in tables}
         assert not any(set(self.ids(table)) & set(ids) for table, ids in found.items())
         with closing(sqlite3.connect(self.file)) as link:
@@ -87,7 +99,9 @@ class Tiny:
         with self.forest() as (connection, forest):
             root = forest.tree("parents")
             due = root.live.c.deleted != 0
-            with TreeQueue(self.target(100), connection, root, due, after=after, page=page) as queue:
+            with TreeQueue(
+                self.target(100), connection, root, due, after=after, page=page
+            ) as queue:
                 yield queue
 
     def target(self, ceiling: int) -> Target:
@@ -95,13 +109,17 @@ class Tiny:
 
     def archive(self, *, ceiling: int = 1000, **params: Any) -> Archived:
         """Archive it until nothing is left to move."""
-        steps = archive_deleted_rows.work(self.target(ceiling), Params(until_complete=True, **params), None)
+        steps = archive_deleted_rows.work(
+            self.target(ceiling), Params(until_complete=True, **params), None
+        )
         return reduce(add, (step.outcome for step in steps), Archived())
 
 
 GROUPS: Final = {
     "security_groups": "",
-    "security_group_rules": "parent_group_id REFERENCES security_groups (id), group_id REFERENCES security_groups (id)",
+    "security_group_rules": (
+        "parent_group_id REFERENCES security_groups (id), group_id REFERENCES security_groups (id)"
+    ),
 }
 DIAMOND: Final = {
     "tops": "",
@@ -139,7 +157,9 @@ def test_cells_with_the_same_tables_share_a_forest(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["no_shadow", "no_id", "no_mark", "snapshots", "alembic_version"])
 def test_a_table_without_all_that_archiving_needs_is_no_root(tmp_path: Path, name: str) -> None:
-    columns = {"no_id": "uuid, deleted", "no_mark": "id", "alembic_version": "version_num"}.get(name, "id, deleted")
+    columns = {"no_id": "uuid, deleted", "no_mark": "id", "alembic_version": "version_num"}.get(
+        name, "id, deleted"
+    )
     shadow = [] if name == "no_shadow" else [f"CREATE TABLE shadow_{name} ({columns})"]
     tiny = Tiny(tmp_path, {"services": ""}, f"CREATE TABLE {name} ({columns})", *shadow)
     with tiny.forest() as (_, forest):
@@ -150,18 +170,37 @@ def test_a_row_that_names_one_parent_twice_moves_once(tmp_path: Path) -> None:
     """ARC-11"""
     tiny = Tiny(tmp_path, GROUPS)
     tiny.insert("security_groups", "id, deleted", (1, 1), (2, 0))
-    tiny.insert("security_group_rules", "id, parent_group_id, group_id", (1, 1, 1), (2, 1, 2), (3, 2, 1), (4, 2, 2))
+    tiny.insert(
+        "security_group_rules",
+        "id, parent_group_id, group_id",
+        (1, 1, 1),
+        (2, 1, 2),
+        (3, 2, 1),
+        (4, 2, 2),
+    )
     outcome = tiny.archive()
     assert outcome.moved == {"security_groups": 1, "security_group_rules": 3}
     assert tiny.moved(*GROUPS) == {"security_groups": [1], "security_group_rules": [1, 2, 3]}
 
 
 @pytest.mark.parametrize("max_rows", [1, 2, 1000])
-def test_a_row_that_names_two_parents_moves_with_the_first_of_them(tmp_path: Path, max_rows: int) -> None:
+def test_a_row_that_names_two_parents_moves_with_the_first_of_them(
+    tmp_path: Path, max_rows: int
+) -> None:
     tiny = Tiny(tmp_path, GROUPS)
     tiny.insert("security_groups", "id, deleted", (1, 1), (2, 2), (3, 0))
-    tiny.insert("security_group_rules", "id, parent_group_id, group_id", (1, 1, 2), (2, 2, 1), (3, 3, 3), (4, None, 2))
-    assert tiny.archive(max_rows=max_rows).moved == {"security_groups": 2, "security_group_rules": 3}
+    tiny.insert(
+        "security_group_rules",
+        "id, parent_group_id, group_id",
+        (1, 1, 2),
+        (2, 2, 1),
+        (3, 3, 3),
+        (4, None, 2),
+    )
+    assert tiny.archive(max_rows=max_rows).moved == {
+        "security_groups": 2,
+        "security_group_rules": 3,
+    }
     assert tiny.moved(*GROUPS) == {"security_groups": [1, 2], "security_group_rules": [1, 2, 4]}
 
 
@@ -170,7 +209,15 @@ def test_a_row_that_is_reached_on_two_ways_moves_once(tmp_path: Path) -> None:
     tiny.insert("tops", "id, deleted", (1, 1), (2, 0))
     tiny.insert("lefts", "id, top_id", (1, 1), (2, 2))
     tiny.insert("rights", "id, top_id", (1, 1), (2, 2))
-    tiny.insert("bottoms", "id, left_id, right_id", (1, 1, 1), (2, 1, None), (3, None, 1), (4, 2, 2), (5, None, None))
+    tiny.insert(
+        "bottoms",
+        "id, left_id, right_id",
+        (1, 1, 1),
+        (2, 1, None),
+        (3, None, 1),
+        (4, 2, 2),
+        (5, None, None),
+    )
     assert tiny.archive().moved == {"tops": 1, "lefts": 1, "rights": 1, "bottoms": 3}
     assert tiny.moved(*DIAMOND) == {"tops": [1], "lefts": [1], "rights": [1], "bottoms": [1, 2, 3]}
 
@@ -179,7 +226,15 @@ def test_children_move_whatever_their_own_mark_and_not_without_their_parent(tmp_
     tables = {"parents": "", "children": "parent_id REFERENCES parents (id)"}
     tiny = Tiny(tmp_path, tables)
     tiny.insert("parents", "id, deleted", (1, 1), (2, 0))
-    tiny.insert("children", "id, deleted, parent_id", (1, 0, 1), (2, 2, 1), (3, 0, 2), (4, 4, 2), (5, 0, None))
+    tiny.insert(
+        "children",
+        "id, deleted, parent_id",
+        (1, 0, 1),
+        (2, 2, 1),
+        (3, 0, 2),
+        (4, 4, 2),
+        (5, 0, None),
+    )
     assert tiny.archive().moved == {"parents": 1, "children": 3}
     assert tiny.moved(*tables) == {"parents": [1], "children": [1, 2, 4]}
 
@@ -190,7 +245,8 @@ UNSUITABLE: Final = {
         "shadow_parents lacks the columns colour of parents: run db sync on this database"
     ),
     f"CREATE TABLE shadow_parents ({COLUMNS}, archived_by TEXT NOT NULL)": (
-        "shadow_parents takes no row of parents, which lacks its columns archived_by: give them a default"
+        "shadow_parents takes no row of parents, which lacks its columns archived_by: give them a "
+        "default"
     ),
 }
 
@@ -211,8 +267,12 @@ def test_a_shadow_table_that_can_take_no_row_is_named_and_the_other_tables_are_a
     assert tiny.moved(*tables) == {"zebras": [1]}
 
 
-def test_a_table_that_the_database_lets_nobody_write_is_named_and_the_others_are_archived(tmp_path: Path) -> None:
-    refusal = "CREATE TRIGGER refuse BEFORE INSERT ON shadow_parents BEGIN SELECT nope FROM nowhere; END"
+def test_a_table_that_the_database_lets_nobody_write_is_named_and_the_others_are_archived(
+    tmp_path: Path,
+) -> None:
+    refusal = (
+        "CREATE TRIGGER refuse BEFORE INSERT ON shadow_parents BEGIN SELECT nope FROM nowhere; END"
+    )
     tiny = Tiny(tmp_path, {"parents": "", "zebras": ""}, refusal)
     for name in ("parents", "zebras"):
         tiny.insert(name, "id, deleted", (1, 1))
@@ -223,7 +283,9 @@ def test_a_table_that_the_database_lets_nobody_write_is_named_and_the_others_are
 
 
 def test_a_successor_knows_which_tables_were_refused(tmp_path: Path) -> None:
-    tiny = Tiny(tmp_path, {"parents": "", "zebras": ""}, "ALTER TABLE parents ADD COLUMN colour TEXT")
+    tiny = Tiny(
+        tmp_path, {"parents": "", "zebras": ""}, "ALTER TABLE parents ADD COLUMN colour TEXT"
+    )
     for name in ("parents", "zebras"):
         tiny.insert(name, "id, deleted", (1, 1))
     target = Target(Cell.unmapped(tiny.database), tiny.database)
@@ -236,11 +298,17 @@ def test_a_successor_knows_which_tables_were_refused(tmp_path: Path) -> None:
 
 
 def test_a_shadow_table_with_a_column_more_takes_the_rows(tmp_path: Path) -> None:
-    tiny = Tiny(tmp_path, {"parents": "name"}, "ALTER TABLE shadow_parents ADD COLUMN archived_at TEXT DEFAULT 'now'")
+    tiny = Tiny(
+        tmp_path,
+        {"parents": "name"},
+        "ALTER TABLE shadow_parents ADD COLUMN archived_at TEXT DEFAULT 'now'",
+    )
     tiny.insert("parents", "id, deleted, name", (1, 1, "one"))
     assert tiny.archive().moved == {"parents": 1}
     with closing(sqlite3.connect(tiny.file)) as link:
-        assert link.execute("SELECT id, deleted, name FROM shadow_parents").fetchall() == [(1, 1, "one")]
+        assert link.execute("SELECT id, deleted, name FROM shadow_parents").fetchall() == [
+            (1, 1, "one")
+        ]
 
 
 def test_columns_in_another_order_keep_their_values(tmp_path: Path) -> None:
@@ -277,7 +345,11 @@ def test_a_circle_of_three_tables_comes_to_an_end(tmp_path: Path) -> None:
         "scissors": "paper_id REFERENCES papers (id)",
     }
     tiny = Tiny(tmp_path, tables)
-    for name, other in (("papers", "stone_id"), ("stones", "scissors_id"), ("scissors", "paper_id")):
+    for name, other in (
+        ("papers", "stone_id"),
+        ("stones", "scissors_id"),
+        ("scissors", "paper_id"),
+    ):
         tiny.insert(name, f"id, deleted, {other}", (1, 1, 1), (2, 2, None), (3, 0, None))
     outcome = tiny.archive()
     assert tiny.moved(*tables) == {"papers": [2], "stones": [2], "scissors": [2]}
@@ -287,7 +359,15 @@ def test_a_circle_of_three_tables_comes_to_an_end(tmp_path: Path) -> None:
 def test_a_table_that_refers_to_itself_is_moved_where_it_can_be(tmp_path: Path) -> None:
     tables = {"folders": "inside_of REFERENCES folders (id)"}
     tiny = Tiny(tmp_path, tables)
-    tiny.insert("folders", "id, deleted, inside_of", (1, 1, None), (2, 2, 1), (3, 3, None), (4, 0, 3), (5, 5, 5))
+    tiny.insert(
+        "folders",
+        "id, deleted, inside_of",
+        (1, 1, None),
+        (2, 2, 1),
+        (3, 3, None),
+        (4, 0, 3),
+        (5, 5, 5),
+    )
     outcome = tiny.archive()
     assert tiny.moved(*tables) == {"folders": [1, 2, 5]}
     assert [(blocked.table, blocked.id) for blocked in outcome.blocked] == [("folders", 3)]
@@ -308,7 +388,8 @@ def test_what_a_row_that_stays_refers_to_stays_whole_while_all_else_moves(
     tiny = Tiny(
         tmp_path,
         tables,
-        f"CREATE TABLE {referrer} (id INTEGER PRIMARY KEY, deleted INTEGER, child_id REFERENCES children (id))",
+        f"CREATE TABLE {referrer} (id INTEGER PRIMARY KEY, deleted INTEGER, child_id REFERENCES "
+        "children (id))",
         "CREATE TABLE shadow_consoles (id INTEGER PRIMARY KEY, deleted INTEGER, child_id INTEGER)",
     )
     tiny.insert("parents", "id, deleted", *((number, number) for number in range(1, 6)))
@@ -325,7 +406,11 @@ def test_what_a_row_that_stays_refers_to_stays_whole_while_all_else_moves(
 
 def test_hundreds_of_blocked_trees_do_not_hide_those_behind_them(tmp_path: Path) -> None:
     tables = {"parents": ""}
-    tiny = Tiny(tmp_path, tables, "CREATE TABLE shares (id INTEGER PRIMARY KEY, parent_id REFERENCES parents (id))")
+    tiny = Tiny(
+        tmp_path,
+        tables,
+        "CREATE TABLE shares (id INTEGER PRIMARY KEY, parent_id REFERENCES parents (id))",
+    )
     tiny.insert("parents", "id, deleted", *((number, number) for number in range(1, 602)))
     tiny.insert("shares", "id, parent_id", *((number, number) for number in range(1, 601)))
     outcome = tiny.archive(max_rows=10)
@@ -355,11 +440,27 @@ def shadowed(tmp_path: Path) -> Tiny:
 @pytest.mark.parametrize(
     ("repair", "twin", "moved", "reason"),
     [
-        pytest.param(False, (10, 10, "x", 1), [2, 3], "run the command with --repair", id="identical"),
-        pytest.param(False, (10, 10, "other", 1), [2, 3], "run the command with --repair", id="different"),
+        pytest.param(
+            False, (10, 10, "x", 1), [2, 3], "run the command with --repair", id="identical"
+        ),
+        pytest.param(
+            False, (10, 10, "other", 1), [2, 3], "run the command with --repair", id="different"
+        ),
         pytest.param(True, (10, 10, "x", 1), [1, 2, 3], None, id="identical, repair"),
-        pytest.param(True, (10, 10, "other", 1), [2, 3], "it differs from the live one", id="different, repair"),
-        pytest.param(True, (10, 10, None, 1), [2, 3], "it differs from the live one", id="different by NULL, repair"),
+        pytest.param(
+            True,
+            (10, 10, "other", 1),
+            [2, 3],
+            "it differs from the live one",
+            id="different, repair",
+        ),
+        pytest.param(
+            True,
+            (10, 10, None, 1),
+            [2, 3],
+            "it differs from the live one",
+            id="different by NULL, repair",
+        ),
     ],
 )
 def test_a_row_that_is_in_the_shadow_table_already(
@@ -439,7 +540,12 @@ def test_the_next_tree_does_not_fit_into_what_is_left(tmp_path: Path) -> None:
 def test_a_batch_has_few_rows_or_a_single_tree_that_fits_into_the_room(tmp_path: Path) -> None:
     with trees(tmp_path, [1, 1, 1, 3, 5]).queue() as queue:
         batches = [queue.take(2, 4, at_least_one=False) for _ in range(4)]
-    assert [(batch.ids, batch.rows) for batch in batches] == [([1, 2], 2), ([3], 1), ([4], 3), ([], 0)]
+    assert [(batch.ids, batch.rows) for batch in batches] == [
+        ([1, 2], 2),
+        ([3], 1),
+        ([4], 3),
+        ([], 0),
+    ]
     assert batches[-1].full
 
 

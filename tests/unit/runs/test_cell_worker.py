@@ -1,4 +1,6 @@
-"""A slice of work in one cell: how it begins and ends, with its store in memory and a list for the bells."""
+"""A slice of work in one cell: how it begins and ends, with its store in memory and a list for the
+bells.
+"""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -84,11 +86,15 @@ class Bench:
             "w:1", self.limits, lambda: self.is_draining,
             throttles=Throttles(self.store, lambda _: Scripted(self), every=0.0),
         )  # fmt: skip
-        self.worker = CellWorker(self.conductor, lambda _run, _uuid: Target(self.known, None), process)
+        self.worker = CellWorker(
+            self.conductor, lambda _run, _uuid: Target(self.known, None), process
+        )
         order = Order("r", (Phase("test", {"budget": None}),), "somebody", throttle=self.throttle)
         self.conductor.start(order, [ref_of(self.known)])
 
-    def _watched(self, target: Target, params: Params, cursor: Cursor | None) -> Iterator[Step[Rows]]:
+    def _watched(
+        self, target: Target, params: Params, cursor: Cursor | None
+    ) -> Iterator[Step[Rows]]:
         steps = self.work(target, params, cursor)
         try:
             for step in steps:
@@ -133,14 +139,22 @@ class Scripted:
 def test_a_cell_that_is_through_ends_its_run() -> None:
     bench = Bench()
     assert bench.answer() is SliceEnd.COMPLETE
-    assert (bench.cell.stage, bench.cell.complete, bench.cell.outcome) == (Stage.DONE, True, Rows(3))
+    assert (bench.cell.stage, bench.cell.complete, bench.cell.outcome) == (
+        Stage.DONE,
+        True,
+        Rows(3),
+    )
     assert bench.store.run("r").exit_code == 0
     assert bench.bells == []
 
 
 @pytest.mark.parametrize("why", ["the slice is over", "the worker drains"])
 def test_a_slice_that_ends_early_rings_for_the_next_which_goes_on_where_it_was(why: str) -> None:
-    bench = Bench(limits=SliceLimits(0.0, NEVER)) if why == "the slice is over" else Bench(is_draining=True)
+    bench = (
+        Bench(limits=SliceLimits(0.0, NEVER))
+        if why == "the slice is over"
+        else Bench(is_draining=True)
+    )
     for number in (1, 2, 3):
         assert bench.answer() is SliceEnd.MORE
         assert [(bell.slices, bell.rows) for bell in bench.bells] == [(number, number)]
@@ -149,7 +163,9 @@ def test_a_slice_that_ends_early_rings_for_the_next_which_goes_on_where_it_was(w
     assert bench.cell.outcome == Rows(3)
 
 
-def asks_before_each_step(_target: Target, _params: Params, cursor: Cursor | None) -> Generator[Step[Rows]]:
+def asks_before_each_step(
+    _target: Target, _params: Params, cursor: Cursor | None
+) -> Generator[Step[Rows]]:
     """Two steps; before each one it asks whether it may write, and says what it has begun."""
     at = cursor or {"step": 0}
     while at["step"] < 2:
@@ -189,7 +205,9 @@ def test_what_is_set_between_two_steps_holds_at_once() -> None:
     def pause(params: Params) -> float:
         if params.budget is not None:
             return 0.0
-        bench.store.change_run("r", lambda run, _: replace(run, order=replace(run.order, phases=shorter)))
+        bench.store.change_run(
+            "r", lambda run, _: replace(run, order=replace(run.order, phases=shorter))
+        )
         return 3600.0
 
     bench.conductor.actions = {"test": replace(bench.conductor.actions["test"], pause=pause)}
@@ -206,7 +224,9 @@ def test_a_bell_in_a_pause_is_not_worked_on() -> None:
 
 
 def test_a_run_that_is_resumed_while_its_cell_is_given_back_loses_no_bell() -> None:
-    """Whoever resumes rings no cell that somebody holds: its worker does when it sees what is so."""
+    """Whoever resumes rings no cell that somebody holds: its worker does when it sees what is
+    so.
+    """
 
     def work(*_: Any) -> Generator[Step[Rows]]:
         try:
@@ -240,7 +260,10 @@ def test_a_late_bell_is_harmless() -> None:
 
 def test_what_a_bell_says_of_the_work_is_for_people_alone() -> None:
     bench = Bench()
-    assert bench.worker.answer(replace(bench.bells[0], action="another", label="x", rows=99)) is SliceEnd.COMPLETE
+    assert (
+        bench.worker.answer(replace(bench.bells[0], action="another", label="x", rows=99))
+        is SliceEnd.COMPLETE
+    )
     assert bench.cell.outcome == Rows(3)
 
 
@@ -276,7 +299,10 @@ def test_a_cell_whose_database_is_another_one_here_is_refused() -> None:
     bench = Bench()
     bench.known = replace(cell("b"), uuid="uuid-a")
     assert bench.answer() is SliceEnd.FAILED
-    assert bench.failure.reason == "a: w:1 has another database configured for it than the one that is meant"
+    assert (
+        bench.failure.reason
+        == "a: w:1 has another database configured for it than the one that is meant"
+    )
     assert bench.cell.outcome is None
 
 
@@ -347,7 +373,11 @@ def test_a_server_that_suffers_is_written_nothing_until_it_has_calmed_down() -> 
 def test_seconds_of_a_pause_are_counted_by_its_signal() -> None:
     bench = Bench(readings=[BUSY, BUSY, LATE])
     bench.answer()
-    counted = {name: seconds for name, seconds in bench.store.tally().items() if name.startswith("throttled")}
+    counted = {
+        name: seconds
+        for name, seconds in bench.store.tally().items()
+        if name.startswith("throttled")
+    }
     assert counted == {"throttled threads_running uuid-a": 1.0, "throttled replica_lag uuid-a": 0.5}
 
 
@@ -401,7 +431,7 @@ def test_a_run_knows_which_signals_have_guarded_it(caplog: pytest.LogCaptureFixt
     assert caplog.messages[-1].endswith("; throttle: galera, threads_running")
 
 
-# -- others are at the same rows -------------------------------------------------------------------------------------
+# -- others are at the same rows -------------------------------------------------------------------
 
 
 @dataclass
@@ -481,10 +511,13 @@ def test_a_cell_that_waits_for_others_says_so() -> None:
     for _ in range(2):
         assert bench.answer() is SliceEnd.MORE
     assert rules.cell_in_words(bench.cell) == "rows locked"
-    assert rules.reason_of_pause(bench.cell) == "others are at the same rows: a: Lock wait timeout exceeded"
+    assert (
+        rules.reason_of_pause(bench.cell)
+        == "others are at the same rows: a: Lock wait timeout exceeded"
+    )
 
 
-# -- the size of transactions ----------------------------------------------------------------------------------------
+# -- the size of transactions ----------------------------------------------------------------------
 
 
 class Sized:

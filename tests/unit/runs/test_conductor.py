@@ -19,7 +19,19 @@ from runs import rules, tally
 from runs.conductor import NO_WORKER, Conductor, Fleet
 from runs.exclusion import Busy
 from runs.memory_store import MemoryStore
-from runs.records import NEVER, Bell, CellRecord, CellRef, Hold, Order, Phase, RunRecord, RunState, View, Wish
+from runs.records import (
+    NEVER,
+    Bell,
+    CellRecord,
+    CellRef,
+    Hold,
+    Order,
+    Phase,
+    RunRecord,
+    RunState,
+    View,
+    Wish,
+)
 from runs.rules import Adjustment, Claimant, Patience, Refusal
 from runs.store import RunGone
 from tests.support.command import until
@@ -28,7 +40,8 @@ from tests.support.run_records import ALL, ARCHIVE, PURGE, TOTAL, A, B, C, away,
 LEASE = 60.0
 PATIENT = Patience(idle=30.0, longest=480.0, grace=NEVER)
 AUDIT = (
-    "run r: db.archive_deleted_rows by somebody@somewhere in 2 cells: 5 rows, 0 cells failed, exit code 1; "
+    "run r: db.archive_deleted_rows by somebody@somewhere in 2 cells: 5 rows, 0 cells failed, exit "
+    "code 1; "
     "throttle: none"
 )
 
@@ -82,9 +95,13 @@ class Stage:
 
     def another_conductor(self, patience: Patience = PATIENT) -> Conductor:
         """That of another process."""
-        return Conductor(self.store, self.bells.append, patience=patience, fleet=Fleet(lambda: self.workers))
+        return Conductor(
+            self.store, self.bells.append, patience=patience, fleet=Fleet(lambda: self.workers)
+        )
 
-    def start(self, wanted: Order | None = None, cells: Sequence[CellRef] = (A, B), *, wait: bool = True) -> str:
+    def start(
+        self, wanted: Order | None = None, cells: Sequence[CellRef] = (A, B), *, wait: bool = True
+    ) -> str:
         return self.conductor.start(wanted or order(), cells, wait=wait).order.id
 
     def rung(self) -> list[str]:
@@ -96,13 +113,15 @@ class Stage:
     def pass_time(self, seconds: float) -> None:
         self.store.time += seconds
 
-    # -- hands that work -------------------------------------------------------------------------------------------
+    # -- hands that work ---------------------------------------------------------------------------
 
     def claim(self, ref: CellRef, run: str = "r") -> Claimant | Refusal | None:
         """Answer a cell's bell as a worker does."""
         who = Claimant(f"{ref.uuid} {time.monotonic_ns()}", "w:1", LEASE)
         phase, number = self.run(run).phase, self.cell(ref, run).number
-        answer = self.store.change_cell(run, phase, number, lambda view: rules.claim(view, phase, who))
+        answer = self.store.change_cell(
+            run, phase, number, lambda view: rules.claim(view, phase, who)
+        )
         return who if isinstance(answer, View) else answer
 
     def claim_within(self, ref: CellRef, limit: int) -> None:
@@ -137,7 +156,13 @@ class Stage:
         return rules.advice(view.run, view.hold, view.now)
 
     def end(
-        self, ref: CellRef, who: Claimant, failure: Failure | None = None, run: str = "r", *, complete: bool = True
+        self,
+        ref: CellRef,
+        who: Claimant,
+        failure: Failure | None = None,
+        run: str = "r",
+        *,
+        complete: bool = True,
     ) -> None:
         """End the work in a cell, and see to what follows."""
         view = self.store.change_cell(
@@ -165,7 +190,7 @@ class Stage:
         assert isinstance(view, View)
         self.conductor.cell_ended(view)
 
-    # -- what is so ------------------------------------------------------------------------------------------------
+    # -- what is so --------------------------------------------------------------------------------
 
     def run(self, run: str = "r") -> RunRecord:
         return self.store.run(run)
@@ -211,7 +236,7 @@ def audits(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [line.getMessage() for line in caplog.records if line.name == "cellkeeper.audit"]
 
 
-# -- phases ------------------------------------------------------------------------------------------------------------
+# -- phases ----------------------------------------------------------------------------------------
 
 
 def test_every_cell_is_rung_with_what_is_meant(stage: Stage) -> None:
@@ -237,14 +262,18 @@ def test_a_bell_says_how_far_the_work_is(stage: Stage) -> None:
     stage.start(cells=(A,))
     who = stage.hold_cell(A)
     stage.record(A, who, 7)
-    view = stage.store.change_cell("r", 0, 0, lambda view: rules.give_back(view.cell, who, view.now, PATIENT))
+    view = stage.store.change_cell(
+        "r", 0, 0, lambda view: rules.give_back(view.cell, who, view.now, PATIENT)
+    )
     assert isinstance(view, View)
     stage.rung()
     stage.conductor.ring(view.run, view.cell)
     assert [(bell.slices, bell.rows) for bell in stage.bells] == [(1, 7)]
 
 
-def test_the_last_cell_ends_the_run_with_the_collapsed_code(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_last_cell_ends_the_run_with_the_collapsed_code(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
     stage.start()
     stage.work(B, 0)
     assert stage.run().exit_code is None
@@ -263,7 +292,9 @@ def test_the_last_cell_ends_the_run_with_the_collapsed_code(stage: Stage, caplog
         ([(0, True), (0, True)], 255),
     ],
 )
-def test_the_exit_code_is_that_of_the_cells(stage: Stage, cells: list[tuple[int, bool]], code: int) -> None:
+def test_the_exit_code_is_that_of_the_cells(
+    stage: Stage, cells: list[tuple[int, bool]], code: int
+) -> None:
     stage.start()
     for ref, (rows, failed) in zip((A, B), cells, strict=True):
         stage.work(ref, rows, failed=failed)
@@ -304,7 +335,9 @@ def test_a_run_over_no_cell_ends_at_once(stage: Stage, caplog: pytest.LogCapture
     assert len(audits(caplog)) == 1
 
 
-def test_a_run_is_told_once_however_many_move_it_on(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_run_is_told_once_however_many_move_it_on(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
     stage.start()
     stage.work(A, 1)
     stage.work(B, 1)
@@ -318,7 +351,9 @@ def test_a_run_is_told_once_however_many_move_it_on(stage: Stage, caplog: pytest
 
 
 def test_whoever_looks_finishes_what_a_dead_process_began(stage: Stage) -> None:
-    """It died between two of its writes: the run was stored and not begun; its last cell was done and it was not."""
+    """It died between two of its writes: the run was stored and not begun; its last cell was done
+    and it was not.
+    """
     wanted = order(purge=True)
     waiting = rules.new_run(wanted, (A, B), stage.conductor.actions, stage.store.now())
     cells = rules.new_cells(waiting, (A, B), stage.conductor.actions)
@@ -333,7 +368,9 @@ def test_whoever_looks_finishes_what_a_dead_process_began(stage: Stage) -> None:
             "r",
             0,
             number,
-            lambda view, token=token: rules.finish_cell(view.cell, token, view.now, None, complete=True),  # type: ignore[misc]
+            lambda view, token=token: rules.finish_cell(
+                view.cell, token, view.now, None, complete=True
+            ),  # type: ignore[misc]
         )
     assert stage.run().phase == 0
     stage.conductor.look_after("r")
@@ -344,13 +381,18 @@ def test_whoever_looks_finishes_what_a_dead_process_began(stage: Stage) -> None:
 def test_a_run_that_ended_and_is_still_in_the_queue_makes_room(stage: Stage) -> None:
     """The process that ended it died before it left the queue."""
     stage.start(cells=(A,))
-    results = [[replace(result, complete=True) for result in phase] for phase in stage.conductor.results(stage.run())]
-    stage.store.change_run("r", lambda run, now: rules.end_run(run, results, now, stage.conductor.actions))
+    results = [
+        [replace(result, complete=True) for result in phase]
+        for phase in stage.conductor.results(stage.run())
+    ]
+    stage.store.change_run(
+        "r", lambda run, now: rules.end_run(run, results, now, stage.conductor.actions)
+    )
     stage.start(order("next"), cells=(A,))
     assert stage.queue() == [("next", True)]
 
 
-# -- in turn -----------------------------------------------------------------------------------------------------------
+# -- in turn ---------------------------------------------------------------------------------------
 
 
 def test_cells_with_one_budget_are_looked_at_all_at_once_and_worked_in_turn(stage: Stage) -> None:
@@ -408,7 +450,9 @@ def test_without_a_budget_the_other_cells_are_not_begun(stage: Stage) -> None:
     assert (stage.run().exit_code, stage.words()) == (1, "ok")
 
 
-def test_a_cell_that_could_not_be_looked_at_fails_the_run_also_without_a_budget(stage: Stage) -> None:
+def test_a_cell_that_could_not_be_looked_at_fails_the_run_also_without_a_budget(
+    stage: Stage,
+) -> None:
     stage.start(order(params=TOTAL), cells=(A, B, C))
     stage.look(A)
     stage.look(B)
@@ -436,14 +480,17 @@ def test_whoever_looks_gives_the_turn_that_a_dead_process_has_not_given(stage: S
     who = stage.hold_cell(A)
     stage.record(A, who, 30)
     stage.store.change_cell(
-        "r", 0, 0, lambda view: rules.finish_cell(view.cell, who.token, view.now, None, complete=True)
+        "r",
+        0,
+        0,
+        lambda view: rules.finish_cell(view.cell, who.token, view.now, None, complete=True),
     )
     stage.rung()
     stage.another_conductor().look_after("r")
     assert stage.rung() == [B.label]
 
 
-# -- cancel ------------------------------------------------------------------------------------------------------------
+# -- cancel ----------------------------------------------------------------------------------------
 
 
 def test_cancel_ends_at_once_what_nobody_works_on(stage: Stage) -> None:
@@ -492,7 +539,7 @@ def test_a_run_that_waits_can_be_cancelled(stage: Stage) -> None:
     assert stage.queue() == [("r", True), ("third", False)]
 
 
-# -- pause, resume, hold, release --------------------------------------------------------------------------------------
+# -- pause, resume, hold, release ------------------------------------------------------------------
 
 
 def test_a_paused_run_comes_to_rest_and_goes_on_where_it_was(stage: Stage) -> None:
@@ -501,14 +548,19 @@ def test_a_paused_run_comes_to_rest_and_goes_on_where_it_was(stage: Stage) -> No
     stage.conductor.pause("r", "ops@c1")
     assert stage.words() == "pausing"
     assert stage.record(A, who, 3) is rules.Advice.PAUSE
-    stage.store.change_cell("r", 0, 0, lambda view: rules.give_back(view.cell, who, view.now, PATIENT))
+    stage.store.change_cell(
+        "r", 0, 0, lambda view: rules.give_back(view.cell, who, view.now, PATIENT)
+    )
     assert stage.words() == "paused"
     assert stage.claim(B) is Refusal.PAUSED
     stage.rung()
     stage.conductor.resume("r", "ops@c2")
     assert stage.rung() == [A.label, B.label]
     assert stage.words() == "running"
-    assert [(step.what, step.by) for step in stage.run().steering] == [("pause", "ops@c1"), ("resume", "ops@c2")]
+    assert [(step.what, step.by) for step in stage.run().steering] == [
+        ("pause", "ops@c1"),
+        ("resume", "ops@c2"),
+    ]
     assert stage.hold_cell(A)
     assert stage.cell(A).outcome == moved(3)
 
@@ -532,7 +584,9 @@ def test_a_paused_run_can_be_cancelled(stage: Stage) -> None:
     assert (stage.words(), stage.queue()) == ("cancelled", [])
 
 
-def test_a_run_that_is_paused_while_it_waits_lets_others_pass_and_waits_again_when_it_is_resumed(stage: Stage) -> None:
+def test_a_run_that_is_paused_while_it_waits_lets_others_pass_and_waits_again_when_it_is_resumed(
+    stage: Stage,
+) -> None:
     stage.start(cells=(A,))
     stage.start(order("second"), cells=(A,))
     stage.conductor.pause("second", "ops@c1")
@@ -559,7 +613,9 @@ def test_a_window_closes_on_a_paused_run(stage: Stage) -> None:
 
 def hold(stage: Stage, seconds: float | None = None) -> None:
     now = stage.store.now()
-    stage.conductor.hold(Hold("the disk is full", "ops@c1", now, None if seconds is None else now + seconds))
+    stage.conductor.hold(
+        Hold("the disk is full", "ops@c1", now, None if seconds is None else now + seconds)
+    )
 
 
 def test_a_hold_pauses_all_runs_until_it_is_released(stage: Stage) -> None:
@@ -569,7 +625,9 @@ def test_a_hold_pauses_all_runs_until_it_is_released(stage: Stage) -> None:
     hold(stage)
     assert (stage.words(), stage.words("other")) == ("pausing", "paused")
     assert stage.record(A, who, 3) is rules.Advice.PAUSE
-    stage.store.change_cell("r", 0, 0, lambda view: rules.give_back(view.cell, who, view.now, PATIENT))
+    stage.store.change_cell(
+        "r", 0, 0, lambda view: rules.give_back(view.cell, who, view.now, PATIENT)
+    )
     assert stage.claim(B, "other") is Refusal.PAUSED
     stage.rung()
     stage.pass_time(86_400)
@@ -632,7 +690,7 @@ def test_a_run_is_steered_until_it_ends_and_by_its_name_alone(stage: Stage) -> N
             steer("nothing", "ops@c1")
 
 
-# -- set and retry -----------------------------------------------------------------------------------------------------
+# -- set and retry ---------------------------------------------------------------------------------
 
 
 def test_what_is_set_is_what_the_next_slice_is_given(stage: Stage) -> None:
@@ -660,7 +718,11 @@ def test_a_retry_is_a_run_over_the_failed_cells_alone(stage: Stage) -> None:
     (again,) = stage.conductor.retry("r", "ops@c1")
     assert stage.rung() == [B.label]
     order_again = stage.run(again).order
-    assert (order_again.retry_of, order_again.by, order_again.phases) == ("r", "ops@c1", stage.run().order.phases)
+    assert (order_again.retry_of, order_again.by, order_again.phases) == (
+        "r",
+        "ops@c1",
+        stage.run().order.phases,
+    )
     stage.work(B, 0, again)
     assert (stage.run(again).exit_code, stage.run().exit_code) == (0, 255)
 
@@ -673,10 +735,12 @@ def test_a_retry_waits_for_others_on_its_databases(stage: Stage) -> None:
     assert stage.queue() == [("other", True), (again, False)]
 
 
-# -- the maintenance window --------------------------------------------------------------------------------------------
+# -- the maintenance window ------------------------------------------------------------------------
 
 
-def test_what_nobody_works_on_ends_when_the_window_has_closed(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_nobody_works_on_ends_when_the_window_has_closed(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
     stage.start(order(until=stage.store.now() + 1), cells=(A, B, C))
     who = stage.hold_cell(A)
     stage.pass_time(1)
@@ -685,7 +749,10 @@ def test_what_nobody_works_on_ends_when_the_window_has_closed(stage: Stage, capl
     assert stage.record(A, who, 3) is rules.Advice.CLOSE
     stage.end(A, who, complete=False)
     assert (stage.words(), stage.run().exit_code) == ("window closed", 1)
-    assert audits(caplog)[-1] == "run r: its window closed before these were through: cell-a, cell-b, cell-c"
+    assert (
+        audits(caplog)[-1]
+        == "run r: its window closed before these were through: cell-a, cell-b, cell-c"
+    )
 
 
 def test_no_cell_has_its_turn_after_the_window_has_closed(stage: Stage) -> None:
@@ -727,7 +794,7 @@ def test_a_run_that_waits_until_its_window_has_closed_ends(stage: Stage) -> None
     assert (stage.words("second"), stage.queue()) == ("window closed", [("r", True)])
 
 
-# -- the queue ---------------------------------------------------------------------------------------------------------
+# -- the queue -------------------------------------------------------------------------------------
 
 
 def test_a_run_that_is_ordered_again_rings_nobody(stage: Stage) -> None:
@@ -746,7 +813,11 @@ def test_runs_on_one_database_are_served_in_the_order_of_their_arrival(stage: St
     for run in ("first", "second", "third"):
         stage.start(order(run), cells=(A,))
     assert stage.queue() == [("first", True), ("second", False), ("third", False)]
-    assert [stage.words(run) for run in ("first", "second", "third")] == ["running", "waiting", "waiting"]
+    assert [stage.words(run) for run in ("first", "second", "third")] == [
+        "running",
+        "waiting",
+        "waiting",
+    ]
     for run in ("first", "second", "third"):
         assert stage.rung() == [A.label]
         assert {bell.run for bell in stage.bells} == set()
@@ -780,10 +851,16 @@ def test_a_run_that_must_not_wait_is_refused_and_leaves_nothing_behind(
     stage.start()
     stage.rung()
     with pytest.raises(
-        Busy, match=r"db\.archive_deleted_rows, run r by somebody@somewhere, since 1970-01-12 13:46:40 UTC"
+        Busy,
+        match=r"db\.archive_deleted_rows, run r by somebody@somewhere, since 1970-01-12 13:46:40 UTC",
     ):
         stage.start(order("second"), wait=False)
-    assert (stage.queue(), stage.store.recent(), stage.rung(), audits(caplog)) == ([("r", True)], ["r"], [], [])
+    assert (stage.queue(), stage.store.recent(), stage.rung(), audits(caplog)) == (
+        [("r", True)],
+        ["r"],
+        [],
+        [],
+    )
     for ref in (A, B):
         stage.work(ref, 0)
     stage.start(order("second"), wait=False)
@@ -826,7 +903,7 @@ def test_a_run_that_is_gone_makes_room(stage: Stage) -> None:
     assert stage.conductor.describe("r") == "run r"
 
 
-# -- the tally ---------------------------------------------------------------------------------------------------------
+# -- the tally -------------------------------------------------------------------------------------
 
 
 def test_a_run_that_ends_enters_what_it_did_in_each_cell(stage: Stage) -> None:
@@ -838,7 +915,8 @@ def test_a_run_that_ends_enters_what_it_did_in_each_cell(stage: Stage) -> None:
     numbers = stage.store.tally()
     succeeded = {name for name in numbers if name.startswith(tally.SUCCESS)}
     assert succeeded == {
-        tally.entry_name(tally.SUCCESS, action, ref.uuid) for action, ref in ((ARCHIVE, A), (PURGE, A), (PURGE, B))
+        tally.entry_name(tally.SUCCESS, action, ref.uuid)
+        for action, ref in ((ARCHIVE, A), (PURGE, A), (PURGE, B))
     }
     failed = {name: value for name, value in numbers.items() if name.startswith(tally.FAILED)}
     assert failed == {
@@ -865,7 +943,7 @@ def test_a_dry_run_enters_nothing(stage: Stage) -> None:
     assert stage.store.tally() == {}
 
 
-# -- looking after -----------------------------------------------------------------------------------------------------
+# -- looking after ---------------------------------------------------------------------------------
 
 
 def test_a_cell_that_no_worker_serves_is_given_up_by_name(impatient: Stage) -> None:
@@ -896,7 +974,9 @@ def test_a_cell_without_a_worker_has_a_grace(stage: Stage) -> None:
 
 
 def test_the_grace_begins_when_the_last_worker_is_gone() -> None:
-    """A cell that has waited for long, because the worker is busy with others, outlives the worker's restart."""
+    """A cell that has waited for long, because the worker is busy with others, outlives the
+    worker's restart.
+    """
     stage = Stage(replace(PATIENT, grace=0.2))
     stage.start()
     stage.pass_time(3600)
@@ -913,7 +993,9 @@ def test_the_grace_begins_when_the_last_worker_is_gone() -> None:
 
 
 def test_what_nobody_looked_at_counts_for_no_grace(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A beat looks when it orders something: two restarts of a worker that it happens to see are hours apart."""
+    """A beat looks when it orders something: two restarts of a worker that it happens to see are
+    hours apart.
+    """
     monkeypatch.setattr(conductor_module, "UNWATCHED", 0.1)
     stage = Stage(replace(PATIENT, grace=0.2))
     stage.start()
@@ -1017,7 +1099,10 @@ def test_what_a_look_and_a_bell_read_does_not_grow_with_the_cells(stage: Stage, 
     stage.conductor.look_after_all()
     stage.store.change_cell("r", 0, bell.number, lambda view: rules.claim(view, 0, who))
     view = stage.store.change_cell(
-        "r", 0, bell.number, lambda view: rules.finish_cell(view.cell, "t", view.now, None, complete=True)
+        "r",
+        0,
+        bell.number,
+        lambda view: rules.finish_cell(view.cell, "t", view.now, None, complete=True),
     )
     assert isinstance(view, View)
     stage.conductor.cell_ended(view)
@@ -1034,7 +1119,7 @@ def test_a_dead_workers_cell_is_rung_again(stage: Stage) -> None:
     assert stage.claim(A)
 
 
-# -- connections to a server -------------------------------------------------------------------------------------------
+# -- connections to a server -----------------------------------------------------------------------
 
 AT_ONE: Final = tuple(replace(ref, servers=("db:3306",)) for ref in (A, B, C))
 
@@ -1126,7 +1211,7 @@ def test_a_run_of_another_version_is_left_to_its_own_workers(stage: Stage) -> No
     assert stage.run("newer").exit_code is None
 
 
-# -- what happens between two looks ------------------------------------------------------------------------------------
+# -- what happens between two looks ----------------------------------------------------------------
 
 
 def test_what_was_done_to_a_run_while_its_next_phase_opens_is_kept(stage: Stage) -> None:
@@ -1138,7 +1223,10 @@ def test_what_was_done_to_a_run_while_its_next_phase_opens_is_kept(stage: Stage)
     def change_run(*words, **named):  # type: ignore[no-untyped-def]
         while meanwhile and stage.store.count_open("r", 0) == 0:
             what, wish = meanwhile.pop(0)
-            whole("r", lambda run, now, what=what, wish=wish: rules.steer(run, wish, what, "ops@c1", now))
+            whole(
+                "r",
+                lambda run, now, what=what, wish=wish: rules.steer(run, wish, what, "ops@c1", now),
+            )
         return whole(*words, **named)
 
     stage.store.change_run = change_run  # type: ignore[method-assign]

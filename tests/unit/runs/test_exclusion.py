@@ -1,4 +1,6 @@
-"""Exclusion: of two runs on one database the second one waits, for a holder it can name, and never for ever."""
+"""Exclusion: of two runs on one database the second one waits, for a holder it can name, and never
+for ever.
+"""
 
 import os
 import stat
@@ -89,7 +91,9 @@ def take(folder: Path, *fingerprints: str, action: str = "db.purge") -> None:
 
     :raises Busy: somebody else holds one
     """
-    with hold_databases(folder, action, fingerprints, wait=False, stop=threading.Event(), on_wait=pytest.fail):
+    with hold_databases(
+        folder, action, fingerprints, wait=False, stop=threading.Event(), on_wait=pytest.fail
+    ):
         pass
 
 
@@ -127,7 +131,9 @@ def test_the_locks_of_a_killed_process_are_free(folder: Path) -> None:
 def test_who_does_not_wait_is_told_who_holds_the_database(folder: Path) -> None:
     with Holder(folder, "a") as first:
         assert first.says() == "holds"
-        with pytest.raises(Busy, match=rf"^db\.purge, process {first.process.pid}, since \d{{4}}-\d\d-\d\d "):
+        with pytest.raises(
+            Busy, match=rf"^db\.purge, process {first.process.pid}, since \d{{4}}-\d\d-\d\d "
+        ):
             take(folder, "a")
 
 
@@ -148,7 +154,9 @@ def test_a_wait_can_be_called_off(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("wanted", [("a", "b"), ("b", "c")])
-def test_who_waits_for_one_database_holds_none_of_the_others(folder: Path, wanted: tuple[str, str]) -> None:
+def test_who_waits_for_one_database_holds_none_of_the_others(
+    folder: Path, wanted: tuple[str, str]
+) -> None:
     with Holder(folder, "b") as first:
         assert first.says() == "holds"
         with Holder(folder, *wanted) as second:
@@ -164,7 +172,9 @@ def test_each_holder_that_is_waited_for_is_named_once(folder: Path) -> None:
         assert (first.says(), second.says()) == ("holds", "holds")
         with Holder(folder, "a", "b") as third:
             line = third.says()
-            named, other = (first, second) if f"process {first.process.pid}," in line else (second, first)
+            named, other = (
+                (first, second) if f"process {first.process.pid}," in line else (second, first)
+            )
             named.let_go()
             assert f"process {other.process.pid}," in third.says()
             other.let_go()
@@ -184,7 +194,14 @@ def held(folder: Path) -> Iterator[Path]:
     """The folder, while purge is held on the database a."""
     with ExitStack() as stack:
         stack.enter_context(
-            hold_databases(folder, "db.purge", ["a", "a"], wait=False, stop=threading.Event(), on_wait=pytest.fail)
+            hold_databases(
+                folder,
+                "db.purge",
+                ["a", "a"],
+                wait=False,
+                stop=threading.Event(),
+                on_wait=pytest.fail,
+            )
         )
         yield folder
 
@@ -200,7 +217,9 @@ def test_another_database_and_another_command_wait_for_nobody(held: Path) -> Non
 
 
 def test_an_error_while_locks_are_held_frees_them(folder: Path) -> None:
-    locks = hold_databases(folder, "db.purge", ["a"], wait=False, stop=threading.Event(), on_wait=pytest.fail)
+    locks = hold_databases(
+        folder, "db.purge", ["a"], wait=False, stop=threading.Event(), on_wait=pytest.fail
+    )
     with pytest.raises(RuntimeError), locks:
         raise RuntimeError
     assert free(folder, "a")
@@ -217,9 +236,13 @@ def test_three_hundred_databases_need_no_more_open_files_than_one(folder: Path) 
 
     before = open_files()
     databases = [f"cell{number}" for number in range(300)]
-    with hold_databases(folder, "db.purge", databases[:1], wait=False, stop=threading.Event(), on_wait=pytest.fail):
+    with hold_databases(
+        folder, "db.purge", databases[:1], wait=False, stop=threading.Event(), on_wait=pytest.fail
+    ):
         while_one_is_held = open_files()
-    with hold_databases(folder, "db.purge", databases, wait=False, stop=threading.Event(), on_wait=pytest.fail):
+    with hold_databases(
+        folder, "db.purge", databases, wait=False, stop=threading.Event(), on_wait=pytest.fail
+    ):
         assert open_files() == while_one_is_held
         assert not free(folder, "cell299")
     assert open_files() == before
@@ -237,7 +260,9 @@ def test_of_many_processes_one_at_a_time_holds_a_database(folder: Path, tmp_path
     counter = tmp_path / "counter"
     counter.write_text("0")
     processes = [
-        subprocess.Popen([sys.executable, "-c", COUNTER, str(folder), str(counter), f"own{number}"], cwd=ROOT)
+        subprocess.Popen(
+            [sys.executable, "-c", COUNTER, str(folder), str(counter), f"own{number}"], cwd=ROOT
+        )
         for number in range(PROCESSES)
     ]
     assert [process.wait() for process in processes] == [0] * PROCESSES

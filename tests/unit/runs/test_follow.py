@@ -1,4 +1,6 @@
-"""Following a run: what its command is told, and what becomes of a stop, with the store in memory."""
+"""Following a run: what its command is told, and what becomes of a stop, with the store in
+memory.
+"""
 
 import threading
 import time
@@ -89,7 +91,12 @@ class Worker:
         while self.bells:
             bell = self.bells.pop(0)
             who = Claimant(bell.cell, "w", LEASE)
-            self._change(bell, lambda view, bell=bell, who=who: rules.claim(replace(view, now=0.0), bell.phase, who))  # type: ignore[misc]
+            self._change(
+                bell,
+                lambda view, bell=bell, who=who: rules.claim(
+                    replace(view, now=0.0), bell.phase, who
+                ),
+            )  # type: ignore[misc]
             for rows in steps:
                 self._change(
                     bell,
@@ -98,7 +105,10 @@ class Worker:
                     ),
                 )  # type: ignore[misc]
             view = self._change(
-                bell, lambda view, who=who: rules.finish_cell(view.cell, who.token, 1.0, None, complete=True)
+                bell,
+                lambda view, who=who: rules.finish_cell(
+                    view.cell, who.token, 1.0, None, complete=True
+                ),
             )  # type: ignore[misc]
             assert isinstance(view, View)
             self.conductor.cell_ended(view)
@@ -121,11 +131,20 @@ def test_a_listener_hears_begin_rows_and_end_of_each_cell_of_its_phase(worker: W
     worker.conductor.start(order(purge=True), (A, B))
     diaries = [Diary(), Diary()]
     looks = iter([lambda: worker.work(2, 5), lambda: None])
-    follower = Follower(worker.conductor, threading.Event(), diaries, on_look=lambda: next(looks, lambda: None)())
+    follower = Follower(
+        worker.conductor, threading.Event(), diaries, on_look=lambda: next(looks, lambda: None)()
+    )
     finished = follower.follow("r")
     assert (finished.code, len(finished.phases)) == (1, 2)
     assert sorted(map(str, diaries[0].entries)) == sorted(
-        map(str, [(label, what) for label in ("cell-a", "cell-b") for what in ("started", 5, "complete")])
+        map(
+            str,
+            [
+                (label, what)
+                for label in ("cell-a", "cell-b")
+                for what in ("started", 5, "complete")
+            ],
+        )
     )
     assert {entry[0] for entry in diaries[1].entries} == {"cell-a", "cell-b"}
 
@@ -139,14 +158,24 @@ def test_a_listener_is_told_how_fast_it_goes_in_each_cell_at_work_and_in_all(
 
     def begin() -> None:
         worker._change(bell, lambda view: rules.claim(view, 0, who))
-        worker._change(bell, lambda view: rules.record_step(view.cell, who, view.now, Step(moved(5), {}, 40), moved(5)))
+        worker._change(
+            bell,
+            lambda view: rules.record_step(
+                view.cell, who, view.now, Step(moved(5), {}, 40), moved(5)
+            ),
+        )
 
     def end() -> None:
-        worker._change(bell, lambda view: rules.finish_cell(view.cell, who.token, view.now, None, complete=True))
+        worker._change(
+            bell,
+            lambda view: rules.finish_cell(view.cell, who.token, view.now, None, complete=True),
+        )
         worker.work(1)
 
     looks = iter([begin, lambda: None, end])
-    Follower(worker.conductor, threading.Event(), [diary], on_look=lambda: next(looks, lambda: None)()).follow("r")
+    Follower(
+        worker.conductor, threading.Event(), [diary], on_look=lambda: next(looks, lambda: None)()
+    ).follow("r")
     assert ("cell-a", Speed(None, 40)) in diary.speeds, "a moment after its begin there is no rate"
     assert {label for label, _ in diary.speeds} == {"cell-a", ""}
 
@@ -159,12 +188,18 @@ def test_a_listener_is_told_why_work_pauses_and_that_it_goes_on(worker: Worker) 
         worker._change(bell, lambda view: rules.throttle(view.cell, who, view.now, reason))
 
     def end() -> None:
-        finished = worker._change(bell, lambda view: rules.finish_cell(view.cell, "t", view.now, None, complete=True))
+        finished = worker._change(
+            bell, lambda view: rules.finish_cell(view.cell, "t", view.now, None, complete=True)
+        )
         worker.conductor.cell_ended(finished)
 
     worker._change(bell, lambda view: rules.claim(view, 0, who))
-    looks = iter([lambda: throttle("5 s behind"), lambda: throttle("5 s behind"), lambda: throttle(""), end])
-    Follower(worker.conductor, threading.Event(), [diary], on_look=lambda: next(looks, lambda: None)()).follow("r")
+    looks = iter(
+        [lambda: throttle("5 s behind"), lambda: throttle("5 s behind"), lambda: throttle(""), end]
+    )
+    Follower(
+        worker.conductor, threading.Event(), [diary], on_look=lambda: next(looks, lambda: None)()
+    ).follow("r")
     assert diary.entries == [
         ("cell-a", "started"),
         ("cell-a", "5 s behind"),
@@ -173,13 +208,17 @@ def test_a_listener_is_told_why_work_pauses_and_that_it_goes_on(worker: Worker) 
     ]
 
 
-def test_a_stop_cancels_the_run_once_in_the_name_of_whoever_ordered_it(store: ShakyStore, worker: Worker) -> None:
+def test_a_stop_cancels_the_run_once_in_the_name_of_whoever_ordered_it(
+    store: ShakyStore, worker: Worker
+) -> None:
     worker.conductor.start(order(), (A, B))
     stop, told = threading.Event(), []
     stop.set()
     finished = Follower(worker.conductor, stop, on_stop=lambda: told.append("stopping")).follow("r")
     assert told == ["stopping"]
-    assert [(step.what, step.by) for step in finished.run.steering] == [("cancel", "somebody@somewhere")]
+    assert [(step.what, step.by) for step in finished.run.steering] == [
+        ("cancel", "somebody@somewhere")
+    ]
 
 
 def test_a_stop_while_the_store_is_away_is_not_lost(
@@ -246,7 +285,9 @@ def test_a_run_that_is_gone_ends_the_wait(worker: Worker) -> None:
         Follower(worker.conductor, threading.Event()).follow("r")
 
 
-def test_each_run_that_is_waited_for_is_told_once(worker: Worker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_run_that_is_waited_for_is_told_once(
+    worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "POLL", 0.001)
     for run in ("first", "second", "third"):
         worker.conductor.start(order(run), (A,))

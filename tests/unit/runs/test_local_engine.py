@@ -1,4 +1,6 @@
-"""The inline engine: cells at the same time within limits, one after another on a budget, and stopped between steps."""
+"""The inline engine: cells at the same time within limits, one after another on a budget, and
+stopped between steps.
+"""
 
 import logging
 import threading
@@ -49,7 +51,9 @@ def next_budget(left: Budget, done: Rows) -> Budget | None:
     return replace(left, rows=left.rows - done.rows) if left.rows > done.rows else None
 
 
-def action(work: Work, has_work: Callable[[Target, Budget], bool] = lambda *_: True) -> Action[Budget, Rows]:
+def action(
+    work: Work, has_work: Callable[[Target, Budget], bool] = lambda *_: True
+) -> Action[Budget, Rows]:
     def begin(target: Target, params: Budget, cursor: Cursor | None) -> Generator[Step[Rows]]:
         assert cursor is None
         return work(target, params)
@@ -72,7 +76,10 @@ def targets(*servers: str) -> list[Target]:
     return [
         Target(
             Cell(
-                f"uuid-{n}", str(n), frozenset({n}), Database(f"mysql://nova:nova-secret@{server}/{n}", str(n), LIMITS)
+                f"uuid-{n}",
+                str(n),
+                frozenset({n}),
+                Database(f"mysql://nova:nova-secret@{server}/{n}", str(n), LIMITS),
             ),
             api=None,
         )
@@ -188,7 +195,9 @@ def test_as_many_cells_as_allowed_work_at_once_and_no_more(concurrency: int, cel
 
 
 @pytest.mark.parametrize(("per_server", "together"), [(1, 2), (2, 4)])
-def test_as_many_cells_of_a_server_as_allowed_work_at_once_and_no_more(per_server: int, together: int) -> None:
+def test_as_many_cells_of_a_server_as_allowed_work_at_once_and_no_more(
+    per_server: int, together: int
+) -> None:
     crowd = Crowd(together)
     cells = targets("db1", "db1", "db1", "db1", "DB2", "db2:3306", "db2", "db2")
     results = run(LocalEngine(99, per_server), action(crowd.work), Budget(), cells)
@@ -211,16 +220,22 @@ def test_a_cell_that_must_wait_for_its_server_lets_others_pass() -> None:
 
 
 @pytest.mark.parametrize(("per_server", "together"), [(1, 1), (2, 1), (3, 1), (4, 2)])
-def test_connections_to_the_api_database_count_at_its_server(per_server: int, together: int) -> None:
+def test_connections_to_the_api_database_count_at_its_server(
+    per_server: int, together: int
+) -> None:
     crowd = Crowd(together)
     api = Database("mysql://nova:nova-secret@db1/api", "the API database", LIMITS)
     cells = [replace(target, api=api) for target in targets("db1", "db1", "db1", "db1")]
-    results = run(LocalEngine(99, per_server), replace(action(crowd.work), uses_api=True), Budget(), cells)
+    results = run(
+        LocalEngine(99, per_server), replace(action(crowd.work), uses_api=True), Budget(), cells
+    )
     assert all(result.complete for result in results)
     assert crowd.most["db1:3306"] == together
 
 
-@pytest.mark.parametrize(("per_server", "cells", "granted"), [(8, 1, 1), (1, 1, 0), (2, 2, 0), (4, 3, 1), (4, 2, 2)])
+@pytest.mark.parametrize(
+    ("per_server", "cells", "granted"), [(8, 1, 1), (1, 1, 0), (2, 2, 0), (4, 3, 1), (4, 2, 2)]
+)
 def test_a_second_connection_is_granted_while_the_server_has_one_to_spare(
     per_server: int, cells: int, granted: int
 ) -> None:
@@ -290,7 +305,9 @@ def test_a_stop_before_the_beginning_begins_nothing(budget: Budget) -> None:
     stop = threading.Event()
     stop.set()
     results = run(LocalEngine(4, 4, [diary], stop), action(work), budget, apart(2))
-    assert [(result.outcome.rows, result.failure, result.complete) for result in results] == [(0, None, False)] * 2
+    assert [(result.outcome.rows, result.failure, result.complete) for result in results] == [
+        (0, None, False)
+    ] * 2
     assert sorted(diary.entries) == [("0", "incomplete"), ("1", "incomplete")]
 
 
@@ -312,7 +329,11 @@ def test_a_stop_ends_each_cell_behind_its_current_step_and_begins_no_other(rows:
 
     results = run(LocalEngine(2, 2, [diary], stop), action(work), Budget(), apart(3))
     done = (1 + rows, False)
-    assert [(result.outcome.rows, result.complete) for result in results] == [done, done, (0, False)]
+    assert [(result.outcome.rows, result.complete) for result in results] == [
+        done,
+        done,
+        (0, False),
+    ]
     assert diary.of(0) == diary.of(1) == [("started",), ("rows", 1 + rows), ("incomplete",)]
     assert sorted(closed) == ["0", "1"]
     assert diary.of(2) == [("incomplete",)]
@@ -330,7 +351,9 @@ def test_a_stop_ends_the_pause_between_two_steps() -> None:
             assert diary.stepped_once.wait(PATIENCE)
             stop.set()
 
-    results = run(LocalEngine(2, 2, [diary], stop), action(work), Budget(pause=10 * PATIENCE), apart(2))
+    results = run(
+        LocalEngine(2, 2, [diary], stop), action(work), Budget(pause=10 * PATIENCE), apart(2)
+    )
     assert [(result.outcome.rows, result.complete) for result in results] == [(1, False), (0, True)]
 
 
@@ -343,7 +366,9 @@ def test_there_is_no_pause_behind_a_step_that_ends_no_batch() -> None:
     assert result.complete
 
 
-SECRET_STATEMENT = OperationalError("DELETE nova-secret", {"x": "nova-secret"}, Exception(1213, "Deadlock\nfound"))
+SECRET_STATEMENT = OperationalError(
+    "DELETE nova-secret", {"x": "nova-secret"}, Exception(1213, "Deadlock\nfound")
+)
 
 
 @pytest.mark.parametrize(
@@ -353,8 +378,16 @@ SECRET_STATEMENT = OperationalError("DELETE nova-secret", {"x": "nova-secret"}, 
         (DatabaseProblem("no such table"), FailureKind.CELL, "no such table"),
         (ApiDatabaseProblem("API is gone"), FailureKind.API_DATABASE, "API is gone"),
         (SECRET_STATEMENT, FailureKind.CELL, "1 (db1:3306/1): Deadlock found (error 1213)"),
-        (RuntimeError("nova-secret\nmore"), FailureKind.UNEXPECTED, "unexpected RuntimeError; --debug logs where"),
-        (KeyError("nova-secret"), FailureKind.UNEXPECTED, "unexpected KeyError; --debug logs where"),
+        (
+            RuntimeError("nova-secret\nmore"),
+            FailureKind.UNEXPECTED,
+            "unexpected RuntimeError; --debug logs where",
+        ),
+        (
+            KeyError("nova-secret"),
+            FailureKind.UNEXPECTED,
+            "unexpected KeyError; --debug logs where",
+        ),
     ],
 )
 @pytest.mark.parametrize("budget", [Budget(), Budget(rows=99)])
@@ -379,7 +412,9 @@ def test_a_cell_that_fails_keeps_what_it_did_and_leaves_the_others_alone(
     assert results[0].failure is results[2].failure is None
 
 
-def test_only_debug_logs_tell_where_an_unexpected_error_comes_from(caplog: pytest.LogCaptureFixture) -> None:
+def test_only_debug_logs_tell_where_an_unexpected_error_comes_from(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     def here_it_comes_from(*_: Any) -> Generator[Step[Rows]]:
         yield step(1)
         raise RuntimeError("so it was")
@@ -396,9 +431,13 @@ def test_a_cell_whose_url_cannot_be_used_is_one_failure() -> None:
         yield step(len(target.database.name))
 
     cells = apart(2)
-    cells[0] = Target(replace(cells[0].cell, database=DatabaseProblem("0: its URL cannot be used")), None)
+    cells[0] = Target(
+        replace(cells[0].cell, database=DatabaseProblem("0: its URL cannot be used")), None
+    )
     results = run(LocalEngine(2, 2), action(work), Budget(), cells)
-    assert [result.failure.reason if result.failure else result.outcome.rows for result in results] == [
+    assert [
+        result.failure.reason if result.failure else result.outcome.rows for result in results
+    ] == [
         "0: its URL cannot be used",
         1,
     ]
@@ -432,10 +471,26 @@ class Ledger:
 @pytest.mark.parametrize(
     ("rows", "budget", "ends", "budgets"),
     [
-        pytest.param((2, 3, 4), 99, [(2, True), (3, True), (4, True)], [(0, 99), (1, 97), (2, 94)], id="enough"),
-        pytest.param((2, 3, 4), 4, [(2, True), (2, False), (0, False)], [(0, 4), (1, 2)], id="gone in the second"),
-        pytest.param((9, 3, 4), 4, [(4, False), (0, False), (0, False)], [(0, 4)], id="gone in the first"),
-        pytest.param((0, 3, 0), 4, [(0, True), (3, True), (0, True)], [(1, 4)], id="cells without work"),
+        pytest.param(
+            (2, 3, 4),
+            99,
+            [(2, True), (3, True), (4, True)],
+            [(0, 99), (1, 97), (2, 94)],
+            id="enough",
+        ),
+        pytest.param(
+            (2, 3, 4),
+            4,
+            [(2, True), (2, False), (0, False)],
+            [(0, 4), (1, 2)],
+            id="gone in the second",
+        ),
+        pytest.param(
+            (9, 3, 4), 4, [(4, False), (0, False), (0, False)], [(0, 4)], id="gone in the first"
+        ),
+        pytest.param(
+            (0, 3, 0), 4, [(0, True), (3, True), (0, True)], [(1, 4)], id="cells without work"
+        ),
         pytest.param((0, 0), 3, [(0, True), (0, True)], [], id="no work at all"),
         pytest.param((7,), 99, [(7, True)], [(0, 99)], id="one cell"),
     ],
@@ -476,8 +531,14 @@ def test_in_turn_a_cell_that_cannot_be_asked_is_one_failure() -> None:
             raise Unreachable("cell is gone")
         return True
 
-    results = run(LocalEngine(4, 4, [diary]), action(ledger.work, has_work), Budget(rows=99), apart(3))
-    assert [(result.outcome.rows, result.complete) for result in results] == [(2, True), (0, False), (4, True)]
+    results = run(
+        LocalEngine(4, 4, [diary]), action(ledger.work, has_work), Budget(rows=99), apart(3)
+    )
+    assert [(result.outcome.rows, result.complete) for result in results] == [
+        (2, True),
+        (0, False),
+        (4, True),
+    ]
     assert results[1].failure is not None
     assert results[1].failure.reason == "cell is gone"
     assert ledger.budgets == [(0, 99), (2, 97)]
@@ -490,8 +551,14 @@ def test_in_turn_what_the_looks_found_is_told_also_when_the_budget_is_gone() -> 
             raise Unreachable("cell is gone")
         return number(target) == 0
 
-    results = run(LocalEngine(4, 4), action(Ledger(3, 0, 0).work, has_work), Budget(rows=3), apart(3))
-    assert [result.failure.reason if result.failure else None for result in results] == [None, "cell is gone", None]
+    results = run(
+        LocalEngine(4, 4), action(Ledger(3, 0, 0).work, has_work), Budget(rows=3), apart(3)
+    )
+    assert [result.failure.reason if result.failure else None for result in results] == [
+        None,
+        "cell is gone",
+        None,
+    ]
     assert [result.complete for result in results] == [False, False, True]
 
 
@@ -506,5 +573,9 @@ def test_in_turn_a_stop_begins_no_further_cell() -> None:
         yield step(1)
 
     results = run(LocalEngine(4, 4, stop=stop), action(work), Budget(rows=99), apart(3))
-    assert [(result.outcome.rows, result.complete) for result in results] == [(2, False), (0, False), (0, False)]
+    assert [(result.outcome.rows, result.complete) for result in results] == [
+        (2, False),
+        (0, False),
+        (0, False),
+    ]
     assert not any(result.failure for result in results)

@@ -1,4 +1,6 @@
-"""The folder of lock files: no other user can have a file of ours overwritten, or keep us from working."""
+"""The folder of lock files: no other user can have a file of ours overwritten, or keep us from
+working.
+"""
 
 import logging
 import os
@@ -21,7 +23,9 @@ PRECIOUS: Final = "a line that must stay\n"
 
 def take(folder: Path | None) -> None:
     """Hold a database and let it go."""
-    with hold_databases(folder, ACTION, ["a"], wait=False, stop=threading.Event(), on_wait=pytest.fail):
+    with hold_databases(
+        folder, ACTION, ["a"], wait=False, stop=threading.Event(), on_wait=pytest.fail
+    ):
         pass
 
 
@@ -86,7 +90,9 @@ def test_a_link_to_nothing_is_not_followed_either(folder: Path, tmp_path: Path) 
 
 def test_a_file_in_the_place_of_the_folder_is_named(folder: Path) -> None:
     folder.write_text("")
-    with pytest.raises(UnusableFolder, match="cannot be used for locks: File exists; set lock_path"):
+    with pytest.raises(
+        UnusableFolder, match="cannot be used for locks: File exists; set lock_path"
+    ):
         take(folder)
 
 
@@ -98,7 +104,9 @@ def test_a_link_in_the_folder_is_not_followed(folder: Path, victim: Path, name: 
         take(folder)
 
 
-def test_a_folder_that_is_replaced_while_it_is_open_is_left_alone(folder: Path, victim: Path) -> None:
+def test_a_folder_that_is_replaced_while_it_is_open_is_left_alone(
+    folder: Path, victim: Path
+) -> None:
     opened = LockFolder.open(folder)
     try:
         folder.rename(folder.with_name("moved"))
@@ -113,7 +121,9 @@ def test_a_folder_that_is_replaced_while_it_is_open_is_left_alone(folder: Path, 
 def test_what_is_made_is_for_this_user_alone(folder: Path) -> None:
     before = os.umask(0)
     try:
-        with hold_databases(folder, ACTION, ["a"], wait=False, stop=threading.Event(), on_wait=pytest.fail):
+        with hold_databases(
+            folder, ACTION, ["a"], wait=False, stop=threading.Event(), on_wait=pytest.fail
+        ):
             modes = {stat.S_IMODE(path.stat().st_mode) for path in folder.iterdir()}
     finally:
         os.umask(before)
@@ -128,7 +138,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     home.mkdir()
     (tmp_path / "tmp").mkdir()
     own = pwd.getpwuid(os.getuid())
-    monkeypatch.setattr(pwd, "getpwuid", lambda _: pwd.struct_passwd((*own[:5], str(home), own.pw_shell)))
+    monkeypatch.setattr(
+        pwd, "getpwuid", lambda _: pwd.struct_passwd((*own[:5], str(home), own.pw_shell))
+    )
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     return home
 
@@ -142,14 +154,18 @@ def test_by_default_locks_lie_in_the_home_of_the_user_whatever_the_environment_s
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    with hold_databases(None, ACTION, ["a"], wait=False, stop=threading.Event(), on_wait=pytest.fail):
+    with hold_databases(
+        None, ACTION, ["a"], wait=False, stop=threading.Event(), on_wait=pytest.fail
+    ):
         assert list((home / ".local" / "state" / "cellkeeper").iterdir())
         with pytest.raises(Busy):
             take(None)
 
 
 @pytest.mark.parametrize("case", ["no home", "no name"])
-def test_without_a_home_locks_lie_among_temporary_files(home: Path, monkeypatch: pytest.MonkeyPatch, case: str) -> None:
+def test_without_a_home_locks_lie_among_temporary_files(
+    home: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
     if case == "no name":
         monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
     else:
@@ -174,7 +190,9 @@ def test_who_takes_the_name_of_the_folder_keeps_nobody_from_working(
         folder.symlink_to(home.parent)
     else:
         folder.write_text("")
-    with hold_databases(None, ACTION, ["a"], wait=False, stop=threading.Event(), on_wait=pytest.fail):
+    with hold_databases(
+        None, ACTION, ["a"], wait=False, stop=threading.Event(), on_wait=pytest.fail
+    ):
         take(None)
     assert {record.levelno for record in caplog.records} == {logging.WARNING}
     assert caplog.messages[0].startswith(

@@ -1,4 +1,6 @@
-"""What a process has in memory of each cell more: bytes of live objects, whatever the interpreter keeps beside them."""
+"""What a process has in memory of each cell more: bytes of live objects, whatever the interpreter
+keeps beside them.
+"""
 
 import gc
 import shutil
@@ -56,7 +58,9 @@ def conf(tmp_path: Path) -> cfg.ConfigOpts:
 
 @pytest.fixture
 def traced() -> Iterator[Callable[[], int]]:
-    """Tells the bytes of all live objects. What is kept of a few databases, however many there are, is left out."""
+    """Tells the bytes of all live objects. What is kept of a few databases, however many there are,
+    is left out.
+    """
 
     def held() -> int:
         engine._engine_of.cache_clear()
@@ -73,11 +77,15 @@ def mapped_targets(conf: cfg.ConfigOpts) -> Sequence[Target]:
     return targets(conf, mapped_cells(conf, api), api)
 
 
-def test_a_worker_holds_little_of_each_cell_that_it_has_worked(conf: cfg.ConfigOpts, traced: Callable[[], int]) -> None:
+def test_a_worker_holds_little_of_each_cell_that_it_has_worked(
+    conf: cfg.ConfigOpts, traced: Callable[[], int]
+) -> None:
     bells: list[Bell] = []
     conductor = Conductor(MemoryStore(), bells.append, fleet=Fleet(lambda: {"worker:1": None}))
     registry = Registry(conf, Services(conf))
-    worker = CellWorker(conductor, registry.target, WorkingProcess("worker:1", SliceLimits(NEVER, 60.0)))
+    worker = CellWorker(
+        conductor, registry.target, WorkingProcess("worker:1", SliceLimits(NEVER, 60.0))
+    )
     conductor.start(order_of(PHASES), refs_of(mapped_targets(conf), PHASES))
 
     def work_half() -> None:
@@ -91,7 +99,9 @@ def test_a_worker_holds_little_of_each_cell_that_it_has_worked(conf: cfg.ConfigO
     assert traced() - before < LIMIT * CELLS // 2
 
 
-def test_a_command_holds_little_of_each_of_its_cells(conf: cfg.ConfigOpts, traced: Callable[[], int]) -> None:
+def test_a_command_holds_little_of_each_of_its_cells(
+    conf: cfg.ConfigOpts, traced: Callable[[], int]
+) -> None:
     def run(cells: slice) -> Any:
         own_engine = LocalEngine(concurrency=4, per_server=4)
         finished = own_engine.run(PHASES, mapped_targets(conf)[cells])

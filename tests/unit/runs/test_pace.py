@@ -16,7 +16,9 @@ CURRENT = 100_000  # the bucket of NOW, which is half over
     [
         pytest.param({}, 0.0, 0.0, id="nothing for a minute"),
         pytest.param({CURRENT: 65}, 0.0, 1.0, id="all of it a moment ago"),
-        pytest.param(dict.fromkeys(range(CURRENT - 6, CURRENT + 1), 65), 0.0, 7.0, id="all the time"),
+        pytest.param(
+            dict.fromkeys(range(CURRENT - 6, CURRENT + 1), 65), 0.0, 7.0, id="all the time"
+        ),
         pytest.param({CURRENT - 7: 1000, CURRENT - 6: 65}, 0.0, 1.0, id="more than a minute ago"),
         pytest.param({CURRENT + 1: 1000, CURRENT: 65}, 0.0, 1.0, id="from a clock that is ahead"),
         pytest.param({CURRENT: 40}, NOW - 4, 10.0, id="it began four seconds ago"),
@@ -26,7 +28,9 @@ CURRENT = 100_000  # the bucket of NOW, which is half over
         pytest.param({CURRENT: 40}, NOW + 3, None, id="it goes on in the future"),
     ],
 )
-def test_a_rate_is_that_of_the_last_minute(handled: Mapping[int, int], since: float, rate: float | None) -> None:
+def test_a_rate_is_that_of_the_last_minute(
+    handled: Mapping[int, int], since: float, rate: float | None
+) -> None:
     assert pace.rate(handled, since, NOW) == rate
 
 

@@ -32,5 +32,7 @@ print(*examined)
 
 def test_classes_of_records_are_examined_before_threads_read_any() -> None:
     """Two threads that have msgspec examine a class at the same time crash the process."""
-    ended = subprocess.run([sys.executable, "-c", EXAMINED], capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", EXAMINED], capture_output=True, text=True, check=False
+    )
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "Unknown\n", "")

@@ -29,7 +29,20 @@ from runs.records import (
     Wish,
 )
 from runs.rules import Adjustment, Advice, Claimant, NotPossible, Patience, Refusal
-from tests.support.run_records import ALL, ARCHIVE, PURGE, TOTAL, A, B, C, away, moved, order, result, results
+from tests.support.run_records import (
+    ALL,
+    ARCHIVE,
+    PURGE,
+    TOTAL,
+    A,
+    B,
+    C,
+    away,
+    moved,
+    order,
+    result,
+    results,
+)
 
 NOW = 1000.0
 LATER = NOW + 1
@@ -51,10 +64,13 @@ def cell(stage: Stage = Stage.WORK, **more: Any) -> CellRecord:
 
 
 def held_by(token: str, until: float = NOW + 60, **more: Any) -> CellRecord:
-    return cell(**{"holder": token, "lease_until": until, "look_at": until, "attempts": 1, "started": 900.0} | more)
+    return cell(
+        **{"holder": token, "lease_until": until, "look_at": until, "attempts": 1, "started": 900.0}
+        | more
+    )
 
 
-# -- the queue ---------------------------------------------------------------------------------------------------------
+# -- the queue -------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -63,11 +79,22 @@ def held_by(token: str, until: float = NOW + 60, **more: Any) -> CellRecord:
         (order(), [A, B], {f"{ARCHIVE}:print-a", f"{ARCHIVE}:print-b"}),
         (order(), [A, replace(B, fingerprint=A.fingerprint)], {f"{ARCHIVE}:print-a"}),
         (order(purge=True), [A], {f"{ARCHIVE}:print-a", f"{PURGE}:print-a"}),
-        (Order("r", (Phase("cell_v2.discover_hosts", {}),), "somebody"), [A, B], {"cell_v2.discover_hosts:cloud"}),
+        (
+            Order("r", (Phase("cell_v2.discover_hosts", {}),), "somebody"),
+            [A, B],
+            {"cell_v2.discover_hosts:cloud"},
+        ),
         (DRY_RUN, [A, B], set()),
         (order(), [], set()),
     ],
-    ids=["each database", "two cells of one database", "each phase", "the cloud", "what only reads", "no cell"],
+    ids=[
+        "each database",
+        "two cells of one database",
+        "each phase",
+        "the cloud",
+        "what only reads",
+        "no cell",
+    ],
 )
 def test_what_a_run_keeps_others_off(ordered: Order, cells: list[CellRef], names: set[str]) -> None:
     assert rules.exclusions_of(ordered, cells, ACTIONS) == names
@@ -86,9 +113,19 @@ def places(*runs: str) -> Sequence[Place]:
 QUEUES = [
     pytest.param(names(first="ab", second="cd"), ["first*", "second*"], id="different databases"),
     pytest.param(names(first="ab", second="bc"), ["first*", "second"], id="one database in common"),
-    pytest.param(names(first="a", second="ab", third="b"), ["first*", "second", "third"], id="nobody overtakes"),
-    pytest.param(names(first="a", second="ab", third="c"), ["first*", "second", "third*"], id="who is in nobody's way"),
-    pytest.param(names(first="a", second=""), ["first*", "second*"], id="who wants nothing never waits"),
+    pytest.param(
+        names(first="a", second="ab", third="b"),
+        ["first*", "second", "third"],
+        id="nobody overtakes",
+    ),
+    pytest.param(
+        names(first="a", second="ab", third="c"),
+        ["first*", "second", "third*"],
+        id="who is in nobody's way",
+    ),
+    pytest.param(
+        names(first="a", second=""), ["first*", "second*"], id="who wants nothing never waits"
+    ),
     pytest.param({}, [], id="nobody"),
 ]
 
@@ -104,24 +141,40 @@ def test_runs_are_admitted_in_the_order_of_their_arrival(
 
 @pytest.mark.parametrize(
     ("waiting", "blocker"),
-    [("first", None), ("second", "first"), ("third", "first"), ("fourth", "second"), ("unknown", None)],
+    [
+        ("first", None),
+        ("second", "first"),
+        ("third", "first"),
+        ("fourth", "second"),
+        ("unknown", None),
+    ],
 )
-def test_a_run_waits_for_the_first_before_it_that_wants_the_same(waiting: str, blocker: str | None) -> None:
+def test_a_run_waits_for_the_first_before_it_that_wants_the_same(
+    waiting: str, blocker: str | None
+) -> None:
     wanted = names(first="a", second="ab", third="ab", fourth="b", unknown="a")
     assert rules.blocker(places("first*", "second", "third", "fourth"), wanted, waiting) == (
         "first" if waiting == "unknown" else blocker
     )
 
 
-# -- the run -----------------------------------------------------------------------------------------------------------
+# -- the run ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("ordered", "budget"), [(order(), None), (order(params=TOTAL), encode(TOTAL))], ids=["no budget", "a budget"]
+    ("ordered", "budget"),
+    [(order(), None), (order(params=TOTAL), encode(TOTAL))],
+    ids=["no budget", "a budget"],
 )
 def test_a_new_run_waits_with_its_whole_budget(ordered: Order, budget: Any) -> None:
     new = rules.new_run(replace(ordered, until=5000.0), [A, B], ACTIONS, NOW)
-    assert (new.state, new.wish, new.phase, new.cells, new.ordered) == (RunState.WAITING, Wish.NOTHING, 0, 2, NOW)
+    assert (new.state, new.wish, new.phase, new.cells, new.ordered) == (
+        RunState.WAITING,
+        Wish.NOTHING,
+        0,
+        2,
+        NOW,
+    )
     assert (new.started, new.until, new.turn, new.budget) == (None, 5000.0, 0, budget)
 
 
@@ -134,7 +187,9 @@ def test_a_new_run_waits_with_its_whole_budget(ordered: Order, budget: Any) -> N
         pytest.param(order(), [], Stage.WORK, id="none"),
     ],
 )
-def test_the_cells_of_a_phase_at_its_begin(ordered: Order, cells: list[CellRef], stage: Stage) -> None:
+def test_the_cells_of_a_phase_at_its_begin(
+    ordered: Order, cells: list[CellRef], stage: Stage
+) -> None:
     new = rules.new_cells(rules.new_run(ordered, cells, ACTIONS, NOW), cells, ACTIONS)
     assert [(record.number, record.ref, record.stage) for record in new] == [
         (number, ref, stage) for number, ref in enumerate(cells)
@@ -224,7 +279,9 @@ def test_nothing_goes_on_in_a_run_that_has_ended() -> None:
         (run(until=CLOSED), None, 1, "window closing"),
     ],
 )
-def test_the_state_of_a_run_in_words(record: RunRecord, hold: Hold | None, at_work: int, words: str) -> None:
+def test_the_state_of_a_run_in_words(
+    record: RunRecord, hold: Hold | None, at_work: int, words: str
+) -> None:
     assert rules.state_in_words(record, hold, NOW, at_work) == words
 
 
@@ -245,7 +302,9 @@ STEERED = (Steering("what", "ops@c1", NOW),)
         (RunState.ENDED, Wish.NOTHING, Wish.PAUSE, False),
     ],
 )
-def test_a_run_is_steered_until_it_is_to_end(state: RunState, before: Wish, wish: Wish, is_steered: bool) -> None:
+def test_a_run_is_steered_until_it_is_to_end(
+    state: RunState, before: Wish, wish: Wish, is_steered: bool
+) -> None:
     steered = rules.steer(run(state, wish=before), wish, "what", "ops@c1", NOW)
     if not is_steered:
         assert steered is None
@@ -280,8 +339,12 @@ def test_only_a_run_that_runs_is_woken(state: RunState, woken: float | None) -> 
         ({"sleep": "1", "max_rows": "7"}, {"sleep": 1.0, "max_rows": 7}),
     ],
 )
-def test_what_may_change_while_a_run_goes_on(words: dict[str, str], changed: dict[str, Any]) -> None:
-    adjusted = rules.adjust(run(order=WITH_PURGE), Adjustment(words, None, "set it"), "ops@c1", NOW, ACTIONS)
+def test_what_may_change_while_a_run_goes_on(
+    words: dict[str, str], changed: dict[str, Any]
+) -> None:
+    adjusted = rules.adjust(
+        run(order=WITH_PURGE), Adjustment(words, None, "set it"), "ops@c1", NOW, ACTIONS
+    )
     archive, purge = adjusted.order.phases
     assert archive == Phase(ARCHIVE, encode(replace(ALL, **changed)))
     assert purge == WITH_PURGE.phases[1]
@@ -312,10 +375,21 @@ def test_a_window_can_be_set_moved_and_taken_away(
     [
         (run(RunState.ENDED), {}, "it has ended"),
         (run(), {"max_rows": "many"}, "max_rows=many: it must lie between"),
-        *((run(), {"sleep": text}, f"sleep={text}: it must be a number of seconds") for text in ("x", "", "-1", "nan")),
+        *(
+            (run(), {"sleep": text}, f"sleep={text}: it must be a number of seconds")
+            for text in ("x", "", "-1", "nan")
+        ),
         (run(), {"before": "2d"}, "before cannot be set; what can: max_rows, sleep, until"),
-        (run(order=order(params=TOTAL)), {"max_rows": "5"}, "its cells share a budget: nothing but until can be set"),
-        (run(order=WITH_PURGE, phase=1), {"sleep": "5"}, f"{ARCHIVE} is through: nothing but until can be set"),
+        (
+            run(order=order(params=TOTAL)),
+            {"max_rows": "5"},
+            "its cells share a budget: nothing but until can be set",
+        ),
+        (
+            run(order=WITH_PURGE, phase=1),
+            {"sleep": "5"},
+            f"{ARCHIVE} is through: nothing but until can be set",
+        ),
     ],
 )
 def test_what_cannot_be_set_is_told(record: RunRecord, words: dict[str, str], reason: str) -> None:
@@ -348,7 +422,9 @@ def test_failed_cells_are_worked_again_from_the_phase_in_which_they_failed(
     phases: list[list[CellRecord]], again: list[tuple[int, list[CellRef]]]
 ) -> None:
     ended = run(RunState.ENDED, order=WITH_PURGE, phase=len(phases) - 1)
-    assert rules.retries(ended, phases) == [(WITH_PURGE.phases[-count:], refs) for count, refs in again]
+    assert rules.retries(ended, phases) == [
+        (WITH_PURGE.phases[-count:], refs) for count, refs in again
+    ]
 
 
 @pytest.mark.parametrize(
@@ -356,25 +432,38 @@ def test_failed_cells_are_worked_again_from_the_phase_in_which_they_failed(
     [
         (run(), [BAD], "it has not ended"),
         (run(RunState.ENDED), [GOOD], "none of its cells failed"),
-        (run(RunState.ENDED), [BAD, replace(BAD, ref=CellRef("", "cell 1", ""))], "what the store has of cell 1 does"),
+        (
+            run(RunState.ENDED),
+            [BAD, replace(BAD, ref=CellRef("", "cell 1", ""))],
+            "what the store has of cell 1 does",
+        ),
     ],
 )
-def test_what_cannot_be_tried_again_is_told(record: RunRecord, cells: list[CellRecord], reason: str) -> None:
+def test_what_cannot_be_tried_again_is_told(
+    record: RunRecord, cells: list[CellRecord], reason: str
+) -> None:
     with pytest.raises(NotPossible, match=reason):
         rules.retries(record, [cells])
 
 
-@pytest.mark.parametrize(("latest", "is_late"), [(None, False), (NOW, False), (NOW - 0.1, True), (NOW + 1, False)])
+@pytest.mark.parametrize(
+    ("latest", "is_late"), [(None, False), (NOW, False), (NOW - 0.1, True), (NOW + 1, False)]
+)
 def test_an_order_may_come_too_late(latest: float | None, is_late: bool) -> None:
     assert rules.is_too_late(replace(order(), latest=latest), NOW) is is_late
 
 
-# -- the turns of cells that share a budget ----------------------------------------------------------------------------
+# -- the turns of cells that share a budget --------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("rows", "budget"),
-    [(0, encode(TOTAL)), (30, encode(replace(TOTAL, max_rows=70, begun=True))), (100, None), (130, None)],
+    [
+        (0, encode(TOTAL)),
+        (30, encode(replace(TOTAL, max_rows=70, begun=True))),
+        (100, None),
+        (130, None),
+    ],
 )
 def test_a_cell_in_turn_is_given_what_is_left(rows: int, budget: dict[str, Any] | None) -> None:
     record = run(order=order(params=TOTAL), budget=encode(TOTAL))
@@ -382,9 +471,14 @@ def test_a_cell_in_turn_is_given_what_is_left(rows: int, budget: dict[str, Any] 
     assert counted == replace(record, turn=1, budget=budget)
 
 
-@pytest.mark.parametrize("outcome", [moved(30), encode(moved(30)), None], ids=["an object", "encoded", "nothing"])
+@pytest.mark.parametrize(
+    "outcome", [moved(30), encode(moved(30)), None], ids=["an object", "encoded", "nothing"]
+)
 def test_a_turn_is_counted_once(outcome: Any) -> None:
-    record, done = run(order=order(params=TOTAL), budget=encode(TOTAL)), cell(Stage.DONE, outcome=outcome)
+    record, done = (
+        run(order=order(params=TOTAL), budget=encode(TOTAL)),
+        cell(Stage.DONE, outcome=outcome),
+    )
     counted = rules.count_turn(record, done, ACTIONS)
     assert counted is not None
     assert rules.count_turn(counted, done, ACTIONS) is None
@@ -411,7 +505,7 @@ def test_a_turn_is_taken_once(stage: Stage) -> None:
         assert taken is None
 
 
-# -- claims ------------------------------------------------------------------------------------------------------------
+# -- claims ----------------------------------------------------------------------------------------
 
 
 CLAIMS = [
@@ -422,7 +516,9 @@ CLAIMS = [
     pytest.param(run(), held_by("other"), 0, None, Refusal.CLAIMED, id="somebody works on it"),
     pytest.param(run(), cell(Stage.DONE), 0, None, Refusal.OVER, id="done"),
     pytest.param(run(), cell(Stage.QUEUED), 0, None, Refusal.OVER, id="its turn has not come"),
-    pytest.param(run(), cell(failure=away("cell-a")), 0, None, Refusal.OVER, id="its record is damaged"),
+    pytest.param(
+        run(), cell(failure=away("cell-a")), 0, None, Refusal.OVER, id="its record is damaged"
+    ),
     pytest.param(run(), cell(), 1, None, Refusal.OVER, id="a bell of a later phase"),
     pytest.param(run(phase=1), cell(), 0, None, Refusal.OVER, id="a bell of an earlier phase"),
     pytest.param(run(RunState.WAITING), cell(), 0, None, Refusal.OVER, id="the run waits"),
@@ -430,7 +526,9 @@ CLAIMS = [
     pytest.param(run(wish=Wish.PAUSE), cell(), 0, None, Refusal.PAUSED, id="the run pauses"),
     pytest.param(run(), cell(), 0, HELD, Refusal.PAUSED, id="all runs pause"),
     pytest.param(run(), cell(), 0, replace(HELD, until=NOW), None, id="the hold is over"),
-    pytest.param(run(wish=Wish.CANCEL), cell(), 0, HELD, None, id="cancelled: somebody must end it"),
+    pytest.param(
+        run(wish=Wish.CANCEL), cell(), 0, HELD, None, id="cancelled: somebody must end it"
+    ),
     pytest.param(run(until=CLOSED), cell(), 0, None, None, id="closed: somebody must end it"),
 ]
 
@@ -445,7 +543,12 @@ def test_a_cell_is_granted_or_refused(
         return
     assert isinstance(answer, CellRecord)
     assert (answer.holder, answer.worker, answer.attempts) == ("mine", "host:1", due.attempts + 1)
-    assert (answer.lease_until, answer.look_at, answer.rings, answer.touched) == (NOW + 60, NOW + 60, 0, NOW)
+    assert (answer.lease_until, answer.look_at, answer.rings, answer.touched) == (
+        NOW + 60,
+        NOW + 60,
+        0,
+        NOW,
+    )
 
 
 @pytest.mark.parametrize(
@@ -459,7 +562,9 @@ def test_a_cell_is_granted_or_refused(
     ],
     ids=["work begins", "work goes on", "a look", "cancelled", "closed"],
 )
-def test_a_cell_is_begun_when_its_work_is(record: RunRecord, due: CellRecord, started: float | None) -> None:
+def test_a_cell_is_begun_when_its_work_is(
+    record: RunRecord, due: CellRecord, started: float | None
+) -> None:
     granted = rules.claim(View(record, due, None, NOW), 0, ME)
     assert isinstance(granted, CellRecord)
     assert granted.started == started
@@ -483,7 +588,9 @@ WITH_API: Final = replace(A, servers=("db:3306", "db:3306"))
 FOUR: Final = replace(ME, per_server=4)
 
 
-def claim_of(due: CellRecord, busy: int | None, who: Claimant = FOUR, *, reads_ahead: bool = False) -> Any:
+def claim_of(
+    due: CellRecord, busy: int | None, who: Claimant = FOUR, *, reads_ahead: bool = False
+) -> Any:
     there = None if busy is None else {"db:3306": busy}
     return rules.claim(View(run(), due, None, NOW, busy=there), 0, who, reads_ahead=reads_ahead)
 
@@ -494,13 +601,24 @@ def claim_of(due: CellRecord, busy: int | None, who: Claimant = FOUR, *, reads_a
         pytest.param(AT_ONE, None, 3, id="others are not counted yet"),
         pytest.param(AT_ONE, 3, 3, id="there is room for one"),
         pytest.param(WITH_API, 2, 2, id="there is room for two"),
-        pytest.param(replace(A, servers=("db:3306",) * 5), 0, 0, id="one that needs more than the limit, alone"),
+        pytest.param(
+            replace(A, servers=("db:3306",) * 5),
+            0,
+            0,
+            id="one that needs more than the limit, alone",
+        ),
     ],
 )
-def test_a_cell_is_claimed_provided_that_others_leave_room(ref: CellRef, busy: int | None, most: int) -> None:
+def test_a_cell_is_claimed_provided_that_others_leave_room(
+    ref: CellRef, busy: int | None, most: int
+) -> None:
     granted = claim_of(cell(ref=ref, waits_since=5.0, called=True), busy)
     assert granted.connections == {"db:3306": (0, most)}
-    assert (granted.cell.holder, granted.cell.waits_since, granted.cell.called) == ("mine", 0.0, False)
+    assert (granted.cell.holder, granted.cell.waits_since, granted.cell.called) == (
+        "mine",
+        0.0,
+        False,
+    )
 
 
 @pytest.mark.parametrize(
@@ -508,13 +626,22 @@ def test_a_cell_is_claimed_provided_that_others_leave_room(ref: CellRef, busy: i
     [
         pytest.param(AT_ONE, 4, 4, id="all are taken"),
         pytest.param(WITH_API, 3, 3, id="two are needed and one is left"),
-        pytest.param(replace(A, servers=("db:3306",) * 5), 1, 1, id="one that needs more than the limit, not alone"),
+        pytest.param(
+            replace(A, servers=("db:3306",) * 5),
+            1,
+            1,
+            id="one that needs more than the limit, not alone",
+        ),
     ],
 )
 def test_a_cell_whose_server_is_full_waits_in_its_line(ref: CellRef, busy: int, least: int) -> None:
     answer = claim_of(cell(ref=ref), busy)
     assert answer.connections == {"db:3306": (least, rules.MANY)}
-    assert (answer.cell.holder, answer.cell.waits_since, rules.is_in_line(answer.cell)) == ("", NOW, True)
+    assert (answer.cell.holder, answer.cell.waits_since, rules.is_in_line(answer.cell)) == (
+        "",
+        NOW,
+        True,
+    )
     again = claim_of(replace(answer.cell, waits_since=5.0, called=True), busy)
     assert (again.cell.waits_since, rules.is_in_line(again.cell)) == (5.0, True)
 
@@ -533,7 +660,9 @@ def test_a_cell_whose_server_is_full_waits_in_its_line(ref: CellRef, busy: int, 
 def test_a_second_connection_leaves_half_of_the_limit_to_others(
     busy: int, limit: int, reads_ahead: bool, has_second: bool
 ) -> None:
-    granted = claim_of(cell(ref=AT_ONE, second=True), busy, replace(ME, per_server=limit), reads_ahead=reads_ahead)
+    granted = claim_of(
+        cell(ref=AT_ONE, second=True), busy, replace(ME, per_server=limit), reads_ahead=reads_ahead
+    )
     assert granted.cell.second is has_second
     assert rules.connections(granted.cell) == {"db:3306": 1 + has_second}
     most = limit // 2 - 2 if has_second else limit - 1
@@ -575,15 +704,25 @@ def test_a_cell_that_was_given_back_lets_others_go_first(record: CellRecord, sta
     assert waiting is None or waiting.waits_since == NOW
 
 
-@pytest.mark.parametrize("lease_until", [NOW + 5, NOW - 5], ids=["in time", "late, and nobody else came"])
+@pytest.mark.parametrize(
+    "lease_until", [NOW + 5, NOW - 5], ids=["in time", "late, and nobody else came"]
+)
 def test_a_claim_is_renewed(lease_until: float) -> None:
     mine = replace(MINE, lease_until=lease_until)
-    assert rules.renew(mine, ME, NOW) == replace(MINE, lease_until=NOW + 60, look_at=NOW + 60, touched=NOW)
+    assert rules.renew(mine, ME, NOW) == replace(
+        MINE, lease_until=NOW + 60, look_at=NOW + 60, touched=NOW
+    )
 
 
 def test_a_step_is_recorded_with_a_renewal_and_ends_the_count_of_attempts() -> None:
     assert rules.record_step(MINE, ME, NOW, Step(moved(0), {"at": 5}), moved(5)) == replace(
-        MINE, lease_until=NOW + 60, look_at=NOW + 60, touched=NOW, cursor={"at": 5}, outcome=moved(5), attempts=0
+        MINE,
+        lease_until=NOW + 60,
+        look_at=NOW + 60,
+        touched=NOW,
+        cursor={"at": 5},
+        outcome=moved(5),
+        attempts=0,
     )
 
 
@@ -603,7 +742,9 @@ def test_a_step_is_recorded_with_a_renewal_and_ends_the_count_of_attempts() -> N
 def test_a_step_tells_what_is_left_or_takes_off_what_it_did(
     before: int | None, handled: int, told: int | None, after: int | None
 ) -> None:
-    recorded = rules.record_step(replace(MINE, remaining=before), ME, NOW, Step(moved(handled), {}, told), moved(1))
+    recorded = rules.record_step(
+        replace(MINE, remaining=before), ME, NOW, Step(moved(handled), {}, told), moved(1)
+    )
     assert recorded is not None
     assert recorded.remaining == after
     assert recorded.pace == ({100: handled} if handled else {})
@@ -617,7 +758,13 @@ LOCKED = "a: Lock wait timeout exceeded"
     [
         pytest.param({}, 0.0, 0.0, 1, id="the first time"),
         pytest.param({"contended_for": 20.0, "contentions": 4}, 10.0, 30.0, 5, id="again"),
-        pytest.param({"contended_for": 20.0, "contentions": 4}, 7200.0, 80.0, 5, id="again, behind a pause of the run"),
+        pytest.param(
+            {"contended_for": 20.0, "contentions": 4},
+            7200.0,
+            80.0,
+            5,
+            id="again, behind a pause of the run",
+        ),
     ],
 )
 def test_tries_that_others_hold_up_are_counted_with_their_time(
@@ -631,12 +778,18 @@ def test_tries_that_others_hold_up_are_counted_with_their_time(
     assert contended.lease_until == NOW + 60
 
 
-@pytest.mark.parametrize(("contended_for", "is_over"), [(0.0, False), (179.0, False), (180.0, True)])
-def test_others_that_hold_up_a_cell_for_three_minutes_fail_it(contended_for: float, is_over: bool) -> None:
+@pytest.mark.parametrize(
+    ("contended_for", "is_over"), [(0.0, False), (179.0, False), (180.0, True)]
+)
+def test_others_that_hold_up_a_cell_for_three_minutes_fail_it(
+    contended_for: float, is_over: bool
+) -> None:
     assert rules.gives_up(replace(MINE, contended_for=contended_for)) is is_over
 
 
-@pytest.mark.parametrize(("contentions", "pause"), [(1, 0.1), (2, 0.2), (5, 1.6), (7, 5.0), (1000, 5.0)])
+@pytest.mark.parametrize(
+    ("contentions", "pause"), [(1, 0.1), (2, 0.2), (5, 1.6), (7, 5.0), (1000, 5.0)]
+)
 def test_pauses_between_tries_grow_to_some_seconds(contentions: int, pause: float) -> None:
     assert rules.pause_of_contended(replace(MINE, contentions=contentions)) == pause
 
@@ -649,7 +802,9 @@ def test_pauses_between_tries_grow_to_some_seconds(contentions: int, pause: floa
         pytest.param({"at": 5}, 0, False, id="it is where it was"),
     ],
 )
-def test_a_step_ends_the_count_of_tries_if_it_got_further(cursor: dict[str, int], handled: int, is_free: bool) -> None:
+def test_a_step_ends_the_count_of_tries_if_it_got_further(
+    cursor: dict[str, int], handled: int, is_free: bool
+) -> None:
     contended = {"contended": LOCKED, "contended_at": NOW, "contended_for": 9.0, "contentions": 3}
     mine = replace(MINE, cursor={"at": 5}, **contended)
     recorded = rules.record_step(mine, ME, NOW, Step(moved(handled), cursor), moved(3))
@@ -658,7 +813,7 @@ def test_a_step_ends_the_count_of_tries_if_it_got_further(cursor: dict[str, int]
     assert bool(recorded.contended) is not is_free
 
 
-# -- how fast it goes --------------------------------------------------------------------------------------------------
+# -- how fast it goes ------------------------------------------------------------------------------
 
 PACE = {100: 50, 99: 50}
 AT_WORK = held_by("mine", started=900.0, pace=PACE, remaining=400)
@@ -670,7 +825,9 @@ RELEASED = replace(HELD, until=NOW - 2)
     [
         pytest.param(run(started=900.0), None, 900.0, id="it began"),
         pytest.param(run(started=900.0, woken=950.0), None, 950.0, id="it was resumed"),
-        pytest.param(run(started=900.0, woken=950.0), RELEASED, NOW - 2, id="a hold has ended by itself"),
+        pytest.param(
+            run(started=900.0, woken=950.0), RELEASED, NOW - 2, id="a hold has ended by itself"
+        ),
         pytest.param(run(started=900.0), HELD, None, id="it is held"),
         pytest.param(run(started=900.0, wish=Wish.PAUSE), None, None, id="it pauses"),
         pytest.param(run(started=900.0, wish=Wish.CANCEL), None, None, id="it is cancelled"),
@@ -687,12 +844,21 @@ def test_pauses_do_not_count(record: RunRecord, hold: Hold | None, since: float 
     ("of", "record", "speed"),
     [
         pytest.param(AT_WORK, run(), Speed(100 / 60, 400), id="at work"),
-        pytest.param(replace(AT_WORK, started=990.0), run(), Speed(10.0, 400), id="begun ten seconds ago"),
+        pytest.param(
+            replace(AT_WORK, started=990.0), run(), Speed(10.0, 400), id="begun ten seconds ago"
+        ),
         pytest.param(AT_WORK, run(woken=990.0), Speed(10.0, 400), id="resumed ten seconds ago"),
         pytest.param(AT_WORK, run(wish=Wish.PAUSE), Speed(None, 400), id="it pauses"),
-        pytest.param(replace(AT_WORK, remaining=None), run(), Speed(100 / 60, None), id="what is left is not known"),
+        pytest.param(
+            replace(AT_WORK, remaining=None),
+            run(),
+            Speed(100 / 60, None),
+            id="what is left is not known",
+        ),
         pytest.param(cell(Stage.QUEUED), run(), Speed(None, None), id="its turn has not come"),
-        pytest.param(cell(Stage.DONE, started=900.0, remaining=0), run(), Speed(None, 0), id="done"),
+        pytest.param(
+            cell(Stage.DONE, started=900.0, remaining=0), run(), Speed(None, 0), id="done"
+        ),
     ],
 )
 def test_the_speed_of_a_cell(of: CellRecord, record: RunRecord, speed: Speed) -> None:
@@ -706,9 +872,16 @@ def test_the_speed_of_a_cell(of: CellRecord, record: RunRecord, speed: Speed) ->
         pytest.param(run(), 1, None, id="of one it is not known"),
         pytest.param(run(order=WITH_PURGE), 2, None, id="a phase is to come"),
         pytest.param(run(order=WITH_PURGE, phase=1), 2, 400, id="the last phase"),
-        pytest.param(run(order=order(params=TOTAL), budget=encode(TOTAL)), 1, 400, id="a total of all cells"),
+        pytest.param(
+            run(order=order(params=TOTAL), budget=encode(TOTAL)), 1, 400, id="a total of all cells"
+        ),
         pytest.param(run(RunState.ENDED), 2, None, id="it has ended"),
-        pytest.param(run(order=replace(order(), phases=(Phase("other", {}),))), 2, None, id="of another version"),
+        pytest.param(
+            run(order=replace(order(), phases=(Phase("other", {}),))),
+            2,
+            None,
+            id="of another version",
+        ),
     ],
 )
 def test_what_is_left_of_a_run_is_known_if_it_is_of_each_cell(
@@ -721,15 +894,21 @@ def test_what_is_left_of_a_run_is_known_if_it_is_of_each_cell(
 
 
 def test_a_slice_that_ends_in_order_leaves_its_cell_due_and_no_attempt_counted() -> None:
-    assert rules.give_back(MINE, ME, NOW, PATIENCE) == replace(GIVEN_BACK, look_at=NOW + 30, slices=3, attempts=0)
+    assert rules.give_back(MINE, ME, NOW, PATIENCE) == replace(
+        GIVEN_BACK, look_at=NOW + 30, slices=3, attempts=0
+    )
 
 
 def test_a_cell_that_has_work_queues_for_its_turn() -> None:
     looking = replace(MINE, stage=Stage.LOOK)
-    assert rules.queue_up(looking, ME, NOW) == replace(GIVEN_BACK, stage=Stage.QUEUED, look_at=NEVER, attempts=0)
+    assert rules.queue_up(looking, ME, NOW) == replace(
+        GIVEN_BACK, stage=Stage.QUEUED, look_at=NEVER, attempts=0
+    )
 
 
-@pytest.mark.parametrize("of", [held_by("other"), cell(), cell(Stage.DONE)], ids=["another's", "nobody's", "done"])
+@pytest.mark.parametrize(
+    "of", [held_by("other"), cell(), cell(Stage.DONE)], ids=["another's", "nobody's", "done"]
+)
 def test_whoever_lost_a_claim_changes_nothing(of: CellRecord) -> None:
     assert rules.renew(of, ME, NOW) is None
     assert rules.record_step(of, ME, NOW, Step(moved(0), {}), moved(1)) is None
@@ -766,7 +945,7 @@ def test_a_cell_is_finished_once_by_whoever_holds_it_or_if_nobody_does(
     )  # fmt: skip
 
 
-# -- lost bells --------------------------------------------------------------------------------------------------------
+# -- lost bells ------------------------------------------------------------------------------------
 
 
 RINGS = [
@@ -793,7 +972,9 @@ def test_a_cell_without_a_sign_of_life_is_rung_again(
     record: RunRecord, silent: CellRecord, pause: float | None
 ) -> None:
     rung = rules.ring_again(silent, record, NOW, PATIENCE)
-    expected = None if pause is None else replace(silent, rings=silent.rings + 1, look_at=NOW + pause)
+    expected = (
+        None if pause is None else replace(silent, rings=silent.rings + 1, look_at=NOW + pause)
+    )
     assert rung == expected
 
 
@@ -813,7 +994,7 @@ def test_the_state_of_a_cell_in_words(record: CellRecord, words: str) -> None:
     assert rules.cell_in_words(record) == words
 
 
-# -- the end -----------------------------------------------------------------------------------------------------------
+# -- the end ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -829,18 +1010,33 @@ def test_what_was_done_in_a_cell(outcome: Any, decoded: Archived) -> None:
     ("record", "first", "follows"),
     [
         pytest.param(run(order=WITH_PURGE), results(0, 3), True, id="rows were written"),
-        pytest.param(run(order=WITH_PURGE), results(0, 0), False, id="nothing follows what wrote nothing"),
-        pytest.param(run(order=WITH_PURGE), [result(5, failed=True), result()], True, id="a cell failed, after rows"),
+        pytest.param(
+            run(order=WITH_PURGE), results(0, 0), False, id="nothing follows what wrote nothing"
+        ),
+        pytest.param(
+            run(order=WITH_PURGE),
+            [result(5, failed=True), result()],
+            True,
+            id="a cell failed, after rows",
+        ),
         pytest.param(run(), results(0, 3), False, id="there is no other phase"),
-        pytest.param(run(order=WITH_PURGE, phase=1), results(0, 3), False, id="it was the last one"),
+        pytest.param(
+            run(order=WITH_PURGE, phase=1), results(0, 3), False, id="it was the last one"
+        ),
         pytest.param(run(order=WITH_PURGE, wish=Wish.CANCEL), results(0, 3), False, id="cancelled"),
         pytest.param(run(order=WITH_PURGE, wish=Wish.PAUSE), results(0, 3), True, id="paused"),
-        pytest.param(run(order=WITH_PURGE, until=CLOSED), results(0, 3), False, id="the window has closed"),
+        pytest.param(
+            run(order=WITH_PURGE, until=CLOSED), results(0, 3), False, id="the window has closed"
+        ),
     ],
 )
-def test_the_next_phase_begins_behind_rows(record: RunRecord, first: Sequence[CellResult[Any]], follows: bool) -> None:
+def test_the_next_phase_begins_behind_rows(
+    record: RunRecord, first: Sequence[CellResult[Any]], follows: bool
+) -> None:
     following = rules.next_phase(replace(record, turn=2), first, NOW, ACTIONS)
-    assert following == (replace(record, phase=record.phase + 1, turn=0, woken=NOW) if follows else None)
+    assert following == (
+        replace(record, phase=record.phase + 1, turn=0, woken=NOW) if follows else None
+    )
 
 
 def test_the_next_phase_begins_with_its_own_budget() -> None:
@@ -877,9 +1073,17 @@ def test_the_exit_code_is_that_of_the_first_phase_unless_a_later_one_fails(
         (run(RunState.ENDED, order=WITH_PURGE), [results(0, 0)], None),
         (run(RunState.WAITING, order=WITH_PURGE, wish=Wish.CANCEL), [results(0, 0)], 0),
     ],
-    ids=["of one phase", "of two", "another phase has begun", "ended before", "cancelled while it waited"],
+    ids=[
+        "of one phase",
+        "of two",
+        "another phase has begun",
+        "ended before",
+        "cancelled while it waited",
+    ],
 )
-def test_a_run_ends_once(record: RunRecord, phases: Sequence[Sequence[CellResult[Any]]], code: int | None) -> None:
+def test_a_run_ends_once(
+    record: RunRecord, phases: Sequence[Sequence[CellResult[Any]]], code: int | None
+) -> None:
     ended = rules.end_run(record, phases, NOW, ACTIONS)
     if code is None:
         assert ended is None
@@ -903,7 +1107,8 @@ def test_a_run_ends_once(record: RunRecord, phases: Sequence[Sequence[CellResult
             {"failed_later": True, "unfinished": True}, id="failed later",
         ),
         pytest.param(run(wish=Wish.CANCEL), [results(3)], {"cancelled": True}, id="cancelled"),
-        pytest.param(run(until=CLOSED), [results(3)], {"window_closed": True}, id="the window has closed"),
+        pytest.param(run(until=CLOSED), [results(3)], {"window_closed": True}, id="the window has "
+        "closed"),
         pytest.param(run(until=NOW + 9), [results(3)], {}, id="the window is open"),
     ],
 )  # fmt: skip

@@ -37,24 +37,50 @@ FOUR = RunFacts(cells=4, rows=7)
         pytest.param(RunFacts(4, 4), "failed", id="all cells failed"),
         pytest.param(RunFacts(4, 4, rows=7), "failed", id="all cells failed, some after rows"),
         pytest.param(RunFacts(1, 1, rows=7), "failed", id="the only cell failed"),
-        pytest.param(RunFacts(4, failed_later=True, rows=7), "partly failed", id="the purge behind it failed"),
-        pytest.param(RunFacts(4, has_bad_code=True), "partly failed", id="within the cells something failed"),
-        pytest.param(RunFacts(0, has_bad_code=True), "failed", id="no cell to work on, which is wrong here"),
+        pytest.param(
+            RunFacts(4, failed_later=True, rows=7), "partly failed", id="the purge behind it failed"
+        ),
+        pytest.param(
+            RunFacts(4, has_bad_code=True), "partly failed", id="within the cells something failed"
+        ),
+        pytest.param(
+            RunFacts(0, has_bad_code=True), "failed", id="no cell to work on, which is wrong here"
+        ),
         pytest.param(RunFacts(0), "nothing to do", id="no cell"),
-        pytest.param(RunFacts(4, unfinished=True, rows=7), "ok", id="the budget of rows was used up"),
-        pytest.param(RunFacts(4, unfinished=True, cancelled=True, rows=7), "cancelled", id="cancelled"),
-        pytest.param(RunFacts(4, unfinished=True, cancelled=True), "cancelled", id="cancelled before the first row"),
+        pytest.param(
+            RunFacts(4, unfinished=True, rows=7), "ok", id="the budget of rows was used up"
+        ),
+        pytest.param(
+            RunFacts(4, unfinished=True, cancelled=True, rows=7), "cancelled", id="cancelled"
+        ),
+        pytest.param(
+            RunFacts(4, unfinished=True, cancelled=True),
+            "cancelled",
+            id="cancelled before the first row",
+        ),
         pytest.param(RunFacts(4, cancelled=True, rows=7), "ok", id="cancelled when all was done"),
-        pytest.param(RunFacts(4, unfinished=True, window_closed=True), "window closed", id="its window closed"),
-        pytest.param(RunFacts(4, window_closed=True, rows=7), "ok", id="its window closed when all was done"),
         pytest.param(
-            RunFacts(4, unfinished=True, cancelled=True, window_closed=True), "cancelled", id="cancelled, then closed"
+            RunFacts(4, unfinished=True, window_closed=True),
+            "window closed",
+            id="its window closed",
         ),
         pytest.param(
-            RunFacts(4, 1, unfinished=True, cancelled=True), "partly failed", id="a failure outweighs the cancel"
+            RunFacts(4, window_closed=True, rows=7), "ok", id="its window closed when all was done"
         ),
         pytest.param(
-            RunFacts(4, unfinished=True, cancelled=True, has_bad_code=True), "cancelled", id="the cancel is in the code"
+            RunFacts(4, unfinished=True, cancelled=True, window_closed=True),
+            "cancelled",
+            id="cancelled, then closed",
+        ),
+        pytest.param(
+            RunFacts(4, 1, unfinished=True, cancelled=True),
+            "partly failed",
+            id="a failure outweighs the cancel",
+        ),
+        pytest.param(
+            RunFacts(4, unfinished=True, cancelled=True, has_bad_code=True),
+            "cancelled",
+            id="the cancel is in the code",
         ),
     ],
 )
@@ -88,7 +114,7 @@ def test_every_action_says_which_codes_report_no_failure() -> None:
     assert set(GOOD_CODES) == set(ACTIONS)
 
 
-# -- from the store to the words -------------------------------------------------------------------------------------
+# -- from the store to the words -------------------------------------------------------------------
 
 PARAMS = {ARCHIVE.name: Params(until_complete=True), PURGE.name: PurgeParams()}
 NAMES = ("cell0", "cell1", "cell2")
@@ -101,7 +127,14 @@ def run(*actions: str, cancelled: bool = False, closed: bool = False) -> RunReco
     until = BEGAN + 60 if closed else None
     wish = Wish.CANCEL if cancelled else Wish.NOTHING
     return RunRecord(
-        Order("r1", phases, "root@c1"), len(NAMES), BEGAN, RunState.RUNNING, wish, len(phases) - 1, BEGAN, until=until
+        Order("r1", phases, "root@c1"),
+        len(NAMES),
+        BEGAN,
+        RunState.RUNNING,
+        wish,
+        len(phases) - 1,
+        BEGAN,
+        until=until,
     )
 
 
@@ -109,14 +142,18 @@ def in_words(record: RunRecord) -> str:
     return rules.state_in_words(record, None, BEGAN + 3723, at_work=0)
 
 
-def results(*outcomes: Archived | Purged, failed: int = 0, unfinished: int = 0) -> list[CellResult[object]]:
+def results(
+    *outcomes: Archived | Purged, failed: int = 0, unfinished: int = 0
+) -> list[CellResult[object]]:
     """The cells; the last ones fail, or are not worked to their end."""
     cells = []
     for number, outcome in enumerate(outcomes):
         has_failed = number >= len(outcomes) - failed
         failure = Failure(FailureKind.CELL, "away") if has_failed else None
         complete = number < len(outcomes) - max(failed, unfinished)
-        cell = Cell(NAMES[number], NAMES[number], frozenset(), DatabaseProblem("known by name only"))
+        cell = Cell(
+            NAMES[number], NAMES[number], frozenset(), DatabaseProblem("known by name only")
+        )
         cells.append(CellResult(cell, outcome, failure, complete))
     return cells
 
@@ -168,31 +205,48 @@ def test_the_words_of_a_run_that_goes_on(record: RunRecord, words: str) -> None:
 
 
 def test_a_run_pauses_as_long_as_somebody_works_on_a_cell() -> None:
-    assert rules.state_in_words(replace(run(), wish=Wish.PAUSE), None, BEGAN, at_work=1) == "pausing"
+    assert (
+        rules.state_in_words(replace(run(), wish=Wish.PAUSE), None, BEGAN, at_work=1) == "pausing"
+    )
 
 
 def test_a_run_as_data() -> None:
     record = rules.end_run(run(), [results(MOVED, LEFT, NOTHING, failed=1)], BEGAN + 3723, ACTIONS)
     assert record is not None
-    data = summary_as_data(RunSummary(record, Progress(5, 0, 1, 0), Progress(5, 0, 1, 0), in_words(record)))
+    data = summary_as_data(
+        RunSummary(record, Progress(5, 0, 1, 0), Progress(5, 0, 1, 0), in_words(record))
+    )
     assert (data["outcome"], data["exit_code"]) == (Ending.PARTLY_FAILED, 255)
-    assert (data["rows"], data["blocked"], data["failed_cells"], data["seconds"]) == (5, 2, 1, 3723.0)
+    assert (data["rows"], data["blocked"], data["failed_cells"], data["seconds"]) == (
+        5,
+        2,
+        1,
+        3723.0,
+    )
 
 
-# -- times -----------------------------------------------------------------------------------------------------------
+# -- times -----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("moment", "printed"),
     [
-        pytest.param(datetime(2026, 11, 27, 2, 0), "2026-11-27T02:00:00Z", id="of a column of Nova's"),
-        pytest.param(datetime(2026, 11, 27, 2, 0, tzinfo=UTC), "2026-11-27T02:00:00Z", id="with its zone"),
         pytest.param(
-            datetime(2026, 11, 27, 2, 0, tzinfo=timezone(timedelta(hours=1))), "2026-11-27T01:00:00Z", id="elsewhere"
+            datetime(2026, 11, 27, 2, 0), "2026-11-27T02:00:00Z", id="of a column of Nova's"
+        ),
+        pytest.param(
+            datetime(2026, 11, 27, 2, 0, tzinfo=UTC), "2026-11-27T02:00:00Z", id="with its zone"
+        ),
+        pytest.param(
+            datetime(2026, 11, 27, 2, 0, tzinfo=timezone(timedelta(hours=1))),
+            "2026-11-27T01:00:00Z",
+            id="elsewhere",
         ),
     ],
 )
-def test_moments_in_json_have_a_zone(moment: datetime, printed: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_moments_in_json_have_a_zone(
+    moment: datetime, printed: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     put_json({"at": moment})
     assert json.loads(capsys.readouterr().out) == {"at": printed}
 
@@ -201,7 +255,9 @@ def test_moments_in_stored_parameters_have_a_zone() -> None:
     params = Params(before=datetime(2026, 8, 29, 2, 0))
     assert encode(params)["before"] == "2026-08-29T02:00:00Z"
     assert decode(Params, encode(params)) == params
-    assert decode(Params, {"before": "2026-08-29T02:00:00"}) == params, "as an earlier version stored it"
+    assert decode(Params, {"before": "2026-08-29T02:00:00"}) == params, (
+        "as an earlier version stored it"
+    )
 
 
 @pytest.mark.parametrize(
@@ -218,9 +274,9 @@ def test_times_for_people_name_their_zone() -> None:
 
 
 def test_a_line_names_a_failed_cell_once() -> None:
-    assert failure_line("cell4", Failure(FailureKind.CELL, "cell4 (db:3306/nova): cannot connect")) == (
-        "cell4 (db:3306/nova): cannot connect"
-    )
-    assert failure_line("cell4", Failure(FailureKind.API_DATABASE, "the API database (db:3306/api): away")) == (
-        "cell4: the API database (db:3306/api): away"
-    )
+    assert failure_line(
+        "cell4", Failure(FailureKind.CELL, "cell4 (db:3306/nova): cannot connect")
+    ) == ("cell4 (db:3306/nova): cannot connect")
+    assert failure_line(
+        "cell4", Failure(FailureKind.API_DATABASE, "the API database (db:3306/api): away")
+    ) == ("cell4: the API database (db:3306/api): away")

@@ -45,7 +45,9 @@ def test_cells_of_one_server_share_a_look_and_others_have_their_own() -> None:
         return watches.setdefault(database.name, Watch(BUSY))
 
     throttles = Throttles(MemoryStore(), watch, every=1000.0)
-    assert [throttles.verdict(database) for database in (CELL1, CELL2, CELL1, ELSEWHERE)] == [BUSY] * 4
+    assert [throttles.verdict(database) for database in (CELL1, CELL2, CELL1, ELSEWHERE)] == [
+        BUSY
+    ] * 4
     assert {name: watch.looks for name, watch in watches.items()} == {"cell1": 1, "cell3": 1}
 
 

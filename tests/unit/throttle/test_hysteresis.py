@@ -22,7 +22,10 @@ def threads(number: float) -> Reading:
         ([threads(10), threads(49), threads(50), threads(60)], "go go stop stop"),
         ([threads(60), threads(45), threads(45), threads(45)], "stop stop stop stop"),
         ([threads(60), threads(39), threads(39), threads(49)], "stop stop go go"),
-        ([threads(60), threads(39), threads(45), threads(39), threads(39)], "stop stop stop stop go"),
+        (
+            [threads(60), threads(39), threads(45), threads(39), threads(39)],
+            "stop stop stop stop go",
+        ),
         ([threads(60), UNKNOWN, threads(39), threads(39)], "stop unknown go go"),
         ([STATE_STOP, STATE_GO, STATE_GO], "stop stop go"),
         ([STATE_GO, STATE_STOP, STATE_GO, STATE_STOP], "go stop stop stop"),

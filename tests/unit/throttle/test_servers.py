@@ -50,9 +50,13 @@ def test_a_replica_whose_lag_does_not_count_may_have_any_url() -> None:
 
 
 def test_a_replica_of_no_cell_is_named() -> None:
-    settings = ThrottleSettings(replicas=(("cell9", "mysql://db4/nova"), ("CELL1", "mysql://db2/nova")))
+    settings = ThrottleSettings(
+        replicas=(("cell9", "mysql://db4/nova"), ("CELL1", "mysql://db2/nova"))
+    )
     assert cells_unknown([CELL1], settings) == ["cell9"]
-    assert [replica.server for server in servers_of([CELL1], settings) for replica in server.replicas] == ["db2:3306"]
+    assert [
+        replica.server for server in servers_of([CELL1], settings) for replica in server.replicas
+    ] == ["db2:3306"]
 
 
 def test_the_url_of_a_replica_is_not_repeated() -> None:

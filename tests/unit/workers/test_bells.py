@@ -7,7 +7,15 @@ import pytest
 from runs.records import FORMAT
 from workers.app import app
 
-BELL = {"run": "r", "phase": 0, "action": "db.purge", "number": 0, "cell": "uuid", "label": "cell1", "format": FORMAT}
+BELL = {
+    "run": "r",
+    "phase": 0,
+    "action": "db.purge",
+    "number": 0,
+    "cell": "uuid",
+    "label": "cell1",
+    "format": FORMAT,
+}
 
 
 @pytest.mark.parametrize(

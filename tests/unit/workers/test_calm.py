@@ -23,7 +23,9 @@ BACK = record("Connected to %s", "redis://")
 @pytest.mark.parametrize("first", [LOST, STILL, REFUSED])
 def test_an_outage_is_one_line_and_one_more_when_it_is_over(first: logging.LogRecord) -> None:
     calm = Calm()
-    records = [logging.makeLogRecord(vars(one)) for one in (first, STILL, LOST, REFUSED, BACK, STILL)]
+    records = [
+        logging.makeLogRecord(vars(one)) for one in (first, STILL, LOST, REFUSED, BACK, STILL)
+    ]
     told = [one.getMessage() for one in records if calm.filter(one)]
     away = AWAY.partition("%")[0]
     assert [line.startswith(away) for line in told] == [True, False, True]

@@ -26,7 +26,9 @@ def vitals() -> Vitals:
 
 @contextmanager
 def child(vitals: Vitals, work: Callable[[], None]) -> Iterator[Any]:
-    """A child of a pool, which does something after each step of the test, and waits for the next one."""
+    """A child of a pool, which does something after each step of the test, and waits for the next
+    one.
+    """
     ready, steps = FORK.Semaphore(0), FORK.Semaphore(0)
 
     def live() -> None:
@@ -60,12 +62,17 @@ def ask_a_database() -> None:
 
 
 def ask_a_database_in_vain() -> None:
-    with create_engine("sqlite://", poolclass=NullPool).connect() as connection, pytest.raises(OperationalError):
+    with (
+        create_engine("sqlite://", poolclass=NullPool).connect() as connection,
+        pytest.raises(OperationalError),
+    ):
         connection.execute(text("SELECT nothing"))
 
 
 @pytest.mark.parametrize("sign", [ask_a_database, ask_a_database_in_vain, activity.report_answer])
-def test_whoever_shows_signs_of_life_is_left_alone(vitals: Vitals, sign: Callable[[], None]) -> None:
+def test_whoever_shows_signs_of_life_is_left_alone(
+    vitals: Vitals, sign: Callable[[], None]
+) -> None:
     watch = ChildWatch(vitals, LIMIT)
     with child(vitals, sign) as process:
         for _ in range(10):

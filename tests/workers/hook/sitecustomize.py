@@ -1,8 +1,8 @@
 """Python imports this at its start, in a program whose PYTHONPATH names this folder.
 
-It makes the program's patience short, and may end a worker's child, or a command, at one of its worst moments: before
-or after what a rule wants is written, or after a message. What is decided and sent stays what it is. In the middle of a
-step a child does not die, but calls what never returns.
+It makes the program's patience short, and may end a worker's child, or a command, at one of its
+worst moments: before or after what a rule wants is written, or after a message. What is decided and
+sent stays what it is. In the middle of a step a child does not die, but calls what never returns.
 """
 
 import functools
@@ -29,11 +29,22 @@ for place, seconds in json.loads(os.environ["CELLKEEPER_TEST_PATIENCE"]).items()
     assert hasattr(owner, name), place
     object.__setattr__(owner, name, seconds) if owners else setattr(owner, name, seconds)
 
-# A folder with a file for each death. Its name begins with the moment; it holds the uuid of the cell, or nothing.
+# A folder with a file for each death. Its name begins with the moment; it holds the uuid of the
+# cell, or nothing.
 TICKETS = os.environ.get("CELLKEEPER_TEST_TICKETS", "")
 MORTAL = os.environ.get("CELLKEEPER_TEST_MORTAL", "child")
 # The rules whose changes somebody may die of.
-RULES = ("new_run", "admit", "begin_run", "claim", "record_step", "give_back", "finish_cell", "next_phase", "end_run")
+RULES = (
+    "new_run",
+    "admit",
+    "begin_run",
+    "claim",
+    "record_step",
+    "give_back",
+    "finish_cell",
+    "next_phase",
+    "end_run",
+)
 
 
 class Wanted(threading.local):

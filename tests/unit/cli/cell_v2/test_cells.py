@@ -6,7 +6,8 @@ from tests.support.demo_cloud import CELL0, DemoCloud
 
 NOBODY = "11111111-0000-4000-8000-000000000000"
 FROM_CONFIGURATION = (
-    "--transport-url not provided in the command line, using the value [DEFAULT]/transport_url from the "
+    "--transport-url not provided in the command line, using the value [DEFAULT]/transport_url "
+    "from the "
     "configuration file\n"
 )
 
@@ -14,29 +15,46 @@ FROM_CONFIGURATION = (
 def test_cells_are_listed(cloud: DemoCloud) -> None:
     ended = cloud.call("cell_v2 list_cells")
     assert (ended.code, ended.err) == (0, "")
-    header, *rows = [line.split("|")[1:3] for line in ended.out.splitlines() if line.startswith("|")]
+    header, *rows = [
+        line.split("|")[1:3] for line in ended.out.splitlines() if line.startswith("|")
+    ]
     assert [name.strip() for name in header] == ["Name", "UUID"]
-    assert [uuid.strip() for _, uuid in rows] == [cloud.uuid(name) for name in ("cell0", "cell1", "cell2", "cell3")]
+    assert [uuid.strip() for _, uuid in rows] == [
+        cloud.uuid(name) for name in ("cell0", "cell1", "cell2", "cell3")
+    ]
 
 
 def test_a_password_is_listed_only_where_it_is_asked_for(cloud: DemoCloud) -> None:
-    cloud.sql("API", "UPDATE cell_mappings SET transport_url = 'rabbit://nova:hidden@mq/' WHERE name = 'cell1'")
+    cloud.sql(
+        "API",
+        "UPDATE cell_mappings SET transport_url = 'rabbit://nova:hidden@mq/' WHERE name = 'cell1'",
+    )
     assert "hidden" not in cloud.call("cell_v2 list_cells").out
-    (cell,) = [cell for cell in cloud.call("cell_v2 list_cells --verbose -f json").document if cell["name"] == "cell1"]
+    (cell,) = [
+        cell
+        for cell in cloud.call("cell_v2 list_cells --verbose -f json").document
+        if cell["name"] == "cell1"
+    ]
     assert (cell["transport_url"], cell["disabled"]) == ("rabbit://nova:hidden@mq/", False)
 
 
 def test_a_cell_is_created_once(cloud: DemoCloud) -> None:
-    line = f"cell_v2 create_cell --name new --transport-url none:///x --database_connection sqlite:///{cloud.folder}/x"
+    line = (
+        "cell_v2 create_cell --name new --transport-url none:///x --database_connection "
+        f"sqlite:///{cloud.folder}/x"
+    )
     ended = cloud.call(f"{line} --verbose --disabled")
     uuid = ended.out.strip()
     assert ended.code == 0
     assert ended.err.startswith("Warning: it cannot be reached from here: the database (")
-    assert cloud.sql("API", "SELECT name, disabled FROM cell_mappings WHERE uuid = ?", uuid) == [("new", 1)]
+    assert cloud.sql("API", "SELECT name, disabled FROM cell_mappings WHERE uuid = ?", uuid) == [
+        ("new", 1)
+    ]
     again = cloud.call(line)
     assert again.code == 2
     assert again.out == (
-        "The specified transport_url and/or database_connection combination already exists for another cell with "
+        "The specified transport_url and/or database_connection combination already exists for "
+        "another cell with "
         f"uuid {uuid}.\n"
     )
 
@@ -45,10 +63,15 @@ def test_a_cell_is_created_once(cloud: DemoCloud) -> None:
     ("options", "line"),
     [
         ("--transport-url ://", "Invalid transport URL: no scheme specified, such as rabbit://\n"),
-        ("--transport-url none:/// --database_connection nonsense", "Invalid database connection: "),
+        (
+            "--transport-url none:/// --database_connection nonsense",
+            "Invalid database connection: ",
+        ),
     ],
 )
-def test_a_cell_whose_urls_make_no_sense_is_not_created(cloud: DemoCloud, options: str, line: str) -> None:
+def test_a_cell_whose_urls_make_no_sense_is_not_created(
+    cloud: DemoCloud, options: str, line: str
+) -> None:
     ended = cloud.call(f"cell_v2 create_cell --name new {options}")
     assert (ended.code, ended.out) == (1, "")
     assert ended.err.startswith(line)
@@ -56,11 +79,14 @@ def test_a_cell_whose_urls_make_no_sense_is_not_created(cloud: DemoCloud, option
 
 
 def test_without_a_transport_url_anywhere_one_is_asked_for(cloud: DemoCloud) -> None:
-    cloud.config.write_text(cloud.config.read_text().replace("transport_url = none:///", "transport_url ="))
+    cloud.config.write_text(
+        cloud.config.read_text().replace("transport_url = none:///", "transport_url =")
+    )
     ended = cloud.call("cell_v2 create_cell --name new")
     assert ended.code == 1
     assert ended.err == (
-        "Must specify --transport-url if [DEFAULT]/transport_url is not set in the configuration file.\n"
+        "Must specify --transport-url if [DEFAULT]/transport_url is not set in the configuration "
+        "file.\n"
     )
 
 
@@ -70,7 +96,10 @@ def test_hosts_of_a_transport_url_with_and_without_a_login_are_warned_of(cloud: 
         f"sqlite:///{cloud.folder}/x"
     )
     assert ended.code == 0
-    assert "Warning: some hosts of the transport URL have a user and a password, others have none\n" in ended.err
+    assert (
+        "Warning: some hosts of the transport URL have a user and a password, others have none\n"
+        in ended.err
+    )
     assert "hidden" not in ended.out + ended.err
 
 
@@ -84,13 +113,25 @@ def test_a_cell_is_updated(cloud: DemoCloud) -> None:
 @pytest.mark.parametrize(
     ("cell", "options", "code", "out"),
     [
-        ("cell1", "--disable --enable --keep-urls", 4, "Cell cannot be disabled and enabled at the same time.\n"),
+        (
+            "cell1",
+            "--disable --enable --keep-urls",
+            4,
+            "Cell cannot be disabled and enabled at the same time.\n",
+        ),
         ("cell0", "--disable --keep-urls", 5, "Cell0 cannot be disabled.\n"),
         ("cell1", "--enable --keep-urls", 0, "Cell {uuid} is already enabled\n"),
-        ("cell1", "--transport-url none:/// --database_connection {cell2}", 3, "The specified transport_url and/or"),
+        (
+            "cell1",
+            "--transport-url none:/// --database_connection {cell2}",
+            3,
+            "The specified transport_url and/or",
+        ),
     ],
 )
-def test_an_update_that_changes_nothing(cloud: DemoCloud, cell: str, options: str, code: int, out: str) -> None:
+def test_an_update_that_changes_nothing(
+    cloud: DemoCloud, cell: str, options: str, code: int, out: str
+) -> None:
     uuid = cloud.uuid(cell)
     url = cloud.scalar("API", "SELECT database_connection FROM cell_mappings WHERE name = 'cell2'")
     before = cloud.sql("API", "SELECT * FROM cell_mappings")
@@ -109,17 +150,27 @@ def test_an_update_by_what_the_cell_has_says_that_nothing_is_new(cloud: DemoClou
 
 def test_an_update_takes_the_urls_of_the_configuration(cloud: DemoCloud) -> None:
     for cell in ("cell0", "cell2", "cell3"):
-        cloud.sql("API", "UPDATE cell_mappings SET transport_url = ? WHERE name = ?", f"none:///{cell}", cell)
+        cloud.sql(
+            "API",
+            "UPDATE cell_mappings SET transport_url = ? WHERE name = ?",
+            f"none:///{cell}",
+            cell,
+        )
     uuid = cloud.uuid("cell1")
     cloud.sql("API", "UPDATE cell_mappings SET transport_url = 'none:///old' WHERE uuid = ?", uuid)
     ended = cloud.call(f"cell_v2 update_cell --cell_uuid {uuid}")
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.startswith(FROM_CONFIGURATION)
-    assert cloud.scalar("API", "SELECT transport_url FROM cell_mappings WHERE uuid = ?", uuid) == "none:///"
+    assert (
+        cloud.scalar("API", "SELECT transport_url FROM cell_mappings WHERE uuid = ?", uuid)
+        == "none:///"
+    )
 
 
 def test_an_update_with_a_url_that_makes_no_sense(cloud: DemoCloud) -> None:
-    ended = cloud.call(f"cell_v2 update_cell --cell_uuid {cloud.uuid('cell1')} --transport-url :// --keep-urls")
+    ended = cloud.call(
+        f"cell_v2 update_cell --cell_uuid {cloud.uuid('cell1')} --transport-url :// --keep-urls"
+    )
     assert (ended.code, ended.out) == (2, "")
     assert ended.err.startswith("Unable to update CellMapping: Invalid transport URL: ")
 
@@ -145,13 +196,22 @@ def test_a_cell_is_deleted_only_when_nothing_is_in_it(cloud: DemoCloud) -> None:
     uuid = cloud.uuid("cell3")
     delete = f"cell_v2 delete_cell --cell_uuid {uuid}"
     ended = cloud.call(delete)
-    assert (ended.code, ended.out) == (2, f"There are existing hosts mapped to cell with uuid {uuid}.\n")
-    assert cloud.call(f"{delete} --force").out == f"There are existing instances mapped to cell with uuid {uuid}.\n"
+    assert (ended.code, ended.out) == (
+        2,
+        f"There are existing hosts mapped to cell with uuid {uuid}.\n",
+    )
+    assert (
+        cloud.call(f"{delete} --force").out
+        == f"There are existing instances mapped to cell with uuid {uuid}.\n"
+    )
     cloud.sql("cell3", "UPDATE instances SET deleted = id")
     cloud.sql("API", "DELETE FROM host_mappings WHERE cell_id = 4")
     ended = cloud.call(delete)
     assert ended.code == 4
-    assert "So execute 'cellkeeper db archive_deleted_rows --all-cells' to delete the instance mappings." in ended.out
+    assert (
+        "So execute 'cellkeeper db archive_deleted_rows --all-cells' to delete the instance "
+        "mappings." in ended.out
+    )
     ended = cloud.call(f"{delete} --force")
     assert (ended.code, ended.out, ended.err) == (0, "", "")
     assert cloud.sql("API", "SELECT * FROM cell_mappings WHERE uuid = ?", uuid) == []
@@ -204,7 +264,10 @@ def test_a_setup_goes_on_where_cell0_has_no_database(cloud: DemoCloud) -> None:
 @pytest.mark.parametrize("command", ["simple_cell_setup", "map_cell_and_hosts"])
 def test_a_setup_needs_a_transport_url_and_a_host(cloud: DemoCloud, command: str) -> None:
     ended = cloud.call(f"cell_v2 {command} --transport-url ://")
-    assert (ended.code, ended.err) == (1, "Invalid transport URL: no scheme specified, such as rabbit://\n")
+    assert (ended.code, ended.err) == (
+        1,
+        "Invalid transport URL: no scheme specified, such as rabbit://\n",
+    )
     cloud.sql("cell1", "DELETE FROM compute_nodes")
     ended = cloud.call(f"cell_v2 {command} --transport-url none:///")
     assert ended.code == (1 if command == "simple_cell_setup" else 0)
@@ -216,6 +279,8 @@ def test_hosts_are_mapped_to_their_cell(cloud: DemoCloud) -> None:
     cloud.sql("API", "DELETE FROM host_mappings WHERE host IN ('cmp-c1-02', 'cmp-c1-03')")
     ended = cloud.call("cell_v2 map_cell_and_hosts --transport-url none:/// --verbose")
     assert (ended.code, ended.err) == (0, "")
-    already = [f"Host {host} is already mapped to cell {uuid}" for host in ("cmp-c1-01", "cmp-c1-04")]
+    already = [
+        f"Host {host} is already mapped to cell {uuid}" for host in ("cmp-c1-01", "cmp-c1-04")
+    ]
     assert ended.out.splitlines() == [*already, uuid]
     assert len(cloud.call(f"cell_v2 list_hosts --cell_uuid {uuid} -f json").document) == 4

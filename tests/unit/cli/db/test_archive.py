@@ -5,7 +5,9 @@ import pytest
 from tests.support.demo_cloud import DemoCloud
 
 ARCHIVE = "db archive_deleted_rows"
-NEEDS_WORKERS = "--detach and --run-id need workers: broker_url in section [celery], and --all-cells\n"
+NEEDS_WORKERS = (
+    "--detach and --run-id need workers: broker_url in section [celery], and --all-cells\n"
+)
 
 
 def deleted_instances(cloud: DemoCloud, cell: str) -> int:
@@ -23,10 +25,26 @@ def archived_instances(cloud: DemoCloud, cell: str) -> int:
 @pytest.mark.parametrize(
     ("options", "code", "line"),
     [
-        ("--max_rows -1", 2, "Invalid value for --max_rows: -1; it must lie between 0 and 2147483647\n"),
-        ("--before soon", 4, "Invalid value for --before: 'soon' cannot be understood for sure (no date)"),
-        ("--until 2020-01-01T00:00+00:00", 255, "--until 2020-01-01T00:00+00:00 is in the past; nothing was started\n"),
-        ("--detach", 255, "--detach and --run-id need workers: broker_url in section [celery], and --all-cells\n"),
+        (
+            "--max_rows -1",
+            2,
+            "Invalid value for --max_rows: -1; it must lie between 0 and 2147483647\n",
+        ),
+        (
+            "--before soon",
+            4,
+            "Invalid value for --before: 'soon' cannot be understood for sure (no date)",
+        ),
+        (
+            "--until 2020-01-01T00:00+00:00",
+            255,
+            "--until 2020-01-01T00:00+00:00 is in the past; nothing was started\n",
+        ),
+        (
+            "--detach",
+            255,
+            "--detach and --run-id need workers: broker_url in section [celery], and --all-cells\n",
+        ),
         (
             "--run-id night",
             255,
@@ -34,7 +52,9 @@ def archived_instances(cloud: DemoCloud, cell: str) -> int:
         ),
     ],
 )
-def test_an_archive_that_is_refused_changes_nothing(cloud: DemoCloud, options: str, code: int, line: str) -> None:
+def test_an_archive_that_is_refused_changes_nothing(
+    cloud: DemoCloud, options: str, code: int, line: str
+) -> None:
     ended = cloud.call(f"{ARCHIVE} --until-complete {options}")
     assert (ended.code, ended.out) == (code, "")
     assert ended.err.startswith(line)
@@ -72,7 +92,16 @@ def test_a_bounded_archive_names_its_tables(cloud: DemoCloud) -> None:
     ended = cloud.call(f"{ARCHIVE} --max_rows 1 --verbose")
     assert (ended.code, ended.err) == (1, "")
     assert "Archiving" not in ended.out
-    assert ended.out.splitlines()[1].split() == ["|", "Table", "|", "Number", "of", "Rows", "Archived", "|"]
+    assert ended.out.splitlines()[1].split() == [
+        "|",
+        "Table",
+        "|",
+        "Number",
+        "of",
+        "Rows",
+        "Archived",
+        "|",
+    ]
     assert "| pci_devices " in ended.out or "| instance_id_mappings " in ended.out
 
 
@@ -109,7 +138,8 @@ def test_a_dry_run_counts_and_writes_nothing(cloud: DemoCloud) -> None:
     ended = cloud.call(f"{ARCHIVE} --dry-run --all-cells")
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.splitlines()[1].split("|")[1:5] == [
-        " Table                          ", " Rows ", " Oldest deletion (UTC) ", " Newest deletion (UTC) ",
+        " Table                         "
+        " ", " Rows ", " Oldest deletion (UTC) ", " Newest deletion (UTC) ",
     ]  # fmt: skip
     assert "| cell1.instances                | 6    |" in ended.out
     assert archived_instances(cloud, "cell1") == 0
@@ -121,18 +151,28 @@ def test_a_dry_run_counts_and_writes_nothing(cloud: DemoCloud) -> None:
 def test_a_repair_says_what_it_removed(cloud: DemoCloud) -> None:
     names = ", ".join(row[1] for row in cloud.sql("cell1", "PRAGMA table_info(services)"))
     (number,) = cloud.sql("cell1", "SELECT id FROM services WHERE deleted <> 0")[0]
-    cloud.sql("cell1", f"INSERT INTO shadow_services ({names}) SELECT {names} FROM services WHERE id = ?", number)
+    cloud.sql(
+        "cell1",
+        f"INSERT INTO shadow_services ({names}) SELECT {names} FROM services WHERE id = ?",
+        number,
+    )
     blocked = cloud.call(f"{ARCHIVE} --until-complete")
     assert "left in services" in blocked.err
     ended = cloud.call(f"{ARCHIVE} --until-complete --repair")
     assert ended.code == 1
-    assert "repaired by removing rows that were double or left over: 1 of shadow_services" in ended.err
+    assert (
+        "repaired by removing rows that were double or left over: 1 of shadow_services" in ended.err
+    )
 
 
 @pytest.mark.parametrize(
     ("options", "code", "line"),
     [
-        ("", 1, "Either --all or --before is needed: without a date, --all says that everything goes\n"),
+        (
+            "",
+            1,
+            "Either --all or --before is needed: without a date, --all says that everything goes\n",
+        ),
         ("--before soon", 2, "Invalid value for --before: 'soon' cannot be understood for sure"),
     ],
 )
@@ -158,7 +198,10 @@ def test_what_was_archived_is_purged(cloud: DemoCloud) -> None:
     assert f"| shadow_instances                | {rows} " in counted.out
     ended = cloud.call("db purge --all --verbose")
     assert (ended.code, ended.err) == (0, "")
-    assert f"DB: Deleted {rows} rows from shadow_instances based on timestamp column (n/a)\n" in ended.out
+    assert (
+        f"DB: Deleted {rows} rows from shadow_instances based on timestamp column (n/a)\n"
+        in ended.out
+    )
     assert archived_instances(cloud, "cell1") == 0
     document = cloud.call("db purge --before 2000-01-01 --all-cells -f json").document
     assert document["exit_code"] == 3

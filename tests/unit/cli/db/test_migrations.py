@@ -24,7 +24,12 @@ def test_what_is_to_be_migrated_is_migrated_once(cloud: DemoCloud) -> None:
     again = cloud.call(f"{MIGRATE} --max-count 100")
     assert (again.code, again.err) == (0, "")
     assert "Running batches" not in again.out
-    assert cloud.sql("cell1", "SELECT uuid FROM instances WHERE compute_id IS NULL AND host IS NOT NULL") == []
+    assert (
+        cloud.sql(
+            "cell1", "SELECT uuid FROM instances WHERE compute_id IS NULL AND host IS NOT NULL"
+        )
+        == []
+    )
 
 
 def test_while_there_may_be_more_the_code_is_1(cloud: DemoCloud) -> None:
@@ -45,7 +50,10 @@ def test_migrations_as_a_document(cloud: DemoCloud) -> None:
     document = cloud.call(f"{MIGRATE} --all-cells -f json").document
     assert document["exit_code"] == 0
     found = document["cells"][1]["migrations"]["populate_instance_compute_id"]
-    assert (found["found"], found["errors"]) == (found["done"] + sum(r["count"] for r in found["left"].values()), {})
+    assert (found["found"], found["errors"]) == (
+        found["done"] + sum(r["count"] for r in found["left"].values()),
+        {},
+    )
 
 
 def test_without_the_api_database_the_migrations_that_need_it_fail(cloud: DemoCloud) -> None:
@@ -65,9 +73,14 @@ def test_a_table_that_is_missing_is_said(cloud: DemoCloud) -> None:
 
 
 def test_an_ironic_node_is_moved_to_a_service_that_is_up(cloud: DemoCloud) -> None:
-    node, host = cloud.sql("cell1", "SELECT uuid, host FROM compute_nodes WHERE deleted = 0 ORDER BY id")[0]
+    node, host = cloud.sql(
+        "cell1", "SELECT uuid, host FROM compute_nodes WHERE deleted = 0 ORDER BY id"
+    )[0]
     other = cloud.scalar(
-        "cell1", "SELECT host FROM services WHERE deleted = 0 AND binary = 'nova-compute' AND host <> ? LIMIT 1", host
+        "cell1",
+        "SELECT host FROM services WHERE deleted = 0 AND binary = 'nova-compute' AND host <> ? "
+        "LIMIT 1",
+        host,
     )
     move = f"db ironic_compute_node_move --ironic-node-uuid {node} --destination-host {other}"
     refused = cloud.call(move)
@@ -82,4 +95,8 @@ def test_an_ironic_node_is_moved_to_a_service_that_is_up(cloud: DemoCloud) -> No
 
 def test_an_ironic_node_for_a_host_that_is_none(cloud: DemoCloud) -> None:
     ended = cloud.call("db ironic_compute_node_move --ironic-node-uuid x --destination-host y")
-    assert (ended.code, ended.out, ended.err) == (255, "", "There is no nova-compute service on the host y\n")
+    assert (ended.code, ended.out, ended.err) == (
+        255,
+        "",
+        "There is no nova-compute service on the host y\n",
+    )

@@ -26,9 +26,12 @@ def test_a_database_without_tables_has_no_version(cloud: DemoCloud) -> None:
 
 
 @pytest.mark.parametrize(
-    ("category", "file", "revision"), [("db", "nova_cell1.db", HEAD), ("api_db", "nova_api.db", API_HEAD)]
+    ("category", "file", "revision"),
+    [("db", "nova_cell1.db", HEAD), ("api_db", "nova_api.db", API_HEAD)],
 )
-def test_an_empty_database_is_made(cloud: DemoCloud, category: str, file: str, revision: str) -> None:
+def test_an_empty_database_is_made(
+    cloud: DemoCloud, category: str, file: str, revision: str
+) -> None:
     empty(cloud, file)
     options = " --local_cell" if category == "db" else ""
     ended = cloud.call(f"{category} sync{options}")
@@ -60,7 +63,9 @@ def test_a_database_is_left_as_it_is_when_cell0_cannot_be_upgraded(cloud: DemoCl
     empty(cloud, "nova_cell1.db")
     ended = cloud.call("db sync")
     assert (ended.code, ended.out) == (1, "")
-    assert ended.err.startswith("cell0 cannot be upgraded, and the configured database was left as it is: ")
+    assert ended.err.startswith(
+        "cell0 cannot be upgraded, and the configured database was left as it is: "
+    )
     assert cloud.call("db version").out == "None\n"
 
 
@@ -76,7 +81,12 @@ def test_a_cloud_without_cell0_is_upgraded_all_the_same(cloud: DemoCloud) -> Non
 def test_one_cell_is_upgraded_by_name_or_uuid(cloud: DemoCloud) -> None:
     for name in ("cell2", cloud.uuid("cell2").upper()):
         (cell,) = cloud.call(f"db sync --cell {name} -f json").document["cells"]
-        assert (cell["cell"], cell["before"], cell["after"], cell["failure"]) == ("cell2", HEAD, HEAD, None)
+        assert (cell["cell"], cell["before"], cell["after"], cell["failure"]) == (
+            "cell2",
+            HEAD,
+            HEAD,
+            None,
+        )
 
 
 def test_a_cell_is_named_that_is_none_or_several(cloud: DemoCloud) -> None:

@@ -20,7 +20,9 @@ def live(cloud: DemoCloud, cell: str = "cell1") -> list[tuple[str, str]]:
 
 def forget(cloud: DemoCloud, uuid: str) -> None:
     """Have no machine type recorded for an instance."""
-    cloud.sql("cell1", f"DELETE FROM instance_system_metadata WHERE {KEY} AND instance_uuid = ?", uuid)
+    cloud.sql(
+        "cell1", f"DELETE FROM instance_system_metadata WHERE {KEY} AND instance_uuid = ?", uuid
+    )
 
 
 @pytest.fixture
@@ -35,7 +37,9 @@ def hosts(cloud: DemoCloud, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("command", ["get_machine_type", "update_machine_type", "list_unset_machine_type --cell-uuid"])
+@pytest.mark.parametrize(
+    "command", ["get_machine_type", "update_machine_type", "list_unset_machine_type --cell-uuid"]
+)
 def test_what_is_not_there(cloud: DemoCloud, command: str) -> None:
     ended = cloud.call(f"libvirt {command} {NOBODY}{' pc' if command.startswith('update') else ''}")
     assert (ended.code, ended.out) == (2, "")
@@ -82,7 +86,9 @@ def test_a_machine_type_is_updated(cloud: DemoCloud) -> None:
     cloud.sql("cell1", "UPDATE instances SET vm_state = 'stopped' WHERE uuid = ?", uuid)
     ended = cloud.call(f"{update} pc-q35-9.0")
     assert (ended.code, ended.err) == (0, "")
-    assert ended.out == f"Updated instance {uuid} machine type to pc-q35-9.0 (previously pc-q35-8.2)\n"
+    assert (
+        ended.out == f"Updated instance {uuid} machine type to pc-q35-9.0 (previously pc-q35-8.2)\n"
+    )
     for machine_type, code in (("q35", 4), ("isapc", 5)):
         refused = cloud.call(f"{update} {machine_type}")
         assert (refused.code, refused.out, len(refused.err.splitlines())) == (code, "", 1)
@@ -92,7 +98,9 @@ def test_a_machine_type_is_updated(cloud: DemoCloud) -> None:
     assert cloud.call(f"libvirt get_machine_type {uuid}").out == "q35\n"
 
 
-def test_a_machine_type_that_the_host_does_not_know_is_warned_of(cloud: DemoCloud, hosts: Path) -> None:
+def test_a_machine_type_that_the_host_does_not_know_is_warned_of(
+    cloud: DemoCloud, hosts: Path
+) -> None:
     (uuid, host), *_ = live(cloud)
     (hosts / host).touch()
     cloud.sql("cell1", "UPDATE instances SET vm_state = 'stopped' WHERE uuid = ?", uuid)
@@ -106,7 +114,9 @@ def test_a_machine_type_that_the_host_does_not_know_is_warned_of(cloud: DemoClou
 def test_hosts_that_cannot_be_asked(cloud: DemoCloud) -> None:
     ended = cloud.call(RECORD)
     assert (ended.code, ended.out) == (4, "")
-    assert ended.err.startswith("No way to the hypervisors is configured: set connection_uri in section [libvirt]")
+    assert ended.err.startswith(
+        "No way to the hypervisors is configured: set connection_uri in section [libvirt]"
+    )
 
 
 @pytest.mark.parametrize("option", [f"--cell-uuid {NOBODY}", "--host nope"])

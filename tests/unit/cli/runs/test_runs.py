@@ -1,4 +1,6 @@
-"""The category ``runs`` on a store in memory: runs are ordered, looked at and steered, while a worker stands still."""
+"""The category ``runs`` on a store in memory: runs are ordered, looked at and steered, while a
+worker stands still.
+"""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -46,10 +48,15 @@ def test_a_detached_command_prints_the_id_of_its_run(workers: MemoryRuns, cloud:
 
 def test_a_run_of_a_name_is_started_once(workers: MemoryRuns) -> None:
     with workers.standing_still():
-        assert order(workers, f"{ARCHIVE} --run-id night") == order(workers, f"{ARCHIVE} --run-id night")
+        assert order(workers, f"{ARCHIVE} --run-id night") == order(
+            workers, f"{ARCHIVE} --run-id night"
+        )
         ended = workers.call(f"{PURGE} --run-id night")
         assert (ended.code, ended.out) == (255, "")
-        assert ended.err == "There is a run night already, of db.archive_deleted_rows: choose another --run-id\n"
+        assert (
+            ended.err
+            == "There is a run night already, of db.archive_deleted_rows: choose another --run-id\n"
+        )
 
 
 def test_a_second_run_waits_in_the_queue_or_is_refused(workers: MemoryRuns) -> None:
@@ -123,7 +130,10 @@ def test_a_run_with_a_failed_cell_is_tried_again(workers: MemoryRuns, cloud: Dem
     run = order(workers, ARCHIVE)
     waited = workers.call(f"runs wait {run}")
     assert (waited.code, waited.out) == (255, "")
-    assert waited.line == f"Run {run}: partly failed, exit code 255; its cells: cellkeeper runs show {run}"
+    assert (
+        waited.line
+        == f"Run {run}: partly failed, exit code 255; its cells: cellkeeper runs show {run}"
+    )
     assert "cell3 (" in workers.call(f"runs show {run}").out
     assert "partly failed" in workers.call("runs list --failed").out
     (cloud.folder / "away").rename(database)
@@ -137,12 +147,18 @@ def test_a_run_with_a_failed_cell_is_tried_again(workers: MemoryRuns, cloud: Dem
     assert (refused.code, refused.err) == (1, f"Run {again}: none of its cells failed\n")
 
 
-def test_a_retry_goes_to_the_database_that_is_mapped_now(workers: MemoryRuns, cloud: DemoCloud) -> None:
-    (mapped,) = cloud.sql("API", "SELECT database_connection FROM cell_mappings WHERE name = 'cell3'")
+def test_a_retry_goes_to_the_database_that_is_mapped_now(
+    workers: MemoryRuns, cloud: DemoCloud
+) -> None:
+    (mapped,) = cloud.sql(
+        "API", "SELECT database_connection FROM cell_mappings WHERE name = 'cell3'"
+    )
     cloud.lose("cell3")
     run = order(workers, f"{ARCHIVE} --no-throttle")
     assert workers.call(f"runs wait {run}").code == 255
-    cloud.sql("API", "UPDATE cell_mappings SET database_connection = ? WHERE name = 'cell3'", *mapped)
+    cloud.sql(
+        "API", "UPDATE cell_mappings SET database_connection = ? WHERE name = 'cell3'", *mapped
+    )
     again = workers.call(f"runs retry {run}").out.strip()
     assert workers.call(f"runs wait {again}").code == 1
     assert archived(cloud, "cell3") == 6
@@ -157,7 +173,10 @@ def test_a_retry_of_a_cell_that_is_mapped_no_more(workers: MemoryRuns, cloud: De
     cloud.sql("API", "DELETE FROM cell_mappings WHERE name = 'cell3'")
     again = workers.call(f"runs retry {run}").out.strip()
     assert workers.call(f"runs wait {again}").code == 255
-    assert f"{uuid}: no such cell is mapped in the API database\n" in workers.call(f"runs show {again}").out
+    assert (
+        f"{uuid}: no such cell is mapped in the API database\n"
+        in workers.call(f"runs show {again}").out
+    )
 
 
 def test_a_retry_names_its_run_in_a_document(workers: MemoryRuns, cloud: DemoCloud) -> None:
@@ -171,7 +190,12 @@ def test_a_retry_names_its_run_in_a_document(workers: MemoryRuns, cloud: DemoClo
 def test_a_run_is_steered(workers: MemoryRuns) -> None:
     with workers.standing_still():
         run = order(workers, ARCHIVE)
-        for line in (f"pause {run}", f"set {run} max_rows=5 until=05:00", f"set {run} until=none", f"resume {run}"):
+        for line in (
+            f"pause {run}",
+            f"set {run} max_rows=5 until=05:00",
+            f"set {run} until=none",
+            f"resume {run}",
+        ):
             ended = workers.call(f"runs {line}")
             assert (ended.code, ended.out, ended.err) == (0, "", ""), line
         document = workers.call(f"runs show {run} -f json").document
@@ -201,7 +225,9 @@ def test_what_changes_nothing_is_said(workers: MemoryRuns) -> None:
         assert told(f"pause {run}") == ""
         assert told(f"pause {run}") == f"Run {run} was already asked to pause\n"
         assert told("hold --reason test") == ""
-        assert re.fullmatch(r"All runs are held, by \S+ since .* UTC: test\n", told(f"resume {run}"))
+        assert re.fullmatch(
+            r"All runs are held, by \S+ since .* UTC: test\n", told(f"resume {run}")
+        )
         assert told("release") == ""
         assert told(f"cancel {run}") == ""
     workers.call(f"runs wait {run}")
@@ -213,14 +239,28 @@ def test_what_changes_nothing_is_said(workers: MemoryRuns) -> None:
     [
         ("max_rows", 2, "'max_rows' is not NAME=VALUE."),
         ("until=dawn", 2, "until: 'dawn' is neither HH:MM nor a moment with an offset"),
-        ("until=2026-01-01T06:00", 2, "until: '2026-01-01T06:00' is neither HH:MM nor a moment with an offset"),
-        ("until=9999-12-31T23:59Z", 2, "until: '9999-12-31T23:59Z' is later than the year 9998; until=none opens"),
-        ("until=2026-01-01T06:00Z", 1, "until is in the past: what ends it now is cellkeeper runs cancel\n"),
+        (
+            "until=2026-01-01T06:00",
+            2,
+            "until: '2026-01-01T06:00' is neither HH:MM nor a moment with an offset",
+        ),
+        (
+            "until=9999-12-31T23:59Z",
+            2,
+            "until: '9999-12-31T23:59Z' is later than the year 9998; until=none opens",
+        ),
+        (
+            "until=2026-01-01T06:00Z",
+            1,
+            "until is in the past: what ends it now is cellkeeper runs cancel\n",
+        ),
         ("until=none until=06:00", 2, "until is given twice."),
         ("max_rows=5", 1, "max_rows cannot be set; what can: until\n"),
     ],
 )
-def test_what_cannot_be_set_is_said(workers: MemoryRuns, setting: str, code: int, words: str) -> None:
+def test_what_cannot_be_set_is_said(
+    workers: MemoryRuns, setting: str, code: int, words: str
+) -> None:
     with workers.standing_still():
         run = order(workers, PURGE)
         ended = workers.call(f"runs set {run} {setting}")
@@ -246,7 +286,10 @@ def test_all_runs_are_held_and_released(workers: MemoryRuns, cloud: DemoCloud) -
 @pytest.mark.parametrize(
     ("span", "words"),
     [
-        *((text, "is not a number with a unit, such as 30m, 2h or 1d.") for text in ("2", "2 hours", "h", "-1h")),
+        *(
+            (text, "is not a number with a unit, such as 30m, 2h or 1d.")
+            for text in ("2", "2 hours", "h", "-1h")
+        ),
         *(
             (text, "is not between 1s and 3650d.")
             for text in ("0s", "3651d", "2900000d", "999999999d", "9" * 5000 + "d")
@@ -265,7 +308,8 @@ def test_a_hold_names_the_one_that_it_replaces(workers: MemoryRuns) -> None:
     ended = workers.call("runs hold --reason lunch --for 30m")
     assert ended.code == 0
     assert re.fullmatch(
-        r"This hold replaces another one: All runs are held, by \S+ since .* UTC: new primary\n", ended.err
+        r"This hold replaces another one: All runs are held, by \S+ since .* UTC: new primary\n",
+        ended.err,
     )
 
 
@@ -303,14 +347,19 @@ def test_history_outlives_runs(workers: MemoryRuns) -> None:
 def test_a_run_that_nobody_knows(workers: MemoryRuns, line: str) -> None:
     ended = workers.call(f"runs {line} nope")
     assert (ended.code, ended.out) == (255, "")
-    assert ended.err == "There is no run nope: the id is misspelt, the run has expired, or the store was emptied\n"
+    assert (
+        ended.err
+        == "There is no run nope: the id is misspelt, the run has expired, or the store was "
+        "emptied\n"
+    )
 
 
 def test_without_a_broker_there_are_no_runs(cloud: DemoCloud) -> None:
     ended = cloud.call("runs list")
     assert (ended.code, ended.out) == (255, "")
     assert ended.err == (
-        f"There are no runs without workers: set broker_url in section [celery] (read: {cloud.config})\n"
+        "There are no runs without workers: set broker_url in section [celery] (read: "
+        f"{cloud.config})\n"
     )
 
 
@@ -323,7 +372,9 @@ def test_a_store_that_is_away_is_one_line(cloud: DemoCloud, line: str) -> None:
     assert len(ended.err.splitlines()) == 1
 
 
-def test_a_dry_run_that_reaches_no_cell_does_not_say_that_there_is_nothing_to_do(cloud: DemoCloud) -> None:
+def test_a_dry_run_that_reaches_no_cell_does_not_say_that_there_is_nothing_to_do(
+    cloud: DemoCloud,
+) -> None:
     for database in cloud.folder.glob("nova_cell*.db"):
         database.rename(database.with_suffix(".away"))
     ended = cloud.call("db archive_deleted_rows --all-cells --dry-run")

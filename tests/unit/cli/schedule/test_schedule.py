@@ -1,4 +1,6 @@
-"""``schedule list`` and ``beat``, as far as no store is needed: what is printed, and the exit code."""
+"""``schedule list`` and ``beat``, as far as no store is needed: what is printed, and the exit
+code.
+"""
 
 import pytest
 
@@ -25,7 +27,10 @@ def test_a_schedule_that_is_refused(cloud: DemoCloud, line: str) -> None:
     unknown, nope = ended.err.splitlines()
     assert unknown.startswith("The schedule cannot be used: ")
     assert "nonsense" in unknown
-    assert nope == "The schedule cannot be used: nope: it has no cron: set it in section [schedule_nope]"
+    assert (
+        nope
+        == "The schedule cannot be used: nope: it has no cron: set it in section [schedule_nope]"
+    )
 
 
 def test_a_schedule_that_is_refused_as_a_whole_has_no_table(cloud: DemoCloud) -> None:
@@ -38,7 +43,10 @@ def test_a_beat_without_entries_ends(cloud: DemoCloud) -> None:
     cloud.configure(AWAY)
     ended = cloud.call("beat")
     assert (ended.code, ended.out) == (78, "")
-    assert ended.err == "Nothing is scheduled: name entries in the option enabled of section [schedule]\n"
+    assert (
+        ended.err
+        == "Nothing is scheduled: name entries in the option enabled of section [schedule]\n"
+    )
 
 
 def test_a_schedule_needs_a_broker(cloud: DemoCloud) -> None:
@@ -46,7 +54,9 @@ def test_a_schedule_needs_a_broker(cloud: DemoCloud) -> None:
     for line in ("schedule list", "beat"):
         ended = cloud.call(line)
         assert ended.code == (78 if line == "beat" else 255)
-        assert ended.err.startswith("There is no schedule without workers: set broker_url in section [celery] (read: ")
+        assert ended.err.startswith(
+            "There is no schedule without workers: set broker_url in section [celery] (read: "
+        )
 
 
 def test_a_store_that_is_away_is_one_line(cloud: DemoCloud) -> None:

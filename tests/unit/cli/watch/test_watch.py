@@ -13,13 +13,21 @@ NIGHTLY = "[schedule]\nenabled = nightly_archive"
 
 def findings(document: dict[str, Any], where: str) -> dict[str, str]:
     """The verdicts of what was found in one place, by what it is about."""
-    return {finding["what"]: finding["verdict"] for finding in document["findings"] if finding["where"] == where}
+    return {
+        finding["what"]: finding["verdict"]
+        for finding in document["findings"]
+        if finding["where"] == where
+    }
 
 
 def test_a_cloud_without_workers_is_well(cloud: DemoCloud) -> None:
     ended = cloud.call("check")
     assert (ended.code, ended.err) == (0, "")
-    rows = [[cell.strip() for cell in line.split("|")[1:5]] for line in ended.out.splitlines() if line[0] == "|"]
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:5]]
+        for line in ended.out.splitlines()
+        if line[0] == "|"
+    ]
     assert rows[0] == ["Where", "What", "Verdict", "Detail"]
     found = {(where, what): (verdict, detail) for where, what, verdict, detail in rows[1:]}
     assert found["configuration", "files"] == ("ok", str(cloud.config))
@@ -73,12 +81,22 @@ def test_a_store_that_is_away_is_found(cloud: DemoCloud) -> None:
     ("schedule", "verdict", "detail"),
     [
         ("", "warning", "nothing is scheduled: option enabled of section [schedule]"),
-        ("[schedule]\nenabled = nope", "failed", "nope: it has no cron: set it in section [schedule_nope]"),
+        (
+            "[schedule]\nenabled = nope",
+            "failed",
+            "nope: it has no cron: set it in section [schedule_nope]",
+        ),
     ],
 )
-def test_a_schedule_that_starts_nothing_is_found(cloud: DemoCloud, schedule: str, verdict: str, detail: str) -> None:
+def test_a_schedule_that_starts_nothing_is_found(
+    cloud: DemoCloud, schedule: str, verdict: str, detail: str
+) -> None:
     cloud.configure(f"{AWAY}\n{schedule}")
-    found = [one for one in cloud.call("check -f json").document["findings"] if one["where"] == "schedule"]
+    found = [
+        one
+        for one in cloud.call("check -f json").document["findings"]
+        if one["where"] == "schedule"
+    ]
     assert [(one["verdict"], one["detail"]) for one in found] == [(verdict, detail)]
 
 
@@ -116,18 +134,26 @@ def test_metrics_are_written_as_a_whole(cloud: DemoCloud) -> None:
     assert samples(file.read_text())['cellkeeper_cell_up{cell="cell1"}'] == 1
     ended = cloud.call(f"metrics --file {cloud.folder}/nowhere/x.prom")
     assert (ended.code, ended.out) == (255, "")
-    assert ended.err == f"{cloud.folder}/nowhere/x.prom cannot be written: No such file or directory\n"
+    assert (
+        ended.err == f"{cloud.folder}/nowhere/x.prom cannot be written: No such file or directory\n"
+    )
 
 
 @pytest.mark.parametrize(
     ("options", "code", "line"),
     [
-        ("--listen x:1 --file y", 2, "cellkeeper metrics: --listen and --file exclude each other. "),
+        (
+            "--listen x:1 --file y",
+            2,
+            "cellkeeper metrics: --listen and --file exclude each other. ",
+        ),
         ("--listen nonsense", 2, "cellkeeper metrics: 'nonsense' is no HOST:PORT to listen at. "),
         ("--listen 203.0.113.1:9000", 255, "203.0.113.1:9000 cannot be listened at: "),
     ],
 )
-def test_metrics_that_cannot_be_served(cloud: DemoCloud, options: str, code: int, line: str) -> None:
+def test_metrics_that_cannot_be_served(
+    cloud: DemoCloud, options: str, code: int, line: str
+) -> None:
     ended = cloud.call(f"metrics {options}")
     assert (ended.code, ended.out) == (code, "")
     assert ended.err.startswith(line)
