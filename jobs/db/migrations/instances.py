@@ -13,6 +13,7 @@ from jobs.db.migrations.migration import (
     Migration,
     Place,
     Tally,
+    all_have,
     fill,
     next_after,
     pairs,
@@ -37,7 +38,7 @@ def set_availability_zones(place: Place, size: int, after: int) -> Batch:
     values = {
         number: zones.get(fold_name(host), place.defaults.zone) for number, host in hosts.items()
     }
-    with place.writing(len(values)) as cell:
+    with place.writing(len(values), all_have(INSTANCES, "availability_zone", values)) as cell:
         done = fill(cell, INSTANCES, "availability_zone", values)
     return Batch(Tally(len(hosts), done), next_after(list(hosts), size))
 
@@ -91,7 +92,7 @@ def set_compute_ids(place: Place, size: int, after: int) -> Batch:
         INSTANCES.c.id > after, INSTANCES.c.compute_id.is_(None), NODE_IS_KNOWN
     )
     nodes = pairs(place.cell, due.order_by(INSTANCES.c.id).limit(size))
-    with place.writing(len(nodes)) as cell:
+    with place.writing(len(nodes), all_have(INSTANCES, "compute_id", nodes)) as cell:
         done = fill(cell, INSTANCES, "compute_id", nodes)
     tally, following = Tally(len(nodes), done), next_after(list(nodes), size)
     return Batch(tally if following else tally + _without_node(place.cell), following)

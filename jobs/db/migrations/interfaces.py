@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from jobs.db.migrations.migration import (
     FAKE,
     Batch,
+    IsDone,
     Migration,
     Place,
     Tally,
@@ -85,7 +86,7 @@ def rebuild_interfaces(place: Place, size: int, _after: int) -> Batch:
     uuids = list(cell.execute(following).scalars())
     if not uuids:
         return Batch(Tally(), None)
-    with place.writing(len(uuids)):
+    with place.writing(len(uuids), _is_marked(uuids[-1])):
         if fake is None:
             _make_fake_instance(cell)
         look = _look(cell, uuids)
@@ -95,6 +96,14 @@ def rebuild_interfaces(place: Place, size: int, _after: int) -> Batch:
     for reason, instances in look.left.items():
         tally += left_for(reason, instances)
     return Batch(tally, 0 if len(uuids) == size else None, looked_at=len(uuids))
+
+
+def _is_marked(uuid: str) -> IsDone:
+    """Whether the look has come to an instance."""
+    marked = select(VIRTUAL_INTERFACES.c.tag).where(
+        VIRTUAL_INTERFACES.c.instance_uuid == FAKE, VIRTUAL_INTERFACES.c.deleted == 0
+    )
+    return lambda cell: cell.execute(marked.limit(1)).scalar() == uuid
 
 
 def _behind_marker(cell: Connection) -> ColumnElement[bool]:

@@ -14,6 +14,7 @@ from jobs.db.migrations.migration import (
     Migration,
     Place,
     Tally,
+    all_have,
     fill,
     left_for,
 )
@@ -103,7 +104,7 @@ def _of_instances(place: Place, mapped: Mapped, what: ColumnElement[Any]) -> dic
 def _write(place: Place, name: str, values: dict[int, Any]) -> int:
     if not values:
         return 0
-    with place.writing_to_api(len(values)) as api:
+    with place.writing_to_api(len(values), all_have(INSTANCE_MAPPINGS, name, values)) as api:
         return fill(api, INSTANCE_MAPPINGS, name, values)
 
 

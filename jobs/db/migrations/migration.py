@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeAlias
 
 from sqlalchemy import (
     Connection,
@@ -16,10 +16,11 @@ from sqlalchemy import (
     select,
     text,
 )
+from sqlalchemy.exc import DBAPIError
 
 from jobs.action import Target
 from jobs.api_connection import ApiConnection
-from jobs.retry import rollback
+from jobs.retry import TryAgain, rollback
 from novadb import catalogue
 from novadb.clock import utc_now
 from novadb.engine import Database
@@ -32,6 +33,9 @@ NAMED: Final = 20
 # The uuid, project and user of the instance that is none: it lends its row to the marker of the
 # interfaces' migration.
 FAKE: Final = "00000000-0000-0000-0000-000000000000"
+
+IsDone: TypeAlias = Callable[[Connection], bool]
+"""Tells whether a transaction is in the database, over a connection that has none."""
 
 
 @dataclass(frozen=True)
@@ -182,23 +186,42 @@ class Place:
             return _columns(api)
 
     @contextmanager
-    def writing(self, rows: int) -> Iterator[Connection]:
+    def writing(self, rows: int, is_done: IsDone) -> Iterator[Connection]:
         """A transaction in the cell's database, committed at the end, whose time tells how large
         the next one may be.
 
         :param rows: that it writes
+        :param is_done: asked where the line was lost with the answer to the commit; else rows that
+            it brought up to date would be counted by nobody
         """
         with self.size.measure() as transaction:
             yield self.cell
-            self.cell.commit()
+            try:
+                self.cell.commit()
+            except DBAPIError as error:
+                rollback(self.cell)
+                if not error.connection_invalidated or not is_done(self.cell):
+                    raise
+                rollback(self.cell)
             transaction.rows = rows
 
     @contextmanager
-    def writing_to_api(self, rows: int) -> Iterator[Connection]:
+    def writing_to_api(self, rows: int, is_done: IsDone) -> Iterator[Connection]:
         """The same in the API database."""
-        with self.size.measure() as transaction, self.api.transaction() as api:
-            yield api
+        is_at_commit = False
+        with self.size.measure() as transaction:
+            try:
+                with self.api.transaction() as api:
+                    yield api
+                    is_at_commit = True
+            except TryAgain:
+                if not is_at_commit or not self._is_done_in_api(is_done):
+                    raise
             transaction.rows = rows
+
+    def _is_done_in_api(self, is_done: IsDone) -> bool:
+        with self.api.transaction() as api:
+            return is_done(api)
 
     def rollback(self) -> None:
         """End what transaction there may be in the cell."""
@@ -269,6 +292,16 @@ def fill(connection: Connection, rows: TableClause, name: str, values: Mapping[i
     for number, (key, value) in enumerate(ordered):
         bound |= {f"k{number}": key, f"v{number}": value}
     return connection.execute(_filling(rows.name, name, len(ordered)), bound).rowcount
+
+
+def all_have(rows: TableClause, name: str, ids: Iterable[int]) -> IsDone:
+    """Whether none of these rows lacks a value any more."""
+    return none_is_left(select(rows.c.id).where(rows.c.id.in_(list(ids)), rows.c[name].is_(None)))
+
+
+def none_is_left(due: Select[Any]) -> IsDone:
+    """Whether a statement that finds what a transaction changes finds nothing any more."""
+    return lambda connection: connection.execute(due.limit(1)).first() is None
 
 
 @lru_cache(maxsize=32)

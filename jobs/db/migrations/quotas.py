@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Row, TableClause, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from jobs.action import ApiDatabaseProblem
-from jobs.db.migrations.migration import Batch, Migration, Place, Tally
+from jobs.db.migrations.migration import Batch, Migration, Place, Tally, none_is_left
 from jobs.retry import TryAgain
 from novadb.clock import utc_now
 from novadb.names import fold_name
@@ -72,10 +72,12 @@ def _move(place: Place, limits: Limits, size: int) -> Batch:
     place.rollback()
     if not rows:
         return Batch(Tally(), None)
-    with place.writing_to_api(len(rows)) as api:
+    # Copied again, the limits are there and nothing is counted.
+    with place.writing_to_api(len(rows), lambda _api: False) as api:
         _copy(api, limits, rows)
-    gone = update(source).where(source.c.id.in_([row.id for row in rows]), source.c.deleted == 0)
-    with place.writing(len(rows)) as cell:
+    live = source.c.id.in_([row.id for row in rows]) & (source.c.deleted == 0)
+    gone = update(source).where(live)
+    with place.writing(len(rows), none_is_left(select(source.c.id).where(live))) as cell:
         done = cell.execute(gone.values(deleted=source.c.id, deleted_at=utc_now())).rowcount
     return Batch(Tally(len(rows), done), 0 if len(rows) == size else None)
 

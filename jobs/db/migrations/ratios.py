@@ -4,7 +4,7 @@ from typing import Final
 
 from sqlalchemy import ColumnElement, func, or_, select, update
 
-from jobs.db.migrations.migration import Batch, Migration, Place, Tally, next_after
+from jobs.db.migrations.migration import Batch, Migration, Place, Tally, next_after, none_is_left
 from novadb.clock import utc_now
 from novadb.migrations.upgrade import is_before
 from novadb.nova_tables import COMPUTE_NODES
@@ -31,7 +31,12 @@ def set_ratios(place: Place, size: int, after: int) -> Batch:
         for name, ratio in ratios.items()
     }
     done = 0
-    with place.writing(len(ids)) as cell:
+    is_done = none_is_left(
+        select(COMPUTE_NODES.c.id).where(
+            COMPUTE_NODES.c.id.in_(ids), COMPUTE_NODES.c.deleted == 0, EMPTY
+        )
+    )
+    with place.writing(len(ids), is_done) as cell:
         if ids:
             changed = (
                 update(COMPUTE_NODES)

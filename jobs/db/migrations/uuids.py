@@ -11,6 +11,7 @@ from jobs.db.migrations.migration import (
     Migration,
     Place,
     Tally,
+    all_have,
     fill,
     next_after,
     without_value,
@@ -22,7 +23,7 @@ def give_uuids(rows: TableClause, place: Place, size: int, after: int) -> Batch:
     """Give random uuids; where the table tells live rows from deleted ones, to those alive."""
     live = (rows.c.deleted == 0,) if "deleted" in rows.c else ()
     ids = without_value(place.cell, rows, "uuid", after, size, *live)
-    with place.writing(len(ids)) as cell:
+    with place.writing(len(ids), all_have(rows, "uuid", ids)) as cell:
         done = fill(cell, rows, "uuid", {number: str(uuid4()) for number in ids})
     return Batch(Tally(len(ids), done), next_after(ids, size))
 
