@@ -181,23 +181,37 @@ def _in_json(value: Any) -> str:
     raise TypeError(f"{type(value).__name__} has no place in JSON")
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[Any]], *, centred: bool = False) -> Lines:
-    """A table in the form of the stock tool, its cells to the left unless they are to be centred.
+def stock_table(
+    header: Sequence[str], rows: Iterable[Sequence[Any]], *, centred: bool = False
+) -> Lines:
+    """A table of the stock tool's, which scripts may read from a terminal as well.
+
+    :param centred: whether its cells are; else they stand to the left
+    """
+    return Lines(_drawn(header, _printable_cells(rows), centred=centred))
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Lines:
+    """A table in the form of the stock tool's.
 
     On a terminal that is too narrow for it, long cells are wrapped, or each row becomes a
     paragraph.
     """
-    cells = [[printable(str(value)) for value in row] for row in rows]
+    cells = _printable_cells(rows)
     width = terminal_width()
     if width is not None:
         widths = column_widths(header, cells, width)
         if widths is None:
             return Lines("\n".join(paragraph(header, row, width) for row in cells))
         cells = [[wrap(*cell) for cell in zip(row, widths, strict=True)] for row in cells]
-    return Lines(_drawn(header, cells, centred))
+    return Lines(_drawn(header, cells))
 
 
-def _drawn(header: Sequence[str], rows: Sequence[Sequence[str]], centred: bool) -> str:
+def _printable_cells(rows: Iterable[Sequence[Any]]) -> list[list[str]]:
+    return [[printable(str(value)) for value in row] for row in rows]
+
+
+def _drawn(header: Sequence[str], rows: Sequence[Sequence[str]], *, centred: bool = False) -> str:
     from prettytable import PrettyTable
 
     drawn = PrettyTable(list(header))

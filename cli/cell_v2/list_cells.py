@@ -1,7 +1,7 @@
 """``cell_v2 list_cells``: print the cells."""
 
 from cli.cell_v2.configured import ConfiguredCloud
-from cli.output import put, put_json, table
+from cli.output import put, put_json, stock_table
 from cli.run_options import Format
 from jobs.cell_v2.list_cells import Exit, read_cells
 from novadb.mappings import CellMapping
@@ -18,7 +18,7 @@ def list_cells(output_format: Format, *, verbose: bool) -> int:
         keys = [name.lower().replace(" ", "_") for name in HEADER]
         put_json([dict(zip(keys, row, strict=True)) for row in rows])
     else:
-        put(table(HEADER, rows, centred=True))
+        put(stock_table(HEADER, rows, centred=True))
     return Exit.LISTED
 
 

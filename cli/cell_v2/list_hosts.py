@@ -1,7 +1,7 @@
 """``cell_v2 list_hosts``: print the mapped hosts."""
 
 from cli.cell_v2.configured import ConfiguredCloud, unknown_cell_line
-from cli.output import put, put_json, say, table
+from cli.output import put, put_json, say, stock_table
 from cli.run_options import Format
 from jobs.cell_v2.list_hosts import Exit, read_mapped_hosts
 
@@ -21,5 +21,5 @@ def list_hosts(output_format: Format, cell_uuid: str | None) -> int:
         put_json([vars(host) for host in hosts])
     else:
         rows = [(host.cell_name, host.cell_uuid, host.host) for host in hosts]
-        put(table(HEADER, rows, centred=True))
+        put(stock_table(HEADER, rows, centred=True))
     return Exit.LISTED

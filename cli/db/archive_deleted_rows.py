@@ -10,7 +10,17 @@ from cli.cell_runs import Runner
 from cli.db.backlog import put_backlog
 from cli.db.options import ArchiveOptions
 from cli.db.purge import purged_as_data, put_purged
-from cli.output import NAMED, by_name, cell_as_data, labels, put, put_json, say, say_failures, table
+from cli.output import (
+    NAMED,
+    by_name,
+    cell_as_data,
+    labels,
+    put,
+    put_json,
+    say,
+    say_failures,
+    stock_table,
+)
 from cli.progress import Dots
 from cli.run_options import RunOptions
 from cli.signals import graceful_stop
@@ -107,7 +117,7 @@ def _put_archived(results: Sequence[CellResult[Archived]], all_cells: bool) -> N
         named = (
             (f"{cell}.{name}" if cell else name, number) for (cell, name), number in rows.items()
         )
-        put(table(("Table", "Number of Rows Archived"), sorted(named)))
+        put(stock_table(("Table", "Number of Rows Archived"), sorted(named)))
     else:
         put("Nothing was archived.")
 

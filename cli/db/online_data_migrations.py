@@ -8,7 +8,7 @@ from oslo_config import cfg
 
 from cli import configuration
 from cli.cell_runs import Runner
-from cli.output import cell_as_data, put, put_json, say, say_failures, table
+from cli.output import cell_as_data, put, put_json, say, say_failures, stock_table
 from cli.run_options import RunOptions
 from cli.signals import graceful_stop
 from jobs.action import ApiDatabaseProblem, CellResult, Target
@@ -108,7 +108,7 @@ def _put_tallies(tallies: Mapping[str, Tally], verbose: bool) -> None:
         tally = tallies.get(name, Tally())
         if tally.found:
             put(f"{tally.found} rows matched query {name}, {tally.done} migrated")
-    drawn = table(
+    drawn = stock_table(
         HEADER,
         sorted((name, tally.found, tally.done) for name, tally in tallies.items()),
         centred=True,

@@ -11,6 +11,7 @@ from typing import Final
 
 import pytest
 
+from cli import output
 from cli.fitting import column_widths, paragraph, wrap
 from tests.support.command import PROGRAM, environment
 
@@ -100,3 +101,16 @@ def test_no_line_of_a_table_is_wider_than_the_terminal(tmp_path: Path) -> None:
     narrow, unknown = (lines_on_terminal(columns, "check", cwd=tmp_path) for columns in (60, 0))
     assert max(map(len, narrow)) == 60
     assert max(map(len, unknown)) > 80
+
+
+def test_a_table_of_the_stock_tool_is_the_same_on_every_terminal(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    header, rows = (
+        ("Name", "Database Connection"),
+        [("cell1", "mysql+pymysql://nova:****@db/cell1")],
+    )
+    as_in_a_pipe = str(output.stock_table(header, rows))
+    monkeypatch.setattr(output, "terminal_width", lambda: 30)
+    assert str(output.stock_table(header, rows)) == as_in_a_pipe
+    assert str(output.table(header, rows)) != as_in_a_pipe
