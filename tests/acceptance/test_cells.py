@@ -100,7 +100,7 @@ def test_dry_runs_name_the_cells_that_could_not_be_looked_at(
         assert [line.split(" ")[0].rstrip(":") for line in one.err.splitlines()] == list(broken)
     archive, purge = ended
     assert "cell1.instances" in archive.out
-    assert purge.out == "There is nothing to do.\n"
+    assert purge.out == ""  # nobody knows whether there is nothing to do
 
 
 def test_the_configured_cell_fails(realcloud: RealCloud, config: Path) -> None:
