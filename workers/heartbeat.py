@@ -19,6 +19,7 @@ from novadb.names import fold_name
 from runs.conductor import Conductor, queue_of
 from runs.targets import api_database, mapped_cells
 from runs.troubles import Troubles
+from workers.forking import FORKS
 from workers.redis_client import ANSWER, run_store
 
 LOG = logging.getLogger("cellkeeper.worker")
@@ -95,19 +96,26 @@ class Heartbeat:
             self._troubles.end(name, f"{name}: it works again")
 
     def _look_after_runs(self) -> None:
-        for place in self._conductor.store.queue():
-            self._try(f"run {place.run}", partial(self._conductor.look_after, place.run))
+        with FORKS.no_fork():
+            places = self._conductor.store.queue()
+        for place in places:
+            self._try(f"run {place.run}", partial(self._look_after, place.run))
+
+    def _look_after(self, run: str) -> None:
+        with FORKS.no_fork():
+            self._conductor.look_after(run)
 
     def _show_alive(self) -> None:
         serves = None if not self._names else sorted(self._served)
-        with self._showing_life:
+        with self._showing_life, FORKS.no_fork():
             if not self._over.is_set():
                 self._store.show_alive(self.id, serves, LIFE)
         if self._over.is_set():  # and whoever stopped it may not have waited
             self._store.sign_off(self.id)
 
     def _serve_new_cells(self) -> None:
-        cells = mapped_cells(self._conf, api_database(self._conf))
+        with FORKS.no_fork():
+            cells = mapped_cells(self._conf, api_database(self._conf))
         for cell in served_cells(cells, self._names):
             assert cell.uuid is not None
             if cell.uuid not in self._served and self._consume(queue_of(cell.uuid)):

@@ -17,6 +17,7 @@ from runs.troubles import Troubles
 from settings.brokers import store_address
 from workers import app as application
 from workers.broker import check_broker
+from workers.forking import FORKS
 from workers.redis_client import check_store, passes
 
 LOG = logging.getLogger("cellkeeper.worker")
@@ -37,6 +38,7 @@ def run_worker(
     :raises SettingsProblem: a value cannot be used, or store or broker can never be used like this
     :raises RedisError: it refuses the login
     """
+    FORKS.install()
     application.check_configuration(conf)
     application.configure(conf, cells)
     wait_until_usable(conf)
