@@ -145,10 +145,7 @@ def test_the_status_shows_every_signal_of_every_server(
         ),
         ("max_lag = soon", "max_lag"),
         ("query = SELECT 1", "max_query in section [throttle]: query takes a number"),
-        (
-            "query = SELECT 1\nmax_query = nan",
-            "max_query in section [throttle]: query takes a number",
-        ),
+        ("query = SELECT 1\nmax_query = nan", "max_query in section [throttle]: it takes a number"),
     ],
 )
 @pytest.mark.parametrize("command", ["throttle status", "db archive_deleted_rows --all-cells"])
